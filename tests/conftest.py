@@ -1,0 +1,61 @@
+"""What every test shares: no network, a cache of its own, and small sets of real images.
+
+The images are crops of the two photographs that come with scikit-learn (``china.jpg``,
+``flower.jpg``) and, for tests marked slow, the ELPV solar cells.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+GUARD = Path(__file__).parent / "guard"
+sys.path.insert(0, str(GUARD))
+import sitecustomize  # noqa: E402, F401  (activates the guard in this process; another sitecustomize may shadow it)
+
+if not hasattr(sitecustomize, "OutsideConnection"):
+    import importlib.util
+
+    _spec = importlib.util.spec_from_file_location("_network_guard", GUARD / "sitecustomize.py")
+    _spec.loader.exec_module(importlib.util.module_from_spec(_spec))
+
+os.environ["KERAS_TRANSFER_OFFLINE"] = "1"
+os.environ["PYTHONPATH"] = os.pathsep.join([str(GUARD), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from PIL import Image  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    """No test sees the user's cache, nor another test's."""
+    monkeypatch.setenv("KERAS_TRANSFER_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session")
+def photos() -> dict[str, np.ndarray]:
+    """Two real photographs, uint8 ``(427, 640, 3)``: ``china`` (a palace) and ``flower`` (a dahlia)."""
+    from sklearn.datasets import load_sample_image
+
+    return {name: load_sample_image(f"{name}.jpg") for name in ("china", "flower")}
+
+
+def write_crops(folder: Path, photo: np.ndarray, count: int, seed: int, size: int = 96) -> None:
+    """Write ``count`` random crops of a photograph as PNG files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    for i in range(count):
+        y, x = rng.integers(0, photo.shape[0] - size), rng.integers(0, photo.shape[1] - size)
+        Image.fromarray(photo[y : y + size, x : x + size]).save(folder / f"{i:03d}.png")
+
+
+@pytest.fixture(scope="session")
+def photo_folder(tmp_path_factory, photos) -> Path:
+    """A class-per-folder tree: ``china`` and ``flower``, 20 real crops of 96x96 each. Read-only by convention."""
+    root = tmp_path_factory.mktemp("photo_folder")
+    for seed, (name, photo) in enumerate(photos.items()):
+        write_crops(root / name, photo, 20, seed)
+    return root
