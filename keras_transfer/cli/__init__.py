@@ -1,0 +1,91 @@
+"""The command line. One file a verb; nothing here imports TensorFlow, Keras or NumPy before a verb runs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+import keras_transfer
+from keras_transfer.errors import KerasTransferError
+
+VERBS = {
+    "train": "Train a classifier on a folder of images.",
+    "evaluate": "Measure a model on images.",
+    "predict": "Ask a model about images.",
+    "export": "Export a run to SavedModel and TFLite, with proof.",
+    "features": "Save the backbone's features of images.",
+    "backbones": "List the pretrained networks.",
+    "plugins": "List the installed tasks.",
+    "cache": "Look at, shrink or clear the cache.",
+    "demo": "Run the whole street on real solar cells.",
+}
+
+
+class Failure(click.ClickException):
+    """An error of ours on its way to the user: the message alone, and our exit code."""
+
+    def __init__(self, error: KerasTransferError) -> None:
+        super().__init__(str(error))
+        self.exit_code = error.exit_code
+
+
+class Verbs(click.Group):
+    """Imports a verb's module when the verb is used; its help line is already in :data:`VERBS`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs in the order people use them."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the verb."""
+        if cmd_name not in VERBS:
+            return None
+        return getattr(importlib.import_module(f"keras_transfer.cli.{cmd_name}"), cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of verbs, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Name the closest verb when there is none of this name."""
+        from keras_transfer.errors import unknown_name
+
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            raise Failure(unknown_name("command", args[0], VERBS))
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Turn our errors into messages; everything else is a defect and shows where it happened."""
+        try:
+            return super().invoke(ctx)
+        except KerasTransferError as error:
+            raise Failure(error) from error
+        except KeyboardInterrupt:
+            click.echo(
+                "\nInterrupted. What was computed is kept: the same command goes on from there.", err=True
+            )
+            ctx.exit(130)
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(keras_transfer.__version__, prog_name="keras-transfer")
+def cli() -> None:
+    """From a folder of images to a small model you can trust on a phone or a board.
+
+    \b
+    keras-transfer train photos/ --output run
+    keras-transfer export run --to edge --format tflite --quantize int8
+    """
+
+
+def main() -> None:
+    """What the ``keras-transfer`` command runs."""
+    try:
+        cli(prog_name="keras-transfer")
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)

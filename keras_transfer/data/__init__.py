@@ -1,0 +1,132 @@
+"""Images from anywhere into one :class:`ImageTable`, and from there in batches to a model.
+
+>>> table = load_data("photos/")                            # doctest: +SKIP
+>>> for batch in batches(table, Preprocessing((224, 224))):  # doctest: +SKIP
+...     ...
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_transfer.data.assemble import Options, Rows, build_table
+from keras_transfer.data.checking import require_max_skipped, write_skipped
+from keras_transfer.data.folder import find_images, read_folder
+from keras_transfer.data.labels import require_kind
+from keras_transfer.data.pipeline import batches, load_image, tf_dataset
+from keras_transfer.data.splits import require_fractions
+from keras_transfer.data.table import SPLITS, ArrayImages, ImageTable, PathImages, Skipped
+from keras_transfer.errors import UsageError
+
+__all__ = [
+    "SPLITS",
+    "ArrayImages",
+    "ImageTable",
+    "PathImages",
+    "Skipped",
+    "batches",
+    "find_images",
+    "load_data",
+    "load_image",
+    "tf_dataset",
+    "write_skipped",
+]
+
+logger = logging.getLogger("keras_transfer")
+
+
+def load_data(
+    source: Any,
+    *,
+    val_fraction: float = 0.15,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    max_skipped: float = 0.05,
+    min_per_class: int = 2,
+    labels: str = "auto",
+    image_root: str | os.PathLike[str] | None = None,
+    split_from: str | os.PathLike[str] | None = None,
+    tfds_data_dir: str | os.PathLike[str] | None = None,
+    classes: Sequence[str] | None = None,
+) -> ImageTable:
+    """Find the images of a source, check every one, and deal them out to train, val and test.
+
+    Args:
+        source: a folder with one folder a class (with or without ``train/``, ``val/``, ``test/`` above); a
+            ``.csv`` with ``path,label`` and optionally ``split,group,weight``;
+            ``tfds:NAME[/CONFIG][:VERSION]``; a pair of arrays (images, labels); or a ``tf.data.Dataset`` of
+            (image, label).
+        val_fraction, test_fraction: shares of the images (of the given train split, where only one of the
+            other two is missing), stratified by class. Together exactly 1 leaves no training split.
+        seed: of the split. The split depends on it and on the images' content, not on their order or place.
+        max_skipped: the largest share of unreadable images that is tolerated.
+        min_per_class: the least number of usable images of every class.
+        labels: ``auto``, ``classes``, ``multilabel`` or ``regression``.
+        image_root: for a CSV: the folder its paths are relative to (default: the CSV's own folder).
+        split_from: a run folder or a ``split.csv``: every image gets the split it has there.
+        tfds_data_dir: where TensorFlow Datasets keeps its data (default: its own choice).
+        classes: the class names in a trained model's order. Then an unknown label is an error, a class
+            without images is not, and min_per_class is not checked.
+
+    Raises:
+        UsageError: an argument is wrong, or the source does not exist.
+        DataError: the data cannot be used; the message says what to do.
+        OfflineError: a TFDS data set is not on this machine and downloads are forbidden.
+        CacheError: images of a ``tf.data`` or TFDS source cannot be written to the cache.
+    """
+    require_fractions(val_fraction, test_fraction)
+    if not isinstance(min_per_class, int) or min_per_class < 0:
+        raise UsageError(f"min_per_class is {min_per_class!r}; expected a whole number of at least 0.")
+    options = Options(
+        val_fraction=float(val_fraction),
+        test_fraction=float(test_fraction),
+        seed=seed,
+        max_skipped=require_max_skipped(max_skipped),
+        min_per_class=min_per_class,
+        split_from=None if split_from is None else Path(split_from),
+    )
+    rows = _read(source, require_kind(labels), image_root, tfds_data_dir, classes)
+    table = build_table(rows, options)
+    counts = ", ".join(f"{len(table.indices(split))} {split}" for split in SPLITS)
+    logger.info("%d images from %s: %s", len(table), table.source, counts)
+    return table
+
+
+def _read(
+    source: Any,
+    kind: str,
+    image_root: str | os.PathLike[str] | None,
+    tfds_data_dir: str | os.PathLike[str] | None,
+    classes: Sequence[str] | None,
+) -> Rows:
+    """Choose the source by its form. The heavy ones are imported when they are used."""
+    if isinstance(source, (str, os.PathLike)):
+        text = os.fspath(source)
+        if not text:
+            raise UsageError("The data source is empty. Give a folder, a .csv file or tfds:NAME.")
+        if text.startswith("tfds:"):
+            from keras_transfer.data.tfds_source import read_tfds
+
+            return read_tfds(text, tfds_data_dir, kind, classes)
+        path = Path(text)
+        if path.suffix.lower() == ".csv" and not path.is_dir():
+            from keras_transfer.data.csv_file import read_csv
+
+            return read_csv(path, None if image_root is None else Path(image_root), kind, classes)
+        if kind not in ("auto", "classes"):
+            raise UsageError(f"labels={kind!r} needs a CSV, TFDS or arrays; a folder's labels are classes.")
+        return read_folder(path, classes)
+    from keras_transfer.data.arrays import is_dataset, read_arrays, read_dataset
+
+    if isinstance(source, tuple) and len(source) == 2:
+        return read_arrays(source[0], source[1], kind, classes)
+    if is_dataset(source):
+        return read_dataset(source, kind, classes)
+    raise UsageError(
+        f"The data source is a {type(source).__name__}; expected a folder, a .csv file, tfds:NAME, a pair "
+        "(images, labels) of arrays, or a tf.data.Dataset."
+    )

@@ -1,0 +1,114 @@
+"""From a catalog row to one flat Keras model with reproducible layer names, without weights yet."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from ..catalog import BackboneSpec
+from ..quiet import quiet_tensorflow
+from .scaling import scale_pixels
+
+quiet_tensorflow()
+import keras  # noqa: E402
+
+
+def build(spec: BackboneSpec, size: tuple[int, int]) -> keras.Model:
+    """The architecture of ``spec`` for images of ``size`` (height, width), with random weights.
+
+    Input ``image``: float32 ``(B, H, W, 3)`` RGB in [0, 255]; output ``(B, h, w, feature_dim)``.
+    Nested models are dissolved and automatic names renumbered, so that two calls give the same names.
+    """
+    image = keras.Input((*size, 3), name="image")
+    pixels = scale_pixels(image, spec.input_mode)
+    if from_keras_applications(spec):
+        # `input_shape` makes the constructor check the size.
+        network = constructor_of(spec)(
+            include_top=False, weights=None, input_tensor=pixels, input_shape=(*size, 3)
+        )
+        features = network.output
+    else:
+        features = constructor_of(spec)(input_tensor=pixels)
+    return _flat(keras.Model(image, features), spec.name)
+
+
+def constructor_of(spec: BackboneSpec) -> Callable[..., Any]:
+    """The function that ``spec.constructor`` names."""
+    module, _, name = spec.constructor.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def from_keras_applications(spec: BackboneSpec) -> bool:
+    """Whether the constructor follows the conventions of ``keras.applications``."""
+    return spec.constructor.startswith("keras.applications:")
+
+
+def _flat(model: keras.Model, name: str) -> keras.Model:
+    """``model`` under another name, with nested models dissolved and stable operation names.
+
+    ConvNeXt nests ``Sequential`` parts and adds with ``+``: it is copied, with its parts in place
+    and ``Add`` layers. Other networks keep their layers.
+    """
+    if any(isinstance(operation, keras.Model) for operation in model.operations):
+        model = keras.models.clone_model(model, clone_function=_fresh, call_function=_call)
+    names = stable_names(model)
+    for operation in model.operations:
+        operation.name = names[id(operation)]
+    return keras.Model(model.input, model.output, name=name)
+
+
+def _fresh(operation: Any) -> Any:
+    """A new operation with the configuration of another; a list for a ``Sequential``."""
+    if isinstance(operation, keras.Sequential):
+        return [_fresh(layer) for layer in operation.layers]
+    if not isinstance(operation, keras.Layer) and type(operation).__name__ == "Add":
+        return keras.layers.Add(name=operation.name)
+    return operation.__class__.from_config(operation.get_config())
+
+
+def _call(operation: Any, *args: Any, **kwargs: Any) -> Any:
+    """Apply what :func:`_fresh` has made."""
+    if isinstance(operation, list):
+        (value,) = args
+        for layer in operation:
+            value = layer(value)
+        return value
+    if isinstance(operation, keras.layers.Add):
+        return operation(args[0] if isinstance(args[0], list) else list(args))
+    return operation(*args, **kwargs)
+
+
+def stable_names(model: keras.Model) -> dict[int, str]:
+    """A name for each operation by its ``id``: its own, or if Keras numbered it, its class and rank in this model.
+
+    Keras counts automatic names (``conv2d_17``) over the whole process; here they start anew in each model,
+    bottom to top. Operations of nested models are included, the nested models themselves are not.
+    """
+    ranks: Counter[str] = Counter()
+    names: dict[int, str] = {}
+    for operation in flat_operations(model):
+        prefix = automatic_prefix(type(operation).__name__, operation.name)
+        if prefix is None:
+            names[id(operation)] = operation.name
+        else:
+            names[id(operation)] = prefix if not ranks[prefix] else f"{prefix}_{ranks[prefix]}"
+            ranks[prefix] += 1
+    return names
+
+
+def flat_operations(model: keras.Model) -> list[Any]:
+    """All operations (layers and functions of ``keras.ops``) bottom to top, those of nested models in place."""
+    operations: list[Any] = []
+    for operation in model.operations:
+        operations += flat_operations(operation) if isinstance(operation, keras.Model) else [operation]
+    return operations
+
+
+def automatic_prefix(class_name: str, name: str) -> str | None:
+    """``conv2d`` for a ``Conv2D`` that Keras named ``conv2d`` or ``conv2d_17``; None for a name somebody chose."""
+    words = re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", class_name)  # as keras.src.utils.naming.to_snake_case
+    snake = re.sub(r"([a-z])([A-Z])", r"\1_\2", words).lower()
+    return snake if re.fullmatch(rf"{snake}(_\d+)?", name) else None

@@ -1,0 +1,134 @@
+"""What the verbs share: options made from dataclasses, quiet and JSON output, tables."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from keras_transfer import progress
+from keras_transfer.options import OptionInfo, describe
+from keras_transfer.quiet import quiet_tensorflow
+
+
+def options_of(*groups: type) -> Callable[[Any], Any]:
+    """Add one command-line option for each field of these dataclasses."""
+
+    def decorate(function: Any) -> Any:
+        for group in reversed(groups):
+            for info in reversed(describe(group)):
+                function = _decorator(info)(function)
+        return function
+
+    return decorate
+
+
+def click_option(info: OptionInfo) -> click.Option:
+    """One option as a click parameter."""
+    return click.Option([_declaration(info), info.name], **_keywords(info))
+
+
+def output_options(function: Any) -> Any:
+    """Add ``--json`` and ``--quiet``."""
+    function = click.option("--quiet", "-q", is_flag=True, help="Only warnings and results.")(function)
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(function)
+
+
+offline_option = click.option("--offline", is_flag=True, help="Forbid downloads.")
+
+
+def prepare(quiet: bool = False, offline: bool = False) -> None:
+    """Set up messages, bars and silence before heavy modules are imported."""
+    quiet_tensorflow()
+    if offline:
+        os.environ["KERAS_TRANSFER_OFFLINE"] = "1"
+    warnings.simplefilter("ignore")
+    for name in ("tensorflow", "absl", "keras"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    logger = logging.getLogger("keras_transfer")
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    logger.propagate = False
+    logger.handlers = [_Messages()]
+    progress.enable(not quiet and sys.stderr.isatty())
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document on standard output."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_jsonable))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
+    """Print a table on standard output; columns of numbers are aligned to the right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for index, column in enumerate(columns):
+        numeric = all(str(row[index])[:1].isdigit() or str(row[index]) in ("", "-") for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console.print(table)
+
+
+def percent(share: float | None) -> str:
+    """``0.8537`` -> ``85.4 %``; None -> ``-``."""
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def size_of(count: float) -> str:
+    """Bytes for people: ``3.4 MB`` (1 MB is a million bytes)."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+class _Messages(logging.Handler):
+    """Messages go to standard error, warnings marked as such."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        mark = click.style("Warning: ", fg="yellow") if record.levelno >= logging.WARNING else ""
+        click.echo(mark + record.getMessage(), err=True)
+
+
+def _declaration(info: OptionInfo) -> str:
+    name = info.name.replace("_", "-")
+    return f"--{name}/--no-{name}" if info.type is bool else f"--{name}"
+
+
+def _keywords(info: OptionInfo) -> dict[str, Any]:
+    kind: Any = click.Choice(info.choices) if info.choices else info.type
+    keywords: dict[str, Any] = {"help": info.help, "default": info.default}
+    if info.type is bool:
+        return {**keywords, "show_default": True}
+    return {
+        **keywords,
+        "type": kind,
+        "multiple": info.multiple,
+        "show_default": info.default not in (None, ()),
+        "metavar": None if info.choices else {int: "N", float: "X", str: "TEXT", Path: "PATH"}[info.type],
+    }
+
+
+def _decorator(info: OptionInfo) -> Callable[[Any], Any]:
+    return click.option(_declaration(info), info.name, **_keywords(info))
+
+
+def _jsonable(value: Any) -> Any:
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    if hasattr(value, "item"):
+        return value.item()
+    return str(value)

@@ -1,0 +1,72 @@
+"""``keras-transfer evaluate``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from keras_transfer.cli._common import (
+    offline_option,
+    output_options,
+    percent,
+    prepare,
+    print_json,
+    print_table,
+)
+from keras_transfer.settings import LABEL_KINDS
+
+
+@click.command()
+@click.argument("model")
+@click.argument("data", required=False)
+@click.option("--split", type=click.Choice(["train", "val", "test", "all"]), help="Which images.")
+@click.option(
+    "--labels-file", metavar="FILE", help="Class names, one a line, if nothing beside MODEL tells them."
+)
+@click.option(
+    "--labels", default="auto", type=click.Choice(LABEL_KINDS), show_default=True, help="How a CSV is read."
+)
+@click.option("--image-root", metavar="DIR", help="Folder a CSV's paths are relative to.")
+@click.option("--tfds-data-dir", metavar="DIR", help="Where TensorFlow Datasets are kept.")
+@click.option("--max-skipped", default=0.05, show_default=True, metavar="X", help="Largest unreadable share.")
+@offline_option
+@output_options
+def evaluate(
+    model: str,
+    data: str | None,
+    split: str | None,
+    labels_file: str | None,
+    offline: bool,
+    as_json: bool,
+    quiet: bool,
+    **values: Any,
+) -> None:
+    """Measure MODEL on DATA.
+
+    MODEL is a run folder, a .keras file, a SavedModel or a .tflite; the preprocessing and the class names recorded
+    beside it are used. DATA is what `train` takes; a run is measured on its own test images when DATA is left out.
+    """
+    prepare(quiet, offline)
+    from keras_transfer.options import check
+    from keras_transfer.settings import DataSettings
+    from keras_transfer.workflow.evaluate import evaluate as measure
+
+    settings = DataSettings(val_fraction=0.0, test_fraction=0.0, min_per_class=1, **values)
+    check(settings)
+    result = measure(model, data, split=split, labels=labels_file, settings=settings)
+    if as_json:
+        print_json(result)
+        return
+    scalars = [(name, value) for name, value in result.items() if isinstance(value, float)]
+    click.echo(
+        f"{result['images']} images ({result['split']}) of {result['data']}, {result['skipped']} skipped"
+    )
+    print_table(["metric", "value"], [(name.replace("_", " "), f"{value:.4f}") for name, value in scalars])
+    per_class = result.get("per_class")
+    if per_class:
+        rows = [
+            (name, row["images"], percent(row["precision"]), percent(row["recall"]), percent(row["f1"]))
+            for name, row in per_class.items()
+        ]
+        print_table(["class", "images", "precision", "recall", "F1"], rows)

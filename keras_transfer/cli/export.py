@@ -1,0 +1,100 @@
+"""``keras-transfer export``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from keras_transfer.cli._common import (
+    offline_option,
+    output_options,
+    percent,
+    prepare,
+    print_json,
+    print_table,
+    size_of,
+)
+
+
+@click.command()
+@click.argument("run")
+@click.option("--to", required=True, metavar="DIR", help="The folder to make.")
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice(["saved-model", "tflite"]),
+    help="Repeatable; default: both.",
+)
+@click.option(
+    "--quantize",
+    "precisions",
+    multiple=True,
+    type=click.Choice(["none", "float16", "dynamic", "int8"]),
+    help="Precision of the TFLite files; repeatable; default: none (float32).",
+)
+@click.option("--data", metavar="DATA", help="The run's data, if they are no longer where they were.")
+@click.option(
+    "--calibration-size", default=100, show_default=True, metavar="N", help="Images int8 is calibrated on."
+)
+@click.option(
+    "--allow-parity-failure", is_flag=True, help="Keep artefacts that do not answer like the model."
+)
+@click.option("--overwrite", is_flag=True, help="Replace an earlier export.")
+@offline_option
+@output_options
+def export(
+    run: str,
+    to: str,
+    formats: tuple[str, ...],
+    precisions: tuple[str, ...],
+    data: str | None,
+    calibration_size: int,
+    allow_parity_failure: bool,
+    overwrite: bool,
+    offline: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Export RUN to SavedModel and TFLite, and prove that they answer like the Keras model.
+
+    Every artefact is run through its own runtime on the run's test images. One that differs by more than its
+    precision may fails the export; parity.json keeps the evidence.
+    """
+    prepare(quiet, offline)
+    from keras_transfer.workflow.export import export_run
+
+    report = export_run(
+        run,
+        to,
+        formats=formats or ("saved-model", "tflite"),
+        precisions=precisions or ("none",),
+        data=data,
+        calibration_size=calibration_size,
+        allow_parity_failure=allow_parity_failure,
+        overwrite=overwrite,
+    ).to_dict()
+    if as_json:
+        print_json(report)
+    else:
+        print_report(report)
+        click.echo(f"Export: {to}")
+
+
+def print_report(report: dict[str, Any]) -> None:
+    """The table of an export: what each artefact is, and how it answers."""
+    rows = [
+        (
+            row["file"],
+            row["precision"],
+            size_of(row["bytes"]),
+            percent(row["accuracy"]),
+            percent(row["agreement"]),
+            f"{row['max_difference']:.1e}",
+            f"{row['milliseconds']:.1f} ms",
+            "ok" if row["passed"] else "FAILED",
+        )
+        for row in report["artefacts"]
+    ]
+    print_table(["artefact", "precision", "size", "accuracy", "agreement", "max diff.", "latency", ""], rows)

@@ -1,0 +1,64 @@
+"""``keras-transfer features``."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import click
+
+from keras_transfer.cli._common import offline_option, options_of, output_options, prepare, print_json
+from keras_transfer.settings import ENGINES, DataSettings, ModelSettings
+
+
+@click.command()
+@click.argument("data")
+@click.option("--output", "-o", required=True, metavar="FILE", help="The .npz or .parquet file to write.")
+@click.option(
+    "--engine", default="auto", type=click.Choice(ENGINES), show_default=True, help="What computes."
+)
+@click.option(
+    "--seed", default=0, show_default=True, help="Fixes the split that is written beside the features."
+)
+@options_of(ModelSettings, DataSettings)
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@offline_option
+@output_options
+def features(
+    data: str,
+    output: str,
+    engine: str,
+    seed: int,
+    overwrite: bool,
+    offline: bool,
+    as_json: bool,
+    quiet: bool,
+    **values: Any,
+) -> None:
+    """Save the pooled features of the images in DATA: paths, labels, and one vector an image."""
+    prepare(quiet, offline)
+    from keras_transfer.options import from_dict
+    from keras_transfer.workflow.features import save_features
+
+    groups = [
+        from_dict(group, {field.name: values[field.name] for field in dataclasses.fields(group)})
+        for group in (ModelSettings, DataSettings)
+    ]
+    table, found = save_features(
+        data, output, model=groups[0], data=groups[1], engine=engine, seed=seed, overwrite=overwrite
+    )
+    facts = {
+        "output": output,
+        "images": len(table),
+        "dimensions": int(found.values.shape[1]),
+        "engine": found.engine,
+        "computed": found.computed,
+        "cached": found.cached,
+        "seconds": round(found.seconds, 3),
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        click.echo(
+            f"{facts['images']} images, {facts['dimensions']} features each ({found.cached} from the cache): {output}"
+        )

@@ -1,0 +1,215 @@
+"""One threaded pass over the files: hash every one, decode those never seen before, note the unreadable.
+
+That a file decodes depends on nothing but its bytes and Pillow, so the verdict is kept under its SHA-256
+(``cache_dir()/checked``): a second run only hashes. Only good verdicts are kept; a bad file is looked at
+again every time.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import logging
+import os
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import PIL
+
+from keras_transfer.data.table import PathImages, Skipped
+from keras_transfer.data.threads import ordered_map
+from keras_transfer.errors import DataError, UsageError
+from keras_transfer.paths import atomic_write, cache_dir
+from keras_transfer.preprocessing import ImageError, read_image_bytes, verify
+from keras_transfer.progress import track
+
+logger = logging.getLogger("keras_transfer")
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp"})
+MAX_FILE_BYTES = 1 << 30
+_VERDICT_VERSION = 1  # raise it when `verify` changes its mind about any file
+_SAVE_EVERY = 5_000
+_MAX_VERDICT_FILES = 16
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the check found: ``sha256`` of the bytes, and the ``reason`` why it cannot be used (None: good)."""
+
+    sha256: str | None
+    reason: str | None
+
+
+class Verdicts:
+    """The hashes of images known to decode, on disk in files named by their own hash.
+
+    A file is a concatenation of 32-byte digests and is believed only when its name matches its content, so
+    damage makes the next check slower and never wrong; every process writes files of its own. An unwritable
+    cache is as good as none.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        version = f"v{_VERDICT_VERSION}-pillow-{PIL.__version__}"
+        self.folder = (cache_dir() if root is None else root) / "checked" / version
+        self._files: list[Path] = []
+        self._known: set[bytes] = set()
+        self._new: set[bytes] = set()
+        try:
+            paths = sorted(self.folder.glob("*.sha256"))
+        except OSError:
+            paths = []
+        for path in paths:
+            try:
+                content = path.read_bytes()
+            except OSError:
+                continue
+            if hashlib.sha256(content).hexdigest() == path.stem and len(content) % 32 == 0:
+                self._files.append(path)
+                self._known.update(content[at : at + 32] for at in range(0, len(content), 32))
+
+    def __contains__(self, digest: bytes) -> bool:
+        return digest in self._known
+
+    def add(self, digest: bytes) -> None:
+        """Note a good image; now and then what is new is written."""
+        self._known.add(digest)
+        self._new.add(digest)
+        if len(self._new) >= _SAVE_EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """Write what is new. Many small files are merged into one."""
+        if not self._new:
+            return
+        merge = len(self._files) >= _MAX_VERDICT_FILES
+        content = b"".join(sorted(self._known if merge else self._new))
+        path = self.folder / f"{hashlib.sha256(content).hexdigest()}.sha256"
+        try:
+            atomic_write(path, content)
+            for old in self._files if merge else ():
+                if old != path:
+                    old.unlink(missing_ok=True)
+        except OSError as error:
+            logger.debug("The checked images cannot be remembered in %s: %s", self.folder, error)
+        self._files = [path] if merge else [*self._files, path]
+        self._new.clear()
+
+
+def check_file(path: Path, verdicts: Verdicts) -> Checked:
+    """Hash one file and make sure it decodes."""
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return Checked(None, "broken link" if path.is_symlink() else "file not found")
+    except OSError as error:
+        return Checked(
+            None, "permission denied" if isinstance(error, PermissionError) else str(error.strerror)
+        )
+    if not stat.S_ISREG(status.st_mode):
+        return Checked(None, "not a regular file")
+    if status.st_size > MAX_FILE_BYTES:
+        return Checked(None, f"file too large ({status.st_size} bytes, the limit is {MAX_FILE_BYTES})")
+    try:
+        content = read_image_bytes(path)
+        digest = hashlib.sha256(content)
+        if digest.digest() not in verdicts:
+            verify(content)
+    except ImageError as error:
+        return Checked(None, str(error))
+    return Checked(digest.hexdigest(), None)
+
+
+def check_images(images: PathImages, threads: int | None = None) -> list[Checked]:
+    """Check every file, in order, by a pool of threads; a few dozen files at most are in memory at once."""
+    verdicts = Verdicts()
+    results: list[Checked] = []
+
+    def one(i: int) -> Checked:
+        return check_file(images.path(i), verdicts)
+
+    try:
+        found: Iterator[Checked] = ordered_map(one, range(len(images)), threads=threads, ahead=32)
+        for checked in track(found, "Checking images", total=len(images)):
+            results.append(checked)
+            if checked.sha256 is not None and (digest := bytes.fromhex(checked.sha256)) not in verdicts:
+                verdicts.add(digest)
+    finally:
+        verdicts.save()
+    return results
+
+
+def require_max_skipped(value: float) -> float:
+    """``max_skipped`` as a share from 0 to 1, or ``UsageError``."""
+    if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise UsageError(f"max_skipped is {value!r}; expected a share from 0 to 1, such as 0.05.")
+    return float(value)
+
+
+def enforce_limit(skipped: Sequence[Skipped], candidates: int, max_skipped: float, source: str) -> None:
+    """Stop when too many images were unreadable.
+
+    Args:
+        skipped: everything left out; only the counted ones matter here.
+        candidates: how many images there were, readable or not.
+        max_skipped: the largest tolerated share, 0 to 1.
+        source: for the message.
+
+    Raises:
+        DataError: over the limit; names the first reasons and how to raise the limit.
+    """
+    bad = [skip for skip in skipped if skip.counted]
+    if not bad:
+        return
+    share = len(bad) / candidates
+    examples = "; ".join(f"{skip.path}: {skip.reason}" for skip in bad[:3])
+    if share > max_skipped:
+        more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
+        raise DataError(
+            f"{len(bad)} of {candidates} images in {source} cannot be used ({share:.1%}, the limit is "
+            f"{max_skipped:.1%}): {examples}{more}. Repair or remove them, or raise the limit with --max-skipped."
+        )
+    logger.warning("Skipped %d of %d images that cannot be used (%s)", len(bad), candidates, examples)
+
+
+def write_skipped(path: Path | str, skipped: Sequence[Skipped]) -> None:
+    """Write ``skipped.csv``: ``path,reason,counted``, one row a file; only the header when nothing was skipped."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("path", "reason", "counted"))
+    writer.writerows((skip.path, skip.reason, "yes" if skip.counted else "no") for skip in skipped)
+    atomic_write(Path(path), text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+class BlobStore:
+    """Encoded images under their SHA-256, for sources that are not files: ``images/ab/<sha256>.<suffix>``.
+
+    Raises:
+        OSError: disk full or not writable (the sources turn it into ``CacheError``).
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = (cache_dir() if root is None else root) / "images"
+
+    def store(self, content: bytes, suffix: str) -> str:
+        """Keep ``content`` (written once, repaired when damaged); returns its name below ``root``."""
+        digest = hashlib.sha256(content).hexdigest()
+        name = f"{digest[:2]}/{digest}.{suffix}"
+        path = self.root / name
+        try:
+            if path.read_bytes() == content:
+                return name
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=".", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        return name

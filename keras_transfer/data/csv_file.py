@@ -1,0 +1,182 @@
+"""A CSV source: ``path,label`` and optionally ``split,group,weight``; other columns are passed over."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from keras_transfer.data.assemble import Rows
+from keras_transfer.data.folder import SPLIT_FOLDERS
+from keras_transfer.data.labels import encode_text
+from keras_transfer.data.table import KINDS, PathImages
+from keras_transfer.errors import DataError, UsageError
+
+
+@dataclass(frozen=True)
+class _Row:
+    place: str  # "line 7 of labels.csv"
+    name: str  # POSIX, relative to the root
+    label: str
+    split: str
+    group: str
+    weight: float
+    kind: str
+
+
+def read_csv(path: Path, image_root: Path | None, kind: str, classes: Sequence[str] | None) -> Rows:
+    """Rows of a CSV in UTF-8 (with or without a byte-order mark), separated by commas.
+
+    Args:
+        path: the CSV. Its first line names the columns: ``path`` and ``label`` are required.
+        image_root: what relative paths are relative to; the CSV's folder by default. A path outside it,
+            absolute or by ``..``, is refused.
+        kind, classes: as for :func:`keras_transfer.data.load_data`. A column ``kind``, which recorded
+            splits have, settles ``auto``.
+
+    Raises:
+        UsageError: the file or the root is missing.
+        DataError: a missing column, or a value that cannot be used; with its line.
+    """
+    root = path.parent if image_root is None else image_root
+    for needed, what in ((path, "CSV file"), (root, "image root")):
+        if not needed.exists():
+            raise UsageError(f"There is no {what} {needed}. Give an existing one.")
+    if not root.is_dir():
+        raise UsageError(f"The image root {root} is not a folder.")
+    rows = _without_duplicates(_parsed(path, root))
+    if not rows:
+        raise DataError(f"{path} has no rows below its header. Expected one row for each image.")
+    where = [row.place for row in rows]
+    if kind == "auto" and len({row.kind for row in rows}) == 1 and rows[0].kind in KINDS:
+        kind = rows[0].kind
+    labels = encode_text([row.label for row in rows], kind, classes, where, str(path))
+    groups = None
+    if any(row.group for row in rows):  # a row without a group is a group of its own
+        groups = np.array([row.group or f"alone: {row.name}" for row in rows])
+    return Rows(
+        source=str(path),
+        images=PathImages(root, tuple(row.name for row in rows)),
+        labels=labels,
+        splits=_splits(rows, path, fixed=classes is not None),
+        groups=groups,
+        weights=np.array([row.weight for row in rows], np.float32),
+    )
+
+
+def _parsed(path: Path, root: Path) -> Iterator[_Row]:
+    base = os.path.abspath(root)  # noqa: PTH100  (normalises "..", keeps links)
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            columns = _columns(next(reader, []), path)
+            for fields in reader:
+                place = f"line {reader.line_num} of {path}"
+                if not any(field.strip() for field in fields):
+                    continue
+                if len(fields) != len(columns):
+                    raise DataError(
+                        f"There are {len(fields)} values in {place}, and {len(columns)} columns. Put values "
+                        'that contain a comma into double quotes ("a,b").'
+                    )
+                yield _row(dict(zip(columns, fields, strict=True)), place, base)
+    except csv.Error as error:
+        raise DataError(f"{path} is not a CSV: {error} (line {reader.line_num}).") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _columns(header: list[str], path: Path) -> list[str]:
+    columns = [name.strip().lower() for name in header]
+    if not columns:
+        raise DataError(f"{path} is empty. Expected a first line 'path,label' and one row for each image.")
+    _require_utf8("".join(columns), f"line 1 of {path}")
+    missing = [name for name in ("path", "label") if name not in columns]
+    if missing:
+        raise DataError(
+            f"{path} has no column {' and no column '.join(map(repr, missing))}. Found: "
+            f"{', '.join(map(repr, columns))}. Expected path,label and optionally split,group,weight, separated "
+            "by commas."
+        )
+    twice = sorted({name for name in columns if name and columns.count(name) > 1})
+    if twice:
+        raise DataError(f"{path} has the column {twice[0]!r} twice. Remove one.")
+    return columns
+
+
+def _row(values: dict[str, str], place: str, base: str) -> _Row:
+    _require_utf8("".join(value for column, value in values.items() if column != "path"), place)
+    split = values.get("split", "").strip()
+    if split and split.lower() not in SPLIT_FOLDERS:
+        raise DataError(f"Unknown split {split!r} in {place}. Expected one of {', '.join(SPLIT_FOLDERS)}.")
+    return _Row(
+        place=place,
+        name=_name(values["path"], place, base),
+        label=values["label"].strip(),
+        split=SPLIT_FOLDERS[split.lower()] if split else "",
+        group=values.get("group", "").strip(),
+        weight=_weight(values.get("weight", "").strip(), place),
+        kind=values.get("kind", "").strip(),
+    )
+
+
+def _name(text: str, place: str, base: str) -> str:
+    """The path relative to the root, without ``.`` and ``..``."""
+    if not text.strip() or "\0" in text:
+        raise DataError(f"The path is {'empty' if not text.strip() else 'impossible'} in {place}.")
+    full = os.path.normpath(os.path.join(base, text))  # noqa: PTH118  (lexically: a link stays a link)
+    if full == base or os.path.commonpath([full, base]) != base:
+        raise DataError(
+            f"The path {text!r} in {place} is outside the image root {base}. Use paths inside it, or give "
+            "another root (image_root, --image-root)."
+        )
+    return Path(full).relative_to(base).as_posix()
+
+
+def _weight(text: str, place: str) -> float:
+    try:
+        weight = float(text) if text else 1.0
+    except ValueError:
+        weight = math.nan
+    if not 0 <= weight <= np.finfo(np.float32).max:
+        raise DataError(f"The weight {text!r} in {place} is not a finite number of at least 0.")
+    return weight
+
+
+def _require_utf8(text: str, place: str) -> None:
+    if any("\udc80" <= character <= "\udcff" for character in text):
+        raise DataError(f"There are bytes that are not UTF-8 in {place}. Save the file as UTF-8.")
+
+
+def _without_duplicates(parsed: Iterator[_Row]) -> list[_Row]:
+    """One row for each path; ``DataError`` when two rows of a path contradict each other."""
+    rows: dict[str, _Row] = {}
+    for row in parsed:
+        first = rows.setdefault(row.name, row)
+        for column in ("label", "split", "group", "weight"):
+            old, new = getattr(first, column), getattr(row, column)
+            if old != new:
+                raise DataError(
+                    f"{row.name!r} has the {column} {old!r} in {first.place} and {new!r} in {row.place}. Keep one "
+                    "row (several labels of one image are separated by ';')."
+                )
+    return list(rows.values())
+
+
+def _splits(rows: list[_Row], path: Path, fixed: bool) -> np.ndarray | None:
+    given = {row.split for row in rows}
+    if given == {""}:
+        return None
+    if "" in given:
+        place = next(row.place for row in rows if not row.split)
+        raise DataError(f"The split is empty in {place}, and given in other rows. Fill all of them or none.")
+    if "train" not in given and not fixed:
+        raise DataError(
+            f"{path} has splits ({', '.join(sorted(given))}) and no row of the train split. Add some."
+        )
+    return np.array([row.split for row in rows], dtype="<U5")

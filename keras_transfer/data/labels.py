@@ -1,0 +1,241 @@
+"""From the text of a label column to arrays: classes, multilabel or regression."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_transfer.data.table import KINDS
+from keras_transfer.errors import DataError, UsageError, unknown_name
+
+logger = logging.getLogger("keras_transfer")
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """``values`` as in :class:`ImageTable`; ``classes`` in output order, () for regression.
+
+    ``fixed``: the caller gave the classes (a trained model's), so a class may be without images.
+    """
+
+    kind: str
+    classes: tuple[str, ...]
+    values: np.ndarray
+    fixed: bool = False
+
+    def take(self, rows: np.ndarray) -> Labels:
+        """The labels of some rows."""
+        return Labels(self.kind, self.classes, self.values[rows], self.fixed)
+
+    def membership(self) -> np.ndarray:
+        """bool (N, C): which row has which class; (N, 0) for regression."""
+        if self.kind == "classes":
+            return self.values[:, np.newaxis] == np.arange(len(self.classes))
+        return (
+            self.values.astype(bool) if self.kind == "multilabel" else np.zeros((len(self.values), 0), bool)
+        )
+
+
+def require_kind(kind: str) -> str:
+    """``auto`` or one of the kinds, or ``UsageError``."""
+    if kind not in ("auto", *KINDS):
+        raise unknown_name("kind of labels", str(kind), ("auto", *KINDS))
+    return kind
+
+
+def same_name_key(name: str) -> str:
+    """Equal for names that differ only in case or in Unicode normalisation."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def require_distinct(names: Iterable[str], source: str) -> None:
+    """``DataError`` when two class names differ only in case or in Unicode normalisation."""
+    by_key: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(set(names)):
+        by_key[same_name_key(name)].append(name)
+    clashes = [same for same in by_key.values() if len(same) > 1]
+    if clashes:
+        text = "; ".join(
+            " and ".join(ascii(n) if not n.isascii() else repr(n) for n in same) for same in clashes
+        )
+        raise DataError(
+            f"Class names in {source} differ only in upper/lower case or Unicode form: {text}. "
+            "On other file systems they are one. Merge or rename them."
+        )
+
+
+def guess_kind(texts: Sequence[str]) -> str:
+    """The kind ``labels="auto"`` stands for.
+
+    ``regression`` when every part of every label is a number and at least one has a decimal point or an
+    exponent (whole numbers stay class ids); else ``multilabel`` when a label has a ``;``; else ``classes``.
+    """
+    parts = [part.strip() for text in texts for part in text.split(";")]
+    numeric = bool(parts) and all(_NUMBER.fullmatch(part) for part in parts)
+    if numeric and any("." in part or "e" in part.lower() for part in parts):
+        return "regression"
+    return "multilabel" if any(";" in text for text in texts) else "classes"
+
+
+def encode_text(
+    texts: Sequence[str], kind: str, classes: Sequence[str] | None, where: Sequence[str], source: str
+) -> Labels:
+    """Turn label texts into arrays.
+
+    Args:
+        texts: one a row; several names or numbers are separated by ``;``.
+        kind: ``auto``, ``classes``, ``multilabel`` or ``regression``.
+        classes: names and order to use, or None for the sorted names found.
+        where: one a row, for messages ("row 7 of labels.csv").
+        source: for messages.
+
+    Raises:
+        DataError: an empty or unknown label, a label that is no number, clashing names.
+    """
+    if kind == "auto":
+        kind = "classes" if classes is not None and not any(";" in t for t in texts) else guess_kind(texts)
+        logger.info("The labels of %s are read as %s", source, kind)
+    if kind == "regression":
+        if classes:
+            raise UsageError(
+                "classes were given for regression labels. Leave them out, or use labels='classes'."
+            )
+        return Labels(kind, (), _numbers(texts, where))
+    if kind == "classes":
+        rows = [(unicodedata.normalize("NFC", text.strip()),) for text in texts]
+        for row, place in zip(rows, where, strict=True):
+            if not row[0]:
+                raise DataError(
+                    f"The label is empty in {place}. Give every image a class, or remove the row."
+                )
+    else:
+        rows = [
+            tuple(
+                dict.fromkeys(unicodedata.normalize("NFC", p.strip()) for p in text.split(";") if p.strip())
+            )
+            for text in texts
+        ]
+    return encode_names(rows, kind, classes, where, source)
+
+
+def encode_names(
+    rows: Sequence[tuple[str, ...]],
+    kind: str,
+    classes: Sequence[str] | None,
+    where: Sequence[str],
+    source: str,
+    default: Sequence[str] = (),
+) -> Labels:
+    """Turn class names (one a row for ``classes``) into arrays.
+
+    ``classes`` (the caller's, fixed) or ``default`` (the source's own list) give the order; without both
+    it is the sorted names found.
+    """
+    found = {name for row in rows for name in row}
+    require_distinct({*found, *default}, source)
+    if classes is not None:
+        names = require_classes(classes)
+    else:
+        names = tuple(default) or tuple(sorted(found))
+    index = {name: i for i, name in enumerate(names)}
+    for row, place in zip(rows, where, strict=True):
+        for name in row:
+            if name not in index:
+                raise DataError(
+                    f"Unknown label {name!r} in {place}. Known: {_shown(names)}. Correct it, or leave the row out."
+                )
+    if kind == "classes":
+        values = np.array([index[row[0]] for row in rows], np.int32)
+    else:
+        values = np.zeros((len(rows), len(names)), np.uint8)
+        for i, row in enumerate(rows):
+            values[i, [index[name] for name in row]] = 1
+    return Labels(kind, names, values, fixed=classes is not None)
+
+
+def require_classes(classes: Sequence[str]) -> tuple[str, ...]:
+    """The caller's class names, NFC, distinct; ``UsageError`` otherwise."""
+    if isinstance(classes, str) or not classes or not all(isinstance(name, str) and name for name in classes):
+        raise UsageError(f"classes is {classes!r}; expected a list of class names.")
+    names = tuple(unicodedata.normalize("NFC", name) for name in classes)
+    if len(set(names)) < len(names):
+        raise UsageError(
+            f"classes has a name twice: {', '.join(sorted({n for n in names if names.count(n) > 1}))}."
+        )
+    return names
+
+
+def check_counts(labels: Labels, splits: np.ndarray | None, min_per_class: int, source: str) -> None:
+    """Refuse data nothing can be learnt from.
+
+    Args:
+        labels: of the readable images.
+        splits: as the user gave them, or None. With fixed classes only unknown labels matter, so
+            nothing is checked here.
+        min_per_class: the least number of images of each class.
+
+    Raises:
+        DataError: one class only, a class with too few images, a class that is not in train.
+    """
+    if labels.kind == "regression" or labels.fixed:
+        return
+    member = labels.membership()
+    counts = member.sum(axis=0)
+    names = labels.classes
+    if labels.kind == "classes" and len(names) < 2:
+        raise DataError(
+            f"{source} has only one class, {names[0]!r}; a classifier needs at least two. Add images of "
+            "another class, or check that there is one folder (or label) for each class."
+        )
+    few = [f"{names[i]!r} ({counts[i]})" for i in np.flatnonzero(counts < min_per_class)]
+    if few:
+        raise DataError(
+            f"Too few usable images of {_shown(few)} in {source}; every class needs at least {min_per_class}. "
+            "Add images, remove the class, or lower min_per_class."
+        )
+    if splits is not None:
+        trained = member[splits == "train"].any(axis=0)
+        for split in ("val", "test"):
+            unseen = member[splits == split].any(axis=0) & ~trained
+            if unseen.any():
+                text = _shown([repr(names[i]) for i in np.flatnonzero(unseen)])
+                raise DataError(
+                    f"The {split} split of {source} has images of {text}, and the train split has none. Add "
+                    "training images of it, or remove it from the other splits."
+                )
+
+
+def _numbers(texts: Sequence[str], where: Sequence[str]) -> np.ndarray:
+    rows: list[list[float]] = []
+    for text, place in zip(texts, where, strict=True):
+        parts = [part.strip() for part in text.split(";")]
+        try:
+            row = [float(part) for part in parts]
+        except ValueError as error:
+            raise DataError(
+                f"The label {text!r} in {place} is not a number (several: separated by ';')."
+            ) from error
+        if not all(math.isfinite(value) and abs(value) <= np.finfo(np.float32).max for value in row):
+            raise DataError(
+                f"The label {text!r} in {place} is not a finite number. Correct it, or remove the row."
+            )
+        if rows and len(row) != len(rows[0]):
+            raise DataError(
+                f"{place} has {len(row)} numbers as its label, the rows before it have {len(rows[0])}."
+            )
+        rows.append(row)
+    return np.array(rows, np.float32).reshape(len(rows), -1)
+
+
+def _shown(names: Sequence[str], most: int = 10) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,220 @@
+"""TensorFlow Datasets as a source: ``tfds:NAME[/CONFIG][:VERSION]``.
+
+The encoded images are copied once, byte for byte, into the cache's content-addressed store, so that paths
+stream afterwards and features are found again whatever the data set is called. Nothing asks the network
+when the data set is on this machine.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_transfer import progress
+from keras_transfer.data.arrays import encode_array
+from keras_transfer.data.assemble import Rows
+from keras_transfer.data.checking import BlobStore
+from keras_transfer.data.folder import SPLIT_FOLDERS
+from keras_transfer.data.labels import Labels, encode_names
+from keras_transfer.data.table import PathImages, Skipped
+from keras_transfer.data.threads import ordered_map
+from keras_transfer.errors import CacheError, DataError, OfflineError, UsageError
+from keras_transfer.paths import offline
+from keras_transfer.quiet import quiet_tensorflow
+
+logger = logging.getLogger("keras_transfer")
+
+_NAME = re.compile(r"tfds:(\w+(/[\w.-]+)?(:\d+\.\d+\.\d+)?)")
+_SUFFIXES = ((b"\xff\xd8", "jpg"), (b"\x89PNG", "png"), (b"GIF8", "gif"), (b"BM", "bmp"), (b"RIFF", "webp"))
+
+
+def read_tfds(
+    text: str, data_dir: str | os.PathLike[str] | None, kind: str, classes: Sequence[str] | None
+) -> Rows:
+    """Rows of a TFDS data set; its own train, validation and test become the splits.
+
+    Args:
+        text: ``tfds:NAME[/CONFIG][:VERSION]``.
+        data_dir: TFDS's data directory; its default (``TFDS_DATA_DIR`` or ``~/tensorflow_datasets``) if None.
+        kind, classes: as for :func:`keras_transfer.data.load_data`. The image and the label are found by
+            their types: one image; a class label, a sequence of them, or what ``supervised_keys`` says.
+
+    Raises:
+        UsageError: a malformed or unknown name. OfflineError: the data set is not on this machine, and
+            ``KERAS_TRANSFER_OFFLINE`` forbids to fetch it. DataError: no image or label to be found.
+        CacheError: the images cannot be written to the cache.
+    """
+    match = _NAME.fullmatch(text)
+    if not match:
+        raise UsageError(f"{text!r} does not name a TFDS data set; expected tfds:NAME[/CONFIG][:VERSION].")
+    quiet_tensorflow()
+    import tensorflow_datasets as tfds
+
+    builder = _builder(tfds, match[1], data_dir)
+    features = builder.info.features
+    image_key, label_key = _keys(tfds, builder.info)
+    names: list[str] = []
+    labels: list[Any] = []
+    splits: list[str] = []
+    store = BlobStore()
+    for split, ours in _splits(builder, text).items():
+        for name, label in _examples(tfds, builder, split, image_key, label_key, store):
+            names.append(name)
+            labels.append(label)
+            splits.append(ours)
+    if not names:
+        raise DataError(f"{text} has no examples.")
+    skipped: tuple[Skipped, ...] = ()
+    if isinstance(features[label_key], tfds.features.ClassLabel):  # -1 stands for "withheld"
+        known = [i for i, label in enumerate(labels) if label >= 0]
+        skipped = tuple(
+            Skipped(f"{text} {names[i]}", "no label", counted=False)
+            for i, label in enumerate(labels)
+            if label < 0
+        )
+        names, labels, splits = ([column[i] for i in known] for column in (names, labels, splits))
+    given = set(splits)
+    if "train" not in given and given != {""} and classes is None:
+        raise DataError(f"{text} has labelled images in {', '.join(sorted(given))} and none in train.")
+    return Rows(
+        source=text,
+        images=PathImages(store.root, tuple(names)),
+        labels=_labels(tfds, features[label_key], labels, kind, classes, text),
+        splits=None if given == {""} else np.array(splits, dtype="<U5"),
+        skipped=skipped,
+    )
+
+
+def _builder(tfds: Any, name: str, data_dir: str | os.PathLike[str] | None) -> Any:
+    """The data set as prepared on this machine, or prepared now where downloads are allowed."""
+    folder = None if data_dir is None else os.fspath(data_dir)
+    shown = folder or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    parsed, wanted = tfds.core.naming.parse_builder_name_kwargs(name)
+    try:
+        return tfds.core.read_only_builder.builder_from_files(str(parsed), data_dir=folder, **wanted)
+    except tfds.core.DatasetNotFoundError as error:
+        if offline():
+            raise OfflineError(
+                f"The TFDS data set {name!r} is not in {shown}, and downloads are forbidden "
+                f"(KERAS_TRANSFER_OFFLINE). Prepare it where there is a network and copy {shown}/"
+                f"{parsed.name}/ here, or say where it is with --tfds-data-dir."
+            ) from error
+    try:
+        builder = tfds.builder(name, data_dir=folder, try_gcs=False)
+    except tfds.core.DatasetNotFoundError as error:
+        raise UsageError(
+            f"There is no TFDS data set {name!r}, neither in {shown} nor in the TFDS catalog."
+        ) from error
+    logger.info("Preparing the TFDS data set %s in %s", name, shown)
+    if not progress.enabled():
+        tfds.disable_progress_bar()
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+    return builder
+
+
+def _keys(tfds: Any, info: Any) -> tuple[str, str]:
+    """The names of the image and of the label."""
+    features = info.features
+    supervised = info.supervised_keys or ()
+    supervised = (
+        supervised if len(supervised) == 2 and all(isinstance(key, str) for key in supervised) else ()
+    )
+    images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
+    image = _choose(images, supervised[:1], "image", info, "an image")
+    labels = [key for key, feature in features.items() if _is_class_label(tfds, feature)]
+    numbers = [key for key in supervised[1:] if key in features and key not in labels]
+    label = _choose(labels or numbers, supervised[1:], "label", info, "a class label")
+    return image, label
+
+
+def _choose(found: list[str], supervised: Sequence[str], usual: str, info: Any, what: str) -> str:
+    for key in (*supervised, usual):
+        if key in found:
+            return key
+    if len(found) == 1:
+        return found[0]
+    text = f"several ({', '.join(found)})" if found else "none"
+    raise DataError(
+        f"The TFDS data set {info.full_name} should have {what} among its features ({', '.join(info.features)}), "
+        f"and has {text}. Export it to a folder or a CSV instead."
+    )
+
+
+def _is_class_label(tfds: Any, feature: Any) -> bool:
+    if isinstance(feature, tfds.features.Sequence):
+        feature = feature.feature
+    return isinstance(feature, tfds.features.ClassLabel)
+
+
+def _splits(builder: Any, text: str) -> dict[str, str]:
+    """{TFDS split: ours}; a single split of another name is to be divided ("")."""
+    names = [name for name, split in builder.info.splits.items() if split.num_examples]
+    ours = {name: SPLIT_FOLDERS[name] for name in names if name in SPLIT_FOLDERS}
+    if not ours and len(names) == 1:
+        return {names[0]: ""}
+    if not ours:
+        raise DataError(
+            f"{text} has the splits {', '.join(names) or '(none)'}; expected train, validation, test."
+        )
+    if len(set(ours.values())) < len(ours):
+        raise DataError(f"{text} has two splits of one meaning: {', '.join(ours)}.")
+    others = [name for name in names if name not in ours]
+    if others:
+        logger.info("The splits %s of %s are not used", ", ".join(others), text)
+    return ours
+
+
+def _examples(
+    tfds: Any, builder: Any, split: str, image_key: str, label_key: str, store: BlobStore
+) -> Iterator[tuple[str, Any]]:
+    """(name in the store, label) of every example, written by threads, a bounded number at a time."""
+    decoders = tfds.decode.PartialDecoding(
+        {image_key: True, label_key: True}, decoders={image_key: tfds.decode.SkipDecoding()}
+    )
+    data = builder.as_dataset(split=split, decoders=decoders, shuffle_files=False)
+
+    def keep(example: dict[str, Any]) -> tuple[str, Any]:
+        content = bytes(example[image_key])
+        suffix = next((suffix for magic, suffix in _SUFFIXES if content.startswith(magic)), "img")
+        return store.store(content, suffix), example[label_key]
+
+    found = ordered_map(keep, data.as_numpy_iterator(), ahead=32)
+    total = builder.info.splits[split].num_examples
+    try:
+        yield from progress.track(found, f"Reading {builder.info.name} ({split})", total=total)
+    except OSError as error:
+        raise CacheError(
+            f"The images cannot be written to {store.root}: {error}. Make room there."
+        ) from error
+
+
+def _labels(
+    tfds: Any, feature: Any, labels: list[Any], kind: str, classes: Sequence[str] | None, source: str
+) -> Labels:
+    where = [f"example {i} of {source}" for i in range(len(labels))]
+    if isinstance(feature, tfds.features.ClassLabel):
+        if kind not in ("auto", "classes"):
+            raise UsageError(f"labels={kind!r}, and {source} has class labels.")
+        rows = [(feature.int2str(int(label)),) for label in labels]
+        return encode_names(rows, "classes", classes, where, source, _used(feature.names, rows, source))
+    if _is_class_label(tfds, feature):
+        if kind not in ("auto", "multilabel"):
+            raise UsageError(f"labels={kind!r}, and {source} has several class labels an image.")
+        inner = feature.feature
+        rows = [tuple(dict.fromkeys(inner.int2str(int(i)) for i in np.ravel(label))) for label in labels]
+        return encode_names(rows, "multilabel", classes, where, source, _used(inner.names, rows, source))
+    return encode_array(np.array(labels), kind, classes, source)
+
+
+def _used(names: Sequence[str], rows: list[tuple[str, ...]], source: str) -> list[str]:
+    """The data set's own order of the classes that have images."""
+    found = {name for row in rows for name in row}
+    unused = [name for name in names if name not in found]
+    if unused:
+        logger.warning("%s has no images of %s; these classes are left out", source, ", ".join(unused[:10]))
+    return [name for name in names if name in found]

@@ -1,0 +1,78 @@
+"""Classification metrics as one plain dictionary, computed by scikit-learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn import metrics
+
+from keras_transfer.errors import DataError
+
+TOP_K = 5
+SMALLEST = 1e-7
+"""Probabilities are clipped here before the logarithm: float32 softmax outputs can be exactly 0."""
+
+
+def classification_metrics(
+    probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str]
+) -> dict[str, Any]:
+    """Measure a classifier.
+
+    Args:
+        probabilities: float ``(N, C)``, each row sums to 1.
+        labels: int ``(N,)``, true class indices.
+        classes: the ``C`` class names in the order of the columns.
+
+    Returns:
+        JSON-able: ``images``; ``accuracy``, ``balanced_accuracy`` (mean recall of the classes that occur),
+        ``macro_f1`` (mean over the classes that occur), ``log_loss`` (nats; natural logarithm), ``top5_accuracy``
+        (only with more than 5 classes), ``per_class`` {name: precision, recall, f1, images; a class that never
+        occurs has recall and f1 None, one that is never predicted has precision None}, and ``confusion_matrix``
+        (rows: truth, columns: prediction, counts).
+
+    Raises:
+        DataError: no images, or shapes that do not fit.
+    """
+    probabilities = np.asarray(probabilities, np.float64)
+    labels = np.asarray(labels)
+    if not len(labels):
+        raise DataError("There are no images to measure on.")
+    if probabilities.shape != (len(labels), len(classes)):
+        raise DataError(
+            f"The model gives outputs of shape {probabilities.shape}; {(len(labels), len(classes))} is expected "
+            f"for {len(labels)} images and {len(classes)} classes."
+        )
+    if not np.isfinite(probabilities).all():
+        raise DataError("The model gives probabilities that are not finite numbers.")
+    predicted = probabilities.argmax(axis=1)
+    every = np.arange(len(classes))
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(
+        labels, predicted, labels=every, zero_division=0.0
+    )
+    occurs = support > 0
+    clipped = np.clip(probabilities[np.arange(len(labels)), labels], SMALLEST, 1.0)
+    result: dict[str, Any] = {
+        "images": len(labels),
+        "accuracy": float(np.mean(predicted == labels)),
+        "balanced_accuracy": float(recall[occurs].mean()),
+        "macro_f1": float(f1[occurs].mean()),
+        "log_loss": float(-np.log(clipped).mean()),
+    }
+    if len(classes) > TOP_K:
+        result["top5_accuracy"] = float(
+            metrics.top_k_accuracy_score(labels, probabilities, k=TOP_K, labels=every)
+        )
+    was_predicted = np.bincount(predicted, minlength=len(classes)) > 0
+    result["per_class"] = {
+        name: {
+            "precision": float(precision[i]) if was_predicted[i] else None,
+            "recall": float(recall[i]) if occurs[i] else None,
+            "f1": float(f1[i]) if occurs[i] else None,
+            "images": int(support[i]),
+        }
+        for i, name in enumerate(classes)
+    }
+    result["confusion_matrix"] = metrics.confusion_matrix(labels, predicted, labels=every).tolist()
+    return result

@@ -1,0 +1,136 @@
+"""What people would rather look at than read. Every function writes one PNG file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+INK, ACCENT, SOFT = "#222831", "#0b7a75", "#d1495b"
+MOST_NUMBERED = 20
+"""Confusion matrices with more classes are drawn without a number in every cell."""
+
+
+def confusion_matrix(counts: Sequence[Sequence[int]], classes: Sequence[str], path: Path) -> None:
+    """Draw a confusion matrix: counts as numbers, each row's shares as colour.
+
+    Args:
+        counts: ``(C, C)``, rows truth, columns prediction.
+        classes: the ``C`` names.
+        path: the PNG to write.
+    """
+    matrix = np.asarray(counts, float)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    size = min(3.2 + 0.45 * len(classes), 24)
+    figure, axes = _figure(size + 0.8, size)
+    image = axes.imshow(shares, cmap="GnBu", vmin=0, vmax=1)
+    small = len(classes) <= MOST_NUMBERED
+    if small:
+        for (row, column), count in np.ndenumerate(matrix):
+            colour = "white" if shares[row, column] > 0.6 else INK
+            axes.text(column, row, f"{int(count)}", ha="center", va="center", color=colour)
+    step = max(1, len(classes) // 60)
+    ticks = range(0, len(classes), step)
+    names = [_short(classes[i]) for i in ticks]
+    axes.set_xticks(ticks, names, rotation=90 if len(classes) > 4 else 0)
+    axes.set_yticks(ticks, names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.set_title(f"Confusion matrix, {int(matrix.sum())} images", color=INK)
+    figure.colorbar(image, ax=axes, fraction=0.046, label="share of the true class")
+    _save(figure, path)
+
+
+def learning_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw loss and accuracy of training and validation over the epochs.
+
+    Args:
+        rows: one dictionary an epoch: ``epoch``, ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``.
+        path: the PNG to write.
+    """
+    figure, axes = _figure(9, 3.6, columns=2)
+    for axis, name in zip(axes, ("loss", "accuracy"), strict=True):
+        for key, label, colour in ((name, "training", SOFT), (f"val_{name}", "validation", ACCENT)):
+            points = [(row["epoch"], row[key]) for row in rows if row.get(key) is not None]
+            if points:
+                axis.plot(*zip(*points, strict=True), "o-", markersize=4, label=label, color=colour)
+        axis.set_xlabel("epoch (0: the probe)" if rows and rows[0].get("epoch") == 0 else "epoch")
+        axis.set_ylabel(name)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.legend(frameon=False)
+    _save(figure, path)
+
+
+def regularisation_curve(trials: Sequence[Mapping[str, Any]], chosen: float, path: Path) -> None:
+    """Draw the probe's training and validation loss over the regularisation strengths that were tried.
+
+    Args:
+        trials: dictionaries with ``C``, ``train_loss``, ``val_loss``.
+        chosen: the strength that won.
+        path: the PNG to write.
+    """
+    figure, axes = _figure(5.6, 3.6)
+    strengths = [trial["C"] for trial in trials]
+    axes.semilogx(strengths, [trial["train_loss"] for trial in trials], "o-", label="training", color=SOFT)
+    axes.semilogx(strengths, [trial["val_loss"] for trial in trials], "o-", label="validation", color=ACCENT)
+    axes.axvline(chosen, color=INK, linestyle=":", label=f"chosen: {chosen:.2g}")
+    axes.set_xlabel("C (inverse regularisation strength)")
+    axes.set_ylabel("log loss")
+    axes.set_title("The linear probe", color=INK)
+    axes.legend(frameon=False)
+    _save(figure, path)
+
+
+def artefact_chart(artefacts: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Compare exported artefacts: accuracy beside the Keras model's, size, latency.
+
+    Args:
+        artefacts: the ``artefacts`` of an export report: ``file``, ``accuracy``, ``keras_accuracy``, ``bytes``,
+            ``milliseconds``.
+        path: the PNG to write.
+    """
+    names = [artefact["file"].rstrip("/") for artefact in artefacts]
+    figure, axes = _figure(10.5, 1.2 + 0.45 * len(names), columns=3)
+    panels = (
+        ("accuracy (%)", [100 * (artefact["accuracy"] or 0) for artefact in artefacts], "{:.1f}"),
+        ("size (MB)", [artefact["bytes"] / 1e6 for artefact in artefacts], "{:.1f}"),
+        ("latency, one image (ms)", [artefact["milliseconds"] for artefact in artefacts], "{:.0f}"),
+    )
+    for axis, (title, values, form) in zip(axes, panels, strict=True):
+        bars = axis.barh(names, values, color=ACCENT, height=0.6)
+        axis.bar_label(bars, [form.format(value) for value in values], padding=3, color=INK)
+        axis.set_title(title, color=INK, fontsize=10)
+        axis.set_xlim(0, max([*values, 1e-9]) * 1.22)
+        axis.invert_yaxis()
+        axis.set_xticks([])
+        axis.spines["bottom"].set_visible(False)
+        if axis is not axes[0]:
+            axis.set_yticklabels([])
+    reference = artefacts[0].get("keras_accuracy") if artefacts else None
+    if reference is not None:
+        axes[0].axvline(100 * reference, color=SOFT, linestyle=":", label=f"Keras: {100 * reference:.1f}")
+        axes[0].legend(frameon=False, loc="lower left", fontsize=8)
+    _save(figure, path)
+
+
+def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, columns)
+    for axis in np.atleast_1d(axes):
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _short(name: str) -> str:
+    shown = name if len(name) <= 24 else name[:23] + "…"
+    return shown.replace("$", r"\$")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,150 @@
+"""Which layers train: every function works on any Keras model and returns what it changed.
+
+Batch normalization stays in inference mode unless asked for. In Keras a ``BatchNormalization`` layer with
+``trainable = False`` uses its moving statistics even inside ``fit``; retraining them on small batches is the
+most common way to ruin a fine-tuning (keras#9522, keras#9965; the transfer-learning guide of Keras).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+
+from keras_transfer.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+
+from keras_transfer.backbones import blocks  # noqa: E402
+from keras_transfer.errors import UsageError, unknown_name  # noqa: E402
+
+Rule = str | Callable[[keras.layers.Layer], bool]
+
+
+def freeze(model: keras.Model) -> list[str]:
+    """Freeze every layer. Returns the names of the layers that were trainable before."""
+    return set_trainable(model, "none")
+
+
+def unfreeze_from(model: keras.Model, name: str, *, batchnorm: str = "frozen") -> list[str]:
+    """Train from this layer or block up to the top; freeze everything below.
+
+    Args:
+        name: a layer's name or a block's (``block6a``), as ``backbones.blocks`` lists them.
+        batchnorm: ``"frozen"`` or ``"train"``.
+
+    Returns:
+        Names of the layers whose ``trainable`` flag changed.
+
+    Raises:
+        UsageError: no such layer or block; the closest names are given.
+    """
+    return set_trainable(model, f"from:{name}", batchnorm=batchnorm)
+
+
+def set_trainable(model: keras.Model, rule: Rule, *, batchnorm: str = "frozen") -> list[str]:
+    """Set every layer's ``trainable`` flag by one rule.
+
+    Args:
+        rule: ``"none"``, ``"all"``, ``"30%"`` (that share of the layers with weights, from the top),
+            ``"blocks:2"`` (the top blocks), ``"from:NAME"`` (a layer or block and all above), a regular
+            expression matched against whole layer names, or a function of the layer.
+        batchnorm: ``"frozen"`` keeps every batch normalization in inference mode; ``"train"`` lets those in
+            trained layers learn.
+
+    Returns:
+        Names of the layers whose flag changed, bottom to top.
+
+    Raises:
+        UsageError: the rule names nothing in this model, or is not a rule.
+    """
+    if batchnorm not in ("frozen", "train"):
+        raise UsageError(f"batchnorm={batchnorm!r} was given, 'frozen' or 'train' is expected.")
+    chosen = _chosen(model, rule)
+    layers = list(leaf_layers(model))
+    before = [layer.trainable for layer in layers]
+    # Setting a container's flag sets its layers' too, so containers are opened first and leaves decided after.
+    for container in _containers(model):
+        container.trainable = True
+    changed = []
+    for layer, flag in zip(layers, before, strict=True):
+        wanted = layer.name in chosen
+        if batchnorm == "frozen" and isinstance(layer, keras.layers.BatchNormalization):
+            wanted = False
+        if flag != wanted:
+            changed.append(layer.name)
+        layer.trainable = wanted
+    return changed
+
+
+def leaf_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """Every layer that is not itself a model, through nested models, bottom to top."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from leaf_layers(layer)
+        else:
+            yield layer
+
+
+def frozen_fingerprint(model: keras.Model) -> str:
+    """SHA-256 over every frozen variable, moving statistics included: equal before and after training.
+
+    Variables of trainable layers that the optimizer does not touch (the statistics of a training batch
+    normalization, seed states) are not frozen and not part of it.
+    """
+    digest = hashlib.sha256()
+    for layer in leaf_layers(model):
+        if layer.trainable:
+            continue
+        for variable in layer.weights:
+            digest.update(variable.path.encode())
+            digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes())
+    return digest.hexdigest()
+
+
+def _containers(model: keras.Model) -> Iterator[keras.Model]:
+    yield model
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _containers(layer)
+
+
+def _chosen(model: keras.Model, rule: Rule) -> set[str]:
+    layers = list(leaf_layers(model))
+    names = [layer.name for layer in layers]
+    if callable(rule):
+        return {layer.name for layer in layers if rule(layer)}
+    if rule == "none":
+        return set()
+    if rule == "all":
+        return set(names)
+    if match := re.fullmatch(r"(\d+(?:\.\d+)?)%", rule):
+        share = float(match[1]) / 100
+        if share > 1:
+            raise UsageError(f"{rule!r} was given; a share of at most 100% is expected.")
+        weighted = [layer.name for layer in layers if layer.weights]
+        count = round(share * len(weighted))
+        return set(names[names.index(weighted[-count]) :]) if count else set()
+    if match := re.fullmatch(r"blocks:(\d+)", rule):
+        groups = blocks(model)
+        count = min(int(match[1]), len(groups))
+        return {name for _, members in groups[len(groups) - count :] for name in members}
+    if rule.startswith("from:"):
+        wanted = rule.removeprefix("from:")
+        starts = {block: members[0] for block, members in blocks(model)}
+        if wanted not in names and wanted not in starts:
+            raise unknown_name(f"layer or block in {model.name}", wanted, [*starts, *names])
+        return set(names[names.index(starts.get(wanted, wanted)) :])
+    try:
+        pattern = re.compile(rule)
+    except re.error as error:
+        raise UsageError(f"{rule!r} is neither a rule nor a regular expression ({error}).") from None
+    found = {name for name in names if pattern.fullmatch(name)}
+    if not found:
+        raise UsageError(
+            f"{rule!r} matches no layer of {model.name}. Expected: none, all, 30%, blocks:2, from:NAME, "
+            "or a regular expression over layer names."
+        )
+    return found

@@ -1,0 +1,95 @@
+"""The head: GlobalAveragePooling, then Dropout, hidden Dense layers and the Dense that decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from keras_transfer.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+import keras  # noqa: E402
+
+from keras_transfer.errors import UsageError  # noqa: E402
+
+POOLING = "head_pooling"
+LOGITS = "logits"
+PROBABILITIES = "probabilities"
+
+
+def add_head(
+    backbone: keras.Model,
+    classes: int,
+    *,
+    hidden: Sequence[int] = (),
+    dropout: float = 0.0,
+    seed: int = 0,
+) -> keras.Model:
+    """Put a classifier on a backbone, as one flat Functional model.
+
+    Args:
+        backbone: pixels ``(B, H, W, 3)`` to a feature map ``(B, h, w, D)`` or to features ``(B, D)``.
+        classes: number of classes ``C``, at least 2.
+        hidden: widths of hidden Dense layers (ReLU) between the pooled features and the decision.
+        dropout: share of the pooled features dropped in training, in [0, 1).
+        seed: fixes the initial weights and the dropout masks.
+
+    Returns:
+        A model from pixels to probabilities ``(B, C)``; layer ``"logits"`` holds the scores before the softmax.
+        It shares the backbone's layers and weights.
+
+    Raises:
+        UsageError: fewer than two classes, or a backbone whose output is neither a map nor a vector.
+    """
+    if classes < 2:
+        raise UsageError(f"A classifier for {classes} class was asked for; at least 2 are expected.")
+    x = backbone.output
+    if len(x.shape) == 4:
+        x = keras.layers.GlobalAveragePooling2D(name=POOLING)(x)
+    elif len(x.shape) != 2:
+        raise UsageError(
+            f"The backbone {backbone.name!r} gives {tuple(x.shape)}; a feature map (B, h, w, D) or features "
+            "(B, D) are expected. Build it without its own top."
+        )
+    if dropout:
+        x = keras.layers.Dropout(dropout, seed=seed, name="head_dropout")(x)
+    for index, width in enumerate(hidden):
+        initial = keras.initializers.HeNormal(seed=seed + index)
+        x = keras.layers.Dense(
+            width, activation="relu", kernel_initializer=initial, name=f"head_hidden_{index}"
+        )(x)
+    initial = keras.initializers.GlorotUniform(seed=seed + 1000)
+    x = keras.layers.Dense(classes, kernel_initializer=initial, name=LOGITS)(x)
+    x = keras.layers.Softmax(name=PROBABILITIES)(x)
+    return keras.Model(backbone.inputs, x, name=f"{backbone.name}_classifier")
+
+
+def features_input(model: keras.Model) -> keras.KerasTensor:
+    """The pooled features ``(B, D)`` a classifier of :func:`add_head` decides on: where the head begins."""
+    layers = {layer.name: layer for layer in model.layers}
+    if POOLING in layers:
+        return layers[POOLING].output
+    for name in ("head_dropout", "head_hidden_0", LOGITS):
+        if name in layers:
+            return layers[name].input
+    raise UsageError(f"The model {model.name!r} has no layer named {LOGITS!r}: build it with add_head.")
+
+
+def split_head(model: keras.Model) -> tuple[keras.Model, keras.Model]:
+    """Cut a classifier in two that share its weights: pixels to features, and features to logits.
+
+    Returns:
+        ``(extractor, head)``: ``(B, H, W, 3) -> (B, D)`` and ``(B, D) -> (B, C)`` logits.
+    """
+    cut = features_input(model)
+    extractor = keras.Model(model.inputs, cut, name=model.name)
+    entry = keras.Input(shape=cut.shape[1:], name="features")
+    x = entry
+    for layer in model.layers:
+        if layer.name == "head_dropout" or layer.name.startswith("head_hidden_") or layer.name == LOGITS:
+            x = layer(x)
+    return extractor, keras.Model(entry, x, name="head")
+
+
+def logits_model(model: keras.Model) -> keras.Model:
+    """The same network up to its logits, for a loss that is computed from them (numerically safer)."""
+    return keras.Model(model.inputs, model.get_layer(LOGITS).output, name=model.name)

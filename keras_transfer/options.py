@@ -1,0 +1,180 @@
+"""Options as data: a frozen dataclass whose fields carry their help, choices and limits.
+
+The same description becomes command-line options (``cli/_options.py``) and checks what Python
+callers pass, so both doors accept the same values and refuse the others with the same sentence.
+
+    @dataclass(frozen=True)
+    class MyOptions:
+        dropout: float = option(0.2, "Share of features dropped in training.", minimum=0.0, below=1.0)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_transfer.errors import UsageError, unknown_name
+
+
+@dataclasses.dataclass(frozen=True)
+class OptionInfo:
+    """One option, described. ``type`` is the bare type; ``multiple`` says that a tuple of them is taken."""
+
+    name: str
+    type: type
+    default: Any
+    help: str
+    choices: tuple[str, ...] | None
+    minimum: float | None
+    maximum: float | None
+    below: float | None
+    optional: bool
+    multiple: bool
+
+    @property
+    def flag(self) -> str:
+        """The command-line spelling, ``--val-fraction``."""
+        return "--" + self.name.replace("_", "-")
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    choices: Sequence[str] | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """A dataclass field with what the command line needs to know about it.
+
+    ``minimum`` and ``maximum`` are inclusive, ``below`` is an exclusive upper limit.
+    """
+    metadata = {
+        "help": help,
+        "choices": tuple(choices) if choices else None,
+        "minimum": minimum,
+        "maximum": maximum,
+        "below": below,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def describe(options: Any) -> list[OptionInfo]:
+    """The options of a dataclass (or of an instance), in their order.
+
+    Raises ``TypeError`` for a field whose type cannot become an option: a mistake of the dataclass's author.
+    """
+    hints = typing.get_type_hints(options if isinstance(options, type) else type(options))
+    infos = []
+    for field in dataclasses.fields(options):
+        bare, optional, multiple = _unwrap(hints[field.name])
+        if bare not in (str, int, float, bool, Path):
+            raise TypeError(
+                f"option {field.name!r}: a field of type {hints[field.name]} cannot become an option"
+            )
+        infos.append(
+            OptionInfo(
+                name=field.name,
+                type=bare,
+                default=field.default,
+                help=field.metadata.get("help", ""),
+                choices=field.metadata.get("choices"),
+                minimum=field.metadata.get("minimum"),
+                maximum=field.metadata.get("maximum"),
+                below=field.metadata.get("below"),
+                optional=optional,
+                multiple=multiple,
+            )
+        )
+    return infos
+
+
+def check(options: Any) -> None:
+    """Check every value of an options dataclass.
+
+    Raises ``UsageError`` naming the option, what was given and what is expected.
+    """
+    for info in describe(options):
+        value = getattr(options, info.name)
+        if value is None and info.optional:
+            continue
+        if info.multiple:
+            if not isinstance(value, tuple):
+                raise UsageError(
+                    f"{info.flag}: {value!r} was given, a tuple of {info.type.__name__} is expected."
+                )
+            for item in value:
+                _check_one(info, item)
+        else:
+            _check_one(info, value)
+
+
+def to_dict(options: Any) -> dict[str, Any]:
+    """The options as JSON-able values (paths become strings, tuples lists)."""
+    return {
+        field.name: _plain(getattr(options, field.name))
+        for field in dataclasses.fields(options)
+        if field.init
+    }
+
+
+def from_dict(cls: type, values: dict[str, Any]) -> Any:
+    """The inverse of :func:`to_dict`. Raises ``UsageError`` for an unknown name or a value out of range."""
+    infos = {info.name: info for info in describe(cls)}
+    arguments = {}
+    for name, value in values.items():
+        if name not in infos:
+            raise unknown_name("option", name, infos)
+        info = infos[name]
+        if info.multiple and isinstance(value, list):
+            value = tuple(info.type(item) for item in value)
+        elif value is not None and info.type is Path:
+            value = Path(value)
+        elif info.type is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        arguments[name] = value
+    options = cls(**arguments)
+    check(options)
+    return options
+
+
+def _unwrap(hint: Any) -> tuple[Any, bool, bool]:
+    optional = multiple = False
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        inner = [part for part in typing.get_args(hint) if part is not type(None)]
+        optional = len(inner) < len(typing.get_args(hint))
+        hint = inner[0] if len(inner) == 1 else hint
+    if typing.get_origin(hint) is tuple:
+        multiple = True
+        hint = typing.get_args(hint)[0]
+    return hint, optional, multiple
+
+
+def _check_one(info: OptionInfo, value: Any) -> None:
+    expected: tuple[type, ...] = {float: (float, int), Path: (Path, str)}.get(info.type, (info.type,))
+    if not isinstance(value, expected) or (isinstance(value, bool) and info.type is not bool):
+        raise UsageError(f"{info.flag}: {value!r} was given, {info.type.__name__} is expected.")
+    if info.choices and value not in info.choices:
+        raise UsageError(f"{info.flag}: {value!r} was given, one of {', '.join(info.choices)} is expected.")
+    if info.type in (int, float):
+        if value != value:
+            raise UsageError(f"{info.flag}: nan was given, a number is expected.")
+        if info.minimum is not None and value < info.minimum:
+            raise UsageError(f"{info.flag}: {value} was given, at least {info.minimum} is expected.")
+        if info.maximum is not None and value > info.maximum:
+            raise UsageError(f"{info.flag}: {value} was given, at most {info.maximum} is expected.")
+        if info.below is not None and value >= info.below:
+            raise UsageError(f"{info.flag}: {value} was given, less than {info.below} is expected.")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,137 @@
+"""Entry points -> what is installed and whether it works. Nothing is imported until it is asked for.
+
+One broken plugin never breaks the command line: its status keeps the distribution, the version, the entry
+point's value and the exception; using it repeats the reason. Two plugins of one name are both refused.
+``KERAS_TRANSFER_PLUGINS=a,b`` restricts which plugins are considered (the built-in ones always are).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+from keras_transfer.errors import PluginError, unknown_name
+
+TASKS = "keras_transfer.tasks"
+WEIGHTS = "keras_transfer.weights"
+OWN = "keras-transfer"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry point as its distribution declares it; nothing of it is imported."""
+
+    group: str
+    name: str
+    value: str
+    distribution: str
+    version: str
+
+    def load(self) -> Any:
+        """Import the object. Whatever its module raises comes out of here."""
+        return metadata.EntryPoint(self.name, self.value, self.group).load()
+
+
+@dataclass(frozen=True)
+class PluginStatus:
+    """What became of one plugin: ``state`` is ``ok``, ``broken``, ``incompatible`` or ``duplicate``."""
+
+    entry: Entry
+    state: str
+    reason: str = ""
+    summary: str = ""
+
+    def to_dict(self) -> dict[str, str]:
+        """JSON-able."""
+        return {
+            "name": self.entry.name,
+            "state": self.state,
+            "summary": self.summary,
+            "reason": self.reason,
+            "distribution": self.entry.distribution,
+            "version": self.entry.version,
+            "value": self.entry.value,
+        }
+
+
+def entries(group: str) -> list[Entry]:
+    """All entry points of a group that are installed and not excluded, sorted by name; nothing is imported."""
+    only = {name.strip() for name in os.environ.get("KERAS_TRANSFER_PLUGINS", "").split(",") if name.strip()}
+    found = {}
+    for point in metadata.entry_points(group=group):
+        distribution = point.dist.name if point.dist else "unknown"
+        entry = Entry(group, point.name, point.value, distribution, point.dist.version if point.dist else "")
+        if not only or distribution == OWN or point.name in only:
+            found[entry] = None
+    return sorted(found, key=lambda entry: (entry.name, entry.distribution))
+
+
+def task_statuses() -> list[PluginStatus]:
+    """The state of every task plugin. Imports each one's light spec, catching whatever goes wrong there."""
+    found = entries(TASKS)
+    return [_status(entry, found)[0] for entry in found]
+
+
+def task_spec(name: str) -> Any:
+    """The :class:`~keras_transfer.tasks.base.TaskSpec` of a task.
+
+    Raises:
+        UsageError: no installed task has this name.
+        PluginError: the plugin is broken, incompatible or duplicated; the message says why.
+    """
+    found = entries(TASKS)
+    named = [entry for entry in found if entry.name == name]
+    if not named:
+        raise unknown_name("task", name, [entry.name for entry in found])
+    status, spec = _status(named[0], found)
+    if status.state != "ok":
+        raise PluginError(
+            f"The task {name!r} ({status.entry.distribution} {status.entry.version}) is {status.state}: {status.reason}"
+        )
+    return spec
+
+
+def import_object(path: str) -> Any:
+    """Import ``"package.module:Name"``."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def guarded(call: Callable[[], Any]) -> tuple[Any, str]:
+    """Run what a plugin wrote: its result and no reason, or nothing and the reason it failed.
+
+    Everything is caught, ``sys.exit`` included, except the user's own interruption.
+    """
+    try:
+        return call(), ""
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001  (a stranger's module may raise anything)
+        return None, f"{type(error).__name__}: {error}"
+
+
+def _status(entry: Entry, found: list[Entry]) -> tuple[PluginStatus, Any]:
+    from keras_transfer.tasks.base import CONTRACT, OLDEST_CONTRACT, TaskSpec
+
+    rivals = [other for other in found if other.name == entry.name and other != entry]
+    if rivals:
+        names = " and ".join(sorted({entry.distribution, *(rival.distribution for rival in rivals)}))
+        return PluginStatus(entry, "duplicate", f"{names} both offer it; uninstall one of them."), None
+    spec, reason = guarded(entry.load)
+    if reason:
+        return PluginStatus(entry, "broken", reason), None
+    if not isinstance(spec, TaskSpec):
+        return PluginStatus(
+            entry, "broken", f"{entry.value} is a {type(spec).__name__}, not a TaskSpec."
+        ), None
+    if not OLDEST_CONTRACT <= spec.contract <= CONTRACT:
+        reason = (
+            f"it is written for contract {spec.contract}; this keras-transfer speaks {OLDEST_CONTRACT} to {CONTRACT}."
+            " Upgrade the older of the two."
+        )
+        return PluginStatus(entry, "incompatible", reason, spec.summary), None
+    return PluginStatus(entry, "ok", "", spec.summary), spec

@@ -1,0 +1,258 @@
+"""The run folder: what a training leaves behind, written so that it is either whole or absent.
+
+    RUN/
+      run.json       what was asked, what was found, what was chosen, what was measured
+      model.keras    pixels -> probabilities; loads with Keras alone
+      split.csv      every image with its label, split, group, weight and SHA-256
+      history.csv    one row an epoch
+      skipped.csv    files that could not be used, with the reason
+      plots/
+
+While it is being made the folder is called ``.RUN.partial`` beside its final place, and holds ``request.json``
+(what was asked) and ``state/`` (checkpoints). The same command takes it up again; another command is refused.
+Both are renamed or removed at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_transfer.errors import RunError, UsageError
+from keras_transfer.paths import atomic_write
+
+SCHEMA = 1
+INFO, MODEL, SPLIT, HISTORY, SKIPPED, PLOTS = (
+    "run.json",
+    "model.keras",
+    "split.csv",
+    "history.csv",
+    "skipped.csv",
+    "plots",
+)
+
+
+class Run:
+    """A finished run folder, opened for reading.
+
+    Attributes:
+        path: the folder.
+        info: the contents of ``run.json``.
+    """
+
+    def __init__(self, path: Path, info: Mapping[str, Any]) -> None:
+        self.path = path
+        self.info = info
+
+    @property
+    def model_path(self) -> Path:
+        """The trained Keras model, pixels to probabilities."""
+        return self.path / MODEL
+
+    @property
+    def split_path(self) -> Path:
+        """The recorded split, a CSV that ``load_data(split_from=...)`` takes."""
+        return self.path / SPLIT
+
+    def load_model(self) -> Any:
+        """The Keras model. Heavy: imports Keras."""
+        import keras
+
+        return keras.models.load_model(self.model_path, compile=False)
+
+
+def is_run(path: Path) -> bool:
+    """Whether the folder holds a finished run."""
+    return (path / INFO).is_file()
+
+
+def open_run(path: str | Path) -> Run:
+    """Open a finished run folder.
+
+    Raises:
+        UsageError: there is no such folder, or it is not a run.
+        RunError: it is damaged, or written by a newer version.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise UsageError(f"{path}: no such folder. A run folder made by `keras-transfer train` is expected.")
+    if not is_run(path):
+        hint = ""
+        if _partial(path).is_dir():
+            hint = " An unfinished run is beside it: run the same `train` command again to finish it."
+        raise UsageError(f"{path} is not a run folder: it has no {INFO}.{hint}")
+    try:
+        info = json.loads((path / INFO).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path / INFO} cannot be read ({error}). Train again, or restore the file.") from None
+    if not isinstance(info, dict) or "schema" not in info:
+        raise RunError(f"{path / INFO} was not written by keras-transfer: it has no schema number.")
+    if info["schema"] > SCHEMA:
+        raise RunError(
+            f"{path} was written by a newer keras-transfer (schema {info['schema']}; this one reads up to "
+            f"{SCHEMA}). Upgrade keras-transfer."
+        )
+    if not (path / MODEL).is_file():
+        raise RunError(f"{path} is incomplete: {MODEL} is missing. Train again, or restore the file.")
+    return Run(path, info)
+
+
+class RunWriter:
+    """A run folder being made. Use :func:`new_run`.
+
+    Attributes:
+        path: where files are written now.
+        resumed: whether an earlier, interrupted attempt with the same request is being taken up.
+    """
+
+    def __init__(self, path: Path, target: Path, resumed: bool) -> None:
+        self.path = path
+        self.target = target
+        self.resumed = resumed
+        self.seconds: dict[str, float] = {}
+
+    @property
+    def state(self) -> Path:
+        """Folder for checkpoints; not part of the finished run."""
+        folder = self.path / "state"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    @property
+    def plots(self) -> Path:
+        """Folder for pictures."""
+        folder = self.path / PLOTS
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure the wall-clock seconds of a stage; they end up in ``run.json``."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+
+    def write_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write dictionaries as a CSV file; the columns are the keys in order of appearance."""
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        with (self.path / name).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def write_info(self, info: Mapping[str, Any]) -> None:
+        """Write ``run.json``: last, because a folder with it counts as finished."""
+        text = json.dumps({"schema": SCHEMA, **info}, indent=2, ensure_ascii=False, allow_nan=False)
+        atomic_write(self.path / INFO, text + "\n")
+
+
+@contextlib.contextmanager
+def new_run(
+    target: str | Path, request: Mapping[str, Any], *, overwrite: bool = False
+) -> Iterator[RunWriter]:
+    """Make a run folder; it appears under its name when the block ends without an error.
+
+    An error or an interruption keeps ``.NAME.partial``: the same request takes it up again.
+
+    Args:
+        target: the folder to make.
+        request: everything that decides the result (JSON-able); two attempts with equal requests are one run.
+        overwrite: replace a finished run, or drop an unfinished one with another request.
+
+    Raises:
+        UsageError: the folder exists and holds a run (without ``overwrite``) or anything else; or an unfinished
+            run with another request is in the way; or another process is writing this run.
+    """
+    import filelock
+
+    target = Path(target).absolute()
+    if target.exists() and not (target.is_dir() and (is_run(target) or not any(target.iterdir()))):
+        raise UsageError(
+            f"{target} exists and is not a run folder. Choose another --output; nothing was touched."
+        )
+    if is_run(target) and not overwrite:
+        raise UsageError(
+            f"{target} already holds a finished run. Choose another --output, or pass --overwrite."
+        )
+    partial = _partial(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(target.parent / f".{target.name}.lock")
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        raise UsageError(
+            f"{target}: another process is writing this run. Wait for it, or choose another --output."
+        ) from None
+    except OSError as error:
+        raise UsageError(
+            f"{target}: the folder cannot be written ({error.strerror}). Choose another --output."
+        ) from None
+    try:
+        resumed = _prepare(partial, request, overwrite)
+        writer = RunWriter(partial, target, resumed)
+        yield writer
+        _commit(writer)
+    finally:
+        lock.release()
+        if is_run(target):
+            Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _partial(target: Path) -> Path:
+    return target.parent / f".{target.name}.partial"
+
+
+def _prepare(partial: Path, request: Mapping[str, Any], overwrite: bool) -> bool:
+    wanted = json.dumps(request, sort_keys=True, ensure_ascii=False)
+    asked = partial / "request.json"
+    if asked.is_file():
+        if asked.read_text(encoding="utf-8") == wanted:
+            return True
+        if not overwrite:
+            before, now = json.loads(asked.read_text(encoding="utf-8")), json.loads(wanted)
+            raise UsageError(
+                f"{partial} holds an unfinished run with other settings ({_difference(before, now)}). Repeat that "
+                "command to finish it, pass --overwrite to drop it, or choose another --output."
+            )
+    if partial.exists():
+        shutil.rmtree(partial)
+    partial.mkdir()
+    atomic_write(asked, wanted)
+    return False
+
+
+def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    parts = []
+    for key in sorted({*before, *now}):
+        old, new = before.get(key), now.get(key)
+        if old == new:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            parts.append(_difference(old, new))
+        else:
+            parts.append(f"{key}: {old!r} then, {new!r} now")
+    return "; ".join(parts)
+
+
+def _commit(writer: RunWriter) -> None:
+    if not is_run(writer.path):
+        raise RunError(f"{writer.path}: {INFO} was not written; the run is not finished.")
+    shutil.rmtree(writer.path / "state", ignore_errors=True)
+    (writer.path / "request.json").unlink(missing_ok=True)
+    old = None
+    if writer.target.exists():
+        old = writer.target.parent / f".{writer.target.name}.replaced"
+        shutil.rmtree(old, ignore_errors=True)
+        writer.target.rename(old)
+    writer.path.rename(writer.target)
+    writer.path = writer.target
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)

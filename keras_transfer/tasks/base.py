@@ -1,0 +1,144 @@
+"""The contract between the core and a task. Light: importing it imports neither Keras nor NumPy.
+
+A task is two things. Its :class:`TaskSpec` is what the entry point (group ``keras_transfer.tasks``) names: facts
+that can be listed without importing TensorFlow. Its :class:`Task` does the work. The core owns seeds, run folders,
+checkpoints, the feature cache, parity, exports and reports; a task never writes those again.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+    from keras_transfer.data import ImageTable
+    from keras_transfer.preprocessing import Preprocessing
+    from keras_transfer.run import RunWriter
+    from keras_transfer.settings import DataSettings, TrainSettings
+
+CONTRACT = 1
+"""The contract version this core speaks. An optional field with a default keeps it; a new required method raises it."""
+OLDEST_CONTRACT = 1
+"""The oldest version still accepted."""
+
+Predict = Any
+"""``(B, H, W, 3)`` pixels in [0, 255] -> the model's output, whatever runtime computes it."""
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """A task without options of its own."""
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What the core knows of a task before it imports it.
+
+    Attributes:
+        name: what ``--task`` takes.
+        summary: one line.
+        factory: ``"package.module:Class"``, the :class:`Task`, imported on use.
+        options: a frozen dataclass made of ``keras_transfer.options.option`` fields; its fields become options.
+        needs_backbone: whether the core loads a backbone for it.
+        metrics: what ``evaluate`` returns at least, and which way is better: ``{"accuracy": "higher"}``.
+        main_metric: the one of them that is shown first.
+        contract: the contract version it is written for.
+    """
+
+    name: str
+    summary: str
+    factory: str
+    metrics: Mapping[str, str]
+    main_metric: str
+    options: type = NoOptions
+    needs_backbone: bool = True
+    contract: int = CONTRACT
+
+
+@dataclass(frozen=True)
+class OutputContract:
+    """What the exported model gives: ``kind`` (``"probabilities"``), its shape without the batch, and the names."""
+
+    kind: str
+    shape: tuple[int, ...]
+    names: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {"kind": self.kind, "shape": list(self.shape), "names": list(self.names)}
+
+
+@dataclass
+class Job:
+    """What the core lends a task for one training.
+
+    Attributes:
+        settings: what the user asked for.
+        preprocessing: how an image becomes the model's pixels.
+        run: the run folder being made (``run.state`` for checkpoints, ``run.plots``, ``run.stage``).
+        backbone: the loaded backbone, where the spec needs one.
+        history: one dictionary an epoch; the core writes ``history.csv`` from it.
+        notes: what the task decided and why, JSON-able; it becomes ``run.json``'s ``training``.
+        say: tells the user one line.
+    """
+
+    settings: TrainSettings
+    preprocessing: Preprocessing
+    run: RunWriter
+    backbone: keras.Model | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
+    say: Callable[[str], None] = lambda line: None
+
+
+class Task(abc.ABC):
+    """One kind of model. Subclasses implement every method and override nothing else.
+
+    Args:
+        options: an instance of the spec's options dataclass, already checked.
+    """
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+
+    @abc.abstractmethod
+    def load_data(
+        self, source: Any, settings: DataSettings, seed: int, *, names: Sequence[str] | None = None
+    ) -> ImageTable:
+        """Read the data, checked and split.
+
+        ``names`` are the output names of a trained model whose data this is: the labels must be among them.
+        """
+
+    @abc.abstractmethod
+    def build(self, data: ImageTable, job: Job) -> keras.Model:
+        """The untrained model, from pixels ``(B, H, W, 3)`` in [0, 255] to what is exported."""
+
+    @abc.abstractmethod
+    def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
+        """Train the model in place; fill ``job.history`` and ``job.notes``."""
+
+    @abc.abstractmethod
+    def evaluate(self, outputs: np.ndarray, data: ImageTable) -> dict[str, Any]:
+        """Metrics of the model's ``outputs`` for all images of ``data``, JSON-able; the spec's metrics at least."""
+
+    @abc.abstractmethod
+    def predict(self, outputs: np.ndarray, names: Sequence[str], top: int) -> list[dict[str, Any]]:
+        """What to tell the user for each output, JSON-able."""
+
+    @abc.abstractmethod
+    def inference_model(self, model: keras.Model) -> keras.Model:
+        """What export ships."""
+
+    @abc.abstractmethod
+    def output_contract(self, data: ImageTable) -> OutputContract:
+        """Names and shape of what the exported model gives."""
+
+    @abc.abstractmethod
+    def plots(self, metrics: Mapping[str, Any], job: Job) -> None:
+        """Draw what is better looked at than read into ``job.run.plots``."""

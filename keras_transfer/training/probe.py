@@ -1,0 +1,198 @@
+"""The linear probe: multinomial logistic regression on frozen features, folded into the model's Dense layer.
+
+Features are standardised with the training images' mean and deviation, an L2-regularised logistic regression is
+fitted for a range of strengths, the one with the lowest validation log loss wins, and the standardisation is folded
+into its weights: ``softmax(((f - m) / s) W + b) = softmax(f (W / s) + (b - m / s W))``, so that nothing but a Dense
+layer remains. Alain & Bengio 2016 (arXiv:1610.01644) named such probes; Kornblith et al. 2019 (arXiv:1805.08974)
+measured how far they carry.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedKFold
+
+from keras_transfer.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+import keras  # noqa: E402
+
+from keras_transfer import progress  # noqa: E402
+from keras_transfer.errors import DataError  # noqa: E402
+from keras_transfer.heads import LOGITS, split_head  # noqa: E402
+
+log = logging.getLogger("keras_transfer")
+
+STRENGTHS = tuple(10.0 ** (exponent / 2) for exponent in range(-10, 3))
+"""Inverse regularisation strengths C that are tried, 1e-5 to 10, two a decade."""
+PATIENCE = 3
+"""Weaker regularisation is not tried further after this many steps without a lower validation loss."""
+ABSENT = 20.0
+"""How far below the others the logit of a class without training images is put."""
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What the probe tried and chose.
+
+    Attributes:
+        c: the inverse regularisation strength chosen (None for a head with hidden layers).
+        trials: one dictionary a strength: ``C``, ``train_loss``, ``val_loss``, ``val_accuracy``.
+        chosen_on: ``"validation"`` or ``"cross-validation"``.
+    """
+
+    c: float | None
+    chosen_on: str
+    trials: list[dict[str, Any]] = field(default_factory=list)
+
+
+def fit_probe(
+    model: keras.Model,
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    train: np.ndarray,
+    val: np.ndarray,
+    sample_weight: np.ndarray | None = None,
+    seed: int = 0,
+) -> ProbeResult:
+    """Fit the head of a classifier on its backbone's features, and write it into the model.
+
+    Args:
+        model: made by ``heads.add_head``; only its head changes.
+        features: float ``(N, D)``, what the model's pooling layer gives.
+        labels: int ``(N,)`` class indices.
+        train: indices of the images that are learned from.
+        val: indices of the images the regularisation is chosen on; when empty, cross-validation is used.
+        sample_weight: float ``(N,)``, default 1.
+        seed: for the folds and the initial weights of hidden layers.
+
+    Raises:
+        DataError: fewer than two classes among the training images.
+    """
+    found = np.unique(labels[train])
+    if len(found) < 2:
+        raise DataError(
+            f"The training images hold {len(found)} class; at least 2 are needed to train a classifier."
+        )
+    weight = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, np.float64)
+    if any(layer.name.startswith("head_hidden_") for layer in model.layers):
+        return _fit_hidden(model, features, labels, train, val, weight, seed)
+    x = np.asarray(features, np.float64)
+    mean, deviation = _standardisation(x[train], weight[train])
+    x = (x - mean) / deviation
+    if len(val):
+        folds, chosen_on = [(train, val)], "validation"
+    else:
+        count = int(min(5, np.bincount(labels[train])[found].min()))
+        if count < 2:
+            raise DataError(
+                "No validation images, and a class with one training image: nothing to choose by."
+            )
+        cut = StratifiedKFold(count, shuffle=True, random_state=seed)
+        folds = [(train[a], train[b]) for a, b in cut.split(train, labels[train])]
+        chosen_on = "cross-validation"
+    trials = _try_strengths(x, labels, weight, folds, found)
+    best = min(trials, key=lambda trial: trial["val_loss"])
+    regression = _regression(best["C"]).fit(x[train], labels[train], weight[train])
+    _fold(model.get_layer(LOGITS), regression, mean, deviation)
+    return ProbeResult(best["C"], chosen_on, trials)
+
+
+def _standardisation(x: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    mean = np.average(x, axis=0, weights=weight)
+    variance = np.average((x - mean) ** 2, axis=0, weights=weight)
+    # A feature that hardly varies would get an enormous folded weight, and with it anything unusual at
+    # inference would decide alone: deviations are bounded from below by a hundredth of the typical one.
+    floor = 1e-2 * float(np.sqrt(np.median(variance[variance > 0]))) if np.any(variance > 0) else 1.0
+    return mean, np.maximum(np.sqrt(variance), max(floor, 1e-12))
+
+
+def _regression(c: float) -> LogisticRegression:
+    return LogisticRegression(C=c, max_iter=2000, tol=1e-5)
+
+
+def _try_strengths(x: Any, labels: Any, weight: Any, folds: Any, found: np.ndarray) -> list[dict[str, Any]]:
+    trials: list[dict[str, Any]] = []
+    models = [_regression(1.0).set_params(warm_start=True) for _ in folds]
+    for c in progress.track(STRENGTHS, "Fitting the probe", len(STRENGTHS)):
+        rows = []
+        for model, (train, val) in zip(models, folds, strict=True):
+            model.set_params(C=c).fit(x[train], labels[train], weight[train])
+            known = np.isin(labels[val], found)
+            chance = model.predict_proba(x[val][known])
+            rows.append(
+                (
+                    log_loss(labels[train], model.predict_proba(x[train]), labels=model.classes_),
+                    log_loss(labels[val][known], chance, labels=model.classes_),
+                    float(np.mean(model.classes_[chance.argmax(axis=1)] == labels[val][known])),
+                )
+            )
+        train_loss, val_loss, accuracy = (float(value) for value in np.mean(rows, axis=0))
+        trials.append({"C": c, "train_loss": train_loss, "val_loss": val_loss, "val_accuracy": accuracy})
+        lowest = min(range(len(trials)), key=lambda i: trials[i]["val_loss"])
+        if len(trials) - 1 - lowest >= PATIENCE:
+            break
+    return trials
+
+
+def _fold(
+    dense: keras.layers.Dense, regression: LogisticRegression, mean: np.ndarray, deviation: np.ndarray
+) -> None:
+    w, b = regression.coef_.T, regression.intercept_
+    if w.shape[1] == 1:  # two classes: one score z, and softmax([-z/2, z/2]) equals the sigmoid of z
+        w, b = np.concatenate([-w / 2, w / 2], axis=1), np.concatenate([-b / 2, b / 2])
+    w = w / deviation[:, None]
+    b = b - mean @ w
+    kernel = np.zeros((w.shape[0], dense.units))
+    bias = np.full(dense.units, b.min() - ABSENT)
+    kernel[:, regression.classes_], bias[regression.classes_] = w, b
+    dense.set_weights([kernel.astype("float32"), bias.astype("float32")])
+
+
+def _fit_hidden(
+    model: keras.Model, features: Any, labels: Any, train: Any, val: Any, weight: Any, seed: int
+) -> ProbeResult:
+    """A head with hidden layers has no closed form: it is trained by Keras, still on the cached features."""
+    _, head = split_head(model)
+    x = np.asarray(features, np.float32)
+    scale = float(x[train].std()) or 1.0
+    first = next(layer for layer in head.layers if layer.weights)
+    kernel, bias = first.get_weights()
+    first.set_weights([kernel / scale, bias])
+    trainable = {layer.name: layer.trainable for layer in head.layers}
+    for layer in head.layers:
+        layer.trainable = True
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    head.compile(keras.optimizers.AdamW(1e-3, weight_decay=1e-3), loss, metrics=["accuracy"])
+    watched = "val_loss" if len(val) else "loss"
+    stop = keras.callbacks.EarlyStopping(watched, patience=10, restore_best_weights=True)
+    keras.utils.set_random_seed(seed)
+    history = head.fit(
+        x[train],
+        labels[train],
+        sample_weight=weight[train],
+        validation_data=(x[val], labels[val]) if len(val) else None,
+        batch_size=64,
+        epochs=200,
+        verbose=0,
+        callbacks=[stop],
+    ).history
+    for layer in head.layers:
+        layer.trainable = trainable[layer.name]
+    trials = [
+        {
+            "epoch": epoch,
+            "train_loss": float(history["loss"][epoch]),
+            "val_loss": float(history[watched][epoch]),
+            "val_accuracy": float(history["val_accuracy" if len(val) else "accuracy"][epoch]),
+        }
+        for epoch in range(len(history["loss"]))
+    ]
+    return ProbeResult(None, "validation" if len(val) else "training loss", trials)

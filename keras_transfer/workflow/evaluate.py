@@ -1,0 +1,131 @@
+"""Measuring a model on images: the same pixels and the same metrics for every format it may come in."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_transfer import options as option_tools
+from keras_transfer import progress
+from keras_transfer.data import ImageTable
+from keras_transfer.data.pipeline import batches
+from keras_transfer.errors import DataError, UsageError
+from keras_transfer.plugins import task_spec
+from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.settings import DataSettings, TrainSettings
+from keras_transfer.workflow.subject import Subject, open_subject
+from keras_transfer.workflow.train import load_task
+
+log = logging.getLogger("keras_transfer")
+BATCH = 32
+SPLITS = ("train", "val", "test", "all")
+
+
+def evaluate(
+    model: Any,
+    data: Any = None,
+    *,
+    split: str | None = None,
+    labels: str | Path | None = None,
+    preprocessing: Preprocessing | None = None,
+    settings: DataSettings | None = None,
+) -> dict[str, Any]:
+    """Measure a model on images with the preprocessing recorded beside it.
+
+    Args:
+        model: a run folder, a ``.keras`` file, a SavedModel folder, a ``.tflite``, or a Keras model.
+        data: anything ``load_data`` takes, or an ``ImageTable``; for a run, its own data when not given.
+        split: ``train``, ``val``, ``test`` or ``all``. Default: ``test`` for a run's own data and for data that
+            come with splits, ``all`` otherwise.
+        labels: file with the class names, one a line, where nothing beside the model tells them.
+        preprocessing: overrides what is recorded beside the model.
+        settings: how the data are read.
+
+    Returns:
+        The task's metrics plus ``model``, ``data``, ``split``, ``skipped`` (unreadable files) and ``trained_on``:
+        how many of the images the run had learned from (None when no run is known).
+
+    Raises:
+        UsageError: unknown split, or nothing tells the class names.
+        DataError: the split is empty, or a label the model does not know.
+    """
+    if split is not None and split not in SPLITS:
+        raise UsageError(f"split {split!r} was given; one of {', '.join(SPLITS)} is expected.")
+    subject = open_subject(model, labels=labels, preprocessing=preprocessing)
+    spec = task_spec(subject.task)
+    _, task = load_task(subject.task, option_tools.from_dict(spec.options, subject.options))
+    if data is None:
+        if subject.run is None:
+            raise UsageError(f"{subject.name} does not tell its data: give a folder, a CSV or tfds:NAME.")
+        table, default = run_table(subject.run), "test"
+    elif isinstance(data, ImageTable):
+        table, default = data, "test" if len(data.indices("test")) else "all"
+    else:
+        plain = settings or DataSettings(val_fraction=0.0, test_fraction=0.0, min_per_class=1)
+        table = task.load_data(data, plain, 0, names=subject.names)
+        default = "test" if len(table.indices("test")) else "all"
+    split = split or default
+    indices = np.arange(len(table)) if split == "all" else table.indices(split)
+    if not len(indices):
+        raise DataError(f"{table.source}: the {split} split holds no image. Choose another --split.")
+    measured = table.take(indices)
+    outputs = _outputs(subject, measured)
+    metrics = task.evaluate(outputs, measured)
+    seen = _trained_on(subject, measured)
+    if seen and split not in ("train", "all"):
+        log.warning(
+            "%d of the %d images were trained on: these metrics flatter the model.", seen, len(measured)
+        )
+    counted = sum(skipped.counted for skipped in table.skipped)
+    return {
+        "model": subject.name,
+        "task": subject.task,
+        "data": table.source,
+        "split": split,
+        **metrics,
+        "skipped": counted,
+        "trained_on": seen,
+    }
+
+
+def run_table(run: Any) -> ImageTable:
+    """The data of a run, with the split it was trained with.
+
+    Raises:
+        UsageError: the run was trained on arrays or a ``tf.data.Dataset``, or its data are not where they were.
+    """
+    settings = TrainSettings.of(**run.info["request"]["settings"])
+    source = run.info["request"]["source"]
+    if source is None:
+        raise UsageError(
+            f"{run.path} was trained on data given from Python, which it cannot find again: pass the data."
+        )
+    values = option_tools.to_dict(settings.data)
+    values.update(split_from=str(run.split_path))
+    spec = task_spec(run.info["request"]["task"])
+    _, task = load_task(spec.name, option_tools.from_dict(spec.options, run.info["request"]["options"]))
+    try:
+        table = task.load_data(source, option_tools.from_dict(DataSettings, values), settings.seed)
+    except UsageError as error:
+        raise UsageError(f"The data of {run.path} cannot be read again: {error}") from None
+    if table.fingerprint() != run.info["data"]["fingerprint"]:
+        log.warning("%s has changed since %s was trained.", source, run.path)
+    return table
+
+
+def _outputs(subject: Subject, table: ImageTable) -> np.ndarray:
+    total = -(-len(table) // BATCH)
+    feed = progress.track(batches(table, subject.preprocessing, BATCH), "Evaluating", total)
+    return np.concatenate([subject.predict(batch) for batch in feed])
+
+
+def _trained_on(subject: Subject, table: ImageTable) -> int | None:
+    if subject.run is None:
+        return None
+    with subject.run.split_path.open(newline="", encoding="utf-8") as file:
+        learned = {row["sha256"] for row in csv.DictReader(file) if row["split"] == "train"}
+    return sum(digest in learned for digest in table.sha256)

@@ -1,0 +1,80 @@
+"""Exporting a run: its model, proven on its own test images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_transfer import options as option_tools
+from keras_transfer.errors import UsageError
+from keras_transfer.export import ExportReport, export_model
+from keras_transfer.plugins import task_spec
+from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.run import Run, open_run
+from keras_transfer.settings import DataSettings
+from keras_transfer.workflow.evaluate import run_table
+from keras_transfer.workflow.train import load_task
+
+
+def export_run(
+    run: str | Path | Run,
+    to: str | Path,
+    *,
+    formats: Sequence[str] = ("saved-model", "tflite"),
+    precisions: Sequence[str] = ("none",),
+    data: Any = None,
+    calibration_size: int = 100,
+    allow_parity_failure: bool = False,
+    overwrite: bool = False,
+) -> ExportReport:
+    """Export a run's model and compare every artefact with it on the run's test images.
+
+    Args:
+        run: a run folder.
+        to: the folder to make.
+        formats: ``saved-model``, ``tflite``.
+        precisions: of the TFLite files: ``none`` (float32), ``float16``, ``dynamic``, ``int8``.
+        data: the run's data, when they cannot be found again by name (arrays, a moved folder); the recorded split
+            is applied to them by content.
+        calibration_size: training images that int8 is calibrated on.
+        allow_parity_failure: keep artefacts that do not answer like the model.
+        overwrite: replace an earlier export.
+
+    Raises:
+        UsageError: see :func:`keras_transfer.export.export_model`.
+        ParityError: an artefact does not answer like the model; ``parity.json`` has the evidence.
+    """
+    opened = run if isinstance(run, Run) else open_run(run)
+    spec = task_spec(opened.info["request"]["task"])
+    _, task = load_task(spec.name, option_tools.from_dict(spec.options, opened.info["request"]["options"]))
+    if spec.name != "classification":
+        raise UsageError(f"{opened.path} holds a {spec.name} model; only classifiers can be exported so far.")
+    if data is None:
+        table = run_table(opened)
+    else:
+        values = option_tools.from_dict(
+            DataSettings,
+            {
+                **{
+                    name: opened.info["request"]["settings"][name]
+                    for name in ("labels", "max_skipped", "tfds_data_dir")
+                },
+                "split_from": str(opened.split_path),
+                "min_per_class": 1,
+            },
+        )
+        table = task.load_data(data, values, 0, names=opened.info["output"]["names"])
+    return export_model(
+        task.inference_model(opened.load_model()),
+        Path(to),
+        formats=tuple(formats),
+        precisions=tuple(precisions),
+        table=table,
+        preprocessing=Preprocessing.from_dict(opened.info["preprocessing"]),
+        classes=tuple(opened.info["output"]["names"]),
+        calibration_size=calibration_size,
+        seed=opened.info["request"]["settings"]["seed"],
+        allow_parity_failure=allow_parity_failure,
+        overwrite=overwrite,
+    )

@@ -1,0 +1,90 @@
+"""Asking a model about images: one answer an image, and one unreadable file stops nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_transfer import options as option_tools
+from keras_transfer.data.checking import SUFFIXES
+from keras_transfer.errors import UsageError
+from keras_transfer.plugins import task_spec
+from keras_transfer.preprocessing import ImageError, Preprocessing, decode
+from keras_transfer.workflow.subject import Subject, open_subject
+from keras_transfer.workflow.train import load_task
+
+BATCH = 32
+
+
+def predict(
+    model: Any,
+    images: Sequence[str | Path],
+    *,
+    top: int = 5,
+    labels: str | Path | None = None,
+    preprocessing: Preprocessing | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Ask a model about images, one answer an image, in order.
+
+    Args:
+        model: as in :func:`evaluate`.
+        images: files, or folders that are searched for images.
+        top: how many classes to tell.
+
+    Yields:
+        ``{"path": ..., "classes": [{"label", "probability"}, ...]}``, or ``{"path": ..., "error": reason}`` for a
+        file that cannot be read.
+
+    Raises:
+        UsageError: a path does not exist, or no image is found.
+    """
+    if top < 1:
+        raise UsageError(f"top={top} was given; at least 1 is expected.")
+    paths = _find_images(images)
+    subject = open_subject(model, labels=labels, preprocessing=preprocessing)
+    spec = task_spec(subject.task)
+    _, task = load_task(subject.task, option_tools.from_dict(spec.options, subject.options))
+    return _answers(subject, task, paths, top)
+
+
+def _find_images(images: Sequence[str | Path]) -> list[Path]:
+    found: list[Path] = []
+    for item in map(Path, images):
+        if item.is_dir():
+            inside = sorted(p for p in item.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            if not inside:
+                raise UsageError(f"{item} holds no image ({', '.join(sorted(SUFFIXES))}).")
+            found.extend(inside)
+        elif item.exists():
+            found.append(item)
+        else:
+            raise UsageError(f"{item}: no such file or folder. Give images or folders of images.")
+    if not found:
+        raise UsageError("No image was given. Give images or folders of images.")
+    return found
+
+
+def _answers(subject: Subject, task: Any, paths: list[Path], top: int) -> Iterator[dict[str, Any]]:
+    for begin in range(0, len(paths), BATCH):
+        pixels: dict[Path, np.ndarray] = {}
+        reasons: dict[Path, str] = {}
+        chunk = paths[begin : begin + BATCH]
+        for path in chunk:
+            try:
+                pixels[path] = subject.preprocessing.apply(decode(path))
+            except ImageError as error:
+                reasons[path] = str(error)
+        answers: dict[Path, dict[str, Any]] = {}
+        if pixels:
+            outputs = subject.predict(np.stack(list(pixels.values())))
+            names = subject.names or tuple(str(i) for i in range(outputs.shape[-1]))
+            if len(names) != outputs.shape[-1]:
+                raise UsageError(
+                    f"{subject.name} gives {outputs.shape[-1]} outputs, but {len(names)} labels are known."
+                )
+            answers = dict(zip(pixels, task.predict(outputs, names, top), strict=True))
+        for path in chunk:
+            yield {"path": str(path), **(answers[path] if path in answers else {"error": reasons[path]})}

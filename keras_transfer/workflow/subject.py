@@ -1,0 +1,129 @@
+"""Whatever can be evaluated, opened: a run folder, a ``.keras`` file, a SavedModel, a ``.tflite``, a Keras model.
+
+The contract (class names, preprocessing, task) is looked for beside the model: ``run.json`` of a run folder,
+``labels.txt`` and ``preprocessing.json`` of an export folder. What is not found must be given.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_transfer.errors import RunError, UsageError
+from keras_transfer.export.runtimes import load_runtime
+from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.run import Run, is_run, open_run
+
+log = logging.getLogger("keras_transfer")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that can be asked, with what must be known to ask it.
+
+    Attributes:
+        name: how it is called in messages.
+        predict: pixels ``(B, H, W, 3)`` uint8 or float32 in [0, 255] -> outputs ``(B, C)`` float32.
+        preprocessing: how an image becomes those pixels.
+        names: names of the outputs, or None when nothing beside the model tells.
+        task: name of the task, and ``options`` for it.
+        run: the run folder it belongs to, if any.
+    """
+
+    name: str
+    predict: Callable[[np.ndarray], np.ndarray]
+    preprocessing: Preprocessing
+    names: tuple[str, ...] | None
+    task: str
+    options: dict[str, Any]
+    run: Run | None
+
+
+def open_subject(
+    model: Any, *, labels: str | Path | None = None, preprocessing: Preprocessing | None = None
+) -> Subject:
+    """Open a model for evaluation or prediction.
+
+    Args:
+        model: a path (run folder, ``.keras``, SavedModel folder, ``.tflite``), an opened run, or a Keras model.
+        labels: a text file with one output name a line, where nothing beside the model tells them.
+        preprocessing: overrides what is recorded beside the model.
+
+    Raises:
+        UsageError: nothing usable at that path, or an input size that cannot be known.
+    """
+    names = read_labels(Path(labels)) if labels is not None else None
+    if isinstance(model, Run):
+        model = model.path
+    if not isinstance(model, (str, Path)):
+        return _keras_subject(model, names, preprocessing)
+    path = Path(model)
+    run = open_run(path) if path.is_dir() and is_run(path) else None
+    if run is None and path.parent.is_dir() and is_run(path.parent):
+        run = open_run(path.parent)
+    runtime = load_runtime(run.model_path if run is not None and path == run.path else path)
+    task, options = "classification", {}
+    if run is not None:
+        try:
+            request, recorded = run.info["request"], Preprocessing.from_dict(run.info["preprocessing"])
+            task, options = request["task"], request["options"]
+            names = names or tuple(run.info["output"]["names"])
+        except (KeyError, TypeError) as error:
+            raise RunError(f"{run.path / 'run.json'} is damaged: {error} is missing. Train again.") from None
+    else:
+        recorded, beside = _beside(path, runtime.input_size)
+        names = names or beside
+    return Subject(str(path), runtime.predict, preprocessing or recorded, names, task, options, run)
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """The names in a labels file, one a line, in the order of the model's outputs."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path}: the labels cannot be read ({error}). A UTF-8 text, one name a line."
+        ) from None
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def _keras_subject(model: Any, names: tuple[str, ...] | None, preprocessing: Preprocessing | None) -> Subject:
+    shape = getattr(model, "input_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 4:
+        raise UsageError(f"{type(model).__name__} was given; a path or a Keras model of images is expected.")
+    size = _known_size(model.name, shape[1:3]) if preprocessing is None else preprocessing.size
+
+    def predict(pixels: np.ndarray) -> np.ndarray:
+        return np.asarray(model(pixels.astype("float32"), training=False))
+
+    return Subject(
+        model.name, predict, preprocessing or Preprocessing(size=size), names, "classification", {}, None
+    )
+
+
+def _beside(path: Path, size: tuple[int, int] | None) -> tuple[Preprocessing, tuple[str, ...] | None]:
+    contract, labels = path.parent / "preprocessing.json", path.parent / "labels.txt"
+    names = read_labels(labels) if labels.is_file() else None
+    if contract.is_file():
+        try:
+            return Preprocessing.from_dict(json.loads(contract.read_text(encoding="utf-8"))), names
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{contract} cannot be read ({error}). Export again.") from None
+    log.warning(
+        "Nothing beside %s tells its preprocessing: pixels in [0, 255], resized by squashing with a bilinear "
+        "filter, are assumed.",
+        path,
+    )
+    return Preprocessing(size=_known_size(str(path), size)), names
+
+
+def _known_size(name: str, size: Any) -> tuple[int, int]:
+    if size is None or None in size:
+        raise UsageError(f"{name} does not tell its image size, and no preprocessing.json is beside it.")
+    return int(size[0]), int(size[1])

@@ -1,0 +1,215 @@
+"""One training from data to run folder, for any task: the core's part of it."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from keras_transfer.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+
+import keras_transfer  # noqa: E402
+from keras_transfer import options as option_tools  # noqa: E402
+from keras_transfer import plugins, progress  # noqa: E402
+from keras_transfer.backbones import load_backbone  # noqa: E402
+from keras_transfer.catalog import get_spec  # noqa: E402
+from keras_transfer.data import ImageTable  # noqa: E402
+from keras_transfer.data.checking import write_skipped  # noqa: E402
+from keras_transfer.data.pipeline import batches  # noqa: E402
+from keras_transfer.errors import KerasTransferError, UsageError  # noqa: E402
+from keras_transfer.features import model_hash  # noqa: E402
+from keras_transfer.preprocessing import Preprocessing  # noqa: E402
+from keras_transfer.run import HISTORY, MODEL, SKIPPED, SPLIT, Run, RunWriter, new_run, open_run  # noqa: E402
+from keras_transfer.settings import ModelSettings, TrainSettings  # noqa: E402
+from keras_transfer.tasks.base import Job, Task, TaskSpec  # noqa: E402
+
+log = logging.getLogger("keras_transfer")
+
+
+def train(
+    source: Any,
+    output: str | Path,
+    *,
+    task: str = "classification",
+    task_options: Any = None,
+    settings: TrainSettings | None = None,
+    overwrite: bool = False,
+    **values: Any,
+) -> Run:
+    """Train a model on images and leave a run folder.
+
+    Args:
+        source: a folder, a CSV, ``tfds:NAME``, ``(images, labels)`` arrays, or a ``tf.data.Dataset``.
+        output: the run folder to make.
+        task: name of an installed task.
+        task_options: an instance of the task's options dataclass; default: its defaults.
+        settings: everything else; or give single settings by name (``backbone="resnet50", strategy="full"``).
+        overwrite: replace a finished run.
+
+    Returns:
+        The finished run, opened.
+
+    Raises:
+        UsageError, DataError, WeightsError, PluginError: see :mod:`keras_transfer.errors`. What was computed
+            until then is kept, and the same call takes it up.
+    """
+    if settings is not None and values:
+        raise UsageError("Give either settings= or single settings by name, not both.")
+    settings = settings or TrainSettings.of(**values)
+    for group in (settings.data, settings.model, settings.fit):
+        option_tools.check(group)
+    spec, worker = load_task(task, task_options)
+    request = {
+        # Data given from Python cannot be found again by name.
+        "source": str(source) if isinstance(source, (str, Path)) else None,
+        "task": task,
+        "options": option_tools.to_dict(worker.options),
+        "settings": settings.flat(),
+        "version": keras_transfer.__version__,
+    }
+    with new_run(output, request, overwrite=overwrite) as run:
+        _train_into(run, source, spec, worker, settings, request)
+    return open_run(run.path)
+
+
+def load_task(name: str, task_options: Any = None) -> tuple[TaskSpec, Task]:
+    """Import a task and give it its options, checked.
+
+    Raises:
+        UsageError: unknown task, or an option out of range.
+        PluginError: the plugin is broken; the message says why.
+    """
+    spec = plugins.task_spec(name)
+    if task_options is None:
+        task_options = spec.options()
+    if not isinstance(task_options, spec.options):
+        raise UsageError(
+            f"The task {name!r} takes {spec.options.__name__}, not {type(task_options).__name__}."
+        )
+    option_tools.check(task_options)
+    factory, reason = plugins.guarded(lambda: plugins.import_object(spec.factory))
+    if reason:
+        raise plugins.PluginError(f"The task {name!r} cannot be loaded from {spec.factory}: {reason}")
+    return spec, factory(task_options)
+
+
+def preprocessing_for(model: ModelSettings, size: tuple[int, int]) -> Preprocessing:
+    """The preprocessing contract these settings describe, for a model of input ``(H, W)``."""
+    return Preprocessing(
+        size=size, resize=model.resize, interpolation=model.interpolation, antialias=model.antialias
+    )
+
+
+def outputs_for(
+    model: keras.Model, table: ImageTable, preprocessing: Preprocessing, label: str
+) -> np.ndarray:
+    """The model's outputs ``(N, ...)`` for every image of a table, in order, streamed."""
+    import tensorflow as tf
+
+    call = tf.function(lambda pixels: model(pixels, training=False), reduce_retracing=True)
+    size = 32
+    parts = [
+        call(tf.constant(batch, tf.float32)).numpy()
+        for batch in progress.track(batches(table, preprocessing, size), label, -(-len(table) // size))
+    ]
+    return np.concatenate(parts)
+
+
+def _train_into(
+    run: RunWriter, source: Any, spec: TaskSpec, task: Task, settings: TrainSettings, request: dict[str, Any]
+) -> None:
+    started = datetime.datetime.now(datetime.timezone.utc)
+    keras.utils.set_random_seed(settings.seed)
+    with run.stage("data"):
+        data = task.load_data(source, settings.data, settings.seed)
+    counted = sum(skipped.counted for skipped in data.skipped)
+    skipped = f", {counted} skipped (see {SKIPPED})" if counted else ""
+    counts = {split: len(data.indices(split)) for split in ("train", "val", "test")}
+    log.info(
+        "Data: %d images (%s)%s.",
+        len(data),
+        ", ".join(f"{count} {name}" for name, count in counts.items()),
+        skipped,
+    )
+    data.write_csv(run.path / SPLIT)
+    write_skipped(run.path / SKIPPED, data.skipped)
+    with run.stage("backbone"):
+        backbone, info = _backbone(spec, settings)
+    size = (
+        tuple(backbone.input_shape[1:3]) if backbone is not None else (settings.model.image_size or 224,) * 2
+    )
+    job = Job(
+        settings=settings,
+        preprocessing=preprocessing_for(settings.model, size),
+        run=run,
+        backbone=backbone,
+        say=log.info,
+    )
+    keras.utils.set_random_seed(settings.seed)
+    model = task.build(data, job)
+    task.fit(model, data, job)
+    shipped = task.inference_model(model)
+    split = "test" if counts["test"] else "val" if counts["val"] else "train"
+    if split != "test":
+        log.warning("There is no test split: the metrics are measured on the %s images.", split)
+    with run.stage("evaluation"):
+        measured = data.take(data.indices(split))
+        metrics = task.evaluate(outputs_for(shipped, measured, job.preprocessing, "Evaluating"), measured)
+    missing = [name for name in spec.metrics if name not in metrics]
+    if missing:
+        raise KerasTransferError(
+            f"The task {spec.name!r} promised the metrics {', '.join(missing)} and gave none."
+        )
+    task.plots(metrics, job)
+    if job.history:
+        run.write_rows(HISTORY, job.history)
+    else:
+        run.write_rows(HISTORY, job.notes.get("probe", {}).get("trials", []))
+    shipped.save(run.path / MODEL)
+    run.write_info(
+        {
+            "kind": "keras-transfer run",
+            "request": request,
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": {name: round(value, 3) for name, value in run.seconds.items()},
+            "resumed": run.resumed,
+            "versions": _versions(),
+            "data": {"source": data.source, "fingerprint": data.fingerprint(), **data.summary()},
+            "backbone": info,
+            "preprocessing": job.preprocessing.to_dict(),
+            "output": task.output_contract(data).to_dict(),
+            "training": job.notes,
+            "metrics": {split: metrics},
+        }
+    )
+
+
+def _backbone(spec: TaskSpec, settings: TrainSettings) -> tuple[keras.Model | None, dict[str, Any]]:
+    if not spec.needs_backbone:
+        return None, {}
+    wanted = settings.model
+    weights = "none" if settings.fit.strategy == "scratch" else wanted.weights
+    backbone = load_backbone(wanted.backbone, weights=weights, image_size=wanted.image_size)
+    facts = get_spec(wanted.backbone)
+    return backbone, {
+        "name": facts.name,
+        "weights": weights,
+        "hash": model_hash(backbone),
+        "feature_dim": facts.feature_dim,
+        "image_size": list(backbone.input_shape[1:3]),
+        "paper": facts.paper,
+        "licence": facts.licence,
+    }
+
+
+def _versions() -> dict[str, str]:
+    names = ("tensorflow", "keras", "keras-cv", "ai-edge-litert", "scikit-learn", "Pillow", "numpy")
+    versions = {name: metadata.version(name) for name in names}
+    return {"keras-transfer": keras_transfer.__version__, "python": platform.python_version(), **versions}
