@@ -1,3 +1,57 @@
-"""Transfer learning with Keras 3 for people who end on an edge device."""
+"""Transfer learning with Keras 3 for people who end on an edge device.
+
+    import keras_transfer as kt
+
+    table = kt.load_data("photos/")                           # classes, splits, unreadable files set aside
+    pixels = kt.Preprocessing(size=(224, 224))                # the contract that travels with the model
+    backbone = kt.load_backbone("efficientnet_lite0")         # a plain Keras model, ImageNet weights
+    model = kt.add_head(backbone, len(table.classes))         # + GlobalAveragePooling + Dense
+    features = kt.extract(table, backbone, preprocessing=pixels)   # computed once, kept on disk
+    kt.fit_probe(model, features.values, table.labels, train=table.indices("train"), val=table.indices("val"))
+    kt.unfreeze_from(model, "block6a")                        # or stop at the probe
+    kt.fine_tune(model, table, pixels, epochs=5)
+    kt.export_model(model, "edge", table=table, preprocessing=pixels, classes=table.classes)
+
+Everything in between is a plain Keras object. Names are imported on first use: ``import keras_transfer`` alone
+imports neither TensorFlow nor NumPy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "ImageTable": "keras_transfer.data",
+    "Preprocessing": "keras_transfer.preprocessing",
+    "add_head": "keras_transfer.heads",
+    "evaluate": "keras_transfer.workflow.evaluate",
+    "export_model": "keras_transfer.export",
+    "export_run": "keras_transfer.workflow.export",
+    "extract": "keras_transfer.features",
+    "fine_tune": "keras_transfer.training.finetune",
+    "fit_probe": "keras_transfer.training.probe",
+    "freeze": "keras_transfer.freezing",
+    "load_backbone": "keras_transfer.backbones",
+    "load_data": "keras_transfer.data",
+    "predict": "keras_transfer.workflow.predict",
+    "set_trainable": "keras_transfer.freezing",
+    "train": "keras_transfer.workflow.train",
+    "unfreeze_from": "keras_transfer.freezing",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'keras_transfer' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

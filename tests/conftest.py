@@ -12,7 +12,7 @@ from pathlib import Path
 
 GUARD = Path(__file__).parent / "guard"
 sys.path.insert(0, str(GUARD))
-import sitecustomize  # noqa: E402, F401  (activates the guard in this process; another sitecustomize may shadow it)
+import sitecustomize  # noqa: E402  (activates the guard in this process; another sitecustomize may shadow it)
 
 if not hasattr(sitecustomize, "OutsideConnection"):
     import importlib.util

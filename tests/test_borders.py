@@ -1,0 +1,91 @@
+"""The border between the light and the heavy tier, and the list of public names, each in a fresh interpreter."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import keras_transfer
+from keras_transfer.cli import VERBS
+
+HEAVY = ("tensorflow", "keras", "numpy", "sklearn", "PIL", "matplotlib")
+LIGHT = (
+    "keras_transfer",
+    "keras_transfer.errors",
+    "keras_transfer.quiet",
+    "keras_transfer.progress",
+    "keras_transfer.paths",
+    "keras_transfer.options",
+    "keras_transfer.settings",
+    "keras_transfer.catalog",
+    "keras_transfer.plugins",
+    "keras_transfer.run",
+    "keras_transfer.tasks.base",
+    "keras_transfer.tasks.builtin",
+    "keras_transfer.cli",
+    *(f"keras_transfer.cli.{verb}" for verb in VERBS),
+)
+
+
+def heavy_after(code: str) -> list[str]:
+    """Which heavy packages a fresh interpreter has imported after running ``code``."""
+    tail = (
+        f"\nimport sys, json; print(json.dumps([n for n in {HEAVY!r} if n in sys.modules]), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code + tail], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stderr.splitlines()[-1])
+
+
+def test_light_modules_import_nothing_heavy():
+    assert heavy_after("\n".join(f"import {name}" for name in LIGHT)) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["backbones"], ["plugins"], *([verb, "--help"] for verb in VERBS)],
+)
+def test_help_and_lists_answer_without_tensorflow(arguments):
+    code = (
+        f"import sys; sys.argv = ['keras-transfer', *{arguments!r}]\n"
+        "from keras_transfer.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert not stop.code, stop.code"
+    )
+    assert heavy_after(code) == []
+
+
+def test_bad_arguments_are_refused_before_anything_heavy_is_imported():
+    code = (
+        "import sys; sys.argv = ['keras-transfer', 'train', 'x', '-o', 'y', '--epochs', '0']\n"
+        "from keras_transfer.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert stop.code == 2, stop.code"
+    )
+    assert heavy_after(code) == []
+
+
+def test_the_public_names_are_these_and_all_exist():
+    assert sorted(keras_transfer.__all__) == [
+        "ImageTable",
+        "Preprocessing",
+        "add_head",
+        "evaluate",
+        "export_model",
+        "export_run",
+        "extract",
+        "fine_tune",
+        "fit_probe",
+        "freeze",
+        "load_backbone",
+        "load_data",
+        "predict",
+        "set_trainable",
+        "train",
+        "unfreeze_from",
+    ]
+    for name in keras_transfer.__all__:
+        assert getattr(keras_transfer, name).__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = keras_transfer.nothing

@@ -1,0 +1,74 @@
+"""Options as data: what is accepted, what is refused, and that they survive a round trip."""
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keras_transfer.errors import UsageError
+from keras_transfer.options import check, describe, from_dict, option, to_dict
+from keras_transfer.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Example:
+    rate: float = option(0.5, "A share.", minimum=0.0, below=1.0)
+    count: int = option(3, "A count.", minimum=1, maximum=9)
+    mode: str = option("a", "A choice.", choices=["a", "b"])
+    widths: tuple[int, ...] = option((), "Several.", minimum=1)
+    name: str | None = option(None, "May be left out.")
+    flag: bool = option(False, "Yes or no.")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"rate": 1.0}, "less than 1.0"),
+        ({"rate": -0.1}, "at least 0.0"),
+        ({"rate": float("nan")}, "nan"),
+        ({"rate": "half"}, "float is expected"),
+        ({"count": 10}, "at most 9"),
+        ({"count": True}, "int is expected"),
+        ({"count": 1.5}, "int is expected"),
+        ({"mode": "c"}, "one of a, b"),
+        ({"widths": [0]}, "at least 1"),
+        ({"widths": 64}, "tuple of int"),
+        ({"name": 3}, "str is expected"),
+        ({"flag": 1}, "bool is expected"),
+        ({"mod": "a"}, "Did you mean mode"),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_name_and_what_was_expected(values, said):
+    with pytest.raises(UsageError, match=said):
+        from_dict(Example, values)
+
+
+@given(
+    st.builds(
+        Example,
+        rate=st.floats(0, 0.999),
+        count=st.integers(1, 9),
+        mode=st.sampled_from("ab"),
+        widths=st.lists(st.integers(1, 4096)).map(tuple),
+        name=st.none() | st.text(),
+        flag=st.booleans(),
+    )
+)
+def test_every_valid_value_survives_a_round_trip(example):
+    check(example)
+    assert from_dict(Example, to_dict(example)) == example
+
+
+def test_settings_survive_a_round_trip_through_flat_names():
+    settings = TrainSettings.of(backbone="resnet50", epochs=3, val_fraction=0.25, seed=7, learning_rate=0.001)
+    assert (settings.model.backbone, settings.fit.epochs, settings.data.val_fraction) == ("resnet50", 3, 0.25)
+    assert TrainSettings.of(**settings.flat()) == settings
+    with pytest.raises(UsageError, match="Did you mean backbone"):
+        TrainSettings.of(backbon="resnet50")
+
+
+def test_every_setting_is_explained():
+    for group in (TrainSettings().data, TrainSettings().model, TrainSettings().fit):
+        for info in describe(group):
+            assert len(info.help) > 10, info.name
