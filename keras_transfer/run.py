@@ -160,7 +160,8 @@ def new_run(
 ) -> Iterator[RunWriter]:
     """Make a run folder; it appears under its name when the block ends without an error.
 
-    An error or an interruption keeps ``.NAME.partial``: the same request takes it up again.
+    An error or an interruption keeps ``.NAME.partial`` when it holds checkpoints: the same request takes it up
+    again. Without any there is nothing to keep, and it is removed.
 
     Args:
         target: the folder to make.
@@ -201,13 +202,19 @@ def new_run(
         yield writer
         _commit(writer)
     finally:
-        lock.release()
-        if is_run(target):
+        if partial.exists() and not _has_state(partial):
+            shutil.rmtree(partial)
+        if not partial.exists():
             Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def _partial(target: Path) -> Path:
     return target.parent / f".{target.name}.partial"
+
+
+def _has_state(partial: Path) -> bool:
+    return any(path.is_file() for path in (partial / "state").rglob("*"))
 
 
 def _prepare(partial: Path, request: Mapping[str, Any], overwrite: bool) -> bool:
@@ -216,7 +223,7 @@ def _prepare(partial: Path, request: Mapping[str, Any], overwrite: bool) -> bool
     if asked.is_file():
         if asked.read_text(encoding="utf-8") == wanted:
             return True
-        if not overwrite:
+        if _has_state(partial) and not overwrite:
             before, now = json.loads(asked.read_text(encoding="utf-8")), json.loads(wanted)
             raise UsageError(
                 f"{partial} holds an unfinished run with other settings ({_difference(before, now)}). Repeat that "

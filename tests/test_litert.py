@@ -150,7 +150,7 @@ def test_a_failing_conversion_quotes_the_converter():
             return tf.raw_ops.Betainc(a=x, b=x, x=x)
 
     inputs = keras.Input((3,))
-    with pytest.raises(ExportError, match="(?s)Cannot convert model 'exotic' to float32.*Betainc"):
+    with pytest.raises(ExportError, match=r"(?s)Cannot convert model 'exotic' to float32.*Betainc"):
         convert(keras.Model(inputs, Exotic()(inputs), name="exotic"))
 
 

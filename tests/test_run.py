@@ -50,7 +50,8 @@ def test_an_interrupted_run_leaves_nothing_under_its_name_and_is_taken_up(tmp_pa
 
 def test_another_request_is_not_mixed_with_an_unfinished_one(tmp_path):
     with pytest.raises(ValueError, match="stop"):
-        with new_run(tmp_path / "run", REQUEST):
+        with new_run(tmp_path / "run", REQUEST) as writer:
+            (writer.state / "checkpoint").write_text("half")
             raise ValueError("stop")
     other = {"source": "photos", "settings": {"seed": 1, "epochs": 3}}
     with pytest.raises(UsageError, match=r"seed: 0 then, 1 now"):
@@ -59,6 +60,14 @@ def test_another_request_is_not_mixed_with_an_unfinished_one(tmp_path):
     with new_run(tmp_path / "run", other, overwrite=True) as writer:
         assert not writer.resumed
         finish(writer)
+
+
+def test_a_mistake_without_any_work_done_leaves_nothing_in_the_way(tmp_path):
+    with pytest.raises(ValueError, match="stop"):
+        with new_run(tmp_path / "run", REQUEST) as writer:
+            assert writer.state.is_dir()
+            raise ValueError("stop")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_finished_run_is_replaced_only_on_request_and_only_at_the_end(tmp_path):

@@ -1,16 +1,93 @@
-"""first version"""
-from __future__ import annotations
-from ..catalog import get_spec
-from .building import build
-from .weights import load_weights
-import keras
+"""Pretrained networks as plain Keras models: from pixels to a feature map, in one call.
 
-def load_backbone(name, weights="auto", image_size=None, *, offline=None, pooling=None):
+>>> from keras_transfer.backbones import load_backbone
+>>> load_backbone("mobilenet_v2", weights="none", image_size=96).output.shape
+(None, 3, 3, 1280)
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..catalog import BackboneSpec, get_spec
+from ..errors import UsageError, unknown_name
+from ..quiet import quiet_tensorflow
+from .blocks import blocks
+from .building import build
+from .matching import WeightsReport
+from .weights import load_weights
+
+quiet_tensorflow()
+import keras  # noqa: E402
+
+__all__ = ["WeightsReport", "blocks", "load_backbone", "load_weights", "pyramid_model"]
+
+_LARGEST_SIDE = 4096
+
+
+def load_backbone(
+    name: str,
+    weights: str | os.PathLike[str] = "auto",
+    image_size: int | tuple[int, int] | None = None,
+    *,
+    offline: bool | None = None,
+    pooling: str | None = None,
+) -> keras.Model:
+    """A network of the catalog without its classifier, as one flat Functional model of Keras's own layers.
+
+    Input ``image``: float32 ``(B, H, W, 3)``, RGB in [0, 255]; the scaling to the network's range is inside.
+    Output: the last feature map ``(B, h, w, feature_dim)``, or with ``pooling="avg"`` features ``(B, feature_dim)``.
+    Architecture and layer names are the same whatever the weights, and every layer is trainable.
+
+    ``weights``: ``"auto"`` or ``"imagenet"`` (the same: ImageNet weights from an installed package, Keras's cache or a
+    download), ``"none"`` (random), or the path of a ``.weights.h5``, ``.keras`` or ``.h5`` file.
+    ``image_size``: a side or ``(height, width)`` in pixels; None is the catalog's default.
+    ``offline=True`` forbids downloads; None asks ``KERAS_TRANSFER_OFFLINE``.
+
+    Raises :class:`UsageError` for an unknown name, a size below the network's minimum, a missing file;
+    :class:`WeightsError` for unusable weights; :class:`OfflineError` when a download would be needed and is forbidden.
+    """
     spec = get_spec(name)
-    size = image_size or spec.default_size
-    size = (size, size) if isinstance(size, int) else tuple(size)
-    model = build(spec, size)
+    if pooling not in (None, "avg"):
+        raise unknown_name("pooling", str(pooling), ["avg"])
+    model = build(spec, _size(spec, image_size))
     load_weights(model, spec, weights, offline)
-    if pooling == "avg":
-        model = keras.Model(model.input, keras.layers.GlobalAveragePooling2D(name="avg_pool")(model.output), name=model.name)
-    return model
+    if pooling is None:
+        return model
+    features = keras.layers.GlobalAveragePooling2D(name="avg_pool")(model.output)
+    return keras.Model(model.input, features, name=model.name)
+
+
+def pyramid_model(backbone: keras.Model, spec: BackboneSpec) -> keras.Model:
+    """The same network (shared weights) with its feature maps as outputs, finest first.
+
+    ``{"P2": (B, H/4, W/4, c2), "P3": H/8, "P4": H/16, "P5": H/32}``; sizes are rounded, and a few pixels smaller in
+    networks with unpadded convolutions (see :mod:`keras_transfer.catalog`).
+    Raises :class:`UsageError` when ``backbone`` is not the network of ``spec``.
+    """
+    tensors = {operation.name: operation.output for operation in backbone.operations}
+    missing = [layer for layer in spec.pyramid if layer not in tensors]
+    if missing:
+        raise UsageError(
+            f"The model {backbone.name!r} has no layer {missing[0]!r}, a pyramid level of {spec.name}. "
+            f"Expected the model of load_backbone({spec.name!r})."
+        )
+    outputs = {f"P{level}": tensors[layer] for level, layer in enumerate(spec.pyramid, 2)}
+    return keras.Model(backbone.input, outputs, name=f"{backbone.name}_pyramid")
+
+
+def _size(spec: BackboneSpec, given: int | tuple[int, int] | None) -> tuple[int, int]:
+    if given is None:
+        return spec.default_size, spec.default_size
+    sides = tuple(given) if isinstance(given, (tuple, list)) else (given, given)
+    if len(sides) != 2 or not all(isinstance(side, int) and side <= _LARGEST_SIDE for side in sides):
+        raise UsageError(
+            f"image_size={given!r} is not a size. Expected a number of pixels or (height, width), "
+            f"whole numbers from {spec.min_size} to {_LARGEST_SIDE}."
+        )
+    if min(sides) < spec.min_size:
+        raise UsageError(
+            f"{spec.name} needs images of at least {spec.min_size} pixels a side; image_size is {min(sides)}. "
+            "Choose a larger size or another backbone."
+        )
+    return sides[0], sides[1]

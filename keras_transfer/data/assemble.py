@@ -118,7 +118,9 @@ def apply_recorded_split(table: ImageTable, recorded: Path) -> ImageTable:
     for digest, label, split in _recorded_rows(path):
         by_digest[digest].add(split)
         by_label[digest, label].add(split)
-    splits, unknown, unclear = table.splits.copy(), [], []
+    splits = table.splits.copy()
+    unknown: list[str] = []
+    unclear: list[str] = []
     for i, digest in enumerate(table.sha256):
         choices = by_digest.get(digest, set())
         if len(choices) > 1:
@@ -148,8 +150,8 @@ def _recorded_rows(path: Path) -> Iterable[tuple[str, str, str]]:
     missing = {"sha256", "label", "split"} - set(reader.fieldnames or ())
     if missing:
         raise DataError(
-            f"{path} is not a recorded split: the column(s) {', '.join(sorted(missing))} are missing. Expected the "
-            "split.csv of a run."
+            f"{path} is not a recorded split: the column(s) {', '.join(sorted(missing))} are missing. "
+            "Expected the split.csv of a run."
         )
     for row in reader:
         if row["split"] not in SPLITS:

@@ -14,7 +14,7 @@ import logging
 import os
 import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +38,7 @@ _MAX_VERDICT_FILES = 16
 
 @dataclass(frozen=True)
 class Checked:
-    """What the check found: ``sha256`` of the bytes, and the ``reason`` why it cannot be used (None: good)."""
+    """What the check found: ``sha256`` of the bytes; the ``reason`` why it cannot be used (None: it can)."""
 
     sha256: str | None
     reason: str | None
@@ -132,7 +132,7 @@ def check_images(images: PathImages, threads: int | None = None) -> list[Checked
         return check_file(images.path(i), verdicts)
 
     try:
-        found: Iterator[Checked] = ordered_map(one, range(len(images)), threads=threads, ahead=32)
+        found = ordered_map(one, range(len(images)), threads=threads, ahead=32)
         for checked in track(found, "Checking images", total=len(images)):
             results.append(checked)
             if checked.sha256 is not None and (digest := bytes.fromhex(checked.sha256)) not in verdicts:
@@ -170,13 +170,14 @@ def enforce_limit(skipped: Sequence[Skipped], candidates: int, max_skipped: floa
         more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
         raise DataError(
             f"{len(bad)} of {candidates} images in {source} cannot be used ({share:.1%}, the limit is "
-            f"{max_skipped:.1%}): {examples}{more}. Repair or remove them, or raise the limit with --max-skipped."
+            f"{max_skipped:.1%}): {examples}{more}. Repair or remove them, or raise the limit with "
+            "--max-skipped."
         )
     logger.warning("Skipped %d of %d images that cannot be used (%s)", len(bad), candidates, examples)
 
 
 def write_skipped(path: Path | str, skipped: Sequence[Skipped]) -> None:
-    """Write ``skipped.csv``: ``path,reason,counted``, one row a file; only the header when nothing was skipped."""
+    """Write ``skipped.csv``: ``path,reason,counted``, one row a file; with nothing skipped, the header alone."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("path", "reason", "counted"))

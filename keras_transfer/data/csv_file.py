@@ -100,8 +100,8 @@ def _columns(header: list[str], path: Path) -> list[str]:
     if missing:
         raise DataError(
             f"{path} has no column {' and no column '.join(map(repr, missing))}. Found: "
-            f"{', '.join(map(repr, columns))}. Expected path,label and optionally split,group,weight, separated "
-            "by commas."
+            f"{', '.join(map(repr, columns))}. Expected path,label and optionally split,group,weight, "
+            "separated by commas."
         )
     twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if twice:
@@ -143,7 +143,7 @@ def _weight(text: str, place: str) -> float:
         weight = float(text) if text else 1.0
     except ValueError:
         weight = math.nan
-    if not 0 <= weight <= np.finfo(np.float32).max:
+    if not 0 <= weight <= float(np.finfo(np.float32).max):
         raise DataError(f"The weight {text!r} in {place} is not a finite number of at least 0.")
     return weight
 
@@ -162,8 +162,8 @@ def _without_duplicates(parsed: Iterator[_Row]) -> list[_Row]:
             old, new = getattr(first, column), getattr(row, column)
             if old != new:
                 raise DataError(
-                    f"{row.name!r} has the {column} {old!r} in {first.place} and {new!r} in {row.place}. Keep one "
-                    "row (several labels of one image are separated by ';')."
+                    f"{row.name!r} has the {column} {old!r} in {first.place} and {new!r} in {row.place}. "
+                    "Keep one row (several labels of one image are separated by ';')."
                 )
     return list(rows.values())
 

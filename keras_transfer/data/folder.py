@@ -121,15 +121,17 @@ def _split_folders(root: Path, fixed: bool) -> dict[str, str] | None:
         return None
     if others:
         raise DataError(
-            f"{root} holds split folders ({', '.join(splits)}) beside others ({', '.join(others[:5])}). Put the "
-            "class folders inside the split folders, and move anything else out."
+            f"{root} holds split folders ({', '.join(splits)}) beside others ({', '.join(others[:5])}). "
+            "Put the class folders inside the split folders, and move anything else out."
         )
-    if len(set(splits.values())) < len(splits):
-        raise DataError(f"{root} has two folders for one split: {', '.join(splits)}. Merge them.")
+    meanings = list(splits.values())
+    twice = [name for name, split in splits.items() if meanings.count(split) > 1]
+    if twice:
+        raise DataError(f"{root} has two folders for one split: {', '.join(twice)}. Merge them.")
     if "train" not in splits.values() and not fixed:
         raise DataError(
-            f"{root} has {', '.join(splits)} and no train folder. Add train/, or put the class folders directly "
-            "into the folder to have the splits made."
+            f"{root} has {', '.join(splits)} and no train folder. Add train/, or put the class folders "
+            "directly into the folder to have the splits made."
         )
     return splits
 
@@ -137,8 +139,8 @@ def _split_folders(root: Path, fixed: bool) -> dict[str, str] | None:
 def _nothing_found(root: Path, stray: list[str], found: Found) -> str:
     if stray:
         return (
-            f"{len(stray)} images lie directly in {root} (such as {stray[0]}), not in class folders. Make one "
-            "folder for each class and put its images there, or give a CSV with path,label."
+            f"{len(stray)} images lie directly in {root} (such as {stray[0]}), not in class folders. Make "
+            "one folder for each class and put its images there, or give a CSV with path,label."
         )
     others = f" ({len(found.skipped)} other files, such as {found.skipped[0].path})" if found.skipped else ""
     return (
@@ -172,7 +174,7 @@ def _children(folder: Path) -> list[Path]:
 
 
 def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    """Names of all visible files; ``above`` identifies the folders on the way here, so a loop of links ends."""
+    """Names of all visible files; ``above`` are the folders on the way here, so that a loop of links ends."""
     try:
         with os.scandir(folder) as entries:
             children = [entry for entry in entries if not _hidden(entry.name)]

@@ -17,6 +17,7 @@ from keras_transfer.errors import DataError, UsageError, unknown_name
 
 logger = logging.getLogger("keras_transfer")
 
+_LARGEST = float(np.finfo(np.float32).max)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -36,13 +37,12 @@ class Labels:
         """The labels of some rows."""
         return Labels(self.kind, self.classes, self.values[rows], self.fixed)
 
-    def membership(self) -> np.ndarray:
-        """bool (N, C): which row has which class; (N, 0) for regression."""
+    def counts(self, rows: np.ndarray | None = None) -> np.ndarray:
+        """int (C,): how many images each class has, among all rows or those of a mask; (0,) for regression."""
+        values = self.values if rows is None else self.values[rows]
         if self.kind == "classes":
-            return self.values[:, np.newaxis] == np.arange(len(self.classes))
-        return (
-            self.values.astype(bool) if self.kind == "multilabel" else np.zeros((len(self.values), 0), bool)
-        )
+            return np.bincount(values, minlength=len(self.classes))
+        return values.sum(axis=0, dtype=np.int64) if self.kind == "multilabel" else np.zeros(0, np.int64)
 
 
 def require_kind(kind: str) -> str:
@@ -111,7 +111,7 @@ def encode_text(
             )
         return Labels(kind, (), _numbers(texts, where))
     if kind == "classes":
-        rows = [(unicodedata.normalize("NFC", text.strip()),) for text in texts]
+        rows: list[tuple[str, ...]] = [(unicodedata.normalize("NFC", text.strip()),) for text in texts]
         for row, place in zip(rows, where, strict=True):
             if not row[0]:
                 raise DataError(
@@ -151,7 +151,7 @@ def encode_names(
         for name in row:
             if name not in index:
                 raise DataError(
-                    f"Unknown label {name!r} in {place}. Known: {_shown(names)}. Correct it, or leave the row out."
+                    f"Unknown label {name!r} in {place}. Known: {_shown(names)}. Correct it, or leave it out."
                 )
     if kind == "classes":
         values = np.array([index[row[0]] for row in rows], np.int32)
@@ -188,8 +188,7 @@ def check_counts(labels: Labels, splits: np.ndarray | None, min_per_class: int, 
     """
     if labels.kind == "regression" or labels.fixed:
         return
-    member = labels.membership()
-    counts = member.sum(axis=0)
+    counts = labels.counts()
     names = labels.classes
     if labels.kind == "classes" and len(names) < 2:
         raise DataError(
@@ -199,13 +198,13 @@ def check_counts(labels: Labels, splits: np.ndarray | None, min_per_class: int, 
     few = [f"{names[i]!r} ({counts[i]})" for i in np.flatnonzero(counts < min_per_class)]
     if few:
         raise DataError(
-            f"Too few usable images of {_shown(few)} in {source}; every class needs at least {min_per_class}. "
-            "Add images, remove the class, or lower min_per_class."
+            f"Too few usable images of {_shown(few)} in {source}; every class needs at least "
+            f"{min_per_class}. Add images, remove the class, or lower min_per_class."
         )
     if splits is not None:
-        trained = member[splits == "train"].any(axis=0)
+        trained = labels.counts(splits == "train")
         for split in ("val", "test"):
-            unseen = member[splits == split].any(axis=0) & ~trained
+            unseen = (labels.counts(splits == split) > 0) & (trained == 0)
             if unseen.any():
                 text = _shown([repr(names[i]) for i in np.flatnonzero(unseen)])
                 raise DataError(
@@ -224,7 +223,7 @@ def _numbers(texts: Sequence[str], where: Sequence[str]) -> np.ndarray:
             raise DataError(
                 f"The label {text!r} in {place} is not a number (several: separated by ';')."
             ) from error
-        if not all(math.isfinite(value) and abs(value) <= np.finfo(np.float32).max for value in row):
+        if not all(math.isfinite(value) and abs(value) <= _LARGEST for value in row):
             raise DataError(
                 f"The label {text!r} in {place} is not a finite number. Correct it, or remove the row."
             )

@@ -6,14 +6,15 @@ holds more than a few batches, however many images there are.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_transfer.data.table import ImageTable
-from keras_transfer.data.threads import default_threads, ordered_map
+from keras_transfer.data.threads import ordered_map
 from keras_transfer.errors import UsageError
 from keras_transfer.preprocessing import Preprocessing
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def load_image(table: ImageTable, i: int, preprocessing: Preprocessing) -> np.ndarray:
-    """Image ``i`` at the model's input size: uint8 (H, W, 3). ``DataError`` when it is gone or has changed."""
+    """Image ``i`` at the model's input size: uint8 (H, W, 3). ``DataError`` when it is gone or changed."""
     return preprocessing.apply(table.images.load(i))
 
 
@@ -34,7 +35,7 @@ def batches(
     indices: Sequence[int] | np.ndarray | None = None,
     threads: int | None = None,
     ahead: int = 4,
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray, None, None]:
     """Batches in order, decoded by threads while the consumer computes.
 
     Args:
@@ -55,29 +56,37 @@ def batches(
     """
     rows = _rows(table, indices)
     _require_positive(batch_size=batch_size, ahead=ahead, **({} if threads is None else {"threads": threads}))
-    return _batches(table, preprocessing, batch_size, rows, threads, ahead)
+    return _batches(table, preprocessing, _cut(rows, batch_size), threads, ahead * batch_size)
+
+
+def _cut(rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    for start in range(0, len(rows), batch_size):
+        yield rows[start : start + batch_size]
 
 
 def _batches(
     table: ImageTable,
     preprocessing: Preprocessing,
-    batch_size: int,
-    rows: np.ndarray,
+    batches_of_rows: Iterable[np.ndarray],
     threads: int | None,
     ahead: int,
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray, None, None]:
+    """uint8 (B, H, W, 3) for every array of rows (which may never end), ``ahead`` images in advance."""
+    for_rows, for_batches = itertools.tee(batches_of_rows)
+
     def one(i: int) -> np.ndarray:
         return load_image(table, i, preprocessing)
 
-    images = ordered_map(one, rows.tolist(), threads=threads, ahead=ahead * batch_size)
+    rows = (i for batch in for_rows for i in batch.tolist())
+    images = ordered_map(one, rows, threads=threads, ahead=ahead)
     try:
-        for start in range(0, len(rows), batch_size):
-            batch = np.empty((min(batch_size, len(rows) - start), *preprocessing.size, 3), np.uint8)
+        for batch_of_rows in for_batches:
+            batch = np.empty((len(batch_of_rows), *preprocessing.size, 3), np.uint8)
             for place in range(len(batch)):
                 batch[place] = next(images)
             yield batch
     finally:
-        images.close()  # type: ignore[attr-defined]
+        images.close()
 
 
 def tf_dataset(
@@ -89,15 +98,24 @@ def tf_dataset(
     shuffle: bool = False,
     seed: int = 0,
     epochs_reshuffle: bool = True,
+    first_epoch: int = 0,
+    repeat: bool = False,
     one_hot: bool = False,
     weights: bool = False,
 ) -> tf.data.Dataset:
     """Batches for ``keras.Model.fit``, decoded in parallel, in an order that the seed alone decides.
 
+    The threads are :func:`batches`' own, not those of a ``map``: tf.data runs Python functions one after
+    the other under ``tf.config.experimental.enable_op_determinism``.
+
     Args:
         indices: which rows; all by default.
-        shuffle: a new permutation of the rows; ``epochs_reshuffle=False`` keeps the first for every epoch.
-        seed: of the permutations. Each new iterator over the data set counts as an epoch.
+        shuffle: epoch ``e`` has the rows in the permutation of (seed, e), whatever came before.
+        epochs_reshuffle: False keeps the first epoch's permutation for all.
+        first_epoch: the number of the first epoch, to take up a training.
+        repeat: one iterator goes on from epoch to epoch without end, and every iterator starts with
+            ``first_epoch``; otherwise an iterator is one epoch, and each new one the next. The last batch
+            of an epoch may be smaller; no batch spans two.
         one_hot: classes as float32 (B, C) instead of int32 (B,).
         weights: yield the sample weights too.
 
@@ -108,7 +126,7 @@ def tf_dataset(
 
     Raises:
         UsageError: an impossible size or index. While iterating, a file that is gone or has changed is a
-        ``tf.errors.OpError`` that quotes the DataError.
+            ``tf.errors.OpError`` that quotes the DataError.
     """
     from keras_transfer.quiet import quiet_tensorflow
 
@@ -118,34 +136,29 @@ def tf_dataset(
     rows = _rows(table, indices)
     _require_positive(batch_size=batch_size)
     labels = _label_array(table, one_hot)
-    epoch = itertools.count()
-    height, width = preprocessing.size
+    iterators = itertools.count(first_epoch)
 
-    def order() -> Iterator[np.int64]:
-        number = next(epoch) if epochs_reshuffle else 0
-        yield from np.random.default_rng((seed, number)).permutation(rows) if shuffle else rows
+    def epoch(number: int) -> Iterator[np.ndarray]:
+        generator = np.random.default_rng((seed, number if epochs_reshuffle else 0))
+        return _cut(generator.permutation(rows) if shuffle else rows, batch_size)
 
-    def load(i: np.ndarray) -> np.ndarray:
-        return load_image(table, int(i), preprocessing)
+    def generate() -> Iterator[tuple[np.ndarray, ...]]:
+        endless = repeat and len(rows) > 0
+        numbers = itertools.count(first_epoch) if endless else [next(iterators)]
+        for_images, for_labels = itertools.tee(itertools.chain.from_iterable(map(epoch, numbers)))
+        with contextlib.closing(_batches(table, preprocessing, for_images, None, 2 * batch_size)) as images:
+            for pixels, chosen in zip(images, for_labels, strict=False):
+                yield (pixels, labels[chosen], *((table.weights[chosen],) if weights else ()))
 
-    def example(i: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        pixels = tf.numpy_function(load, [i], tf.uint8)
-        pixels.set_shape((height, width, 3))
-        label = tf.numpy_function(lambda i: labels[i], [i], labels.dtype)
-        label.set_shape(labels.shape[1:])
-        if not weights:
-            return pixels, label
-        weight = tf.numpy_function(lambda i: table.weights[i], [i], tf.float32)
-        weight.set_shape(())
-        return pixels, label, weight
-
-    def as_float(pixels: tf.Tensor, *rest: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return (tf.cast(pixels, tf.float32), *rest)
-
-    index = tf.data.Dataset.from_generator(order, output_signature=tf.TensorSpec((), tf.int64))
-    data = index.apply(tf.data.experimental.assert_cardinality(len(rows)))
-    data = data.map(example, num_parallel_calls=default_threads(), deterministic=True)
-    return data.batch(batch_size).map(as_float).prefetch(2)
+    signature = [
+        tf.TensorSpec((None, *preprocessing.size, 3), tf.uint8),
+        tf.TensorSpec((None, *labels.shape[1:]), labels.dtype),
+        *([tf.TensorSpec((None,), tf.float32)] if weights else []),
+    ]
+    data = tf.data.Dataset.from_generator(generate, output_signature=tuple(signature))
+    count = tf.data.INFINITE_CARDINALITY if repeat and len(rows) else -(-len(rows) // batch_size)
+    data = data.apply(tf.data.experimental.assert_cardinality(count))
+    return data.map(lambda pixels, *rest: (tf.cast(pixels, tf.float32), *rest)).prefetch(2)
 
 
 def _label_array(table: ImageTable, one_hot: bool) -> np.ndarray:

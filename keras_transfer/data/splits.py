@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,7 +31,8 @@ def require_fractions(val_fraction: float, test_fraction: float) -> None:
             raise UsageError(f"{name} is {value!r}; expected a share from 0 to 1.")
     if val_fraction + test_fraction > 1 + 1e-9:
         raise UsageError(
-            f"val_fraction {val_fraction} and test_fraction {test_fraction} together exceed 1; nothing is left to train."
+            f"val_fraction {val_fraction} and test_fraction {test_fraction} together exceed 1: "
+            "nothing is left to train."
         )
 
 
@@ -51,18 +53,11 @@ def make_splits(
     Returns:
         str (N,) of ``train``, ``val``, ``test``.
     """
-    strata = _strata(labels)
     shares = {"train": max(0.0, 1 - val_fraction - test_fraction), "test": test_fraction, "val": val_fraction}
     shares = {split: share for split, share in shares.items() if share > 1e-9}
-    units = _units(sha256, groups, seed)
-    content = np.zeros((len(units), strata.shape[1]), np.int64)
-    for u, rows in enumerate(units):
-        content[u] = strata[rows].sum(axis=0)
-    placed = _deal(content, shares)
-    result = np.empty(len(sha256), dtype="<U5")
-    for u, rows in enumerate(units):
-        result[rows] = list(shares)[placed[u]]
-    return result
+    unit_of_row = _units(sha256, groups, seed)
+    placed = _deal(_contents(labels, unit_of_row), shares)
+    return np.array(list(shares), dtype="<U5")[placed[unit_of_row]]
 
 
 def complete_splits(
@@ -88,7 +83,7 @@ def complete_splits(
     result = given.copy()
     result[pool] = make_splits(
         labels.take(pool),
-        [sha256[i] for i in pool],
+        [sha256[i] for i in pool.tolist()],
         None if groups is None else groups[pool],
         val_fraction=val_fraction if missing_val else 0.0,
         test_fraction=test_fraction if missing_test else 0.0,
@@ -116,27 +111,53 @@ def _check_given(given: np.ndarray, sha256: Sequence[str], groups: np.ndarray | 
     if torn:
         raise DataError(
             f"{len(torn)} groups are in more than one of the given splits, such as {torn[0]!r} in "
-            f"{' and '.join(s for s in SPLITS if s in by_group[torn[0]])}. A group must stay on one side: correct "
-            "the split column, or leave it out to have the splits made."
+            f"{' and '.join(s for s in SPLITS if s in by_group[torn[0]])}. A group must stay on one side: "
+            "correct the split column, or leave it out to have the splits made."
         )
 
 
-def _strata(labels: Labels) -> np.ndarray:
-    """int (N, S): what is to be spread evenly. Classes; for regression up to 10 quantile bins of every target."""
-    if labels.kind != "regression":
-        strata = labels.membership()
-        return strata if labels.kind == "classes" else np.hstack([strata, ~strata.any(axis=1, keepdims=True)])
-    n = len(labels.values)
-    bins = max(1, min(10, n // 5))
-    columns = []
-    for target in labels.values.T:
-        edges = np.quantile(target, np.linspace(0, 1, bins + 1)[1:-1])
-        columns.append(np.searchsorted(edges, target, side="right")[:, np.newaxis] == np.arange(bins))
-    return np.hstack(columns)
+@dataclass(frozen=True, eq=False)
+class _Contents:
+    """What the units hold, sparse: unit ``u`` has ``counts[j]`` images of stratum ``strata[j]`` for the
+    ``j`` from ``starts[u]`` to ``starts[u + 1]``."""
+
+    starts: np.ndarray
+    strata: np.ndarray
+    counts: np.ndarray
+    size: int  # how many strata there are
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def of(self, unit: int) -> tuple[np.ndarray, np.ndarray]:
+        part = slice(self.starts[unit], self.starts[unit + 1])
+        return self.strata[part], self.counts[part]
 
 
-def _units(sha256: Sequence[str], groups: np.ndarray | None, seed: int) -> list[np.ndarray]:
-    """Rows that must stay together (same hash or same group, transitively), in the seed's own order."""
+def _contents(labels: Labels, unit_of_row: np.ndarray) -> _Contents:
+    """What is to be spread evenly: classes; for regression, up to 10 quantile bins a target."""
+    n = len(unit_of_row)
+    if labels.kind == "classes":
+        rows, strata, size = np.arange(n), labels.values.astype(np.int64), len(labels.classes)
+    elif labels.kind == "multilabel":  # the last stratum: images without any label
+        values = np.hstack([labels.values > 0, ~(labels.values > 0).any(axis=1, keepdims=True)])
+        rows, strata = np.nonzero(values)
+        size = values.shape[1]
+    else:
+        bins = max(1, min(10, n // 5))
+        columns = []
+        for t, target in enumerate(labels.values.T):
+            edges = np.quantile(target, np.linspace(0, 1, bins + 1)[1:-1])
+            columns.append(t * bins + np.searchsorted(edges, target, side="right"))
+        rows, strata, size = np.tile(np.arange(n), len(columns)), np.concatenate(columns), len(columns) * bins
+    pairs, counts = np.unique(unit_of_row[rows] * size + strata, return_counts=True)
+    starts = np.searchsorted(pairs // size, np.arange(unit_of_row.max() + 2))
+    return _Contents(starts, pairs % size, counts, size)
+
+
+def _units(sha256: Sequence[str], groups: np.ndarray | None, seed: int) -> np.ndarray:
+    """int (N,): the unit of each row. Rows of one hash or one group, transitively, are a unit; units are
+    numbered in the seed's own order."""
     parent = list(range(len(sha256)))
 
     def find(i: int) -> int:
@@ -158,49 +179,62 @@ def _units(sha256: Sequence[str], groups: np.ndarray | None, seed: int) -> list[
     def order(rows: list[int]) -> str:
         return hashlib.sha256(f"{seed}:{min(sha256[i] for i in rows)}".encode()).hexdigest()
 
-    return [np.array(rows) for rows in sorted(members.values(), key=order)]
+    unit_of_row = np.zeros(len(sha256), np.int64)
+    for unit, rows in enumerate(sorted(members.values(), key=order)):
+        unit_of_row[rows] = unit
+    return unit_of_row
 
 
-def _targets(content: np.ndarray, shares: dict[str, float]) -> np.ndarray:
-    """int (splits, S): how many images of each stratum every split should get; columns add up to the stratum."""
-    totals = content.sum(axis=0)
-    units = (content > 0).sum(axis=0)
-    names = list(shares)
-    targets = np.zeros((len(names), len(totals)), np.int64)
-    for s in range(len(totals)):
-        wanted = [int(np.floor(totals[s] * shares[name] + 0.5)) for name in names]
-        if units[s] >= 3:
-            wanted = [max(1, count) for count in wanted]
-        for k in range(
-            1, len(names)
-        ):  # the first split (train, where there is one) takes the rest, at least 1
-            kept_back = 1 if shares[names[0]] > 0 else 0
-            left = totals[s] - kept_back - targets[1:k, s].sum()
-            targets[k, s] = max(0, min(wanted[k], left))
-        targets[0, s] = totals[s] - targets[1:, s].sum()
+def _deal(contents: _Contents, shares: dict[str, float]) -> np.ndarray:
+    """int (U,): the split of each unit, as an index into ``shares``."""
+    totals = np.bincount(contents.strata, contents.counts, contents.size).astype(np.int64)
+    holders = np.bincount(contents.strata, minlength=contents.size)
+    targets = _targets(totals, holders, list(shares.values()))
+    needs, all_needs = targets.astype(float), targets.sum(axis=1).astype(float)
+    rarest, sizes = [], []
+    for u in range(len(contents)):
+        strata, counts = contents.of(u)
+        rarest.append(int(strata[np.argmin(totals[strata])]))
+        sizes.append(int(counts.sum()))
+    placed = np.zeros(len(contents), np.int64)
+    for u in sorted(range(len(contents)), key=lambda u: (totals[rarest[u]], rarest[u], -sizes[u], u)):
+        wish, need = targets[:, rarest[u]].tolist(), needs[:, rarest[u]].tolist()
+        lacking = [need[k] / wish[k] if wish[k] else need[k] - 1 for k in range(len(shares))]
+        chosen = max(range(len(shares)), key=lambda k: (lacking[k], all_needs[k], -k))
+        placed[u] = chosen
+        strata, counts = contents.of(u)
+        needs[chosen, strata] -= counts
+        all_needs[chosen] -= sizes[u]
+    if "train" in shares:  # the first split: no stratum may be missing there
+        unit_of_pair = np.repeat(np.arange(len(contents)), np.diff(contents.starts))
+        trained = np.zeros(contents.size, bool)
+        trained[contents.strata[placed[unit_of_pair] == 0]] = True
+        for s in np.flatnonzero((totals > 0) & ~trained).tolist():
+            if not trained[s]:
+                smallest = min(unit_of_pair[contents.strata == s].tolist(), key=lambda u: (sizes[u], u))
+                placed[smallest] = 0
+                trained[contents.of(smallest)[0]] = True
+    return placed
+
+
+def _targets(totals: np.ndarray, units: np.ndarray, shares: list[float]) -> np.ndarray:
+    """int (splits, S): images of each stratum every split should get; a column adds up to the stratum.
+
+    ``totals`` (S,) are the images and ``units`` (S,) the units that hold a stratum.
+    """
+    targets = np.zeros((len(shares), len(totals)), np.int64)
+    for k in range(1, len(shares)):  # the first one, train where there is one, takes the rest, at least 1
+        wanted = _rounded(totals * shares[k])
+        wanted[units >= 3] = np.maximum(wanted[units >= 3], 1)
+        targets[k] = np.minimum(wanted, np.maximum(totals - 1 - targets[1:k].sum(axis=0), 0))
+    targets[0] = totals - targets[1:].sum(axis=0)
     return targets
 
 
-def _deal(content: np.ndarray, shares: dict[str, float]) -> np.ndarray:
-    """int (U,): the split of each unit, given the images (U, S) of each stratum it holds."""
-    targets = _targets(content, shares)
-    needs = targets.astype(float)
-    totals = content.sum(axis=0)
-    sizes = content.sum(axis=1)
-    rarest = [min(np.flatnonzero(row), key=lambda s: (totals[s], s)) for row in content]
-    order = sorted(range(len(content)), key=lambda u: (totals[rarest[u]], rarest[u], -sizes[u], u))
-    placed = np.zeros(len(content), np.int64)
-    for u in order:
-        s = rarest[u]
-        lacking = [
-            (needs[k, s] / targets[k, s] if targets[k, s] else needs[k, s] - 1, needs[k].sum(), -k)
-            for k in range(len(shares))
-        ]
-        placed[u] = max(range(len(shares)), key=lambda k: lacking[k])
-        needs[placed[u]] -= content[u]
-    if "train" in shares:  # the first split: no stratum may be missing there
-        for s in range(content.shape[1]):
-            holders = np.flatnonzero(content[:, s] > 0)
-            if len(holders) and not (placed[holders] == 0).any():
-                placed[min(holders, key=lambda u: (sizes[u], u))] = 0
-    return placed
+def _rounded(exact: np.ndarray) -> np.ndarray:
+    """Whole numbers, each its neighbour below or above, that add up to the rounded sum (largest remainder)."""
+    whole = np.floor(exact + 1e-9).astype(np.int64)
+    missing = int(np.floor(exact.sum() + 0.5)) - int(whole.sum())
+    for s in sorted(range(len(exact)), key=lambda s: (whole[s] - exact[s], s))[: max(0, missing)]:
+        whole[s] += 1
+    return whole

@@ -146,7 +146,7 @@ class ArrayImages:
         return hashlib.sha256(head + np.ascontiguousarray(pixels).tobytes()).hexdigest()
 
     def load(self, i: int) -> np.ndarray:
-        """Image ``i``: a new uint8 array (H, W, 3). ``DataError`` when the array was changed since it was checked."""
+        """Image ``i``: a new uint8 array (H, W, 3). ``DataError`` when the array was changed meanwhile."""
         if self.digests and self.digest(i) != self.digests[i]:
             raise DataError(f"{self.describe(i)} has changed since the data was loaded. Load the data again.")
         pixels = np.asarray(self.array[self.rows[i]]).astype(np.uint8)
@@ -189,8 +189,8 @@ class ImageTable:
     skipped: tuple[Skipped, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        columns = (self.labels, self.splits, self.weights, self.sha256)
-        lengths = {len(self.images), *map(len, columns), *([] if self.groups is None else [len(self.groups)])}
+        columns = (self.images, self.labels, self.splits, self.groups, self.weights, self.sha256)
+        lengths = {len(column) for column in columns if column is not None}
         if len(lengths) > 1:
             raise UsageError(f"The columns of an ImageTable have different lengths: {sorted(lengths)}.")
         if self.kind not in KINDS:

@@ -7,6 +7,7 @@ when the data set is on this machine.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -42,7 +43,8 @@ def read_tfds(
         text: ``tfds:NAME[/CONFIG][:VERSION]``.
         data_dir: TFDS's data directory; its default (``TFDS_DATA_DIR`` or ``~/tensorflow_datasets``) if None.
         kind, classes: as for :func:`keras_transfer.data.load_data`. The image and the label are found by
-            their types: one image; a class label, a sequence of them, or what ``supervised_keys`` says.
+            their types: one image; a class label or a sequence of them; else what ``supervised_keys``
+            or the name ``label`` says.
 
     Raises:
         UsageError: a malformed or unknown name. OfflineError: the data set is not on this machine, and
@@ -55,18 +57,19 @@ def read_tfds(
     quiet_tensorflow()
     import tensorflow_datasets as tfds
 
-    builder = _builder(tfds, match[1], data_dir)
-    features = builder.info.features
-    image_key, label_key = _keys(tfds, builder.info)
     names: list[str] = []
     labels: list[Any] = []
     splits: list[str] = []
     store = BlobStore()
-    for split, ours in _splits(builder, text).items():
-        for name, label in _examples(tfds, builder, split, image_key, label_key, store):
-            names.append(name)
-            labels.append(label)
-            splits.append(ours)
+    with _quiet_absl():
+        builder = _builder(tfds, match[1], data_dir)
+        features = builder.info.features
+        image_key, label_key = _keys(tfds, builder.info)
+        for split, ours in _splits(builder, text).items():
+            for name, label in _examples(tfds, builder, split, image_key, label_key, store):
+                names.append(name)
+                labels.append(label)
+                splits.append(ours)
     if not names:
         raise DataError(f"{text} has no examples.")
     skipped: tuple[Skipped, ...] = ()
@@ -88,6 +91,18 @@ def read_tfds(
         splits=None if given == {""} else np.array(splits, dtype="<U5"),
         skipped=skipped,
     )
+
+
+@contextlib.contextmanager
+def _quiet_absl() -> Iterator[None]:
+    """TFDS warns of its own deprecated calls through absl's logger; errors still come through."""
+    chatter = logging.getLogger("absl")
+    level = chatter.level
+    chatter.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        chatter.setLevel(level)
 
 
 def _builder(tfds: Any, name: str, data_dir: str | os.PathLike[str] | None) -> Any:
@@ -124,10 +139,10 @@ def _keys(tfds: Any, info: Any) -> tuple[str, str]:
     supervised = (
         supervised if len(supervised) == 2 and all(isinstance(key, str) for key in supervised) else ()
     )
-    images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
+    images = [key for key in sorted(features) if isinstance(features[key], tfds.features.Image)]
     image = _choose(images, supervised[:1], "image", info, "an image")
-    labels = [key for key, feature in features.items() if _is_class_label(tfds, feature)]
-    numbers = [key for key in supervised[1:] if key in features and key not in labels]
+    labels = [key for key in sorted(features) if _is_class_label(tfds, features[key])]
+    numbers = [key for key in (*supervised[1:], "label") if key in features and key not in labels]
     label = _choose(labels or numbers, supervised[1:], "label", info, "a class label")
     return image, label
 
@@ -140,8 +155,8 @@ def _choose(found: list[str], supervised: Sequence[str], usual: str, info: Any, 
         return found[0]
     text = f"several ({', '.join(found)})" if found else "none"
     raise DataError(
-        f"The TFDS data set {info.full_name} should have {what} among its features ({', '.join(info.features)}), "
-        f"and has {text}. Export it to a folder or a CSV instead."
+        f"The TFDS data set {info.full_name} should have {what} among its features "
+        f"({', '.join(sorted(info.features))}), and has {text}. Export it to a folder or a CSV instead."
     )
 
 
@@ -173,6 +188,8 @@ def _examples(
     tfds: Any, builder: Any, split: str, image_key: str, label_key: str, store: BlobStore
 ) -> Iterator[tuple[str, Any]]:
     """(name in the store, label) of every example, written by threads, a bounded number at a time."""
+    import tensorflow as tf
+
     decoders = tfds.decode.PartialDecoding(
         {image_key: True, label_key: True}, decoders={image_key: tfds.decode.SkipDecoding()}
     )
@@ -190,6 +207,11 @@ def _examples(
     except OSError as error:
         raise CacheError(
             f"The images cannot be written to {store.root}: {error}. Make room there."
+        ) from error
+    except tf.errors.OpError as error:
+        raise DataError(
+            f"The TFDS data set {builder.info.full_name} in {builder.data_dir} cannot be read: {error.message}. "
+            "Prepare it again."
         ) from error
 
 
@@ -211,7 +233,7 @@ def _labels(
     return encode_array(np.array(labels), kind, classes, source)
 
 
-def _used(names: Sequence[str], rows: list[tuple[str, ...]], source: str) -> list[str]:
+def _used(names: Sequence[str], rows: Sequence[tuple[str, ...]], source: str) -> list[str]:
     """The data set's own order of the classes that have images."""
     found = {name for row in rows for name in row}
     unused = [name for name in names if name not in found]

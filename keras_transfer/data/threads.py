@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -20,7 +20,7 @@ def default_threads() -> int:
 
 def ordered_map(
     function: Callable[[T], R], items: Iterable[T], *, threads: int | None = None, ahead: int = 64
-) -> Iterator[R]:
+) -> Generator[R, None, None]:
     """``map`` over threads, in order, with at most ``ahead`` items started and not yet consumed.
 
     An exception of ``function`` is raised at its item's place. Closing the generator (or letting it go)

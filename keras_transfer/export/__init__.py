@@ -1,0 +1,24 @@
+"""Export: SavedModel and TFLite, each proven to answer like the Keras model."""
+
+from keras_transfer.export.exporter import export_model
+from keras_transfer.export.parity import TOLERANCES, Parity, Tolerance, breaches, compare
+from keras_transfer.export.report import ArtefactReport, CalibrationReport, ExportReport
+from keras_transfer.export.request import FORMATS, PRECISIONS
+from keras_transfer.export.runtimes import KerasRuntime, Runtime, load_runtime
+
+__all__ = [
+    "FORMATS",
+    "PRECISIONS",
+    "TOLERANCES",
+    "ArtefactReport",
+    "CalibrationReport",
+    "ExportReport",
+    "KerasRuntime",
+    "Parity",
+    "Runtime",
+    "Tolerance",
+    "breaches",
+    "compare",
+    "export_model",
+    "load_runtime",
+]

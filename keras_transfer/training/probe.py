@@ -115,7 +115,7 @@ def _standardisation(x: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _regression(c: float) -> LogisticRegression:
-    return LogisticRegression(C=c, max_iter=2000, tol=1e-5)
+    return LogisticRegression(C=c, max_iter=1000)
 
 
 def _try_strengths(x: Any, labels: Any, weight: Any, folds: Any, found: np.ndarray) -> list[dict[str, Any]]:

@@ -129,15 +129,7 @@ def _train_into(
     keras.utils.set_random_seed(settings.seed)
     with run.stage("data"):
         data = task.load_data(source, settings.data, settings.seed)
-    counted = sum(skipped.counted for skipped in data.skipped)
-    skipped = f", {counted} skipped (see {SKIPPED})" if counted else ""
     counts = {split: len(data.indices(split)) for split in ("train", "val", "test")}
-    log.info(
-        "Data: %d images (%s)%s.",
-        len(data),
-        ", ".join(f"{count} {name}" for name, count in counts.items()),
-        skipped,
-    )
     data.write_csv(run.path / SPLIT)
     write_skipped(run.path / SKIPPED, data.skipped)
     with run.stage("backbone"):

@@ -1,0 +1,61 @@
+"""Which images int8 is calibrated on: a sample of the training split that looks like all of it."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from keras_transfer.data.table import ImageTable
+from keras_transfer.errors import UsageError
+
+log = logging.getLogger("keras_transfer")
+
+
+def calibration_rows(table: ImageTable, size: int = 100, seed: int = 0) -> np.ndarray:
+    """A stratified sample of the training images, the same for the same seed.
+
+    Every class gets its share (largest remainder), and at least one image where ``size`` allows.
+
+    Args:
+        table: images with class labels.
+        size: how many; all training images when there are fewer.
+
+    Returns:
+        int64 row numbers of ``table``, sorted.
+
+    Raises:
+        UsageError: ``size`` below 1, or no training images.
+    """
+    if size < 1:
+        raise UsageError(f"The calibration size is {size}; at least 1 image is needed, 100 are usual.")
+    rows = table.indices("train")
+    if not len(rows):
+        raise UsageError(
+            "int8 is calibrated on training images, and the data have none in the split 'train'."
+        )
+    if len(rows) <= size:
+        if len(rows) < size:
+            log.warning("int8 is calibrated on all %d training images; %d were asked for.", len(rows), size)
+        return np.sort(rows)
+    rng = np.random.default_rng(seed)
+    labels = table.labels[rows]
+    classes, counts = np.unique(labels, return_counts=True)
+    chosen = [
+        rng.choice(rows[labels == label], share, replace=False)
+        for label, share in zip(classes, _shares(counts, size), strict=True)
+    ]
+    return np.sort(np.concatenate(chosen))
+
+
+def _shares(counts: np.ndarray, size: int) -> np.ndarray:
+    """``size`` places dealt out in proportion to ``counts``, none above its count."""
+    ideal = counts * size / counts.sum()
+    shares = np.floor(ideal).astype(np.int64)
+    if size >= len(counts):
+        shares = np.maximum(shares, 1)
+    while shares.sum() < size:
+        shares[np.argmax(np.where(shares < counts, ideal - shares, -np.inf))] += 1
+    while shares.sum() > size:
+        shares[np.argmax(np.where(shares > 1, shares - ideal, -np.inf))] -= 1
+    return shares

@@ -1,0 +1,211 @@
+"""From a Keras classifier to a folder of proven artefacts."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from keras_transfer.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+
+from keras_transfer.data.pipeline import batches  # noqa: E402
+from keras_transfer.data.table import ImageTable  # noqa: E402
+from keras_transfer.errors import ExportError, ParityError  # noqa: E402
+from keras_transfer.export import folder as layout  # noqa: E402
+from keras_transfer.export import saved_model  # noqa: E402
+from keras_transfer.export.calibration import calibration_rows  # noqa: E402
+from keras_transfer.export.measure import collect_answers, latency  # noqa: E402
+from keras_transfer.export.parity import TOLERANCES, breaches, compare  # noqa: E402
+from keras_transfer.export.quantization import convert_int8  # noqa: E402
+from keras_transfer.export.report import ArtefactReport, CalibrationReport, ExportReport, digest  # noqa: E402
+from keras_transfer.export.request import FORMATS, Target, check_model, choose_split, plan_targets  # noqa: E402
+from keras_transfer.export.runtimes import Runtime, load_runtime  # noqa: E402
+from keras_transfer.litert import convert  # noqa: E402
+from keras_transfer.preprocessing import Preprocessing  # noqa: E402
+
+log = logging.getLogger("keras_transfer")
+
+CALIBRATION_BATCH = 8
+
+
+def export_model(
+    model: keras.Model,
+    to: str | os.PathLike[str],
+    *,
+    formats: Sequence[str] = FORMATS,
+    precisions: Sequence[str] = ("none",),
+    table: ImageTable,
+    preprocessing: Preprocessing,
+    classes: Sequence[str],
+    calibration_size: int = 100,
+    parity_split: str | None = None,
+    seed: int = 0,
+    allow_parity_failure: bool = False,
+    overwrite: bool = False,
+) -> ExportReport:
+    """Export a classifier, run every artefact through its own runtime, and compare it with the Keras model.
+
+    The folder gets ``saved_model/``, ``model.tflite`` (float32), ``model_float16.tflite``,
+    ``model_dynamic.tflite``, ``model_int8.tflite`` as asked, ``labels.txt``, ``preprocessing.json`` and
+    ``parity.json``. It appears when all is done, or not at all.
+
+    Args:
+        model: float32 ``(B, H, W, 3)``, RGB in [0, 255], to probabilities ``(B, C)``. Not changed.
+        to: the folder to make.
+        formats: ``saved-model``, ``tflite``.
+        precisions: of the TFLite files: ``none`` (float32), ``float16``, ``dynamic``, ``int8``.
+        table: real images with class labels: artefacts are compared on one split, int8 is calibrated on ``train``.
+        preprocessing: how an image becomes the model's pixels.
+        classes: the names of the ``C`` outputs.
+        calibration_size: training images for int8, stratified.
+        parity_split: ``test``, ``val`` or ``train``; by default ``test``, or ``val`` when there are no test images.
+        seed: of the calibration sample.
+        allow_parity_failure: keep artefacts that do not answer like the model.
+        overwrite: replace an earlier export. If the new one fails its proof, only the evidence is left.
+
+    Raises:
+        UsageError: an impossible argument, a destination that is in use, or a model, classes and data that do not fit.
+        DataError: an image cannot be read any more.
+        ExportError: a converter failed, or the disk refuses.
+        ParityError: an artefact does not answer like the model. ``to`` then holds ``parity.json`` with the evidence
+            and nothing else.
+    """
+    to = Path(os.path.abspath(Path(to).expanduser()))  # noqa: PTH100 (resolve() would replace a link by its target)
+    targets = plan_targets(formats, precisions)
+    reference = check_model(model, preprocessing, tuple(classes), table)
+    split = choose_split(table, parity_split)
+    layout.check_destination(to, overwrite)
+    rows = None
+    if any(target.precision == "int8" for target in targets):
+        rows = calibration_rows(table, calibration_size, seed)
+    labels = table.labels[table.indices(split)]
+    try:
+        with layout.new_folder(to, overwrite) as partial:
+            runtimes = []
+            for target in targets:
+                log.info("Converting to %s (%s)", target.file, target.precision)
+                _write(model, partial / target.file, target.precision, table, preprocessing, rows)
+                runtimes.append(load_runtime(partial / target.file))
+            expected, *answers = collect_answers(
+                [reference, *runtimes], table, preprocessing, split, len(classes)
+            )
+            artefacts = tuple(
+                _prove(partial, target, runtime, expected, given, labels, preprocessing)
+                for target, runtime, given in zip(targets, runtimes, answers, strict=True)
+            )
+            report = ExportReport(
+                path=to,
+                split=split,
+                images=len(labels),
+                threads=os.cpu_count() or 1,
+                keras_accuracy=float(np.mean(expected.argmax(axis=1) == labels)),
+                keras_milliseconds=latency(reference, preprocessing),
+                artefacts=artefacts,
+                calibration=_calibration_report(table, rows, calibration_size, seed),
+                versions=_versions(),
+            )
+            _write_texts(partial, report, preprocessing, classes)
+            if not report.passed and not allow_parity_failure:
+                layout.keep_only_evidence(partial)
+    except OSError as error:
+        raise ExportError(f"Cannot write the export {to}: {error.strerror or error}.") from error
+    _conclude(report, allow_parity_failure)
+    return report
+
+
+def _write(
+    model: keras.Model,
+    path: Path,
+    precision: str,
+    table: ImageTable,
+    preprocessing: Preprocessing,
+    rows: np.ndarray | None,
+) -> None:
+    if path.name == layout.SAVED_MODEL:
+        saved_model.save(model, path)
+    elif precision == "int8":
+        path.write_bytes(
+            convert_int8(model, lambda: batches(table, preprocessing, CALIBRATION_BATCH, indices=rows))
+        )
+    else:
+        path.write_bytes(convert(model, precision))
+
+
+def _prove(
+    folder: Path,
+    target: Target,
+    runtime: Runtime,
+    reference: np.ndarray,
+    answers: np.ndarray,
+    labels: np.ndarray,
+    preprocessing: Preprocessing,
+) -> ArtefactReport:
+    path = folder / target.file
+    size, sha256 = digest(path)
+    parity, tolerance = compare(reference, answers, labels), TOLERANCES[target.precision]
+    return ArtefactReport(
+        file=target.file + ("/" if path.is_dir() else ""),
+        precision=target.precision,
+        bytes=size,
+        sha256=sha256,
+        parity=parity,
+        tolerance=tolerance,
+        milliseconds=latency(runtime, preprocessing),
+        reasons=breaches(parity, tolerance),
+    )
+
+
+def _calibration_report(
+    table: ImageTable, rows: np.ndarray | None, asked: int, seed: int
+) -> CalibrationReport | None:
+    if rows is None:
+        return None
+    counts = np.bincount(table.labels[rows], minlength=len(table.classes))
+    return CalibrationReport(
+        images=len(rows),
+        asked=asked,
+        seed=seed,
+        per_class={name: int(count) for name, count in zip(table.classes, counts, strict=True)},
+        fingerprint=table.take(rows).fingerprint(),
+    )
+
+
+def _versions() -> dict[str, str]:
+    packages = ("keras-transfer", "keras", "tensorflow", "ai-edge-litert", "numpy", "pillow")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def _write_texts(
+    folder: Path, report: ExportReport, preprocessing: Preprocessing, classes: Sequence[str]
+) -> None:
+    def as_json(content: dict) -> str:
+        return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    (folder / layout.PARITY).write_text(as_json(report.to_dict()), encoding="utf-8")
+    (folder / layout.PREPROCESSING).write_text(as_json(preprocessing.to_dict()), encoding="utf-8")
+    (folder / layout.LABELS).write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
+
+
+def _conclude(report: ExportReport, allowed: bool) -> None:
+    """Say what failed: as a warning when the user allows it, as an error otherwise."""
+    failed = [f"{artefact.file}: {reason}" for artefact in report.artefacts for reason in artefact.reasons]
+    if not failed:
+        return
+    text = "An artefact does not answer like the Keras model on the "
+    text += f"{report.images} {report.split} images.\n  " + "\n  ".join(failed)
+    if allowed:
+        log.warning("%s\nIt was kept, as you asked.", text)
+        return
+    raise ParityError(
+        f"{text}\nNothing was exported; the evidence is in {report.path / layout.PARITY}. Choose another precision or "
+        "more calibration images, or keep it all the same (--allow-parity-failure)."
+    )

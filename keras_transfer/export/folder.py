@@ -1,0 +1,98 @@
+"""The export folder: it appears whole or not at all, and never replaces anything but an earlier export."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from keras_transfer.errors import ExportError, UsageError
+
+PARITY = "parity.json"
+LABELS = "labels.txt"
+PREPROCESSING = "preprocessing.json"
+SAVED_MODEL = "saved_model"
+TFLITE = {
+    "float32": "model.tflite",
+    "float16": "model_float16.tflite",
+    "dynamic": "model_dynamic.tflite",
+    "int8": "model_int8.tflite",
+}
+OURS = frozenset({PARITY, LABELS, PREPROCESSING, SAVED_MODEL, *TFLITE.values()})
+
+
+def check_destination(to: Path, overwrite: bool) -> None:
+    """Whether an export may be written there, before any work is done.
+
+    A missing or empty folder will do, and one that holds nothing but the evidence of a failed export.
+
+    Raises:
+        UsageError: it is a file, or not empty and ``overwrite`` was not given, or it holds files that no export made.
+    """
+    if not to.exists():
+        return
+    if not to.is_dir():
+        raise UsageError(f"{to} is a file; a folder is expected.")
+    found = {path.name for path in to.iterdir()}
+    if not found - {PARITY}:
+        return
+    strangers = sorted(found - OURS)
+    if strangers:
+        shown = ", ".join(strangers[:3]) + (" ..." if len(strangers) > 3 else "")
+        raise UsageError(f"{to} holds files that no export made ({shown}). Choose another folder.")
+    if not overwrite:
+        raise UsageError(
+            f"{to} already holds an export. Choose another folder, or overwrite it (--overwrite)."
+        )
+
+
+@contextlib.contextmanager
+def new_folder(to: Path, overwrite: bool) -> Iterator[Path]:
+    """A temporary folder beside ``to`` that takes its place when the block ends well, and is gone otherwise.
+
+    Raises:
+        UsageError: see :func:`check_destination`.
+        ExportError: the disk refuses (full, read-only, no permission).
+    """
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{to.name}.partial-", dir=to.parent))
+    except OSError as error:
+        raise ExportError(f"Cannot write to {to.parent}: {error.strerror or error}.") from error
+    try:
+        mask = os.umask(0)
+        os.umask(mask)
+        partial.chmod(0o777 & ~mask)
+        yield partial
+        check_destination(to, overwrite)  # again: another export may have ended meanwhile
+        _replace(partial, to)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _replace(partial: Path, to: Path) -> None:
+    if not to.exists():
+        partial.replace(to)
+        return
+    with tempfile.TemporaryDirectory(prefix=f".{to.name}.old-", dir=to.parent) as attic:
+        old = Path(attic) / to.name
+        to.replace(old)
+        try:
+            partial.replace(to)
+        except BaseException:
+            old.replace(to)
+            raise
+
+
+def keep_only_evidence(folder: Path) -> None:
+    """Leave nothing but ``parity.json``: what failed must not look finished."""
+    for path in folder.iterdir():
+        if path.name == PARITY:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

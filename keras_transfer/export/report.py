@@ -1,0 +1,141 @@
+"""What an export says about itself: plain frozen data, written as ``parity.json``."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keras_transfer.export.parity import Parity, Tolerance
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class ArtefactReport:
+    """One exported model and its proof.
+
+    Attributes:
+        file: name in the export folder; a SavedModel folder ends in ``/``.
+        precision: ``float32``, ``float16``, ``dynamic`` or ``int8``.
+        bytes: size on disk.
+        sha256: of the file; of a folder see :func:`digest`.
+        parity: its answers compared with the Keras model's.
+        tolerance: what it may lose.
+        milliseconds: median time of one image (batch of 1) in its own runtime, after warming up.
+        reasons: what is wrong, one sentence each; empty when it passed.
+    """
+
+    file: str
+    precision: str
+    bytes: int
+    sha256: str
+    parity: Parity
+    tolerance: Tolerance
+    milliseconds: float
+    reasons: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether it answers like the Keras model, within its tolerance."""
+        return not self.reasons
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able and flat: the fields of this class and of its ``parity``."""
+        return {
+            "file": self.file,
+            "precision": self.precision,
+            "bytes": self.bytes,
+            "sha256": self.sha256,
+            **_json(dataclasses.asdict(self.parity)),
+            "milliseconds": self.milliseconds,
+            "tolerance": dataclasses.asdict(self.tolerance),
+            "passed": self.passed,
+            "reasons": list(self.reasons),
+        }
+
+
+@dataclass(frozen=True)
+class CalibrationReport:
+    """What int8 was calibrated on: training images per class, and the fingerprint of the sample."""
+
+    images: int
+    asked: int
+    seed: int
+    per_class: dict[str, int]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """An export and its proof.
+
+    Attributes:
+        path: the folder.
+        split: which images the artefacts were compared on.
+        images: how many.
+        threads: cores each runtime may use.
+        keras_accuracy: of the Keras model on those images, in [0, 1].
+        keras_milliseconds: median time of one image in Keras (a traced function).
+        artefacts: in the order they were asked for.
+        calibration: None unless an int8 artefact was made.
+        versions: of the software.
+    """
+
+    path: Path
+    split: str
+    images: int
+    threads: int
+    keras_accuracy: float
+    keras_milliseconds: float
+    artefacts: tuple[ArtefactReport, ...]
+    calibration: CalibrationReport | None
+    versions: dict[str, str]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every artefact did."""
+        return all(artefact.passed for artefact in self.artefacts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able: the content of ``parity.json``. Holds no path of this machine."""
+        return {
+            "schema": SCHEMA,
+            "passed": self.passed,
+            "split": self.split,
+            "images": self.images,
+            "threads": self.threads,
+            "keras": {"accuracy": self.keras_accuracy, "milliseconds": self.keras_milliseconds},
+            "artefacts": [artefact.to_dict() for artefact in self.artefacts],
+            "calibration": None if self.calibration is None else dataclasses.asdict(self.calibration),
+            "versions": dict(self.versions),
+        }
+
+
+def digest(path: Path) -> tuple[int, str]:
+    """Size in bytes and SHA-256 (hex) of an artefact.
+
+    A folder's is taken over the lines ``<sha256 of the file>  <relative POSIX path>\\n`` of its files, sorted by
+    path: what ``sha256sum`` prints for them.
+    """
+    if path.is_file():
+        whole = hashlib.sha256()
+        with path.open("rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                whole.update(block)
+        return path.stat().st_size, whole.hexdigest()
+    size, lines = 0, []
+    for file_path in sorted(p for p in path.rglob("*") if p.is_file()):
+        bytes_, sha256 = digest(file_path)
+        size += bytes_
+        lines.append((file_path.relative_to(path).as_posix(), sha256))
+    text = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(lines))
+    return size, hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def _json(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows no infinity."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}

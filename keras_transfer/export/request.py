@@ -1,0 +1,112 @@
+"""What may be exported, checked before any work is done."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from keras_transfer.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+
+import keras  # noqa: E402
+
+from keras_transfer.data.table import SPLITS, ImageTable  # noqa: E402
+from keras_transfer.errors import UsageError, unknown_name  # noqa: E402
+from keras_transfer.export import folder as layout  # noqa: E402
+from keras_transfer.export.runtimes import KerasRuntime  # noqa: E402
+from keras_transfer.preprocessing import Preprocessing  # noqa: E402
+
+log = logging.getLogger("keras_transfer")
+
+FORMATS = ("saved-model", "tflite")
+PRECISIONS = ("none", "float16", "dynamic", "int8")
+
+
+@dataclass(frozen=True)
+class Target:
+    """An artefact to make: its name in the folder and its precision."""
+
+    file: str
+    precision: str
+
+
+def plan_targets(formats: Sequence[str], precisions: Sequence[str]) -> list[Target]:
+    """The artefacts of an export, each once, in the order asked for.
+
+    Raises ``UsageError`` for an unknown format or precision, none at all, or a precision without ``tflite``.
+    """
+    formats, precisions = list(dict.fromkeys(formats)), list(dict.fromkeys(precisions))
+    for what, given, known in (("format", formats, FORMATS), ("precision", precisions, PRECISIONS)):
+        for name in given:
+            if name not in known:
+                raise unknown_name(what, name, known)
+        if not given:
+            raise UsageError(f"No {what} was given; choose from {', '.join(known)}.")
+    if "tflite" not in formats and precisions != ["none"]:
+        raise UsageError(
+            f"Precision {', '.join(precisions)} is for the format 'tflite', which was not asked for."
+        )
+    targets = []
+    for name in formats:
+        if name == "saved-model":
+            targets.append(Target(layout.SAVED_MODEL, "float32"))
+        else:
+            floats = ["float32" if precision == "none" else precision for precision in precisions]
+            targets += [Target(layout.TFLITE[precision], precision) for precision in floats]
+    return targets
+
+
+def check_model(
+    model: keras.Model, preprocessing: Preprocessing, classes: tuple[str, ...], table: ImageTable
+) -> KerasRuntime:
+    """The model, ready to run, if it, its classes, its preprocessing and the data fit; else ``UsageError``."""
+    reference = KerasRuntime(model)
+    shape = (*preprocessing.size, 3)
+    if tuple(model.inputs[0].shape)[1:] != shape:
+        raise UsageError(
+            f"The model {model.name!r} takes {tuple(model.inputs[0].shape)}, and the preprocessing gives "
+            f"{(None, *shape)}. An exported model needs a fixed image size: build it with that size."
+        )
+    if tuple(model.outputs[0].shape)[1:] != (len(classes),):
+        raise UsageError(
+            f"The model {model.name!r} gives {tuple(model.outputs[0].shape)}, and there are {len(classes)} class "
+            f"names; (None, {len(classes)}) is expected."
+        )
+    for name in classes:
+        if not name.strip() or len(name.splitlines()) != 1:
+            raise UsageError(
+                f"The class name {name!r} does not fit on one line of {layout.LABELS}; rename it."
+            )
+    if len(set(classes)) != len(classes):
+        raise UsageError("Two classes have the same name; rename one.")
+    if table.kind != "classes":
+        raise UsageError(f"The data hold {table.kind} labels; artefacts are compared on one class an image.")
+    if tuple(table.classes) != classes:
+        raise UsageError(
+            f"The data have the classes {_few(table.classes)}, and the model {_few(classes)}. They must be the same, "
+            "in the same order."
+        )
+    return reference
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:6]) + (f" ... ({len(names)})" if len(names) > 6 else "")
+
+
+def choose_split(table: ImageTable, asked: str | None) -> str:
+    """The split artefacts are compared on: as asked, or test, or val. ``UsageError`` when it has no images."""
+    if asked is not None and asked not in SPLITS:
+        raise unknown_name("split", asked, SPLITS)
+    for split in (asked,) if asked else ("test", "val"):
+        if len(table.indices(split)):
+            if asked is None and split == "val":
+                log.warning("There are no test images: the artefacts are compared on the val images.")
+            return split
+    if asked is not None:
+        raise UsageError(f"The data have no images in the split {asked!r} to compare the artefacts on.")
+    raise UsageError(
+        "There are neither test nor val images to compare the artefacts on. Split the data with a test part, or "
+        "name another split (parity_split='train')."
+    )

@@ -1,0 +1,107 @@
+"""Converted backbones on disk, so that the 5-20 seconds of a conversion are paid once.
+
+    <root>/litert/<key>.json                 checksum of the file, result of the self-check
+    <root>/litert/<key>-<checksum>.tflite    the model
+
+The key is a hash over the network's architecture and weights, its input size, and the versions of the
+converter and the runtime. Because it pins everything the self-check's result depends on but the processor, and
+the processor's kind is kept beside it, a check that passed need not be repeated. The ``.json`` is written last
+and names a file by its content: two processes converting at once cannot mix their files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from keras_transfer.features.cache import FeatureCache, refusal
+from keras_transfer.features.shards import seal, unseal
+from keras_transfer.paths import atomic_write
+
+logger = logging.getLogger("keras_transfer")
+
+
+@dataclass(frozen=True)
+class SelfCheck:
+    """How far LiteRT's features were from Keras's on real images.
+
+    ``difference``: the largest absolute difference. ``scale``: the largest absolute Keras feature. A check
+    passes when ``difference <= tolerance * scale``. ``machine``: the kind of processor it was made on.
+    """
+
+    difference: float
+    scale: float
+    images: int
+    machine: str = platform.machine()
+
+    def passed(self, tolerance: float) -> bool:
+        """False as well when a feature was not finite."""
+        return bool(self.difference <= tolerance * self.scale)
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A converted backbone, and its self-check where one was made on this kind of processor."""
+
+    content: bytes
+    check: SelfCheck | None
+
+
+class ConvertedModels:
+    """The converted backbones of a cache; with ``cache=None`` none is found and nothing is kept."""
+
+    def __init__(self, cache: FeatureCache | None) -> None:
+        self._cache = cache
+
+    def has(self, key: str) -> bool:
+        """Whether a conversion can probably be spared."""
+        return self._cache is not None and self._record(key).exists()
+
+    def load(self, key: str) -> Converted | None:
+        """The model under ``key``, verified. A damaged one is removed with a warning."""
+        if self._cache is None:
+            return None
+        record = self._record(key)
+        try:
+            body = unseal(record.read_bytes())
+            content = self._model(key, body["checksum"]).read_bytes()
+            if hashlib.sha256(content).hexdigest() != body["checksum"]:
+                raise ValueError("its checksum does not match")
+            check = SelfCheck(**body["check"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logger.warning("A converted backbone is damaged and will be made again: %s (%s)", record, error)
+            for path in (record, *record.parent.glob(f"{key}-*.tflite")):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(record)  # last used: now
+        return Converted(content, check if check.machine == platform.machine() else None)
+
+    def save(self, key: str, content: bytes, check: SelfCheck, about: Mapping[str, Any]) -> None:
+        """Keep a model. A cache that cannot be written is a warning."""
+        if self._cache is None:
+            return
+        checksum = hashlib.sha256(content).hexdigest()
+        body = {"checksum": checksum, "check": asdict(check), "about": dict(about)}
+        try:
+            atomic_write(self._model(key, checksum), content)
+            atomic_write(self._record(key), seal(body))
+        except OSError as error:
+            logger.warning("%s The converted backbone is not kept.", refusal(self._cache, error))
+
+    def _record(self, key: str) -> Path:
+        assert self._cache is not None
+        return self._cache.root / "litert" / f"{key}.json"
+
+    def _model(self, key: str, checksum: str) -> Path:
+        return self._record(key).with_name(f"{key}-{checksum[:16]}.tflite")

@@ -1,0 +1,262 @@
+"""What computes frozen features: LiteRT with XNNPACK, or Keras; and which of the two is sooner done.
+
+Both give the same numbers: `engine(x) == pooled(x, training=False)` within 1e-4 of the scale. On a CPU the edge
+runtime is the fastest way to compute them (see :data:`COSTS`); the backbone is converted once and checked
+against Keras on a few of the user's own images before anything is believed.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+import numpy as np
+
+from keras_transfer.data.threads import default_threads
+from keras_transfer.errors import ExportError, UsageError
+from keras_transfer.features.converted import ConvertedModels, SelfCheck
+from keras_transfer.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+import keras  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+from keras_transfer.litert import LiteRTModel, convert  # noqa: E402
+
+logger = logging.getLogger("keras_transfer")
+
+ENGINES = ("auto", "litert", "keras")
+TOLERANCE = 1e-3  # of the scale; a sound conversion is within 1e-5
+CHECK_IMAGES = 4
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds before the first image, and per image and giga multiply-add."""
+
+    start: float
+    per_gmac: float
+
+
+# Measured with EfficientNet-Lite0 at 224 px (0.385 GMAC) on two CPU cores, TensorFlow 2.21, LiteRT 2.3:
+# LiteRT 115 images/s, tf.function 52 images/s, conversion about 15 s, tracing about 3 s. Only their ratio
+# matters here. They are constants, not timings of this machine, so that the same call always makes the
+# same choice.
+COSTS = {
+    "litert": Cost(start=1.0, per_gmac=1 / 115 / 0.385),
+    "keras": Cost(start=3.0, per_gmac=1 / 52 / 0.385),
+}
+CONVERSION_SECONDS = 15.0
+_COPIES_BYTES = 400_000_000  # of weights, in all interpreters together
+_CALL_PIXELS = 224 * 224  # images a call: one of 224x224, several smaller ones
+
+
+class Engine(Protocol):
+    """Pixels uint8 ``(B, H, W, 3)`` to features float32 ``(B, D)``."""
+
+    name: str
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray: ...
+
+
+class KerasEngine:
+    """``model(x, training=False)`` as one graph. (Freezing its variables to constants is a third faster on a
+    CPU, but takes as long as thousands of images: there LiteRT is the engine.)"""
+
+    name = "keras"
+
+    def __init__(self, pooled: keras.Model) -> None:
+        height, width = pooled.input_shape[1:3]
+
+        @tf.function(input_signature=[tf.TensorSpec((None, height, width, 3), tf.uint8)])
+        def features(pixels: tf.Tensor) -> tf.Tensor:
+            return tf.cast(pooled(tf.cast(pixels, tf.float32), training=False), tf.float32)
+
+        self._features = features
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        return self._features(tf.constant(pixels)).numpy()
+
+
+class LiteRTEngine:
+    """A converted backbone on all CPU cores: one single-threaded interpreter a core, fed an image at a time.
+
+    Against one interpreter with all threads and batches of 8 this needs a tenth less processor time (an
+    image's activations stay in the core's own cache) and does not wait for the slowest thread of every
+    layer. A backbone too large for a copy a core gets fewer interpreters with more threads each.
+    """
+
+    name = "litert"
+
+    def __init__(self, content: bytes) -> None:
+        cores = default_threads()
+        copies = max(1, min(cores, _COPIES_BYTES // len(content)))
+        models = [LiteRTModel(content, threads=cores // copies) for _ in range(copies)]
+        height, width = models[0].input_size
+        self._step = max(1, _CALL_PIXELS // (height * width))
+        self._pool = ThreadPoolExecutor(copies, thread_name_prefix="litert")
+        self._free: SimpleQueue[LiteRTModel] = SimpleQueue()
+        for model in models:
+            self._free.put(model)
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        chunks = [pixels[start : start + self._step] for start in range(0, len(pixels), self._step)]
+        return np.concatenate(list(self._pool.map(self._run, chunks)))
+
+    def _run(self, chunk: np.ndarray) -> np.ndarray:
+        model = self._free.get()
+        try:
+            return model.predict(chunk)
+        finally:
+            self._free.put(model)
+
+
+def pooled_model(backbone: keras.Model, size: tuple[int, int]) -> keras.Model:
+    """The backbone at a fixed image size, ending in features ``(B, D)``: a feature map is averaged.
+
+    Args:
+        backbone: one input ``(B, H, W, 3)``, one output ``(B, h, w, D)`` or ``(B, D)``.
+        size: (height, width) of the images in pixels.
+
+    Raises:
+        UsageError: other inputs or outputs, or a fixed size that is not ``size``.
+    """
+    if len(backbone.inputs) != 1 or len(backbone.outputs) != 1:
+        raise UsageError(
+            f"The backbone {backbone.name!r} has {len(backbone.inputs)} inputs and {len(backbone.outputs)} "
+            "outputs; features need one of each."
+        )
+    expected = tuple(backbone.inputs[0].shape[1:])
+    if len(expected) != 3 or any(e not in (None, s) for e, s in zip(expected, (*size, 3), strict=True)):
+        raise UsageError(
+            f"The backbone {backbone.name!r} takes images {expected}, the preprocessing gives {(*size, 3)}. "
+            "Use the same size for both."
+        )
+    source, output = backbone.inputs[0], backbone.outputs[0]
+    if None in expected:
+        source = keras.Input((*size, 3))
+        output = backbone(source, training=False)
+    if len(output.shape) == 4:
+        output = keras.layers.GlobalAveragePooling2D()(output)
+    if len(output.shape) != 2 or output.shape[1] is None:
+        raise UsageError(
+            f"The backbone {backbone.name!r} gives {tuple(backbone.outputs[0].shape)}; expected (B, h, w, D) "
+            "or (B, D)."
+        )
+    return keras.Model(source, output, name=backbone.name)
+
+
+def runtime(engine: str) -> str:
+    """The versions an engine's numbers depend on."""
+    packages = {"litert": ("keras", "tensorflow", "ai-edge-litert"), "keras": ("keras", "tensorflow")}[engine]
+    return " ".join(f"{package} {_version(package)}" for package in packages)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # tensorflow-cpu, tf-nightly: the module knows
+        return str(getattr({"tensorflow": tf, "keras": keras}.get(package), "__version__", "unknown"))
+
+
+def choose(model: keras.Model, missing: dict[str, int], converted: bool) -> str:
+    """The engine that is sooner done: Keras on a GPU; on a CPU by the estimated total time.
+
+    Args:
+        model: what is to be run.
+        missing: by engine, how many images it would have to compute (the rest is in the cache).
+        converted: whether the conversion has been paid for already.
+    """
+    for engine in ("litert", "keras"):
+        if missing[engine] == 0:
+            return engine
+    if tf.config.list_physical_devices("GPU"):
+        return "keras"
+    work = macs(model) / 1e9
+    seconds = {name: cost.start + missing[name] * work * cost.per_gmac for name, cost in COSTS.items()}
+    if not converted:
+        seconds["litert"] += CONVERSION_SECONDS
+    return min(seconds, key=lambda name: seconds[name])
+
+
+def macs(model: Any) -> float:
+    """Multiply-adds for one image: each layer's kernel once per output position. Nested models count too."""
+    total = 0.0
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            total += macs(layer)
+            continue
+        kernels = sum(math.prod(w.shape) for w in layer.weights if len(w.shape) >= 2)
+        if kernels:
+            shape = getattr(layer.output, "shape", ())
+            total += kernels * math.prod(side or 1 for side in shape[1:-1])
+    return total
+
+
+def prepare(
+    name: str,
+    pooled: keras.Model,
+    sample: Callable[[], np.ndarray],
+    models: ConvertedModels,
+    key: str,
+) -> Engine:
+    """The engine ``name`` for a model, converted and checked; Keras, with a warning, where LiteRT cannot.
+
+    Args:
+        name: ``litert`` or ``keras``.
+        pooled: from :func:`pooled_model`.
+        sample: gives a few real images, uint8 ``(n, H, W, 3)``; called only when there is something to check.
+        models: where a converted model is found and kept.
+        key: its name there.
+    """
+    if name == "keras":
+        return KerasEngine(pooled)
+    try:
+        known = models.load(key)
+        content = known.content if known else _convert(pooled)
+        engine = LiteRTEngine(content)
+        check = known.check if known else None
+        if check is None:
+            check = self_check(engine, pooled, sample())
+            models.save(key, content, check, _about(pooled))
+    except ExportError as error:
+        logger.warning(
+            "LiteRT cannot run %s; Keras computes the features instead, slower. %s", pooled.name, error
+        )
+        return KerasEngine(pooled)
+    if not check.passed(TOLERANCE):
+        logger.warning(
+            "LiteRT's features of %s differ from Keras's by %.3g on a scale of %.3g, over the tolerance of %g; "
+            "Keras computes them instead, slower.",
+            pooled.name,
+            check.difference,
+            check.scale,
+            TOLERANCE,
+        )
+        return KerasEngine(pooled)
+    return engine
+
+
+def self_check(engine: Engine, pooled: keras.Model, pixels: np.ndarray) -> SelfCheck:
+    """Compare an engine with Keras on a few images, uint8 ``(n, H, W, 3)``."""
+    expected = np.asarray(pooled(pixels.astype(np.float32), training=False), np.float32)
+    difference = np.abs(engine(pixels) - expected)
+    return SelfCheck(float(difference.max()), float(np.abs(expected).max()), len(pixels))
+
+
+def _convert(pooled: keras.Model) -> bytes:
+    logger.info(
+        "Converting %s for fast feature extraction (once, about %d s)", pooled.name, CONVERSION_SECONDS
+    )
+    return convert(pooled)
+
+
+def _about(pooled: keras.Model) -> dict[str, str]:
+    height, width = pooled.input_shape[1:3]
+    return {"backbone": pooled.name, "size": f"{height}x{width}", "precision": "float32"}

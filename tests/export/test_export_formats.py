@@ -1,0 +1,109 @@
+"""A real Lite0 in every format and precision: each answers like Keras, in its own runtime, without our code."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from keras_transfer.export import load_runtime
+
+pytestmark = pytest.mark.slow
+
+FILES = ["saved_model", "model.tflite", "model_float16.tflite", "model_dynamic.tflite", "model_int8.tflite"]
+
+
+def run_alone(code: str, *arguments: object, without: tuple[str, ...]) -> None:
+    """Run code in a fresh process in which some packages cannot be imported."""
+    block = f"import sys\nfor name in {without!r}: sys.modules[name] = None\n"
+    done = subprocess.run(
+        [sys.executable, "-c", block + code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def row(exported, file):
+    return next(r for r in exported.to_dict()["artefacts"] if r["file"].rstrip("/") == file)
+
+
+def test_the_classifier_tells_the_photographs_apart(expected, table):
+    """Otherwise nothing below would prove anything."""
+    assert np.mean(expected.argmax(axis=1) == table.labels[table.indices("test")]) > 0.9
+    assert expected.std(axis=0).min() > 0.02
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_artefact_answers_like_keras(exported, expected, held_out, file):
+    runtime = load_runtime(exported.path / file)
+    assert runtime.input_size == (96, 96)
+    answer = runtime.predict(held_out)
+    tolerance = {"saved_model": 1e-4, "model.tflite": 1e-4, "model_float16.tflite": 5e-3}.get(file, 0.15)
+    np.testing.assert_allclose(answer, expected, atol=tolerance)
+    np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-4)
+    proof = row(exported, file)
+    assert proof["passed"] and proof["max_difference"] == pytest.approx(
+        np.abs(answer - expected).max(), abs=1e-5
+    )
+
+
+def test_smaller_precisions_are_smaller(exported):
+    sizes = [row(exported, file)["bytes"] for file in FILES[1:]]
+    full, half, dynamic, int8 = sizes
+    assert half < 0.55 * full and dynamic < 0.35 * full and int8 < 0.35 * full
+
+
+def test_saved_model_in_a_process_without_us_and_without_keras(exported, expected, held_out, tmp_path):
+    np.save(tmp_path / "pixels.npy", held_out)
+    np.save(tmp_path / "expected.npy", expected)
+    code = """
+import numpy as np, tensorflow as tf
+serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+(image,) = serve.structured_input_signature[1].values()
+assert image.name == "image" and image.dtype == tf.float32 and image.shape.as_list() == [None, 96, 96, 3], image
+answer = serve(image=tf.constant(np.load(sys.argv[2]).astype("float32")))
+assert list(answer) == ["probabilities"], answer
+assert np.abs(answer["probabilities"].numpy() - np.load(sys.argv[3])).max() <= 1e-4
+"""
+    arguments = (exported.path / "saved_model", tmp_path / "pixels.npy", tmp_path / "expected.npy")
+    run_alone(code, *arguments, without=("keras_transfer", "keras"))
+
+
+@pytest.mark.parametrize("file", ["model.tflite", "model_int8.tflite"])
+def test_tflite_in_a_process_with_nothing_but_the_runtime(exported, expected, held_out, tmp_path, file):
+    """The int8 input takes the pixels as they are: no scale to look up, none to forget."""
+    np.save(tmp_path / "pixels.npy", held_out)
+    np.save(tmp_path / "expected.npy", expected)
+    code = """
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+model = Interpreter(sys.argv[1])
+model.allocate_tensors()
+(source,), (target,) = model.get_input_details(), model.get_output_details()
+int8 = "int8" in sys.argv[1]
+assert source["dtype"] is (np.uint8 if int8 else np.float32) and target["dtype"] is np.float32
+for image, expected in zip(np.load(sys.argv[2]), np.load(sys.argv[3])):
+    model.set_tensor(source["index"], image[np.newaxis].astype(source["dtype"]))
+    model.invoke()
+    assert np.abs(model.get_tensor(target["index"])[0] - expected).max() <= (0.15 if int8 else 1e-4)
+"""
+    arguments = (exported.path / file, tmp_path / "pixels.npy", tmp_path / "expected.npy")
+    run_alone(code, *arguments, without=("keras_transfer", "keras", "tensorflow"))
+
+
+def test_what_int8_was_calibrated_on_is_recorded(exported, table):
+    recorded = json.loads((exported.path / "parity.json").read_text())["calibration"]
+    assert recorded["images"] == recorded["asked"] == 10 and recorded["seed"] == 0
+    assert recorded["per_class"] == {"china": 5, "flower": 5} and recorded["fingerprint"]
+
+
+def test_a_damaged_artefact_is_refused(exported, tmp_path):
+    from keras_transfer.errors import ExportError
+
+    content = (exported.path / "model_int8.tflite").read_bytes()
+    (tmp_path / "cut.tflite").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ExportError, match=r"cut\.tflite"):
+        load_runtime(tmp_path / "cut.tflite")

@@ -1,0 +1,201 @@
+"""The small network goes through the whole export; what goes wrong leaves nothing that looks finished."""
+
+import json
+import os
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+from keras_transfer.data import load_data
+from keras_transfer.errors import DataError, ExportError, ParityError, UsageError
+from keras_transfer.export import exporter, load_runtime
+from keras_transfer.preprocessing import Preprocessing
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def wrong(monkeypatch, small):
+    """A converter that converts another model: the classes are exchanged."""
+    genuine = exporter.convert
+
+    def convert(model, precision):
+        image = keras.Input(model.inputs[0].shape[1:])
+        return genuine(keras.Model(image, model(image)[:, ::-1]), precision)
+
+    monkeypatch.setattr(exporter, "convert", convert)
+
+
+def test_the_folder_tells_everything(export, small, table, tmp_path, capfd):
+    report = export(tmp_path / "new" / "edge", formats=("saved-model", "tflite"))
+    folder = tmp_path / "new" / "edge"
+    assert names(folder) == ["labels.txt", "model.tflite", "parity.json", "preprocessing.json", "saved_model"]
+    assert names(tmp_path / "new") == ["edge"]  # no temporary folder beside it
+    assert (folder / "labels.txt").read_text().splitlines() == list(table.classes)
+    contract = json.loads((folder / "preprocessing.json").read_text())
+    assert Preprocessing.from_dict(contract) == Preprocessing((96, 96))
+    parity = json.loads((folder / "parity.json").read_text())
+    assert parity == report.to_dict()
+    assert parity["passed"] and parity["split"] == "test" and parity["images"] == len(table.indices("test"))
+    assert parity["threads"] == os.cpu_count() and parity["calibration"] is None
+    assert [row["file"] for row in parity["artefacts"]] == ["saved_model/", "model.tflite"]
+    for row in parity["artefacts"]:
+        assert row["agreement"] == 1 and row["max_difference"] <= 1e-4 and row["precision"] == "float32"
+        assert row["accuracy"] == row["keras_accuracy"] == parity["keras"]["accuracy"]
+        assert row["milliseconds"] > 0 and len(row["sha256"]) == 64
+    assert parity["artefacts"][1]["bytes"] == (folder / "model.tflite").stat().st_size
+    assert "tmp" not in json.dumps(parity)  # no path of this machine
+    assert capfd.readouterr() == ("", "")
+    assert all(layer.trainable for layer in small.layers)
+
+
+def test_a_wrong_artefact_fails_and_leaves_only_the_evidence(export, wrong, tmp_path):
+    with pytest.raises(ParityError, match=r"model\.tflite: .*differ") as caught:
+        export(formats=("saved-model", "tflite"))
+    assert caught.value.exit_code == 1
+    assert names(tmp_path) == ["edge"] and names(tmp_path / "edge") == ["parity.json"]
+    evidence = json.loads((tmp_path / "edge" / "parity.json").read_text())
+    saved, tflite = evidence["artefacts"]
+    assert not evidence["passed"] and saved["passed"] and not tflite["passed"]
+    assert tflite["agreement"] == 0 and tflite["max_difference"] > 1e-4
+    assert tflite["reasons"] and tflite["tolerance"]["max_difference"] == 1e-4
+
+
+def test_the_export_works_after_a_failed_one_without_overwriting(export, wrong, monkeypatch, tmp_path):
+    with pytest.raises(ParityError):
+        export()
+    monkeypatch.undo()
+    assert export().passed
+    assert "model.tflite" in names(tmp_path / "edge")
+
+
+def test_a_failure_that_is_allowed_is_kept_and_said(export, wrong, tmp_path, caplog):
+    report = export(allow_parity_failure=True)
+    assert not report.passed and not report.to_dict()["artefacts"][0]["passed"]
+    assert "model.tflite" in names(tmp_path / "edge")
+    assert "does not answer like the Keras model" in caplog.text
+
+
+def test_an_artefact_that_gives_nan_fails(export, small, monkeypatch, tmp_path):
+    genuine = exporter.convert
+
+    def convert(model, precision):
+        broken = keras.models.clone_model(model)
+        broken.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
+        return genuine(broken, precision)
+
+    monkeypatch.setattr(exporter, "convert", convert)
+    with pytest.raises(ParityError, match="not finite"):
+        export()
+    evidence = json.loads((tmp_path / "edge" / "parity.json").read_text())
+    assert evidence["artefacts"][0]["max_difference"] is None
+
+
+def test_an_earlier_export_is_only_replaced_when_asked(export, tmp_path):
+    export(formats=("saved-model",))
+    before = (tmp_path / "edge" / "parity.json").read_text()
+    with pytest.raises(UsageError, match="already holds an export"):
+        export()
+    assert (tmp_path / "edge" / "parity.json").read_text() == before
+    export(overwrite=True)
+    assert "saved_model" not in names(tmp_path / "edge") and "model.tflite" in names(tmp_path / "edge")
+    assert names(tmp_path) == ["edge"]
+
+
+def test_other_peoples_files_are_never_replaced(export, tmp_path):
+    (tmp_path / "edge").mkdir()
+    (tmp_path / "edge" / "thesis.docx").write_text("precious")
+    for overwrite in (False, True):
+        with pytest.raises(UsageError, match=r"thesis\.docx"):
+            export(overwrite=overwrite)
+    assert (tmp_path / "edge" / "thesis.docx").read_text() == "precious"
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="is a file"):
+        export(tmp_path / "file", overwrite=True)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("boom"), KeyboardInterrupt()])
+def test_an_interrupted_export_leaves_nothing(export, monkeypatch, tmp_path, error):
+    export()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "edge").iterdir()}
+
+    def interrupted(*_):
+        raise error
+
+    monkeypatch.setattr(exporter, "collect_answers", interrupted)
+    for to, overwrite in (("edge", True), ("other", False)):
+        with pytest.raises(type(error)):
+            export(tmp_path / to, overwrite=overwrite)
+    assert names(tmp_path) == ["edge"]
+    assert {path.name: path.read_bytes() for path in (tmp_path / "edge").iterdir()} == before
+
+
+def test_a_full_disk_is_one_sentence(export, monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(exporter, "_write_texts", full)
+    with pytest.raises(ExportError, match="No space left on device"):
+        export()
+    assert names(tmp_path) == []
+
+
+def test_an_image_that_is_gone_stops_the_export(export, photo_folder, tmp_path):
+    copy = tmp_path / "photos"
+    shutil.copytree(photo_folder, copy)
+    table = load_data(copy, test_fraction=0.4, seed=0)
+    table.images.path(int(table.indices("test")[0])).unlink()
+    with pytest.raises(DataError, match="could be read when the data was loaded"):
+        export(table=table)
+    assert names(tmp_path) == ["photos"]
+
+
+def test_the_split(export, photo_folder, caplog):
+    without_test = load_data(photo_folder, test_fraction=0, val_fraction=0.3)
+    assert export(table=without_test).split == "val"
+    assert "no test images" in caplog.text
+    only_train = load_data(photo_folder, test_fraction=0, val_fraction=0)
+    with pytest.raises(UsageError, match="neither test nor val"):
+        export(table=only_train, overwrite=True)
+    assert export(table=only_train, parity_split="train", overwrite=True).images == len(only_train)
+    with pytest.raises(UsageError, match="no images in the split 'test'"):
+        export(table=only_train, parity_split="test", overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"formats": ("tflit",)}, "Did you mean tflite"),
+        ({"precisions": ("int4",)}, "no precision 'int4'"),
+        ({"formats": ()}, "No format"),
+        ({"formats": ("saved-model",), "precisions": ("int8",)}, "for the format 'tflite'"),
+        ({"precisions": ("int8",), "calibration_size": 0}, "calibration size is 0"),
+        ({"parity_split": "tets"}, "Did you mean test"),
+        ({"classes": ("china",)}, "1 class"),
+        ({"classes": ("flower", "china")}, "same order"),
+        ({"classes": ("china", "china")}, "the same name"),
+        ({"classes": ("china", "flow\ner")}, "one line"),
+        ({"preprocessing": Preprocessing((64, 64))}, "fixed image size"),
+    ],
+)
+def test_impossible_requests_are_refused_before_any_work(export, tmp_path, changes, message):
+    with pytest.raises(UsageError, match=message):
+        export(**changes)
+    assert names(tmp_path) == []
+
+
+def test_a_model_with_broken_weights_is_refused(export, small, tmp_path):
+    small.set_weights([np.full_like(weight, np.nan) for weight in small.get_weights()])
+    with pytest.raises(DataError, match="not finite"):
+        export()
+    assert names(tmp_path) == []
+
+
+def test_the_artefact_that_was_proven_is_the_one_in_the_folder(export, held_out, small, tmp_path):
+    export()
+    answer = load_runtime(tmp_path / "edge" / "model.tflite").predict(held_out)
+    np.testing.assert_allclose(answer, np.asarray(small(held_out.astype(np.float32))), atol=1e-4)

@@ -1,0 +1,226 @@
+"""int8: what is integer, what stays float, and where the border runs."""
+
+from collections import Counter
+
+import keras
+import numpy as np
+import pytest
+
+from keras_transfer.errors import UsageError
+from keras_transfer.export.quantization import convert_int8, full_range, head_input, mean_error
+from keras_transfer.export.stitching import stitch
+from keras_transfer.litert import LiteRTModel, convert
+
+SIZE = 96
+
+
+def operators(content: bytes) -> list[tuple[str, str]]:
+    """Operator names and the types of their results, in order."""
+    from tensorflow.lite.python import schema_py_generated as schema
+    from tensorflow.lite.tools.flatbuffer_utils import convert_bytearray_to_object
+
+    model = convert_bytearray_to_object(bytearray(content))
+    op_names = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
+    types = {v: k for k, v in vars(schema.TensorType).items() if isinstance(v, int)}
+    graph, found = model.subgraphs[0], []
+    for operator in graph.operators:
+        code = model.operatorCodes[operator.opcodeIndex]
+        name = op_names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        found.append((name, types[graph.tensors[operator.outputs[0]].type]))
+    return found
+
+
+def images(count=8, seed=0):
+    """Noise with a different brightness and colour in every image, never fully black nor white."""
+    rng = np.random.default_rng(seed)
+    colour = rng.uniform(40, 180, (count, 1, 1, 3))
+    return np.clip(colour + rng.normal(0, 15, (count, SIZE, SIZE, 3)), 20, 200).astype(np.uint8)
+
+
+def calibration():
+    yield images(4)
+    yield images(4, seed=1)
+
+
+def network(*head, body=()):
+    """Scaling, two convolutions, then the given layers."""
+    keras.utils.set_random_seed(1)
+    image = x = keras.Input((SIZE, SIZE, 3), name="image")
+    for layer in (
+        keras.layers.Rescaling(1 / 127.5, offset=-1),
+        keras.layers.Conv2D(8, 3, strides=2, activation="relu"),
+        keras.layers.Conv2D(16, 3, strides=2, activation="relu"),
+        *body,
+        *head,
+    ):
+        x = layer(x)
+    return keras.Model(image, x, name="network")
+
+
+def classifier(*hidden):
+    return network(
+        keras.layers.GlobalAveragePooling2D(),
+        keras.layers.Dropout(0.5),
+        *[keras.layers.Dense(width, activation="relu") for width in hidden],
+        keras.layers.Dense(3),
+        keras.layers.Softmax(),
+    )
+
+
+def spread_weights(model, layer):
+    """What folding a standardisation does: columns of very different size."""
+    kernel, bias = layer.get_weights()
+    layer.set_weights([kernel * 10.0 ** np.linspace(-2, 1.5, len(kernel))[:, np.newaxis], bias])
+    return model
+
+
+@pytest.mark.parametrize("hidden", [(), (12,)])
+def test_the_backbone_is_integer_and_the_head_is_float(hidden):
+    model = classifier(*hidden)
+    content = convert_int8(model, calibration)
+    ops = operators(content)
+    border = ops.index(("DEQUANTIZE", "FLOAT32"))
+    assert {kind for _, kind in ops[:border]} == {"INT8"}
+    assert {kind for _, kind in ops[border:]} == {"FLOAT32"}
+    assert Counter(name for name, _ in ops[:border])["CONV_2D"] == 2
+    head = Counter(name for name, _ in ops[border:])
+    assert head["MEAN"] == 1 and head["FULLY_CONNECTED"] == 1 + len(hidden) and head["SOFTMAX"] == 1
+    litert = LiteRTModel(content)
+    source, target = litert.inputs[0], litert.outputs[0]
+    assert source.dtype == np.uint8 and (source.scale, source.zero_point) == (1.0, 0)
+    assert target.dtype == np.float32 and target.shape == (-1, 3)
+
+
+def test_a_head_of_very_different_weights_survives():
+    model = classifier()
+    spread_weights(model, model.layers[-2])
+    pixels = images(16, seed=5)
+    expected = np.asarray(model(pixels.astype(np.float32)))
+    assert expected.max(axis=0).max() - expected.min(axis=0).min() > 0.3
+    answer = LiteRTModel(convert_int8(model, calibration)).predict(pixels)
+    np.testing.assert_allclose(answer, expected, atol=0.1)
+
+
+def test_bright_pixels_are_not_clipped_by_a_dark_calibration_set():
+    model = classifier()
+    white = np.full((1, SIZE, SIZE, 3), 255, np.uint8)
+    source = LiteRTModel(convert_int8(model, lambda: [images(4) // 4])).inputs[0]
+    assert source.scale == 1.0
+    seen = list(full_range([images(2), white]))
+    assert [each.shape for each in seen] == [(1, SIZE, SIZE, 3)] * 3
+    assert (seen[0].min(), seen[0].max()) == (0, 255)
+    np.testing.assert_array_equal(seen[1], images(2)[1:].astype(np.float32))
+    assert (seen[0][0] != images(2)[0]).any(axis=2).sum() == 2
+
+
+def test_the_callers_images_and_model_are_not_changed():
+    model, kept = classifier(), images(8)
+    before, answers = model.get_weights(), np.asarray(model(kept.astype(np.float32)))
+    convert_int8(model, lambda: [kept])
+    np.testing.assert_array_equal(kept, images(8))
+    assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
+    again = keras.models.clone_model(model)
+    again.set_weights(model.get_weights())
+    np.testing.assert_allclose(np.asarray(again(kept.astype(np.float32))), answers, atol=1e-6)
+
+
+def test_the_same_images_give_the_same_file():
+    model = classifier()
+    assert convert_int8(model, calibration) == convert_int8(model, calibration)
+
+
+def test_where_the_head_begins():
+    model = classifier(12)
+    assert tuple(head_input(model).shape) == (None, 23, 23, 16)
+    nested = keras.Sequential([keras.Input((SIZE, SIZE, 3)), network(), keras.layers.GlobalMaxPooling2D()])
+    assert tuple(head_input(nested).shape) == (None, 23, 23, 16)
+    pooled = keras.Sequential(
+        [
+            keras.Input((SIZE, SIZE, 3)),
+            network(keras.layers.GlobalAveragePooling2D()),
+            keras.layers.Dense(3, activation="softmax"),
+        ]
+    )
+    assert tuple(head_input(pooled).shape) == (None, 16)  # a whole model before the Dense is no head layer
+
+
+def test_a_huge_dense_layer_is_quantized_too():
+    model = network(
+        keras.layers.Flatten(),
+        keras.layers.Dense(600, activation="relu"),
+        keras.layers.Dense(3, activation="softmax"),
+    )
+    assert model.layers[-2].count_params() > 4_000_000
+    assert tuple(head_input(model).shape) == (None, 600)
+    content = convert_int8(model, calibration)
+    assert len(content) < 6_000_000
+    ops = operators(content)
+    assert ("FULLY_CONNECTED", "INT8") in ops and ops[-2:] == [
+        ("FULLY_CONNECTED", "FLOAT32"),
+        ("SOFTMAX", "FLOAT32"),
+    ]
+    pixels = images(8, seed=3)
+    expected = np.asarray(model(pixels.astype(np.float32)))
+    np.testing.assert_allclose(LiteRTModel(content).predict(pixels), expected, atol=0.1)
+
+
+def test_nested_backbone_and_no_head():
+    pixels = np.concatenate(list(calibration()))
+    nested = keras.Sequential(
+        [
+            keras.Input((SIZE, SIZE, 3)),
+            network(),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(3),
+        ]
+    )
+    headless = network(body=(keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(4), Doubled()))
+    for model in (nested, headless):
+        answer = LiteRTModel(convert_int8(model, calibration)).predict(pixels)
+        expected = np.asarray(model(pixels.astype(np.float32)))
+        np.testing.assert_allclose(answer, expected, atol=0.05 * np.ptp(expected) + 0.02)
+
+
+class Doubled(keras.layers.Layer):
+    """A layer that is not in the list of head layers."""
+
+    def call(self, x):
+        return x * 2
+
+
+def test_mean_error_is_a_number_a_channel():
+    exact = images(8).astype(np.float64)
+    shift = np.array([1.0, -2.0, 0.5])
+    found = mean_error(lambda x: x, lambda x: x - shift, lambda: [exact[:3], exact[3:]])
+    np.testing.assert_allclose(found, shift, atol=1e-5)
+    assert found.dtype == np.float32
+
+
+def test_what_cannot_be_quantized_is_refused():
+    with pytest.raises(UsageError, match="there were none"):
+        convert_int8(classifier(), lambda: [])
+    linear = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    with pytest.raises(UsageError, match="nothing before its head"):
+        convert_int8(linear, calibration)
+    with pytest.raises(UsageError, match="Functional"):
+        convert_int8(keras.Sequential([keras.layers.Dense(2)]), calibration)
+
+
+def test_an_error_of_the_images_is_the_error():
+    from keras_transfer.errors import DataError
+
+    def broken():
+        yield images(2)
+        raise DataError("b.png has changed")
+
+    with pytest.raises(DataError, match=r"b\.png"):
+        convert_int8(classifier(), broken)
+
+
+def test_stitching_refuses_what_does_not_fit():
+    from keras_transfer.errors import ExportError
+
+    entry = keras.Input((7,))
+    other = convert(keras.Model(entry, keras.layers.Dense(2)(entry)))
+    with pytest.raises(ExportError, match="cannot be joined"):
+        stitch(convert(classifier()), other)

@@ -1,0 +1,73 @@
+"""The same metrics whatever is asked, the contract found beside the model, and what is refused."""
+
+import numpy as np
+import pytest
+
+from keras_transfer.data import load_data
+from keras_transfer.errors import DataError, UsageError
+from keras_transfer.workflow.evaluate import evaluate
+from keras_transfer.workflow.predict import predict
+
+
+def test_a_run_evaluated_again_gives_its_recorded_metrics(finished_run):
+    result = evaluate(finished_run.path)
+    recorded = finished_run.info["metrics"]["test"]
+    assert result["split"] == "test"
+    assert result["trained_on"] == 0
+    for name, value in recorded.items():
+        if isinstance(value, float):
+            assert result[name] == pytest.approx(value, abs=1e-5)
+    assert result["confusion_matrix"] == recorded["confusion_matrix"]
+
+
+def test_the_model_file_inside_a_run_and_a_keras_object_give_the_same(finished_run, photo_folder):
+    by_path = evaluate(finished_run.model_path, photo_folder)
+    assert by_path["split"] == "all"
+    assert by_path["images"] == 40
+    by_object = evaluate(finished_run.load_model(), load_data(photo_folder), split="all")
+    assert by_object["log_loss"] == pytest.approx(by_path["log_loss"], abs=1e-5)
+
+
+def test_images_that_were_trained_on_are_counted(finished_run, photo_folder):
+    result = evaluate(finished_run.path, photo_folder, split="all")
+    assert result["trained_on"] == len(load_data(photo_folder).indices("train"))
+
+
+def test_wrong_requests_are_refused(finished_run, photo_folder, tmp_path):
+    with pytest.raises(UsageError, match="one of train, val, test, all"):
+        evaluate(finished_run.path, split="tset")
+    with pytest.raises(UsageError):
+        evaluate(tmp_path / "missing")
+    stranger = tmp_path / "stranger"
+    (stranger / "dog").mkdir(parents=True)
+    (stranger / "cat").mkdir()
+    for name in ("dog", "cat"):
+        (stranger / name / "a.png").write_bytes((photo_folder / "china" / "000.png").read_bytes())
+    with pytest.raises((UsageError, DataError), match="dog|cat"):
+        evaluate(finished_run.path, stranger)
+
+
+def test_predictions_are_ordered_named_and_equal_to_the_model(finished_run, photo_folder, tmp_path):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"")
+    first = photo_folder / "flower" / "000.png"
+    answers = list(predict(finished_run.path, [first, broken, photo_folder / "china"], top=2))
+    assert len(answers) == 22
+    assert answers[0]["path"] == str(first)
+    assert answers[0]["classes"][0]["label"] == "flower"
+    assert answers[1]["error"]
+    assert all(
+        answer["classes"][0]["probability"] >= answer["classes"][1]["probability"] for answer in answers[2:]
+    )
+    right = np.mean([answer["classes"][0]["label"] == "china" for answer in answers[2:]])
+    assert right > 0.9
+
+
+def test_predict_refuses_what_is_not_there(finished_run, tmp_path):
+    with pytest.raises(UsageError, match="no such file"):
+        predict(finished_run.path, [tmp_path / "missing.png"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="no image"):
+        predict(finished_run.path, [tmp_path / "empty"])
+    with pytest.raises(UsageError, match="at least 1"):
+        predict(finished_run.path, [tmp_path], top=0)

@@ -1,0 +1,200 @@
+"""From a folder to a run folder: what is in it, and what one seed fixes."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from keras_transfer.data import load_data
+from keras_transfer.data.pipeline import batches
+from keras_transfer.errors import UsageError
+from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.run import open_run
+from keras_transfer.workflow.train import train
+
+SMALL = {"image_size": 64, "engine": "keras"}
+
+
+def rows(path):
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_run_folder_is_complete_and_tells_what_happened(finished_run):
+    names = {str(p.relative_to(finished_run.path)) for p in finished_run.path.rglob("*") if p.is_file()}
+    assert names == {
+        "run.json",
+        "model.keras",
+        "split.csv",
+        "history.csv",
+        "skipped.csv",
+        "plots/confusion_matrix.png",
+        "plots/regularisation.png",
+    }
+    info = finished_run.info
+    assert info["request"]["settings"]["seed"] == 0
+    assert info["training"]["strategy"] == "probe"
+    assert info["output"]["names"] == ["china", "flower"]
+    assert info["backbone"]["name"] == "efficientnet_lite0"
+    assert info["preprocessing"]["size"] == [64, 64]
+    assert info["metrics"]["test"]["accuracy"] >= 0.9
+    assert info["versions"]["keras"] == keras.__version__
+    recorded = rows(finished_run.split_path)
+    assert len(recorded) == 40
+    assert {row["split"] for row in recorded} == {"train", "val", "test"}
+    json.dumps(info, allow_nan=False)
+
+
+def test_the_model_loads_with_keras_alone_and_answers_alike(finished_run, photo_folder, tmp_path):
+    table = load_data(photo_folder)
+    pixels = np.concatenate(list(batches(table, Preprocessing(size=(64, 64)), indices=[0, 1, 30])))
+    np.save(tmp_path / "pixels.npy", pixels)
+    code = (
+        "import sys\n"
+        "for name in ('keras_transfer', 'keras_cv'): sys.modules[name] = None\n"
+        "import keras, numpy as np\n"
+        "model = keras.models.load_model(sys.argv[1])\n"
+        "np.save(sys.argv[3], model.predict(np.load(sys.argv[2]).astype('float32'), verbose=0))\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, finished_run.model_path, tmp_path / "pixels.npy", tmp_path / "out.npy"],
+        check=True,
+    )
+    here = finished_run.load_model().predict(pixels.astype("float32"), verbose=0)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), here, atol=1e-6)
+
+
+def test_only_the_head_of_a_probe_differs_from_the_backbone(finished_run):
+    from keras_transfer.backbones import load_backbone
+
+    backbone = load_backbone("efficientnet_lite0", image_size=64)
+    model = finished_run.load_model()
+    for layer in backbone.layers:
+        for before, after in zip(layer.get_weights(), model.get_layer(layer.name).get_weights(), strict=True):
+            np.testing.assert_array_equal(before, after)
+
+
+def test_one_seed_gives_the_same_split_weights_and_metrics_and_another_does_not(
+    finished_run, photo_folder, tmp_path
+):
+    again = train(photo_folder, tmp_path / "again", strategy="probe", **SMALL)
+    assert again.info["metrics"] == finished_run.info["metrics"]
+    assert again.split_path.read_bytes() == finished_run.split_path.read_bytes()
+    for a, b in zip(again.load_model().get_weights(), finished_run.load_model().get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    other = train(photo_folder, tmp_path / "other", strategy="probe", seed=1, **SMALL)
+    assert other.split_path.read_bytes() != finished_run.split_path.read_bytes()
+
+
+def test_a_recorded_split_is_reused_for_moved_files(finished_run, photo_folder, tmp_path):
+    import shutil
+
+    moved = tmp_path / "moved"
+    shutil.copytree(photo_folder, moved)
+    (moved / "china" / "000.png").rename(moved / "china" / "renamed.png")
+    run = train(moved, tmp_path / "run", strategy="probe", split_from=str(finished_run.path), seed=5, **SMALL)
+    before = {row["sha256"]: row["split"] for row in rows(finished_run.split_path)}
+    assert {row["sha256"]: row["split"] for row in rows(run.split_path)} == before
+
+
+def test_arrays_go_the_same_way(photos, tmp_path):
+    rng = np.random.default_rng(0)
+    spots = [(photos[name], *rng.integers(0, 300, 2)) for name in ("china", "flower") for _ in range(15)]
+    images = np.stack([photo[y : y + 64, x : x + 64] for photo, y, x in spots])
+    run = train((images, np.repeat([0, 1], 15)), tmp_path / "run", strategy="probe", **SMALL)
+    assert run.info["request"]["source"] is None
+    assert run.info["metrics"]["test"]["accuracy"] >= 0.8
+
+
+def test_unreadable_files_are_counted_listed_and_left_where_they_are(photo_folder, tmp_path):
+    import shutil
+
+    shutil.copytree(photo_folder, tmp_path / "data")
+    broken = tmp_path / "data" / "china" / "broken.jpg"
+    broken.write_text("not an image")
+    run = train(tmp_path / "data", tmp_path / "run", strategy="probe", **SMALL)
+    assert run.info["data"]["skipped"] == 1
+    assert "broken.jpg" in (run.path / "skipped.csv").read_text()
+    assert broken.read_text() == "not an image"
+
+
+def test_settings_are_given_once_and_known(photo_folder, tmp_path):
+    from keras_transfer.settings import TrainSettings
+
+    with pytest.raises(UsageError, match="either"):
+        train(photo_folder, tmp_path / "run", settings=TrainSettings(), epochs=3)
+    with pytest.raises(UsageError, match="Did you mean epochs"):
+        train(photo_folder, tmp_path / "run", epoch=3)
+    with pytest.raises(UsageError, match="efficientnet_lite0"):
+        train(photo_folder, tmp_path / "run", backbone="efficientnet_lite")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_gradient_training_changes_what_may_change_and_nothing_else(photo_folder, tmp_path):
+    """Acceptance: after finetune every frozen weight and statistic is bit-identical, and something changed."""
+    from keras_transfer.backbones import load_backbone
+
+    settings = {"unfreeze": "from:block7a", "epochs": 2, "batch_size": 8, "learning_rate": 1e-3, **SMALL}
+    run = train(photo_folder, tmp_path / "run", strategy="finetune", **settings)
+    notes = run.info["training"]["gradient"]
+    assert notes["best_epoch"] > 0, "nothing was learned, so the comparison below would prove nothing"
+    trained = set(notes["trained_layers"])
+    model, backbone = run.load_model(), load_backbone("efficientnet_lite0", image_size=64)
+    changed = 0
+    for layer in backbone.layers:
+        for before, after in zip(layer.get_weights(), model.get_layer(layer.name).get_weights(), strict=True):
+            if layer.name in trained:
+                changed += not np.array_equal(before, after)
+            else:
+                np.testing.assert_array_equal(before, after, err_msg=layer.name)
+    assert changed > 0
+    assert not [
+        name for name in trained if isinstance(model.get_layer(name), keras.layers.BatchNormalization)
+    ]
+    assert [row["epoch"] for row in rows(run.path / "history.csv")] == ["0", "1", "2"]
+    assert (run.path / "plots" / "learning_curves.png").stat().st_size > 5000
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_it_ends_like_one_that_was_not(photo_folder, tmp_path):
+    """SIGKILL after the first epoch; the same command finishes with the weights of an uninterrupted run."""
+    arguments = [
+        sys.executable, "-m", "keras_transfer", "train", str(photo_folder), "--strategy", "finetune",
+        "--unfreeze", "from:block7a", "--epochs", "3", "--batch-size", "8", "--image-size", "64", "--engine", "keras",
+        "--learning-rate", "0.001", "--quiet",
+    ]  # fmt: skip
+    subprocess.run([*arguments, "--output", tmp_path / "whole"], check=True)
+    child = subprocess.Popen([*arguments, "--output", tmp_path / "killed"])
+    state = tmp_path / ".killed.partial" / "state"
+    while not list(state.glob("fit-*/state.json")):
+        assert child.poll() is None, "it ended before it could be killed"
+        time.sleep(0.05)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    assert not (tmp_path / "killed").exists()
+    subprocess.run([*arguments, "--output", tmp_path / "killed"], check=True)
+    whole, killed = open_run(tmp_path / "whole"), open_run(tmp_path / "killed")
+    assert killed.info["resumed"]
+    assert killed.info["training"]["gradient"]["resumed_at"] >= 1
+    assert killed.info["metrics"] == whole.info["metrics"]
+    for a, b in zip(whole.load_model().get_weights(), killed.load_model().get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["full", "scratch"])
+def test_the_other_strategies_train(photo_folder, tmp_path, strategy):
+    run = train(photo_folder, tmp_path / "run", strategy=strategy, epochs=1, batch_size=16, **SMALL)
+    layers = run.info["training"]["gradient"]["trained_layers"]
+    norms = [name for name in layers if "bn" in name or "batch_norm" in name]
+    assert bool(norms) == (strategy == "scratch")
+    assert (run.info["training"].get("probe") is None) == (strategy == "scratch")
