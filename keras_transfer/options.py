@@ -155,13 +155,16 @@ def _unwrap(hint: Any) -> tuple[Any, bool, bool]:
     return hint, optional, multiple
 
 
+_ACCEPTED: dict[type, tuple[type, ...]] = {float: (float, int), Path: (Path, str)}
+
+
 def _check_one(info: OptionInfo, value: Any) -> None:
-    expected: tuple[type, ...] = {float: (float, int), Path: (Path, str)}.get(info.type, (info.type,))
+    expected = _ACCEPTED.get(info.type, (info.type,))
     if not isinstance(value, expected) or (isinstance(value, bool) and info.type is not bool):
         raise UsageError(f"{info.flag}: {value!r} was given, {info.type.__name__} is expected.")
     if info.choices and value not in info.choices:
         raise UsageError(f"{info.flag}: {value!r} was given, one of {', '.join(info.choices)} is expected.")
-    if info.type in (int, float):
+    if isinstance(value, (int, float)) and info.type in (int, float):
         if value != value:
             raise UsageError(f"{info.flag}: nan was given, a number is expected.")
         if info.minimum is not None and value < info.minimum:

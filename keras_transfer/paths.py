@@ -1,4 +1,4 @@
-"""Where things live on disk, how a file is written so that it is either whole or absent, and whether we may download."""
+"""Where things live on disk, how a file is written so that it is whole or absent, and whether we may download."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class PluginStatus:
 def entries(group: str) -> list[Entry]:
     """All entry points of a group that are installed and not excluded, sorted by name; nothing is imported."""
     only = {name.strip() for name in os.environ.get("KERAS_TRANSFER_PLUGINS", "").split(",") if name.strip()}
-    found = {}
+    found: dict[Entry, None] = {}
     for point in metadata.entry_points(group=group):
         distribution = point.dist.name if point.dist else "unknown"
         entry = Entry(group, point.name, point.value, distribution, point.dist.version if point.dist else "")

@@ -6,7 +6,7 @@ line calls :func:`enable`. Messages go through ``logging.getLogger("keras_transf
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ def enabled() -> bool:
     return _enabled
 
 
-def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+def track(items: Iterable[T], description: str, total: int | None = None) -> Generator[T, None, None]:
     """Iterate over ``items``, showing a bar with a rate and the time left when enabled."""
     if not _enabled:
         yield from items

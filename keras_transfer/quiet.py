@@ -22,6 +22,13 @@ def quiet_tensorflow() -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 
+def import_tensorflow() -> None:
+    """Import TensorFlow and swallow what it logs meanwhile: some of it comes before any log level is read."""
+    quiet_tensorflow()
+    with captured_output():
+        import tensorflow  # noqa: F401
+
+
 class Captured:
     """What was written while :func:`captured_output` was active, as text, after the block has ended."""
 

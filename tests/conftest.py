@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 GUARD = Path(__file__).parent / "guard"
@@ -21,6 +22,9 @@ if not hasattr(sitecustomize, "OutsideConnection"):
     _spec.loader.exec_module(importlib.util.module_from_spec(_spec))
 
 os.environ["KERAS_TRANSFER_OFFLINE"] = "1"
+# Fixtures that live longer than a test share this one; each test gets its own below.
+_SESSION_CACHE = tempfile.TemporaryDirectory(prefix="keras_transfer_tests_")
+os.environ["KERAS_TRANSFER_CACHE"] = _SESSION_CACHE.name
 os.environ["PYTHONPATH"] = os.pathsep.join([str(GUARD), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 

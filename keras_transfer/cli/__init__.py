@@ -29,7 +29,12 @@ class Failure(click.ClickException):
 
     def __init__(self, error: KerasTransferError) -> None:
         super().__init__(str(error))
-        self.exit_code = error.exit_code
+        self.error = error
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]
+        """2 for a wrong argument, 1 for work that failed."""
+        return self.error.exit_code
 
 
 class Verbs(click.Group):

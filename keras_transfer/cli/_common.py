@@ -15,7 +15,7 @@ import click
 
 from keras_transfer import progress
 from keras_transfer.options import OptionInfo, describe
-from keras_transfer.quiet import quiet_tensorflow
+from keras_transfer.quiet import import_tensorflow
 
 
 def options_of(*groups: type) -> Callable[[Any], Any]:
@@ -44,9 +44,8 @@ def output_options(function: Any) -> Any:
 offline_option = click.option("--offline", is_flag=True, help="Forbid downloads.")
 
 
-def prepare(quiet: bool = False, offline: bool = False) -> None:
-    """Set up messages, bars and silence before heavy modules are imported."""
-    quiet_tensorflow()
+def prepare(quiet: bool = False, offline: bool = False, tensorflow: bool = True) -> None:
+    """Set up messages, bars and silence; with ``tensorflow``, import it without its chatter."""
     if offline:
         os.environ["KERAS_TRANSFER_OFFLINE"] = "1"
     warnings.simplefilter("ignore")
@@ -57,6 +56,8 @@ def prepare(quiet: bool = False, offline: bool = False) -> None:
     logger.propagate = False
     logger.handlers = [_Messages()]
     progress.enable(not quiet and sys.stderr.isatty())
+    if tensorflow:
+        import_tensorflow()
 
 
 def print_json(value: Any) -> None:

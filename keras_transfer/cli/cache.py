@@ -20,7 +20,7 @@ def cache() -> None:
 @output_options
 def ls(as_json: bool, quiet: bool) -> None:
     """List what is in the cache."""
-    prepare(quiet)
+    prepare(quiet, tensorflow=False)
     from keras_transfer.features.cache import entries
 
     rows = entries()
@@ -43,7 +43,7 @@ def ls(as_json: bool, quiet: bool) -> None:
 @output_options
 def prune(max_size: str | None, older_than: float | None, as_json: bool, quiet: bool) -> None:
     """Drop what has not been used for longest, and leftovers of interrupted work."""
-    prepare(quiet)
+    prepare(quiet, tensorflow=False)
     from keras_transfer.features.cache import parse_size
     from keras_transfer.features.cache import prune as prune_cache
 
@@ -59,7 +59,7 @@ def prune(max_size: str | None, older_than: float | None, as_json: bool, quiet: 
 @output_options
 def clear(yes: bool, as_json: bool, quiet: bool) -> None:
     """Remove everything from the cache. It can all be computed again."""
-    prepare(quiet)
+    prepare(quiet, tensorflow=False)
     from keras_transfer.features.cache import clear as clear_cache
 
     if not yes:

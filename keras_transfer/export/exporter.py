@@ -25,7 +25,7 @@ from keras_transfer.export import saved_model  # noqa: E402
 from keras_transfer.export.calibration import calibration_rows  # noqa: E402
 from keras_transfer.export.measure import collect_answers, latency  # noqa: E402
 from keras_transfer.export.parity import TOLERANCES, breaches, compare  # noqa: E402
-from keras_transfer.export.quantization import convert_int8  # noqa: E402
+from keras_transfer.export.quantization import convert_dynamic, convert_int8  # noqa: E402
 from keras_transfer.export.report import ArtefactReport, CalibrationReport, ExportReport, digest  # noqa: E402
 from keras_transfer.export.request import FORMATS, Target, check_model, choose_split, plan_targets  # noqa: E402
 from keras_transfer.export.runtimes import Runtime, load_runtime  # noqa: E402
@@ -136,6 +136,8 @@ def _write(
         path.write_bytes(
             convert_int8(model, lambda: batches(table, preprocessing, CALIBRATION_BATCH, indices=rows))
         )
+    elif precision == "dynamic":
+        path.write_bytes(convert_dynamic(model))
     else:
         path.write_bytes(convert(model, precision))
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import math
+import re
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -110,7 +111,8 @@ def fine_tune(
         if done:
             log.info("Taking up the training after epoch %d.", done)
         if done < epochs and not checkpoint.used_up:
-            network.fit(
+            _fit(
+                network,
                 tf_dataset(
                     table,
                     preprocessing,
@@ -133,6 +135,19 @@ def fine_tune(
             raise DataError("The loss is not a finite number any more. Lower --learning-rate.")
         best = checkpoint.restore_best(network)
     return FineTuneResult(checkpoint.rows, best, done)
+
+
+def _fit(network: keras.Model, *arguments: Any, **keywords: Any) -> None:
+    import tensorflow as tf
+
+    try:
+        network.fit(*arguments, **keywords)
+    except tf.errors.OpError as error:
+        found = re.search(r"DataError: (.*)", error.message)
+        if not found:
+            raise
+        # An image that vanished in training: tf.data wraps our error in one of its own.
+        raise DataError(found[1]) from error
 
 
 def _compile(network: keras.Model, peak: float, total: int, warmup: int) -> None:

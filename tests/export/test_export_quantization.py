@@ -7,15 +7,21 @@ import numpy as np
 import pytest
 
 from keras_transfer.errors import UsageError
-from keras_transfer.export.quantization import convert_int8, full_range, head_input, mean_error
+from keras_transfer.export.quantization import (
+    convert_dynamic,
+    convert_int8,
+    full_range,
+    head_input,
+    mean_error,
+)
 from keras_transfer.export.stitching import stitch
 from keras_transfer.litert import LiteRTModel, convert
 
 SIZE = 96
 
 
-def operators(content: bytes) -> list[tuple[str, str]]:
-    """Operator names and the types of their results, in order."""
+def graph_of(content: bytes) -> list[tuple[str, list[str], str]]:
+    """Every operator in order: its name, the types of its inputs, the type of its result."""
     from tensorflow.lite.python import schema_py_generated as schema
     from tensorflow.lite.tools.flatbuffer_utils import convert_bytearray_to_object
 
@@ -26,7 +32,22 @@ def operators(content: bytes) -> list[tuple[str, str]]:
     for operator in graph.operators:
         code = model.operatorCodes[operator.opcodeIndex]
         name = op_names[max(code.builtinCode, code.deprecatedBuiltinCode)]
-        found.append((name, types[graph.tensors[operator.outputs[0]].type]))
+        inputs = [types[graph.tensors[i].type] for i in operator.inputs if i >= 0]
+        found.append((name, inputs, types[graph.tensors[operator.outputs[0]].type]))
+    return found
+
+
+def operators(content: bytes) -> list[tuple[str, str]]:
+    """Operator names and the types of their results, in order."""
+    return [(name, result) for name, _, result in graph_of(content)]
+
+
+def weight_types(content: bytes) -> dict[str, list[str]]:
+    """The types of the weights (second input) of all operators of a name."""
+    found: dict[str, list[str]] = {}
+    for name, inputs, _ in graph_of(content):
+        if len(inputs) > 1:
+            found.setdefault(name, []).append(inputs[1])
     return found
 
 
@@ -57,13 +78,14 @@ def network(*head, body=()):
     return keras.Model(image, x, name="network")
 
 
-def classifier(*hidden):
+def classifier(*hidden, body=()):
     return network(
         keras.layers.GlobalAveragePooling2D(),
         keras.layers.Dropout(0.5),
         *[keras.layers.Dense(width, activation="relu") for width in hidden],
         keras.layers.Dense(3),
         keras.layers.Softmax(),
+        body=body,
     )
 
 
@@ -99,6 +121,19 @@ def test_a_head_of_very_different_weights_survives():
     assert expected.max(axis=0).max() - expected.min(axis=0).min() > 0.3
     answer = LiteRTModel(convert_int8(model, calibration)).predict(pixels)
     np.testing.assert_allclose(answer, expected, atol=0.1)
+
+
+def test_dynamic_keeps_the_head_in_float_too():
+    model = spread_weights(wide := classifier(body=(keras.layers.Conv2D(64, 3),)), wide.layers[-2])
+    content = convert_dynamic(model)
+    assert len(content) < 0.5 * len(convert(model))
+    source = LiteRTModel(content).inputs[0]
+    assert source.dtype == np.float32 and not source.quantized
+    pixels = images(16, seed=5)
+    expected = np.asarray(model(pixels.astype(np.float32)))
+    np.testing.assert_allclose(LiteRTModel(content).predict(pixels), expected, atol=0.1)
+    kinds = weight_types(content)
+    assert kinds["CONV_2D"][-1] == "INT8" and kinds["FULLY_CONNECTED"] == ["FLOAT32"]
 
 
 def test_bright_pixels_are_not_clipped_by_a_dark_calibration_set():

@@ -260,12 +260,13 @@ def test_a_cache_that_cannot_be_written_is_a_warning(
     assert "cannot be written" in caplog.text and "KERAS_TRANSFER_CACHE" in caplog.text
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_cache_is_still_read(table, backbone, expected, caplog):
     run(table, backbone, indices=range(20))
     folders = [cache_dir(), *(path for path in cache_dir().rglob("*") if path.is_dir())]
     for folder in folders:
         folder.chmod(0o555)
+    if os.access(cache_dir(), os.W_OK):
+        pytest.skip("this user may write anywhere")
     try:
         result = run(table, backbone)
     finally:

@@ -43,7 +43,7 @@ def test_wrong_requests_are_refused(finished_run, photo_folder, tmp_path):
     (stranger / "cat").mkdir()
     for name in ("dog", "cat"):
         (stranger / name / "a.png").write_bytes((photo_folder / "china" / "000.png").read_bytes())
-    with pytest.raises((UsageError, DataError), match="dog|cat"):
+    with pytest.raises((UsageError, DataError), match=r"dog|cat"):
         evaluate(finished_run.path, stranger)
 
 
