@@ -1,0 +1,67 @@
+"""What the README shows is what the program does."""
+
+import os
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import click
+import pytest
+
+from keras_transfer.cli import cli
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line.strip().split("#")[0]
+    for line in re.findall(r"^    (.*)$", README, re.MULTILINE)
+    if line.strip().startswith("keras-transfer")
+]
+
+
+def test_there_are_commands_to_check():
+    assert len(COMMANDS) >= 9
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_is_understood(line):
+    command: click.Command = cli
+    arguments = shlex.split(line)[1:]
+    while isinstance(command, click.Group):
+        context = click.Context(command)
+        found = command.get_command(context, arguments.pop(0))
+        assert found is not None, line
+        command = found
+    command.make_context("check", arguments)  # parses, and raises on an option or a choice that is not there
+
+
+def test_every_make_target_and_linked_file_exists():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in set(re.findall(r"^    make (\w+)|`make (\w+)`", README, re.MULTILINE)):
+        assert re.search(rf"^{target[0] or target[1]}:", makefile, re.MULTILINE), target
+    for link in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / link).exists(), link
+
+
+def test_every_option_named_in_the_text_exists():
+    known = set()
+    for name in cli.list_commands(click.Context(cli)):
+        command = cli.get_command(click.Context(cli), name)
+        nested = command.commands.values() if isinstance(command, click.Group) else [command]
+        known |= {option for each in nested for parameter in each.params for option in parameter.opts}
+    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)):
+        assert option in known, option
+
+
+@pytest.mark.slow
+def test_the_python_example_runs_word_by_word(photo_folder, tmp_path, monkeypatch, capsys):
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    for name in ("china", "flower"):
+        for path in sorted((photo_folder / name).iterdir())[:15]:
+            (tmp_path / "photos" / name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, tmp_path / "photos" / name)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    assert float(capsys.readouterr().out.split()[-1]) >= 0.8
+    assert {"model.tflite", "saved_model", "labels.txt", "parity.json"} <= set(os.listdir("edge"))
