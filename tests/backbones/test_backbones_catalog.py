@@ -11,7 +11,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from helpers import keras_constructor, random_images, randomise
+from helpers_backbones import keras_constructor, random_images, randomise
 
 from keras_transfer.backbones import blocks, load_backbone, pyramid_model
 from keras_transfer.backbones.scaling import INPUT_MODES, scale_pixels
@@ -38,12 +38,14 @@ EVERY = [
 ]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def _forget_networks():
+    """Free what Keras remembers of large networks afterwards."""
     yield
     keras.backend.clear_session()
 
 
+@pytest.mark.usefixtures("_forget_networks")
 @pytest.mark.parametrize("spec", EVERY)
 def test_the_facts_are_true(spec):
     size = spec.min_size
@@ -162,6 +164,7 @@ def test_the_other_modes():
 # ------------------------------------------------------------------ the same function as Keras's
 
 
+@pytest.mark.usefixtures("_forget_networks")
 @pytest.mark.parametrize(
     "name",
     [
@@ -172,30 +175,24 @@ def test_the_other_modes():
 def test_with_imagenet_weights_it_answers_like_keras(name, tmp_path, monkeypatch):
     """Pixels through our model = Keras's preprocess_input + Keras's constructor with weights="imagenet".
 
-    The download is replaced by a file of random weights with random normalization statistics (without them a fresh
-    network gives the same answer to every image). The name Keras asks for must be the catalog's.
+    Nothing is downloaded: the network that Keras builds gets random weights with fitting normalization statistics
+    (without them a fresh network gives the same answer to every image), and is saved under the name Keras asks for.
     """
     spec, size = CATALOG[name], GOLDEN[name]
-    constructor = keras_constructor(spec)
-    donor = constructor(include_top=False, weights=None, input_shape=(size, size, 3))
-    randomise(donor, preprocess_input(spec, random_images(8, size, seed=0)))
+    asked = []
+    with monkeypatch.context() as patch:
+        patch.setattr("keras.src.utils.file_utils.get_file", lambda fname, *_, **__: asked.append(fname))
+        patch.setattr(keras.Model, "load_weights", lambda *_, **__: None)
+        constructor = keras_constructor(spec)
+        reference = constructor(include_top=False, weights="imagenet", input_shape=(size, size, 3))
+    assert asked == [spec.weights_file]
+    randomise(reference, preprocess_input(spec, random_images(8, size, seed=0)))
     file = tmp_path / "models" / spec.weights_file
     file.parent.mkdir()
-    donor.save(file)  # old .h5
-    del donor
-    asked = []
-
-    def get_file(fname, *args, **kwargs):
-        asked.append(fname)
-        return str(file)
-
-    monkeypatch.setattr("keras.src.utils.file_utils.get_file", get_file)
-    reference = constructor(include_top=False, weights="imagenet", input_shape=(size, size, 3))
-    assert asked == [spec.weights_file]
+    reference.save(file)
 
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     model = load_backbone(name, "imagenet", size, offline=True)
-    assert asked == [spec.weights_file]  # ours came from the cache
     pixels = random_images(2, size, seed=1)
     expected = np.asarray(reference(preprocess_input(spec, pixels), training=False))
     answer = np.asarray(model(pixels, training=False))
