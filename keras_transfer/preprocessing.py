@@ -168,20 +168,36 @@ class Preprocessing:
             raise UsageError(f"The image is {kind}; expected a uint8 array (height, width, 3) in [0, 255].")
         if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise UsageError(f"The image has shape {image.shape}; expected (height, width, 3), not empty.")
-        height, width = self.size
-        h, w = image.shape[:2]
-        if (h, w) == (height, width):
+        if image.shape[:2] == self.size:
             return image.copy()
-        picture = Image.fromarray(np.ascontiguousarray(image))
+        return np.array(self._resize(Image.fromarray(np.ascontiguousarray(image))))
+
+    def load(self, source: Path | bytes) -> np.ndarray:
+        """``apply(decode(source))``, the same pixels at less cost: grey is resized as one channel.
+
+        Returns:
+            uint8 (height, width, 3), RGB in [0, 255].
+
+        Raises:
+            ImageError: as :func:`decode`.
+        """
+        picture = _decode(source if isinstance(source, bytes) else read_image_bytes(source))
+        if (picture.height, picture.width) != self.size:
+            picture = self._resize(picture)
+        return np.array(picture.convert("RGB"))
+
+    def _resize(self, picture: Image.Image) -> Image.Image:
+        """A picture of mode RGB or L at the size, in the same mode. Every channel is resized by itself."""
+        height, width = self.size
+        h, w = picture.height, picture.width
         if self.resize == "squash":
-            return np.array(self._scale(picture, (0.0, 0.0, w, h), (width, height)))
+            return self._scale(picture, (0.0, 0.0, w, h), (width, height))
         if self.resize == "crop":
-            return np.array(self._scale(picture, _crop_box(h, w, height, width), (width, height)))
+            return self._scale(picture, _crop_box(h, w, height, width), (width, height))
         inner_height, inner_width = _fit(h, w, height, width)
         inner = self._scale(picture, (0.0, 0.0, w, h), (inner_width, inner_height))
-        result = np.zeros((height, width, 3), np.uint8)
-        top, left = (height - inner_height) // 2, (width - inner_width) // 2
-        result[top : top + inner_height, left : left + inner_width] = np.asarray(inner)
+        result = Image.new(picture.mode, (width, height))
+        result.paste(inner, ((width - inner_width) // 2, (height - inner_height) // 2))
         return result
 
     def _scale(
@@ -242,7 +258,7 @@ def decode(source: Path | bytes) -> np.ndarray:
         ImageError: with a short reason: missing, empty, truncated, not an image, or more than
             ``MAX_PIXELS`` pixels (a decompression bomb; found from the header, nothing is decoded).
     """
-    return _decode(source if isinstance(source, bytes) else read_image_bytes(source))
+    return np.array(_decode(source if isinstance(source, bytes) else read_image_bytes(source)).convert("RGB"))
 
 
 def verify(content: bytes) -> None:
@@ -266,7 +282,8 @@ def read_image_bytes(path: Path) -> bytes:
         raise ImageError(f"cannot be read ({error.strerror or error})") from error
 
 
-def _decode(content: bytes, check_only: bool = False) -> np.ndarray:
+def _decode(content: bytes, check_only: bool = False) -> Image.Image:
+    """The upright picture, of mode RGB, or L where the file is plain grey. ``check_only``: it may be smaller."""
     if not content:
         raise ImageError("empty file (0 bytes)")
     try:
@@ -279,8 +296,8 @@ def _decode(content: bytes, check_only: bool = False) -> np.ndarray:
             picture.load()
             if check_only:
                 _require_known_mode(picture)
-                return np.empty(0, np.uint8)
-            return _upright_rgb(picture)
+                return picture
+            return _upright(picture)
     except PIL.UnidentifiedImageError as error:
         raise ImageError("not an image (expected JPEG, PNG, BMP, GIF or WebP)") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -311,28 +328,30 @@ def _require_known_mode(picture: Image.Image) -> None:
         raise ImageError("floating-point pixels (mode F) have no fixed range")
 
 
-def _upright_rgb(picture: Image.Image) -> np.ndarray:
+def _upright(picture: Image.Image) -> Image.Image:
     _require_known_mode(picture)
     turn = _UPRIGHT.get(_orientation(picture))
     if picture.mode == "I" or picture.mode.startswith("I;16"):
-        rgb = _grey16(picture)
+        upright = _grey16(picture)
     elif picture.has_transparency_data:
         rgba = picture.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        rgb = Image.alpha_composite(white, rgba).convert("RGB")
+        upright = Image.alpha_composite(white, rgba).convert("RGB")
+    elif picture.mode == "L":
+        upright = picture.copy()
     else:
-        rgb = picture.convert("RGB")
-    return np.array(rgb if turn is None else rgb.transpose(turn))
+        upright = picture.convert("RGB")
+    return upright if turn is None else upright.transpose(turn)
 
 
 def _grey16(picture: Image.Image) -> Image.Image:
-    """16-bit grey to RGB: round(v / 257), a fixed rule whatever values the image uses."""
+    """16-bit grey to 8 bits: round(v / 257), a fixed rule whatever values the image uses."""
     values = np.asarray(picture).astype(np.int64).clip(0, 65535)
     grey = ((values + 128) // 257).astype(np.uint8)
     transparent = picture.info.get("transparency")
     if isinstance(transparent, int):
         grey[values == transparent] = 255
-    return Image.fromarray(grey).convert("RGB")
+    return Image.fromarray(grey)
 
 
 def _orientation(picture: Image.Image) -> int:

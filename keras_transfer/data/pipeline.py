@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def load_image(table: ImageTable, i: int, preprocessing: Preprocessing) -> np.ndarray:
     """Image ``i`` at the model's input size: uint8 (H, W, 3). ``DataError`` when it is gone or changed."""
-    return preprocessing.apply(table.images.load(i))
+    return table.images.load(i, preprocessing)
 
 
 def batches(

@@ -20,7 +20,7 @@ import numpy as np
 
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.paths import atomic_write
-from keras_transfer.preprocessing import ImageError, decode, read_image_bytes
+from keras_transfer.preprocessing import ImageError, Preprocessing, decode, read_image_bytes
 
 logger = logging.getLogger("keras_transfer")
 
@@ -77,8 +77,8 @@ class PathImages:
         """SHA-256 (hex) of the file's bytes as they are now."""
         return hashlib.sha256(self._read(i)).hexdigest()
 
-    def load(self, i: int) -> np.ndarray:
-        """Image ``i``: uint8 (h, w, 3), upright RGB.
+    def load(self, i: int, preprocessing: Preprocessing | None = None) -> np.ndarray:
+        """Image ``i``: uint8 (h, w, 3), upright RGB; at the size of ``preprocessing`` when that is given.
 
         Raises:
             DataError: the file is gone, damaged, or not the one that was checked.
@@ -90,7 +90,7 @@ class PathImages:
                 "and splits belong to the old file."
             )
         try:
-            return decode(content)
+            return decode(content) if preprocessing is None else preprocessing.load(content)
         except ImageError as error:
             raise DataError(f"{self.describe(i)} cannot be decoded: {error}.") from error
 
@@ -145,14 +145,18 @@ class ArrayImages:
         head = f"{pixels.dtype.str} {pixels.shape}".encode()
         return hashlib.sha256(head + np.ascontiguousarray(pixels).tobytes()).hexdigest()
 
-    def load(self, i: int) -> np.ndarray:
-        """Image ``i``: a new uint8 array (H, W, 3). ``DataError`` when the array was changed meanwhile."""
+    def load(self, i: int, preprocessing: Preprocessing | None = None) -> np.ndarray:
+        """Image ``i``: a new uint8 array (H, W, 3); at the size of ``preprocessing`` when that is given.
+
+        Raises ``DataError`` when the array was changed meanwhile.
+        """
         if self.digests and self.digest(i) != self.digests[i]:
             raise DataError(f"{self.describe(i)} has changed since the data was loaded. Load the data again.")
         pixels = np.asarray(self.array[self.rows[i]]).astype(np.uint8)
         if pixels.ndim == 2:
             pixels = pixels[:, :, np.newaxis]
-        return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+        colour = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+        return colour if preprocessing is None else preprocessing.apply(colour)
 
     def take(self, indices: np.ndarray) -> ArrayImages:
         """The images at ``indices``."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_transfer.data.pipeline import batches
+from keras_transfer.data.threads import ordered_map
 from keras_transfer.data.table import ImageTable
 from keras_transfer.errors import CacheError, UsageError, unknown_name
 from keras_transfer.features import engines
@@ -160,15 +161,18 @@ def _compute(
             writer.write(images, values[[places[digest] for digest in images]])
         committed, since = done, time.monotonic()
 
+    # Two batches in flight: no core waits while the last images of a batch are computed.
+    results = ordered_map(runner, stream, threads=2, ahead=2)
     try:
-        for batch in stream:
-            images = todo[done : done + len(batch)]
-            values[[places[digest] for digest in images]] = runner(batch)
-            done += len(batch)
+        for features in results:
+            images = todo[done : done + len(features)]
+            values[[places[digest] for digest in images]] = features
+            done += len(features)
             if done - committed >= SHARD_IMAGES or time.monotonic() - since > SHARD_SECONDS:
                 commit()
             yield from images
     finally:
+        results.close()
         commit()
 
 

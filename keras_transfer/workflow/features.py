@@ -33,7 +33,7 @@ def save_features(
 
     Args:
         source: what ``load_data`` takes.
-        output: a ``.npz`` file (arrays ``paths``, ``labels``, ``splits``, ``sha256``, ``classes``, and ``features``
+        output: a ``.npz`` file (arrays ``paths``, ``labels``, ``splits``, ``sha256``, ``classes``, ``features``
             float32 ``(N, D)``) or a ``.parquet`` file (columns ``path``, ``label``, ``split``, ``sha256``, ``features``).
         model: backbone and preprocessing.
         data: how the data are read.

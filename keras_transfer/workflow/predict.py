@@ -12,7 +12,7 @@ from keras_transfer import options as option_tools
 from keras_transfer.data.checking import SUFFIXES
 from keras_transfer.errors import UsageError
 from keras_transfer.plugins import task_spec
-from keras_transfer.preprocessing import ImageError, Preprocessing, decode
+from keras_transfer.preprocessing import ImageError, Preprocessing
 from keras_transfer.workflow.subject import Subject, open_subject
 from keras_transfer.workflow.train import load_task
 
@@ -74,7 +74,7 @@ def _answers(subject: Subject, task: Any, paths: list[Path], top: int) -> Iterat
         chunk = paths[begin : begin + BATCH]
         for path in chunk:
             try:
-                pixels[path] = subject.preprocessing.apply(decode(path))
+                pixels[path] = subject.preprocessing.load(path)
             except ImageError as error:
                 reasons[path] = str(error)
         answers: dict[Path, dict[str, Any]] = {}
