@@ -54,9 +54,8 @@ def main() -> int:
     missed = False
     for name, arguments in CASES.items():
         median, heavy = statistics.median(times[name]), imported(arguments)
-        print(
-            f"{name:<26} {median:.3f} s median of {RUNS}, {median / base:.1f}x bare Python, imports {heavy or 'nothing heavy'}"
-        )
+        ratio, said = f"{median / base:.1f}x bare Python", heavy or "nothing heavy"
+        print(f"{name:<26} {median:.3f} s median of {RUNS}, {ratio}, imports {said}")
         missed |= name != "python -c pass" and (median >= LIMIT or bool(heavy))
     if "--json" in sys.argv:
         print(json.dumps({name: statistics.median(values) for name, values in times.items()}))

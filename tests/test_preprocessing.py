@@ -425,7 +425,11 @@ def test_damaged_bytes_decode_or_are_an_image_error(data, format):
 @pytest.mark.parametrize("antialias", [True, False])
 def test_loading_at_a_size_gives_the_pixels_of_decoding_and_resizing(mode, rule, antialias):
     grey = np.random.default_rng(0).integers(0, 256, (37, 53)).astype(np.uint8)
-    picture = Image.fromarray(grey.astype(np.uint16) * 200) if mode == "I;16" else Image.fromarray(grey).convert(mode)
+    picture = (
+        Image.fromarray(grey.astype(np.uint16) * 200)
+        if mode == "I;16"
+        else Image.fromarray(grey).convert(mode)
+    )
     file = io.BytesIO()
     picture.save(file, "PNG")
     contract = Preprocessing(size=(24, 31), resize=rule, antialias=antialias)

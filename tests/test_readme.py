@@ -1,6 +1,5 @@
 """What the README shows is what the program does."""
 
-import os
 import re
 import shlex
 import shutil
@@ -64,4 +63,6 @@ def test_the_python_example_runs_word_by_word(photo_folder, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {})
     assert float(capsys.readouterr().out.split()[-1]) >= 0.8
-    assert {"model.tflite", "saved_model", "labels.txt", "parity.json"} <= set(os.listdir("edge"))
+    assert {"model.tflite", "saved_model", "labels.txt", "parity.json"} <= {
+        path.name for path in Path("edge").iterdir()
+    }

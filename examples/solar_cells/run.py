@@ -1,6 +1,6 @@
 """Defective solar cells in ten lines of Keras: probe, SVM on the same features, export with proof.
 
-    python examples/solar_cells/run.py [OUTPUT]
+python examples/solar_cells/run.py [OUTPUT]
 """
 
 import sys

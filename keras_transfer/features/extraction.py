@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from keras_transfer.data.pipeline import batches
-from keras_transfer.data.threads import ordered_map
 from keras_transfer.data.table import ImageTable
+from keras_transfer.data.threads import ordered_map
 from keras_transfer.errors import CacheError, UsageError, unknown_name
 from keras_transfer.features import engines
 from keras_transfer.features.cache import FeatureCache, Writer, size_limit

@@ -33,8 +33,9 @@ def save_features(
 
     Args:
         source: what ``load_data`` takes.
-        output: a ``.npz`` file (arrays ``paths``, ``labels``, ``splits``, ``sha256``, ``classes``, ``features``
-            float32 ``(N, D)``) or a ``.parquet`` file (columns ``path``, ``label``, ``split``, ``sha256``, ``features``).
+        output: a ``.npz`` file (arrays ``paths``, ``labels``, ``splits``, ``sha256``, ``classes`` and
+            ``features``, float32 ``(N, D)``) or a ``.parquet`` file (columns ``path``, ``label``, ``split``,
+            ``sha256``, ``features``).
         model: backbone and preprocessing.
         data: how the data are read.
         engine: what computes.
