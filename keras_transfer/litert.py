@@ -10,7 +10,7 @@ import io
 import os
 import threading
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from keras_transfer.quiet import captured_output, quiet_tensorflow
@@ -215,10 +215,12 @@ def _info(detail: dict) -> TensorInfo:
 
 def _store(real: np.ndarray, tensor: TensorInfo) -> np.ndarray:
     """Real numbers to what the tensor holds."""
-    if not tensor.quantized or (
-        real.dtype == tensor.dtype and tensor.scale == 1.0 and tensor.zero_point == 0
-    ):
-        return real.astype(tensor.dtype, copy=False)
+    if real.dtype == tensor.dtype and (not tensor.quantized or (tensor.scale, tensor.zero_point) == (1.0, 0)):
+        return real
+    if not np.issubdtype(tensor.dtype, np.integer):
+        return real.astype(tensor.dtype)
+    if not tensor.quantized:
+        tensor = replace(tensor, scale=1.0)  # plain integers stand for themselves
     limits = np.iinfo(tensor.dtype)
     stored = np.rint(real.astype(np.float32) / np.float32(tensor.scale)) + tensor.zero_point
     return np.clip(stored, limits.min, limits.max).astype(tensor.dtype)

@@ -1,10 +1,10 @@
 """Quantization after training, with the head kept in float: ``int8`` and ``dynamic``.
 
-The backbone is quantized up to its feature map; pooling, Dense layers and softmax stay in float32. A logistic
-regression folded into a Dense layer has weights that span orders of magnitude (each is divided by its feature's
-deviation), and eight bits lose them. Measured on ELPV with Lite0: 12 points of accuracy for a head in int8, 12 for
-one with dynamic-range weights; none or a few tenths where only the backbone is quantized. A float head costs 4 bytes
-a weight and no measurable time.
+The backbone is quantized up to its feature map (``int8``: from behind its first layers, see ``front``); pooling,
+Dense layers and softmax stay in float32. A logistic regression folded into a Dense layer has weights that span orders
+of magnitude (each is divided by its feature's deviation), and eight bits lose them. Measured on ELPV with Lite0: 12
+points of accuracy for a head in int8, 12 for one with dynamic-range weights. A float head costs 4 bytes a weight and
+no measurable time.
 
 What the int8 backbone gets wrong on average is measured on the calibration images and added back, channel by
 channel, in front of the head (bias correction: Nagel et al. 2019, "Data-Free Quantization Through Weight
@@ -25,6 +25,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from keras_transfer.errors import ExportError, UsageError  # noqa: E402
+from keras_transfer.export.front import convert_front, front_output  # noqa: E402
 from keras_transfer.export.runtimes import KerasRuntime  # noqa: E402
 from keras_transfer.export.stitching import stitch  # noqa: E402
 from keras_transfer.litert import LiteRTModel, convert, run_converter  # noqa: E402
@@ -63,10 +64,10 @@ FLOAT_HEAD_LIMIT = 4_000_000
 
 
 def convert_int8(model: keras.Model, calibration: Calibration) -> bytes:
-    """Convert a classifier to a ``.tflite`` of int8 weights and activations, its head in float.
+    """Convert a classifier to a ``.tflite`` of int8 weights and activations, its first layers and its head in float.
 
-    Input: uint8 ``(B, H, W, 3)``, the pixels themselves (scale 1, zero point 0). Output: float32 ``(B, C)``.
-    Operators that LiteRT has no int8 kernel for stay in float.
+    Input: uint8 ``(B, H, W, 3)``, the pixels themselves, without quantization parameters: a client feeds them as they
+    are. Output: float32 ``(B, C)``. Operators that LiteRT has no int8 kernel for stay in float.
 
     Args:
         model: Functional or Sequential, float32 pixels in [0, 255] to probabilities.
@@ -77,7 +78,10 @@ def convert_int8(model: keras.Model, calibration: Calibration) -> bytes:
         ExportError: the converter failed.
     """
     backbone, cut = _backbone(model)
-    content = _convert_backbone(backbone, calibration)
+    entrance = front_output(backbone, cut)
+    front = convert_front(backbone, entrance)
+    body = _convert_body(keras.Model(entrance, cut, name=model.name), LiteRTModel(front), calibration)
+    content = stitch(front, body)
     correction = mean_error(KerasRuntime(backbone).predict, LiteRTModel(content).predict, calibration)
     log.debug("int8: mean error of a channel %.3g (largest %.3g)", *_magnitudes(correction))
     content = _attach_head(content, model, cut, correction)
@@ -171,53 +175,37 @@ def mean_error(
     return np.asarray(total / count, np.float32)
 
 
-def _convert_backbone(backbone: keras.Model, calibration: Calibration) -> bytes:
+def _convert_body(body: keras.Model, front: LiteRTModel, calibration: Calibration) -> bytes:
     failure: list[Exception] = []
 
     def representative() -> Iterator[list[np.ndarray]]:
         try:
-            for image in full_range(calibration()):
-                yield [image]
+            for batch in calibration():
+                for start in range(len(batch)):
+                    yield [front.predict(batch[start : start + 1])]
         except Exception as error:
             failure.append(error)  # the converter hides what its data set raises
             raise
 
-    converter = tf.lite.TFLiteConverter.from_keras_model(backbone)
+    converter = tf.lite.TFLiteConverter.from_keras_model(body)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = representative
-    converter.inference_input_type = tf.uint8
     try:
-        return run_converter(converter, f"model {backbone.name!r} to int8")
+        return run_converter(converter, f"model {body.name!r} to int8")
     except ExportError:
         if failure:
             raise failure[0] from None
         raise
 
 
-def full_range(batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The images one by one, float32 ``(1, H, W, 3)``; two corner pixels of the first are made black and white.
-
-    So the input's observed range is exactly [0, 255] and its scale exactly 1: a client may feed pixels as they
-    are. Without it a dark calibration set would clip bright pixels and rescale all others.
-    """
-    first = True
-    for batch in batches:
-        for start in range(len(batch)):
-            image = batch[start : start + 1].astype(np.float32)  # a copy
-            if first:
-                image[0, 0, 0], image[0, -1, -1] = 0.0, 255.0
-                first = False
-            yield image
-
-
 def _check_edges(content: bytes) -> None:
-    """The promise of :func:`convert_int8` about types and scale, checked on the result."""
+    """The promise of :func:`convert_int8` about types, checked on the result."""
     model = LiteRTModel(content)
     source, target = model.inputs[0], model.outputs[0]
-    if source.dtype != np.uint8 or source.zero_point != 0 or abs(source.scale - 1.0) > 1e-6:
+    if source.dtype != np.uint8 or source.quantized:
         raise ExportError(
             f"The int8 model's input is {source.dtype} with scale {source.scale} and zero point {source.zero_point}; "
-            "uint8 pixels (scale 1, zero point 0) are expected. Please report this with the model."
+            "uint8 pixels without quantization parameters are expected. Please report this with the model."
         )
     if target.dtype != np.float32:
         raise ExportError(f"The int8 model's output is {target.dtype}; float32 probabilities are expected.")

@@ -8,16 +8,16 @@ against Keras on a few of the user's own images before anything is believed.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from keras_transfer.backbones.cost import macs
 from keras_transfer.data.threads import default_threads
 from keras_transfer.errors import ExportError, UsageError
 from keras_transfer.features.converted import ConvertedModels, SelfCheck
@@ -183,20 +183,6 @@ def choose(model: keras.Model, missing: dict[str, int], converted: bool) -> str:
     if not converted:
         seconds["litert"] += CONVERSION_SECONDS
     return min(seconds, key=lambda name: seconds[name])
-
-
-def macs(model: Any) -> float:
-    """Multiply-adds for one image: each layer's kernel once per output position. Nested models count too."""
-    total = 0.0
-    for layer in model.layers:
-        if hasattr(layer, "layers"):
-            total += macs(layer)
-            continue
-        kernels = sum(math.prod(w.shape) for w in layer.weights if len(w.shape) >= 2)
-        if kernels:
-            shape = getattr(layer.output, "shape", ())
-            total += kernels * math.prod(side or 1 for side in shape[1:-1])
-    return total
 
 
 def prepare(

@@ -1,0 +1,57 @@
+"""The first layers of a quantized model, which stay in float.
+
+What eight bits lose at the entrance goes through the whole network. Measured on ELPV with Lite0 at 300 px, as the root
+mean square error of the difference of the two logits (whose deviation is 4.3): everything but the head in int8 1.15;
+the scaling layer in float 1.01; the stem too 0.93; the first block too 0.57. These layers are a twentieth of the work.
+"""
+
+from __future__ import annotations
+
+from keras_transfer.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+
+import keras  # noqa: E402
+
+from keras_transfer.backbones.cost import layer_macs  # noqa: E402
+from keras_transfer.litert import convert  # noqa: E402
+
+SHARE = 0.1
+"""The front is at most this share of a model's multiply-adds."""
+
+
+def front_output(model: keras.Model, end: keras.KerasTensor) -> keras.KerasTensor:
+    """Where the float front ends: the last tensor within :data:`SHARE` through which everything passes.
+
+    Args:
+        model: pixels to anything, Functional.
+        end: where the part to be quantized ends.
+
+    Returns:
+        A tensor from which ``end`` can be computed alone; the model's input when there is none.
+    """
+    budget = SHARE * sum(layer_macs(layer) for layer in model.layers)
+    candidates = []
+    for layer in model.layers:
+        budget -= layer_macs(layer)
+        if budget < 0:
+            break
+        if layer.output is not end and not isinstance(layer, keras.layers.InputLayer):
+            candidates.append(layer.output)
+    for tensor in reversed(candidates):
+        try:
+            keras.Model(tensor, end)
+        except ValueError:  # something else leads to the end, too
+            continue
+        return tensor
+    return model.inputs[0]
+
+
+def convert_front(model: keras.Model, end: keras.KerasTensor) -> bytes:
+    """The front as a ``.tflite``: uint8 pixels ``(B, H, W, 3)`` as they are, to float32 ``end``."""
+    source = model.inputs[0]
+    pixels = keras.Input(source.shape[1:], dtype="uint8", name=source.name)
+    x = keras.ops.cast(pixels, "float32")
+    if end is not source:
+        x = keras.Model(source, end, name="layers")(x)
+    return convert(keras.Model(pixels, x, name="front"))
