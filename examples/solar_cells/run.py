@@ -19,8 +19,8 @@ def main(output: Path) -> None:
     cells.write_text(cell_table(elpv_folder()))
 
     table = kt.load_data(cells, image_root=elpv_folder(), val_fraction=0.1, test_fraction=0.25, seed=0)
-    pixels = kt.Preprocessing(size=(300, 300))
-    backbone = kt.load_backbone("efficientnet_lite0", image_size=300)
+    pixels = kt.Preprocessing(size=(224, 224))
+    backbone = kt.load_backbone("efficientnet_lite0", image_size=224)
     features = kt.extract(table, backbone, preprocessing=pixels)
     train, val, test = (table.indices(split) for split in ("train", "val", "test"))
 

@@ -53,7 +53,7 @@ def run_demo(output: str | Path, *, seed: int = 0) -> DemoResult:
     atomic_write(table, cell_table(images))
     settings = TrainSettings.of(
         backbone="efficientnet_lite0",
-        image_size=300,
+        image_size=224,
         strategy="probe",
         val_fraction=0.1,
         test_fraction=0.25,

@@ -112,7 +112,7 @@ def test_the_cache_is_listed_pruned_and_cleared(photo_folder, tmp_path):
 
 def test_backbones_are_listed_and_explained():
     specs = json.loads(call("backbones", "--json")[0])
-    assert len(specs) >= 39
+    assert len(specs) >= 41
     out, _ = call("backbones")
     assert len(out.splitlines()) == len(specs) + 1
     assert "1280" in call("backbones", "EfficientNetLite0")[0]

@@ -1,0 +1,35 @@
+"""The demo, whole: the acceptance of the main job on real solar cells."""
+
+import json
+
+import pytest
+
+from keras_transfer.errors import DataError
+from keras_transfer.workflow.demo import cell_table, elpv_folder, run_demo
+
+
+@pytest.mark.slow
+def test_the_demo_meets_its_bars(tmp_path):
+    """At least 84 % on the held-out quarter, float32 equal to Keras, int8 within one point, all files in place."""
+    result = run_demo(tmp_path / "demo")
+    metrics = result.run.info["metrics"]["test"]
+    assert metrics["images"] == 656
+    assert metrics["accuracy"] >= 0.84
+    rows = {row["file"]: row for row in result.report.to_dict()["artefacts"]}
+    assert set(rows) == {"saved_model/", "model.tflite", "model_float16.tflite", "model_int8.tflite"}
+    for name in ("saved_model/", "model.tflite"):
+        assert rows[name]["agreement"] == 1.0
+        assert rows[name]["max_difference"] <= 1e-4
+    assert rows["model_int8.tflite"]["accuracy"] >= rows["model_int8.tflite"]["keras_accuracy"] - 0.01
+    assert rows["model.tflite"]["keras_accuracy"] == pytest.approx(metrics["accuracy"], abs=1e-9)
+    assert result.picture.stat().st_size > 10_000
+    json.dumps(result.run.info, allow_nan=False)
+
+
+def test_the_cells_are_those_of_the_paper(tmp_path):
+    rows = cell_table(elpv_folder()).splitlines()[1:]
+    assert len(rows) == 2624
+    assert sum(row.endswith(",defective") for row in rows) == 821
+    (tmp_path / "labels.csv").write_text("images/cell0001.png 1.0 mono\n")
+    with pytest.raises(DataError, match="2624 rows"):
+        cell_table(tmp_path)
