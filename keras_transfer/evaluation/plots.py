@@ -26,7 +26,8 @@ def confusion_matrix(counts: Sequence[Sequence[int]], classes: Sequence[str], pa
     matrix = np.asarray(counts, float)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     size = min(3.2 + 0.45 * len(classes), 24)
-    figure, axes = _figure(size + 0.8, size)
+    names_width = 0.09 * max(len(_short(name)) for name in classes)
+    figure, axes = _figure(size + 1.4 + names_width, size)
     image = axes.imshow(shares, cmap="GnBu", vmin=0, vmax=1)
     small = len(classes) <= MOST_NUMBERED
     if small:
@@ -112,8 +113,8 @@ def artefact_chart(artefacts: Sequence[Mapping[str, Any]], path: Path) -> None:
             axis.set_yticklabels([])
     reference = artefacts[0].get("keras_accuracy") if artefacts else None
     if reference is not None:
-        axes[0].axvline(100 * reference, color=SOFT, linestyle=":", label=f"Keras: {100 * reference:.1f}")
-        axes[0].legend(frameon=False, loc="lower left", fontsize=8)
+        axes[0].axvline(100 * reference, color=SOFT, linestyle=":")
+        axes[0].set_title(f"accuracy (%); dotted: Keras, {100 * reference:.1f}", color=INK, fontsize=10)
     _save(figure, path)
 
 

@@ -40,12 +40,12 @@ def save(model: keras.Model, path: Path) -> None:
     failure: Exception | None = None
     with captured_output():
         try:
-            archive = keras.export.ExportArchive()
-            archive.track(model)
-            archive.add_endpoint(
-                SIGNATURE, serve, [tf.TensorSpec(model.inputs[0].shape, tf.float32, name=INPUT)]
-            )
-            archive.write_out(str(path), verbose=False)
+            # keras.export.ExportArchive would do, but stores every variable twice (seen in Keras 3.15).
+            module = tf.Module()
+            module.weights = [variable.value for variable in model.variables]
+            spec = tf.TensorSpec(model.inputs[0].shape, tf.float32, name=INPUT)
+            module.serve = tf.function(serve, input_signature=[spec])
+            tf.saved_model.save(module, str(path), signatures={SIGNATURE: module.serve})
         except OSError:
             raise
         except Exception as error:  # noqa: BLE001 (tracing runs any layer's code; all failures are reported)
