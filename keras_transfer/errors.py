@@ -65,10 +65,6 @@ class PluginError(KerasTransferError):
     """A plugin is broken, duplicated, or made for another version of the contract."""
 
 
-class KerasTransferWarning(UserWarning):
-    """Something the user should know; the work goes on."""
-
-
 def unknown_name(what: str, given: str, known: Iterable[str]) -> UsageError:
     """The error for a name that is not in a list: the closest matches first, then how many there are.
 

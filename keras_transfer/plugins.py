@@ -17,7 +17,6 @@ from typing import Any
 from keras_transfer.errors import PluginError, unknown_name
 
 TASKS = "keras_transfer.tasks"
-WEIGHTS = "keras_transfer.weights"
 OWN = "keras-transfer"
 
 

@@ -17,7 +17,7 @@ LABEL_KINDS = ("auto", "classes", "multilabel", "regression")
 
 @dataclass(frozen=True)
 class DataSettings:
-    """Where labels and splits come from, and what is tolerated."""
+    """Where labels and splits come from, and what is tolerated: the parameters of ``data.load_data``."""
 
     val_fraction: float = option(0.15, "Share of the images used for validation.", minimum=0.0, below=1.0)
     test_fraction: float = option(0.2, "Share of the images never trained on.", minimum=0.0, below=1.0)

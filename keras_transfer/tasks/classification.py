@@ -33,19 +33,7 @@ class Classification(Task):
         self, source: Any, settings: DataSettings, seed: int, *, names: Sequence[str] | None = None
     ) -> ImageTable:
         """Read the data; raises ``UsageError`` when its labels are not single classes."""
-        table = load_data(
-            source,
-            val_fraction=settings.val_fraction,
-            test_fraction=settings.test_fraction,
-            seed=seed,
-            max_skipped=settings.max_skipped,
-            min_per_class=settings.min_per_class,
-            labels=settings.labels,
-            image_root=settings.image_root,
-            split_from=settings.split_from,
-            tfds_data_dir=settings.tfds_data_dir,
-            classes=names,
-        )
+        table = load_data(source, seed=seed, classes=names, **vars(settings))
         if table.kind != "classes":
             raise UsageError(
                 f"The labels of {table.source} are read as {table.kind}; the classification task needs one class "

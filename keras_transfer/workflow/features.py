@@ -52,18 +52,7 @@ def save_features(
         )
     if path.exists() and not overwrite:
         raise UsageError(f"{path} exists. Choose another --output, or pass --overwrite.")
-    table = load_data(
-        source,
-        val_fraction=data.val_fraction,
-        test_fraction=data.test_fraction,
-        seed=seed,
-        max_skipped=data.max_skipped,
-        min_per_class=data.min_per_class,
-        labels=data.labels,
-        image_root=data.image_root,
-        split_from=data.split_from,
-        tfds_data_dir=data.tfds_data_dir,
-    )
+    table = load_data(source, seed=seed, **vars(data))
     backbone = load_backbone(model.backbone, weights=model.weights, image_size=model.image_size)
     features = extract(
         table, backbone, preprocessing=preprocessing_for(model, backbone.input_shape[1:3]), engine=engine

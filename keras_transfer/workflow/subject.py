@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from keras_transfer.errors import RunError, UsageError
-from keras_transfer.export.runtimes import load_runtime
+from keras_transfer.export.runtimes import KerasRuntime, load_runtime
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.run import Run, is_run, open_run
 
@@ -94,17 +94,11 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 
 def _keras_subject(model: Any, names: tuple[str, ...] | None, preprocessing: Preprocessing | None) -> Subject:
-    shape = getattr(model, "input_shape", None)
-    if not isinstance(shape, tuple) or len(shape) != 4:
+    if not hasattr(model, "inputs"):
         raise UsageError(f"{type(model).__name__} was given; a path or a Keras model of images is expected.")
-    size = _known_size(model.name, shape[1:3]) if preprocessing is None else preprocessing.size
-
-    def predict(pixels: np.ndarray) -> np.ndarray:
-        return np.asarray(model(pixels.astype("float32"), training=False))
-
-    return Subject(
-        model.name, predict, preprocessing or Preprocessing(size=size), names, "classification", {}, None
-    )
+    runtime = KerasRuntime(model)
+    contract = preprocessing or Preprocessing(size=_known_size(model.name, runtime.input_size))
+    return Subject(model.name, runtime.predict, contract, names, "classification", {}, None)
 
 
 def _beside(path: Path, size: tuple[int, int] | None) -> tuple[Preprocessing, tuple[str, ...] | None]:

@@ -24,6 +24,7 @@ from keras_transfer.data import ImageTable  # noqa: E402
 from keras_transfer.data.checking import write_skipped  # noqa: E402
 from keras_transfer.data.pipeline import batches  # noqa: E402
 from keras_transfer.errors import KerasTransferError, UsageError  # noqa: E402
+from keras_transfer.export.runtimes import KerasRuntime  # noqa: E402
 from keras_transfer.features import model_hash  # noqa: E402
 from keras_transfer.preprocessing import Preprocessing  # noqa: E402
 from keras_transfer.run import HISTORY, MODEL, SKIPPED, SPLIT, Run, RunWriter, new_run, open_run  # noqa: E402
@@ -111,14 +112,9 @@ def outputs_for(
     model: keras.Model, table: ImageTable, preprocessing: Preprocessing, label: str
 ) -> np.ndarray:
     """The model's outputs ``(N, ...)`` for every image of a table, in order, streamed."""
-    import tensorflow as tf
-
-    call = tf.function(lambda pixels: model(pixels, training=False), reduce_retracing=True)
-    size = 32
-    parts = [
-        call(tf.constant(batch, tf.float32)).numpy()
-        for batch in progress.track(batches(table, preprocessing, size), label, -(-len(table) // size))
-    ]
+    runtime, size = KerasRuntime(model), 32
+    feed = progress.track(batches(table, preprocessing, size), label, -(-len(table) // size))
+    parts = [runtime.predict(batch) for batch in feed]
     return np.concatenate(parts)
 
 
