@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import logging
 import platform
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -64,12 +65,14 @@ def train(
     if settings is not None and values:
         raise UsageError("Give either settings= or single settings by name, not both.")
     settings = settings or TrainSettings.of(**values)
+    if settings.data.image_root is not None:
+        root = replace(settings.data, image_root=_lasting(settings.data.image_root))
+        settings = replace(settings, data=root)
     for group in (settings.data, settings.model, settings.fit):
         option_tools.check(group)
     spec, worker = load_task(task, task_options)
     request = {
-        # Data given from Python cannot be found again by name.
-        "source": str(source) if isinstance(source, (str, Path)) else None,
+        "source": _lasting(source) if isinstance(source, (str, Path)) else None,  # None: given from Python
         "task": task,
         "options": option_tools.to_dict(worker.options),
         "settings": settings.flat(),
@@ -78,6 +81,12 @@ def train(
     with new_run(output, request, overwrite=overwrite) as run:
         _train_into(run, source, spec, worker, settings, request)
     return open_run(run.path)
+
+
+def _lasting(source: str | Path) -> str:
+    """How a run remembers where its data are: from another working folder they must still be found."""
+    text = str(source)
+    return text if text.startswith("tfds:") else str(Path(text).expanduser().absolute())
 
 
 def load_task(name: str, task_options: Any = None) -> tuple[TaskSpec, Task]:

@@ -20,6 +20,15 @@ def test_a_run_evaluated_again_gives_its_recorded_metrics(finished_run):
     assert result["confusion_matrix"] == recorded["confusion_matrix"]
 
 
+def test_a_run_made_from_a_relative_path_is_evaluated_from_anywhere(photo_folder, tmp_path, monkeypatch):
+    from keras_transfer.workflow.train import train
+
+    monkeypatch.chdir(photo_folder.parent)
+    run = train(photo_folder.name, tmp_path / "run", image_size=64, strategy="probe", engine="keras")
+    monkeypatch.chdir(tmp_path)
+    assert evaluate("run")["accuracy"] == run.info["metrics"]["test"]["accuracy"]
+
+
 def test_the_model_file_inside_a_run_and_a_keras_object_give_the_same(finished_run, photo_folder):
     by_path = evaluate(finished_run.model_path, photo_folder)
     assert by_path["split"] == "all"
