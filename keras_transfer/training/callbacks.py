@@ -43,6 +43,8 @@ class Checkpoint(keras.callbacks.Callback):
         state = json.loads(record.read_text(encoding="utf-8"))
         self.rows = state["rows"]
         model.load_weights(self.folder / state["weights"])
+        for name, seed in _seeds(model).items():
+            seed.assign(state["seeds"][name])
         return len(self.rows) - 1
 
     def restore_best(self, model: keras.Model) -> int:
@@ -61,9 +63,12 @@ class Checkpoint(keras.callbacks.Callback):
         self.rows.append({"epoch": epoch + 1, **values})
         if self._best() == epoch + 1:
             _replace(lambda path: self.model.save_weights(path), self.folder / "best.weights.h5")
+        seeds = {key: keras.ops.convert_to_numpy(seed).tolist() for key, seed in _seeds(self.model).items()}
         name = f"epoch-{epoch + 1}.weights.h5"
         _replace(lambda path: self.model.save_weights(path), self.folder / name)
-        atomic_write(self.folder / "state.json", json.dumps({"weights": name, "rows": self.rows}))
+        atomic_write(
+            self.folder / "state.json", json.dumps({"weights": name, "seeds": seeds, "rows": self.rows})
+        )
         for old in self.folder.glob("epoch-*.weights.h5"):
             if old.name != name:
                 old.unlink()
@@ -94,6 +99,12 @@ class Bars(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Remove the bar."""
         self._bar.close()
+
+
+def _seeds(model: keras.Model) -> dict[str, keras.Variable]:
+    """The random states of a model (which masks dropout draws next): weight files do not hold them."""
+    generators = {layer.name: getattr(layer, "seed_generator", None) for layer in model.layers}
+    return {name: generator.state for name, generator in generators.items() if generator is not None}
 
 
 def _replace(write: Callable[[Path], None], path: Path) -> None:

@@ -142,7 +142,8 @@ def test_dynamic_keeps_the_head_in_float_too():
 def test_the_front_is_a_small_share_and_everything_passes_through_its_end():
     model = network(body=(keras.layers.Conv2D(64, 3), keras.layers.Conv2D(64, 3)))
     end = front_output(model, model.outputs[0])
-    assert end is model.layers[2].output  # behind the scaling and the first convolution
+    # Multiply-adds: 0.48, 0.61, 4.07 and 13.3 million. The first two convolutions are 6 % of them, three are 28 %.
+    assert end is model.layers[3].output
     image = keras.Input((SIZE, SIZE, 3))
     x = keras.layers.Conv2D(8, 1)(keras.layers.Rescaling(1 / 255)(image))
     branched = keras.layers.Concatenate()([keras.layers.Conv2D(64, 3, padding="same")(x), image])

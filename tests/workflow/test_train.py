@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -166,25 +165,36 @@ def test_gradient_training_changes_what_may_change_and_nothing_else(photo_folder
 
 @pytest.mark.slow
 def test_killed_in_the_middle_it_ends_like_one_that_was_not(photo_folder, tmp_path):
-    """SIGKILL after the first epoch; the same command finishes with the weights of an uninterrupted run."""
+    """Ctrl-C, then SIGKILL; the same command finishes with the weights of an uninterrupted run."""
     arguments = [
         sys.executable, "-m", "keras_transfer", "train", str(photo_folder), "--strategy", "finetune",
-        "--unfreeze", "from:block7a", "--epochs", "3", "--batch-size", "8", "--image-size", "64", "--engine", "keras",
+        "--unfreeze", "from:block7a", "--epochs", "4", "--batch-size", "8", "--image-size", "64", "--engine", "keras",
         "--learning-rate", "0.001", "--quiet",
     ]  # fmt: skip
     subprocess.run([*arguments, "--output", tmp_path / "whole"], check=True)
-    child = subprocess.Popen([*arguments, "--output", tmp_path / "killed"])
     state = tmp_path / ".killed.partial" / "state"
-    while not list(state.glob("fit-*/state.json")):
-        assert child.poll() is None, "it ended before it could be killed"
-        time.sleep(0.05)
-    os.kill(child.pid, signal.SIGKILL)
-    child.wait()
-    assert not (tmp_path / "killed").exists()
+
+    def epochs_done():
+        records = list(state.glob("fit-*/state.json"))
+        return len(json.loads(records[0].read_text())["rows"]) - 1 if records else 0
+
+    for stop, after in ((signal.SIGINT, 1), (signal.SIGKILL, 2)):
+        child = subprocess.Popen(
+            [*arguments, "--output", tmp_path / "killed"], stderr=subprocess.PIPE, text=True
+        )
+        while epochs_done() < after:
+            assert child.poll() is None, "it ended before it could be stopped"
+            time.sleep(0.05)
+        child.send_signal(stop)
+        _, said = child.communicate()
+        if stop == signal.SIGINT:
+            assert child.returncode == 130
+            assert "Interrupted" in said and "Traceback" not in said
+        assert not (tmp_path / "killed").exists()
     subprocess.run([*arguments, "--output", tmp_path / "killed"], check=True)
     whole, killed = open_run(tmp_path / "whole"), open_run(tmp_path / "killed")
     assert killed.info["resumed"]
-    assert killed.info["training"]["gradient"]["resumed_at"] >= 1
+    assert killed.info["training"]["gradient"]["resumed_at"] >= 2
     assert killed.info["metrics"] == whole.info["metrics"]
     for a, b in zip(whole.load_model().get_weights(), killed.load_model().get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
