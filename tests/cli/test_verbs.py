@@ -3,19 +3,9 @@
 import json
 
 import pytest
-from click.testing import CliRunner
+from helpers_cli import call
 
-from keras_transfer.cli import VERBS, cli
-
-
-def call(*arguments, code=0):
-    """Run the command line in this process; returns what it printed on standard output and error."""
-    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
-    shown = (result.stdout, result.stderr)
-    assert result.exit_code == code, (shown, result.exception)
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    assert "Traceback" not in result.stderr
-    return shown
+from keras_transfer.cli import VERBS
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,28 @@
+"""Calling the command line inside the test's process, leaving the process as it was."""
+
+import logging
+
+from click.testing import CliRunner
+
+from keras_transfer import progress
+from keras_transfer.cli import cli
+
+
+def call(*arguments, code=0):
+    """Run the command line; returns what it printed on standard output and on standard error.
+
+    The command line sets up the package's logger for its own process; here it is put back.
+    """
+    logger = logging.getLogger("keras_transfer")
+    kept = (logger.handlers, logger.level, logger.propagate, progress.enabled())
+    try:
+        result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    finally:
+        logger.handlers, logger.propagate = kept[0], kept[2]
+        logger.setLevel(kept[1])
+        progress.enable(kept[3])
+    shown = (result.stdout, result.stderr)
+    assert result.exit_code == code, (shown, result.exception)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert "Traceback" not in result.stderr
+    return shown
