@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,6 @@ import numpy as np
 
 from keras_transfer.data.pipeline import batches
 from keras_transfer.data.table import ImageTable
-from keras_transfer.data.threads import ordered_map
 from keras_transfer.errors import CacheError, UsageError, unknown_name
 from keras_transfer.features import engines
 from keras_transfer.features.cache import FeatureCache, Writer, size_limit
@@ -78,7 +77,7 @@ def extract(
         engine: ``litert`` (converted once, all CPU cores; Keras instead, with a warning, when it fails or
             differs from Keras by more than 1e-3 of the scale on the first few images), ``keras``, or
             ``auto``: Keras on a GPU, otherwise what is sooner done.
-        batch_size: images decoded and computed together.
+        batch_size: images decoded and computed together by Keras; LiteRT has its own best number.
         cache: False: nothing is read from the disk's cache or written to it.
         indices: rows of the table, in any order; all by default.
 
@@ -122,9 +121,9 @@ def extract(
             engine = runner.name
             found = known[engine].read(places, values) if known else set()
             todo = [digest for digest in places if digest not in found]
-        stream = batches(table, preprocessing, batch_size, indices=rows[[places[digest] for digest in todo]])
+        stream = runner.stream(table, preprocessing, rows[[places[digest] for digest in todo]], batch_size)
         writer = Writer(disk, known[engine]) if disk and known else None
-        work = _compute(runner, stream, todo, places, values, writer)
+        work = _keep(stream, todo, places, values, writer)
         for _ in track(work, "Extracting features", total=len(todo)):
             pass
     if len(places) < len(rows):
@@ -139,15 +138,14 @@ def extract(
     )
 
 
-def _compute(
-    runner: engines.Engine,
-    stream: Iterator[np.ndarray],
+def _keep(
+    stream: Generator[np.ndarray, None, None],
     todo: Sequence[str],
     places: Mapping[str, int],
     values: np.ndarray,
     writer: Writer | None,
 ) -> Iterator[str]:
-    """Run ``stream``, the batches of the images ``todo``, fill their places of ``values``, yield each image.
+    """Take ``stream``, the features of the images ``todo``, to their places of ``values``; yield each image.
 
     Shards are committed on the way, and what is pending when the work is interrupted.
     """
@@ -161,10 +159,8 @@ def _compute(
             writer.write(images, values[[places[digest] for digest in images]])
         committed, since = done, time.monotonic()
 
-    # Two batches in flight: no core waits while the last images of a batch are computed.
-    results = ordered_map(runner, stream, threads=2, ahead=2)
     try:
-        for features in results:
+        for features in stream:
             images = todo[done : done + len(features)]
             values[[places[digest] for digest in images]] = features
             done += len(features)
@@ -172,7 +168,7 @@ def _compute(
                 commit()
             yield from images
     finally:
-        results.close()
+        stream.close()
         commit()
 
 
