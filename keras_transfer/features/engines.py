@@ -118,7 +118,7 @@ class LiteRTEngine:
             self._free.put(model)
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        return np.concatenate([self._run(pixels[chunk]) for chunk in self._chunks(np.arange(len(pixels)))])
+        return np.concatenate([self._run(chunk) for chunk in _cut(pixels, self._step)])
 
     def stream(
         self, table: ImageTable, preprocessing: Preprocessing, rows: np.ndarray, batch_size: int
@@ -128,10 +128,8 @@ class LiteRTEngine:
         def one(chunk: np.ndarray) -> np.ndarray:
             return self._run(np.stack([load_image(table, i, preprocessing) for i in chunk.tolist()]))
 
-        return ordered_map(one, self._chunks(rows), threads=self._copies, ahead=4 * self._copies)
-
-    def _chunks(self, rows: np.ndarray) -> Iterator[np.ndarray]:
-        return (rows[start : start + self._step] for start in range(0, len(rows), self._step))
+        chunks = _cut(rows, min(self._step, batch_size))
+        return ordered_map(one, chunks, threads=self._copies, ahead=4 * self._copies)
 
     def _run(self, pixels: np.ndarray) -> np.ndarray:
         model = self._free.get()
@@ -139,6 +137,10 @@ class LiteRTEngine:
             return model.predict(pixels)
         finally:
             self._free.put(model)
+
+
+def _cut(items: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def pooled_model(backbone: keras.Model, size: tuple[int, int]) -> keras.Model:

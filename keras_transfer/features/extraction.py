@@ -77,7 +77,7 @@ def extract(
         engine: ``litert`` (converted once, all CPU cores; Keras instead, with a warning, when it fails or
             differs from Keras by more than 1e-3 of the scale on the first few images), ``keras``, or
             ``auto``: Keras on a GPU, otherwise what is sooner done.
-        batch_size: images decoded and computed together by Keras; LiteRT has its own best number.
+        batch_size: images decoded and computed together, at most; LiteRT takes fewer where that is faster.
         cache: False: nothing is read from the disk's cache or written to it.
         indices: rows of the table, in any order; all by default.
 
