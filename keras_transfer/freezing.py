@@ -19,8 +19,10 @@ import numpy as np  # noqa: E402
 
 from keras_transfer.backbones import blocks  # noqa: E402
 from keras_transfer.errors import UsageError, unknown_name  # noqa: E402
+from keras_transfer.heads import LOGITS, PROBABILITIES, VALUES  # noqa: E402
 
 Rule = str | Callable[[keras.layers.Layer], bool]
+BATCHNORM = ("frozen", "train", "adapt")
 
 
 def freeze(model: keras.Model) -> list[str]:
@@ -62,7 +64,15 @@ def set_trainable(model: keras.Model, rule: Rule, *, batchnorm: str = "frozen") 
     """
     if batchnorm not in ("frozen", "train"):
         raise UsageError(f"batchnorm={batchnorm!r} was given, 'frozen' or 'train' is expected.")
-    chosen = _chosen(model, rule)
+    chosen = chosen_layers(model, rule)
+    if batchnorm == "frozen":
+        norms = (layer for layer in leaf_layers(model) if isinstance(layer, keras.layers.BatchNormalization))
+        chosen -= {layer.name for layer in norms}
+    return mark_trainable(model, chosen)
+
+
+def mark_trainable(model: keras.Model, names: set[str]) -> list[str]:
+    """Train exactly the layers of these names. Returns the names whose flag changed, bottom to top."""
     layers = list(leaf_layers(model))
     before = [layer.trainable for layer in layers]
     # Setting a container's flag sets its layers' too, so containers are opened first and leaves decided after.
@@ -70,9 +80,7 @@ def set_trainable(model: keras.Model, rule: Rule, *, batchnorm: str = "frozen") 
         container.trainable = True
     changed = []
     for layer, flag in zip(layers, before, strict=True):
-        wanted = layer.name in chosen
-        if batchnorm == "frozen" and isinstance(layer, keras.layers.BatchNormalization):
-            wanted = False
+        wanted = layer.name in names
         if flag != wanted:
             changed.append(layer.name)
         layer.trainable = wanted
@@ -111,29 +119,45 @@ def _containers(model: keras.Model) -> Iterator[keras.Model]:
             yield from _containers(layer)
 
 
-def _chosen(model: keras.Model, rule: Rule) -> set[str]:
-    layers = list(leaf_layers(model))
-    names = [layer.name for layer in layers]
+def head_layers(model: keras.Model) -> list[str]:
+    """Names of the layers ``heads.add_head`` put on a backbone; none for a model it did not make."""
+    names = [layer.name for layer in model.layers]
+    if LOGITS not in names:
+        return []
+    return [name for name in names if name.startswith("head_") or name in (LOGITS, PROBABILITIES, VALUES)]
+
+
+def chosen_layers(model: keras.Model, rule: Rule) -> set[str]:
+    """Names of the layers a rule of :func:`set_trainable` picks; raises ``UsageError`` when it names nothing.
+
+    Shares and blocks are counted on the backbone; the head is above them and goes with them.
+    """
+    names = [layer.name for layer in leaf_layers(model)]
     if callable(rule):
-        return {layer.name for layer in layers if rule(layer)}
+        return {layer.name for layer in leaf_layers(model) if rule(layer)}
     if rule == "none":
         return set()
     if rule == "all":
         return set(names)
+    head = head_layers(model)
     if match := re.fullmatch(r"(\d+(?:\.\d+)?)%", rule):
         share = float(match[1]) / 100
         if share > 1:
             raise UsageError(f"{rule!r} was given; a share of at most 100% is expected.")
-        weighted = [layer.name for layer in layers if layer.weights]
+        weighted = [layer.name for layer in leaf_layers(model) if layer.weights and layer.name not in head]
         count = round(share * len(weighted))
         return set(names[names.index(weighted[-count]) :]) if count else set()
+    groups = [(block, members) for block, members in blocks(model) if members[0] not in head]
     if match := re.fullmatch(r"blocks:(\d+)", rule):
-        groups = blocks(model)
         count = min(int(match[1]), len(groups))
-        return {name for _, members in groups[len(groups) - count :] for name in members}
+        return (
+            {*head, *(name for _, members in groups[len(groups) - count :] for name in members)}
+            if count
+            else set()
+        )
     if rule.startswith("from:"):
         wanted = rule.removeprefix("from:")
-        starts = {block: members[0] for block, members in blocks(model)}
+        starts = {block: members[0] for block, members in groups}
         if wanted not in names and wanted not in starts:
             raise unknown_name(f"layer or block in {model.name}", wanted, [*starts, *names])
         return set(names[names.index(starts.get(wanted, wanted)) :])

@@ -1,4 +1,8 @@
-"""The head: GlobalAveragePooling, then Dropout, hidden Dense layers and the Dense that decides."""
+"""The head: GlobalAveragePooling, then Dropout, hidden Dense layers and the Dense that decides.
+
+What follows that Dense is the task's: softmax for one class an image, sigmoid for labels that are independent of one
+another, nothing (linear) for numbers.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,14 @@ from keras_transfer.quiet import quiet_tensorflow
 quiet_tensorflow()
 import keras  # noqa: E402
 
-from keras_transfer.errors import UsageError  # noqa: E402
+from keras_transfer.errors import UsageError, unknown_name  # noqa: E402
 
 POOLING = "head_pooling"
 LOGITS = "logits"
 PROBABILITIES = "probabilities"
+VALUES = "values"
+FEWEST = {"softmax": 2, "sigmoid": 1, "linear": 1}
+"""The activations, and how many outputs each needs at least."""
 
 
 def add_head(
@@ -23,25 +30,33 @@ def add_head(
     hidden: Sequence[int] = (),
     dropout: float = 0.0,
     seed: int = 0,
+    activation: str = "softmax",
 ) -> keras.Model:
-    """Put a classifier on a backbone, as one flat Functional model.
+    """Put a head on a backbone, as one flat Functional model.
 
     Args:
         backbone: pixels ``(B, H, W, 3)`` to a feature map ``(B, h, w, D)`` or to features ``(B, D)``.
-        classes: number of classes ``C``, at least 2.
+        classes: number of outputs ``C``: classes (at least 2), labels or target values (at least 1).
         hidden: widths of hidden Dense layers (ReLU) between the pooled features and the decision.
         dropout: share of the pooled features dropped in training, in [0, 1).
         seed: fixes the initial weights and the dropout masks.
+        activation: ``"softmax"``: probabilities that sum to 1; ``"sigmoid"``: one probability a label, each in
+            [0, 1]; ``"linear"``: real values of any size.
 
     Returns:
-        A model from pixels to probabilities ``(B, C)``; layer ``"logits"`` holds the scores before the softmax.
-        It shares the backbone's layers and weights.
+        A model from pixels to ``(B, C)``; the Dense ``"logits"`` holds the scores before the activation, which is
+        the last layer, ``"probabilities"`` or (linear) ``"values"``. It shares the backbone's layers and weights.
 
     Raises:
-        UsageError: fewer than two classes, or a backbone whose output is neither a map nor a vector.
+        UsageError: an unknown activation, too few outputs, or a backbone whose output is neither a map nor a vector.
     """
-    if classes < 2:
-        raise UsageError(f"A classifier for {classes} class was asked for; at least 2 are expected.")
+    if activation not in FEWEST:
+        raise unknown_name("activation of a head", activation, FEWEST)
+    if classes < FEWEST[activation]:
+        what = "classifier for {} class" if activation == "softmax" else "head with {} outputs"
+        raise UsageError(
+            f"A {what.format(classes)} was asked for; at least {FEWEST[activation]} are expected."
+        )
     x = backbone.output
     if len(x.shape) == 4:
         x = keras.layers.GlobalAveragePooling2D(name=POOLING)(x)
@@ -59,12 +74,17 @@ def add_head(
         )(x)
     initial = keras.initializers.GlorotUniform(seed=seed + 1000)
     x = keras.layers.Dense(classes, kernel_initializer=initial, name=LOGITS)(x)
-    x = keras.layers.Softmax(name=PROBABILITIES)(x)
-    return keras.Model(backbone.inputs, x, name=f"{backbone.name}_classifier")
+    if activation == "softmax":
+        x = keras.layers.Softmax(name=PROBABILITIES)(x)
+    else:
+        name = PROBABILITIES if activation == "sigmoid" else VALUES
+        x = keras.layers.Activation(activation, name=name)(x)
+    kind = "regressor" if activation == "linear" else "classifier"
+    return keras.Model(backbone.inputs, x, name=f"{backbone.name}_{kind}")
 
 
 def features_input(model: keras.Model) -> keras.KerasTensor:
-    """The pooled features ``(B, D)`` a classifier of :func:`add_head` decides on: where the head begins."""
+    """The pooled features ``(B, D)`` a model of :func:`add_head` decides on: where the head begins."""
     layers = {layer.name: layer for layer in model.layers}
     if POOLING in layers:
         return layers[POOLING].output
@@ -75,7 +95,7 @@ def features_input(model: keras.Model) -> keras.KerasTensor:
 
 
 def split_head(model: keras.Model) -> tuple[keras.Model, keras.Model]:
-    """Cut a classifier in two that share its weights: pixels to features, and features to logits.
+    """Cut a model in two that share its weights: pixels to features, and features to logits (or values).
 
     Returns:
         ``(extractor, head)``: ``(B, H, W, 3) -> (B, D)`` and ``(B, D) -> (B, C)`` logits.

@@ -12,6 +12,8 @@ STRATEGIES = ("auto", "probe", "finetune", "full", "scratch")
 RESIZE_RULES = ("squash", "crop", "pad")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "area", "lanczos")
 ENGINES = ("auto", "litert", "keras")
+SCHEDULES = ("cosine", "onecycle", "constant", "step")
+POLICIES = ("none", "light", "standard", "strong")
 LABEL_KINDS = ("auto", "classes", "multilabel", "regression")
 
 
@@ -43,23 +45,73 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How the model is trained."""
+    """How much of the network is trained, and how that is decided."""
 
     strategy: str = option("auto", "How much of the network is trained.", choices=STRATEGIES)
     unfreeze: str = option("30%", "finetune: what is trained: '30%', 'blocks:2', 'from:block6a', or a regex.")
+    milestone: tuple[str, ...] = option(
+        (), "EPOCH=RULE: from that epoch (counted from 0) train this instead (repeatable)."
+    )
     batchnorm: str | None = option(
         None,
-        "Batch normalization in trained layers (default: frozen; train for scratch).",
-        choices=("frozen", "train"),
+        "Batch normalization in the network: frozen; train (in trained layers); adapt (statistics re-estimated on "
+        "your images, then frozen). Default: frozen; train for scratch.",
+        choices=("frozen", "train", "adapt"),
     )
+    guard: bool = option(True, "Keep the probe unless fine-tuning beats it on validation.")
+    cache_boundary: str = option(
+        "auto", "Compute what lies below the trained layers once and keep it.", choices=("auto", "on", "off")
+    )
+    views: int = option(4, "Augmented views of each image that are kept there.", minimum=1)
+    teacher: str | None = option(None, "Learn from this run folder or model file too (distillation).")
+    temperature: float = option(4.0, "Distillation: softens the teacher's answers.", minimum=0.1)
+    teacher_weight: float = option(
+        0.7, "Distillation: the teacher's share of the loss.", minimum=0.0, maximum=1.0
+    )
+    engine: str = option("auto", "What computes the frozen features.", choices=ENGINES)
+
+
+@dataclass(frozen=True)
+class GradientSettings:
+    """How gradient training goes: optimizer, schedule, loss, augmentation."""
+
     epochs: int = option(10, "Passes over the training images when fine-tuning.", minimum=1)
     batch_size: int = option(32, "Images a step.", minimum=1)
     learning_rate: float | None = option(
-        None, "Peak learning rate (default: 2e-4; 1e-3 for scratch).", minimum=0.0
+        None, "Peak learning rate (default: 2e-4; 1e-3 for scratch; SGD: 20 times that).", minimum=0.0
     )
+    find_lr: bool = option(False, "Measure a learning rate first and use it (plots/lr_finder.png).")
+    optimizer: str = option("adamw", "What applies the gradients.", choices=("adamw", "sgd"))
+    momentum: float = option(0.9, "SGD's momentum.", minimum=0.0, below=1.0)
+    schedule: str = option("cosine", "The learning rate over the steps.", choices=SCHEDULES)
     warmup: float = option(0.1, "Share of the steps in which the rate rises.", minimum=0.0, below=1.0)
-    patience: int = option(5, "Stop after this many epochs without a better validation loss.", minimum=1)
-    engine: str = option("auto", "What computes the frozen features.", choices=ENGINES)
+    layer_decay: float = option(
+        1.0, "Each block below learns this times as fast as the one above it.", minimum=0.01, maximum=1.0
+    )
+    weight_decay: float = option(1e-4, "On kernels; never on biases and normalization.", minimum=0.0)
+    clip_norm: float | None = option(None, "Largest norm of a step's gradients.", minimum=1e-6)
+    accumulate: int = option(1, "Batches whose gradients are averaged into one step.", minimum=1)
+    ema: float | None = option(
+        None, "Average the weights with this decay, e.g. 0.99.", minimum=0.0, below=1.0
+    )
+    label_smoothing: float = option(
+        0.0, "Share of the label spread over all classes.", minimum=0.0, below=1.0
+    )
+    focal: float | None = option(
+        None, "Focal loss with this gamma, e.g. 2, instead of cross-entropy.", minimum=0.0
+    )
+    balance: str = option("none", "Classes of unequal size.", choices=("none", "weights", "sampling"))
+    augment: str = option("none", "Random changes of the training images.", choices=POLICIES)
+    flips: str = option(
+        "horizontal", "Which mirror images augmentation may make.", choices=("horizontal", "both", "none")
+    )
+    precision: str = option(
+        "float32",
+        "Arithmetic of the training; bfloat16 is slower on most CPUs.",
+        choices=("float32", "mixed_bfloat16"),
+    )
+    monitor: str = option("loss", "Validation metric that stops training and chooses the epoch.")
+    patience: int = option(5, "Stop after this many epochs without a better one.", minimum=1)
 
 
 @dataclass(frozen=True)
@@ -69,6 +121,7 @@ class TrainSettings:
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
     fit: FitSettings = FitSettings()
+    gradient: GradientSettings = GradientSettings()
     seed: int = 0
 
     @classmethod
@@ -81,7 +134,12 @@ class TrainSettings:
         from keras_transfer.options import from_dict
 
         seed = values.pop("seed", 0)
-        groups = {"data": DataSettings, "model": ModelSettings, "fit": FitSettings}
+        groups = {
+            "data": DataSettings,
+            "model": ModelSettings,
+            "fit": FitSettings,
+            "gradient": GradientSettings,
+        }
         names = {field.name: key for key, group in groups.items() for field in dataclasses.fields(group)}
         chosen: dict[str, dict[str, Any]] = {key: {} for key in groups}
         for name, value in values.items():
@@ -94,4 +152,7 @@ class TrainSettings:
         """All settings by name, JSON-able; ``TrainSettings.of(**settings.flat())`` gives them back."""
         from keras_transfer.options import to_dict
 
-        return {**to_dict(self.data), **to_dict(self.model), **to_dict(self.fit), "seed": self.seed}
+        groups = (self.data, self.model, self.fit, self.gradient)
+        return {name: value for group in groups for name, value in to_dict(group).items()} | {
+            "seed": self.seed
+        }

@@ -1,4 +1,4 @@
-"""What the README shows is what the program does."""
+"""What the README and the documents show is what the program does."""
 
 import re
 import shlex
@@ -9,13 +9,26 @@ import click
 import pytest
 
 from keras_transfer.cli import cli
+from keras_transfer.options import describe
+from keras_transfer.tasks import builtin
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = {
+    path.name: path.read_text(encoding="utf-8")
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+}
+TEXT = "\n".join(DOCUMENTS.values())
 COMMANDS = [
     line.strip().split("#")[0]
-    for line in re.findall(r"^    (.*)$", README, re.MULTILINE)
+    for line in re.findall(r"^    (.*)$", TEXT, re.MULTILINE)
     if line.strip().startswith("keras-transfer")
+]
+BLOCKS = [
+    pytest.param(code, id=f"{name} {number}")
+    for name, text in DOCUMENTS.items()
+    if name != "README.md"
+    for number, code in enumerate(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
 ]
 
 
@@ -39,8 +52,10 @@ def test_every_make_target_and_linked_file_exists():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in set(re.findall(r"^    make (\w+)|`make (\w+)`", README, re.MULTILINE)):
         assert re.search(rf"^{target[0] or target[1]}:", makefile, re.MULTILINE), target
-    for link in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / link).exists(), link
+    for name, text in DOCUMENTS.items():
+        home = ROOT if name == "README.md" else ROOT / "docs"
+        for link in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert (home / link).exists(), f"{name}: {link}"
 
 
 def test_every_option_named_in_the_text_exists():
@@ -48,8 +63,14 @@ def test_every_option_named_in_the_text_exists():
     for name in cli.list_commands(click.Context(cli)):
         command = cli.get_command(click.Context(cli), name)
         nested = command.commands.values() if isinstance(command, click.Group) else [command]
-        known |= {option for each in nested for parameter in each.params for option in parameter.opts}
-    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)):
+        parameters = [parameter for each in nested for parameter in each.params]
+        known |= {option for each in parameters for option in (*each.opts, *each.secondary_opts)}
+    for spec in (builtin.CLASSIFICATION, builtin.MULTILABEL, builtin.REGRESSION):
+        for info in describe(spec.options):
+            known |= {info.flag, info.flag.replace("--", "--no-")}
+    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXT)):
+        if option in ("--report", "--seeds"):
+            continue  # of the scripts in benchmarks/
         assert option in known, option
 
 
@@ -66,3 +87,11 @@ def test_the_python_example_runs_word_by_word(photo_folder, tmp_path, monkeypatc
     assert {"model.tflite", "saved_model", "labels.txt", "parity.json"} <= {
         path.name for path in Path("edge").iterdir()
     }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", BLOCKS)
+def test_the_python_blocks_of_the_documents_run(code, photo_folder, tmp_path, monkeypatch):
+    (tmp_path / "photos").symlink_to(photo_folder)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "docs", "exec"), {})

@@ -14,6 +14,8 @@ from keras_transfer.errors import KerasTransferError
 VERBS = {
     "train": "Train a classifier on a folder of images.",
     "evaluate": "Measure a model on images.",
+    "compare": "Compare pretrained networks on your images.",
+    "replay": "Repeat a run and compare.",
     "predict": "Ask a model about images.",
     "export": "Export a run to SavedModel and TFLite, with proof.",
     "features": "Save the backbone's features of images.",

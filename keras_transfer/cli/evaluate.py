@@ -30,6 +30,9 @@ from keras_transfer.settings import LABEL_KINDS
 @click.option("--image-root", metavar="DIR", help="Folder a CSV's paths are relative to.")
 @click.option("--tfds-data-dir", metavar="DIR", help="Where TensorFlow Datasets are kept.")
 @click.option("--max-skipped", default=0.05, show_default=True, metavar="X", help="Largest unreadable share.")
+@click.option(
+    "--tta", "views", default=1, show_default=True, metavar="N", help="Average over N views of each image."
+)
 @offline_option
 @output_options
 def evaluate(
@@ -37,6 +40,7 @@ def evaluate(
     data: str | None,
     split: str | None,
     labels_file: str | None,
+    views: int,
     offline: bool,
     as_json: bool,
     quiet: bool,
@@ -54,7 +58,7 @@ def evaluate(
 
     settings = DataSettings(val_fraction=0.0, test_fraction=0.0, min_per_class=1, **values)
     check(settings)
-    result = measure(model, data, split=split, labels=labels_file, settings=settings)
+    result = measure(model, data, split=split, labels=labels_file, settings=settings, views=views)
     if as_json:
         print_json(result)
         return

@@ -14,10 +14,17 @@ from keras_transfer.cli._common import (
     percent,
     prepare,
     print_json,
+    print_table,
 )
 from keras_transfer.options import describe
 from keras_transfer.plugins import task_spec
-from keras_transfer.settings import DataSettings, FitSettings, ModelSettings, TrainSettings
+from keras_transfer.settings import (
+    DataSettings,
+    FitSettings,
+    GradientSettings,
+    ModelSettings,
+    TrainSettings,
+)
 
 
 class TaskCommand(click.Command):
@@ -45,10 +52,11 @@ def _task_in(args: list[str]) -> str:
 
 @click.command(cls=TaskCommand)
 @click.argument("data")
-@click.option("--output", "-o", required=True, metavar="RUN", help="The run folder to make.")
+@click.option("--output", "-o", metavar="RUN", help="The run folder to make.")
+@click.option("--dry-run", is_flag=True, help="Print plan, data and cost; train nothing.")
 @click.option("--task", default="classification", show_default=True, help="What to train; see `plugins`.")
 @click.option("--seed", default=0, show_default=True, help="Fixes split, initial weights and order.")
-@options_of(ModelSettings, FitSettings, DataSettings)
+@options_of(ModelSettings, FitSettings, GradientSettings, DataSettings)
 @click.option("--overwrite", is_flag=True, help="Replace a finished run.")
 @offline_option
 @output_options
@@ -56,7 +64,8 @@ def _task_in(args: list[str]) -> str:
 def train(
     ctx: click.Context,
     data: str,
-    output: str,
+    output: str | None,
+    dry_run: bool,
     task: str,
     seed: int,
     overwrite: bool,
@@ -75,7 +84,14 @@ def train(
     own = {info.name: values.pop(info.name) for info in describe(command.spec.options)}
     task_options = command.spec.options(**own)
     settings = TrainSettings.of(seed=seed, **values)
+    if output is None and not dry_run:
+        raise click.UsageError("Missing option '--output' / '-o': the run folder to make.")
     prepare(quiet, offline)
+    if dry_run or output is None:
+        from keras_transfer.workflow.plan import plan_training
+
+        plan = plan_training(data, task=task, task_options=task_options, settings=settings)
+        return print_json(plan) if as_json else _show_plan(plan)
     from keras_transfer.workflow.train import train as run_training
 
     run = run_training(
@@ -92,3 +108,39 @@ def train(
         )
         click.echo(f"{name} on {metrics['images']} {split} images: {shown}")
     click.echo(f"Run: {output}")
+
+
+def _show_plan(plan: dict[str, Any]) -> None:
+    data, cost = plan["data"], plan["cost"]
+    splits = ", ".join(f"{counts['images']} {split}" for split, counts in data["splits"].items())
+    click.echo(f"{data['images']} images of {data['source']} ({splits}), {data['skipped']} skipped")
+    if data["classes"]:
+        rows = [
+            (name, *(str(counts["per_class"][name]) for counts in data["splits"].values()))
+            for name in data["classes"]
+        ]
+        print_table(["class", *data["splits"]], rows)
+    click.echo(f"{plan['backbone']} at {'x'.join(map(str, plan['image_size']))}")
+    click.echo(f"Strategy: {plan['strategy']} ({plan['why']}).")
+    for phase in plan["plan"]:
+        title = f"From epoch {phase['epoch']}: {phase['rule']}" if len(plan["plan"]) > 1 else None
+        columns = ["block", "layers", "parameters", "trainable", "batch norm", "rate"]
+        print_table(columns, [_plan_cells(row) for row in phase["blocks"]], title)
+        click.echo(f"{phase['trainable']:,} of {phase['parameters']:,} parameters train.")
+    click.echo(
+        f"Cost: {cost['multiply_adds_per_image'] / 1e9:.2f} G multiply-adds an image; "
+        f"{cost['extraction_multiply_adds'] / 1e9:,.0f} G for the features, "
+        f"{cost['training_multiply_adds'] / 1e9:,.0f} G for the gradient training; "
+        f"roughly {cost['minutes_on_two_cores']:.1f} minutes on two CPU cores. Nothing was trained."
+    )
+
+
+def _plan_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        row["block"],
+        str(row["layers"]),
+        f"{row['parameters']:,}",
+        f"{row['trainable']:,}" if row["trainable"] else "-",
+        row["batchnorm"],
+        f"{row['rate']:.3g}" if row["rate"] else "-",
+    )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from keras_transfer.data.order import epoch_rows, row_numbers
 from keras_transfer.data.table import ImageTable
 from keras_transfer.data.threads import ordered_map
 from keras_transfer.errors import UsageError
@@ -20,6 +21,8 @@ from keras_transfer.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+    from keras_transfer.data.augmentation import Augmenter
 
 
 def load_image(table: ImageTable, i: int, preprocessing: Preprocessing) -> np.ndarray:
@@ -54,7 +57,7 @@ def batches(
         DataError: a file is gone, damaged, or changed since the table was made.
         UsageError: an impossible size or index.
     """
-    rows = _rows(table, indices)
+    rows = row_numbers(indices, len(table))
     _require_positive(batch_size=batch_size, ahead=ahead, **({} if threads is None else {"threads": threads}))
     return _batches(table, preprocessing, _cut(rows, batch_size), threads, ahead * batch_size)
 
@@ -101,7 +104,10 @@ def tf_dataset(
     first_epoch: int = 0,
     repeat: bool = False,
     one_hot: bool = False,
-    weights: bool = False,
+    weights: bool | np.ndarray | None = False,
+    labels: np.ndarray | None = None,
+    augment: Augmenter | None = None,
+    sampling: Sequence[float] | np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """Batches for ``keras.Model.fit``, decoded in parallel, in an order that the seed alone decides.
 
@@ -117,7 +123,15 @@ def tf_dataset(
             ``first_epoch``; otherwise an iterator is one epoch, and each new one the next. The last batch
             of an epoch may be smaller; no batch spans two.
         one_hot: classes as float32 (B, C) instead of int32 (B,).
-        weights: yield the sample weights too.
+        weights: yield the sample weights too: the table's (True), or these, float (N,) for the table's N rows.
+        labels: yield these instead of the table's: an array of N rows, such as a teacher's probabilities.
+        augment: varies the images of step ``s`` of epoch ``e`` with the key (e, s), so that a training taken
+            up at ``first_epoch`` sees what it would have seen. When it mixes images, float labels of
+            classes are mixed with them (class indices and regression's values cannot be: those images are
+            varied and not mixed), and so are the weights, such that a mixture's loss is the mixture of the
+            weighted losses.
+        sampling: float (len(indices),), at least 0, in proportion to how often each row is to be drawn: an
+            epoch is as many rows as before, drawn with replacement from (seed, e). ``shuffle`` is implied.
 
     Yields:
         (images, labels) or (images, labels, weights): float32 (B, H, W, 3), RGB in [0, 255]; int32 (B,)
@@ -125,7 +139,7 @@ def tf_dataset(
         float32 (B,).
 
     Raises:
-        UsageError: an impossible size or index. While iterating, a file that is gone or has changed is a
+        UsageError: an impossible size, index or sampling. While iterating, a file that is gone or has changed is a
             ``tf.errors.OpError`` that quotes the DataError.
     """
     from keras_transfer.quiet import quiet_tensorflow
@@ -133,32 +147,67 @@ def tf_dataset(
     quiet_tensorflow()
     import tensorflow as tf
 
-    rows = _rows(table, indices)
+    rows = row_numbers(indices, len(table))
     _require_positive(batch_size=batch_size)
-    labels = _label_array(table, one_hot)
+    targets = _label_array(table, one_hot) if labels is None else np.asarray(labels)
+    if np.issubdtype(targets.dtype, np.floating):
+        targets = targets.astype(np.float32, copy=False)
+    columns = [targets]
+    if weights is not None and weights is not False:
+        columns.append(np.asarray(table.weights if weights is True else weights, np.float32))
+    for name, column in zip(("labels", "weights"), columns, strict=False):
+        if len(column) != len(table):
+            raise UsageError(f"{name} has {len(column)} rows; the table has {len(table)}. Give one for each.")
+    epoch_rows(
+        rows, seed, first_epoch, shuffle, sampling
+    )  # an impossible sampling is refused now, not in a thread
+    mixed = table.kind != "regression" and targets.ndim == 2 and targets.dtype == np.float32
     iterators = itertools.count(first_epoch)
 
-    def epoch(number: int) -> Iterator[np.ndarray]:
-        generator = np.random.default_rng((seed, number if epochs_reshuffle else 0))
-        return _cut(generator.permutation(rows) if shuffle else rows, batch_size)
+    def epoch(number: int) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+        order = epoch_rows(rows, seed, number if epochs_reshuffle else 0, shuffle, sampling)
+        for step, chosen in enumerate(_cut(order, batch_size)):
+            yield (number, step), chosen
 
     def generate() -> Iterator[tuple[np.ndarray, ...]]:
         endless = repeat and len(rows) > 0
         numbers = itertools.count(first_epoch) if endless else [next(iterators)]
-        for_images, for_labels = itertools.tee(itertools.chain.from_iterable(map(epoch, numbers)))
-        with contextlib.closing(_batches(table, preprocessing, for_images, None, 2 * batch_size)) as images:
-            for pixels, chosen in zip(images, for_labels, strict=False):
-                yield (pixels, labels[chosen], *((table.weights[chosen],) if weights else ()))
+        plan, for_images = itertools.tee(itertools.chain.from_iterable(map(epoch, numbers)))
+        chosen_rows = (chosen for _, chosen in for_images)
+        with contextlib.closing(_batches(table, preprocessing, chosen_rows, None, 2 * batch_size)) as images:
+            for pixels, (key, chosen) in zip(images, plan, strict=False):
+                batch = (pixels, *(column[chosen] for column in columns))
+                yield batch if augment is None else _augmented(augment, key, mixed, *batch)
 
     signature = [
-        tf.TensorSpec((None, *preprocessing.size, 3), tf.uint8),
-        tf.TensorSpec((None, *labels.shape[1:]), labels.dtype),
-        *([tf.TensorSpec((None,), tf.float32)] if weights else []),
+        tf.TensorSpec((None, *preprocessing.size, 3), tf.uint8 if augment is None else tf.float32),
+        *(tf.TensorSpec((None, *column.shape[1:]), column.dtype) for column in columns),
     ]
     data = tf.data.Dataset.from_generator(generate, output_signature=tuple(signature))
     count = tf.data.INFINITE_CARDINALITY if repeat and len(rows) else -(-len(rows) // batch_size)
     data = data.apply(tf.data.experimental.assert_cardinality(count))
     return data.map(lambda pixels, *rest: (tf.cast(pixels, tf.float32), *rest)).prefetch(2)
+
+
+def _augmented(
+    augment: Augmenter,
+    key: tuple[int, int],
+    mixed: bool,
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    *weights: np.ndarray,
+) -> tuple[np.ndarray, ...]:
+    pixels = augment.images(pixels, key)
+    if not (mixed and augment.mixes):
+        return (pixels, labels, *weights)
+    if not weights:
+        return augment.mix(pixels, labels, key)
+    # The loss of a mixture is to be a·w₁·loss(y₁) + (1 - a)·w₂·loss(y₂). Cross-entropy is linear in the label,
+    # so that is w·loss(y) with w = a·w₁ + (1 - a)·w₂ and y = (a·w₁·y₁ + (1 - a)·w₂·y₂) / w.
+    weight = weights[0][:, np.newaxis]
+    pixels, both = augment.mix(pixels, np.concatenate([labels * weight, weight], axis=1), key)
+    summed, weight = both[:, :-1], both[:, -1:]
+    return pixels, np.where(weight > 0, summed / np.where(weight > 0, weight, 1), labels), weight[:, 0]
 
 
 def _label_array(table: ImageTable, one_hot: bool) -> np.ndarray:
@@ -167,20 +216,6 @@ def _label_array(table: ImageTable, one_hot: bool) -> np.ndarray:
     if table.kind == "classes":
         return (table.labels[:, np.newaxis] == np.arange(len(table.classes))).astype(np.float32)
     return table.labels.astype(np.float32)
-
-
-def _rows(table: ImageTable, indices: Sequence[int] | np.ndarray | None) -> np.ndarray:
-    if indices is None:
-        return np.arange(len(table), dtype=np.int64)
-    rows = np.asarray(indices)
-    if rows.ndim != 1 or (rows.size and not np.issubdtype(rows.dtype, np.integer)):
-        raise UsageError("indices must be a list of whole row numbers.")
-    rows = rows.astype(np.int64)
-    if rows.size and (rows.min() < 0 or rows.max() >= len(table)):
-        raise UsageError(
-            f"indices go from {rows.min()} to {rows.max()}; the table has rows 0 to {len(table) - 1}."
-        )
-    return rows
 
 
 def _require_positive(**values: int) -> None:

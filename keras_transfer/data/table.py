@@ -274,6 +274,10 @@ class ImageTable:
         Paths are relative to the folder the images came from. The file is itself a CSV source (give that
         folder as ``image_root``), and it serves as ``split_from``.
         """
+        atomic_write(Path(path), self.csv_text().encode("utf-8", "surrogateescape"))
+
+    def csv_text(self) -> str:
+        """What :meth:`write_csv` writes."""
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(CSV_COLUMNS)
@@ -287,4 +291,4 @@ class ImageTable:
                 repr(float(self.weights[i])),
             )
             writer.writerow((*row, self.sha256[i], self.kind))
-        atomic_write(Path(path), text.getvalue().encode("utf-8", "surrogateescape"))
+        return text.getvalue()

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn import metrics
 
 from keras_transfer.errors import DataError
+from keras_transfer.evaluation.calibration import expected_calibration_error
 
 TOP_K = 5
 SMALLEST = 1e-7
@@ -27,7 +28,8 @@ def classification_metrics(
 
     Returns:
         JSON-able: ``images``; ``accuracy``, ``balanced_accuracy`` (mean recall of the classes that occur),
-        ``macro_f1`` (mean over the classes that occur), ``log_loss`` (nats; natural logarithm), ``top5_accuracy``
+        ``macro_f1`` (mean over the classes that occur), ``log_loss`` (nats; natural logarithm),
+        ``calibration_error`` (of the predicted class's probability, in [0, 1]), ``top5_accuracy``
         (only with more than 5 classes), ``per_class`` {name: precision, recall, f1, images; a class that never
         occurs has recall and f1 None, one that is never predicted has precision None}, and ``confusion_matrix``
         (rows: truth, columns: prediction, counts).
@@ -59,6 +61,7 @@ def classification_metrics(
         "balanced_accuracy": float(recall[occurs].mean()),
         "macro_f1": float(f1[occurs].mean()),
         "log_loss": float(-np.log(clipped).mean()),
+        "calibration_error": expected_calibration_error(np.clip(probabilities, 0.0, 1.0), labels),
     }
     if len(classes) > TOP_K:
         result["top5_accuracy"] = float(

@@ -1,6 +1,7 @@
 """The cache on disk: where things are, how much there is, and what goes first when it is too much.
 
     <root>/features/<key>/   features (features/shards.py)
+    <root>/activations/      activations below a training's boundary (features/activation_files.py)
     <root>/litert/           converted backbones (features/converted.py)
     <root>/images/           images of sources that are not files (data/checking.py)
     <root>/checked/          hashes of images known to decode (data/checking.py)
@@ -33,7 +34,8 @@ from keras_transfer.paths import cache_dir
 
 logger = logging.getLogger("keras_transfer")
 
-KINDS = ("features", "litert", "images", "checked")
+KINDS = ("features", "activations", "litert", "images", "checked")
+_RECORDED = ("features", "activations", "litert")  # kinds whose items are a .json and what it speaks for
 DEFAULT_SIZE = "10GB"
 _HOUR = 3600.0
 _DAY = 24 * _HOUR
@@ -73,7 +75,9 @@ class FeatureCache:
             groups: dict[str, list[Item]] = {}
             for item in self._items([kind]):
                 relative = item.files[0].relative_to(self.root / kind)
-                name = {"features": relative.parts[0], "litert": relative.stem}.get(kind, kind)
+                name = (
+                    relative.parts[0] if kind == "features" else relative.stem if kind in _RECORDED else kind
+                )
                 groups.setdefault(name, []).append(item)
             rows += [self._entry(kind, name, items) for name, items in sorted(groups.items())]
         return rows
@@ -88,8 +92,8 @@ class FeatureCache:
             collection = Collection(self.root / kind / name, {}, {})
             images = len({digest for shard in collection.shards() for digest in shard.digests})
             summary = _summary(collection.directory / KEY_FILE)
-        elif kind == "litert":
-            summary = _summary(items[0].files[0])
+        elif kind in _RECORDED:
+            summary, images = _summary(items[0].files[0]), _count(items[0].files[0])
         elif kind == "images":
             images = len(items)
         return {
@@ -168,12 +172,12 @@ class FeatureCache:
                 if _TEMPORARY.match(path.name) or path.name == KEY_FILE:
                     continue
                 files: tuple[Path, ...] = (path,)
-                if kind in ("features", "litert"):
+                if kind in _RECORDED:
                     if path.suffix != ".json":
                         continue  # belongs to its .json
                     others = [path.with_suffix(".npy")]
-                    if kind == "litert":
-                        others = list(path.parent.glob(f"{path.stem}-*.tflite"))
+                    if kind != "features":
+                        others = list(path.parent.glob(f"{path.stem}-*"))
                     files = (path, *others)
                 try:
                     status = path.stat()
@@ -189,7 +193,7 @@ class FeatureCache:
         for kind in KINDS:
             for path in list(_walk(self.root / kind)):
                 owner = path.with_name(f"{path.stem.partition('-')[0]}.json")
-                orphan = kind in ("features", "litert") and path.suffix != ".json" and not owner.exists()
+                orphan = kind in _RECORDED and path.suffix != ".json" and not owner.exists()
                 with contextlib.suppress(OSError):
                     if (orphan or _TEMPORARY.match(path.name)) and path.stat().st_mtime < before:
                         freed += _remove([path])
@@ -274,6 +278,14 @@ def _summary(path: Path) -> str:
         return " ".join(str(value) for value in about.values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "unknown"
+
+
+def _count(path: Path) -> int | None:
+    """How many images a record says it is about; None where it says nothing."""
+    try:
+        return int(json.loads(path.read_bytes())["images"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _walk(folder: Path) -> Iterator[Path]:

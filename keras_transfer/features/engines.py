@@ -1,6 +1,6 @@
 """What computes frozen features: LiteRT with XNNPACK, or Keras; and which of the two is sooner done.
 
-Both give the same numbers: `engine(x) == pooled(x, training=False)` within 1e-4 of the scale. On a CPU the edge
+Both give the same numbers: `engine(x) == model(x, training=False)` within 1e-4 of the scale. On a CPU the edge
 runtime is the fastest way to compute them (see :data:`COSTS`); the backbone is converted once and checked
 against Keras on a few of the user's own images before anything is believed.
 """
@@ -8,7 +8,7 @@ against Keras on a few of the user's own images before anything is believed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from queue import SimpleQueue
@@ -60,7 +60,9 @@ _CALL_PIXELS = 2 * 224 * 224  # images a call: two of 224x224, one larger or sev
 
 
 class Engine(Protocol):
-    """Pixels uint8 ``(B, H, W, 3)`` to features float32 ``(B, D)``."""
+    """Pixels, uint8 or float32 ``(B, H, W, 3)`` in [0, 255], to features float32 ``(B, D)``.
+
+    Where the model is not pooled, the features are activations ``(B, h, w, D)``."""
 
     name: str
 
@@ -70,6 +72,9 @@ class Engine(Protocol):
         self, table: ImageTable, preprocessing: Preprocessing, rows: np.ndarray, batch_size: int
     ) -> Generator[np.ndarray, None, None]:
         """The features of ``rows`` in order, float32 ``(b, D)``, any number at a time."""
+
+    def over(self, blocks: Iterable[np.ndarray]) -> Generator[np.ndarray, None, None]:
+        """The features of blocks of pixels in order, any number at a time. ``blocks`` is read by one thread."""
 
 
 class KerasEngine:
@@ -81,20 +86,23 @@ class KerasEngine:
     def __init__(self, pooled: keras.Model) -> None:
         height, width = pooled.input_shape[1:3]
 
-        @tf.function(input_signature=[tf.TensorSpec((None, height, width, 3), tf.uint8)])
+        @tf.function(input_signature=[tf.TensorSpec((None, height, width, 3), tf.float32)])
         def features(pixels: tf.Tensor) -> tf.Tensor:
-            return tf.cast(pooled(tf.cast(pixels, tf.float32), training=False), tf.float32)
+            return tf.cast(pooled(pixels, training=False), tf.float32)
 
         self._features = features
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        return self._features(tf.constant(pixels)).numpy()
+        return self._features(tf.cast(tf.constant(pixels), tf.float32)).numpy()
 
     def stream(
         self, table: ImageTable, preprocessing: Preprocessing, rows: np.ndarray, batch_size: int
     ) -> Generator[np.ndarray, None, None]:
         """Two batches in flight, decoded by other threads: none waits while a batch is handed over."""
-        return ordered_map(self, batches(table, preprocessing, batch_size, indices=rows), threads=2, ahead=2)
+        return self.over(batches(table, preprocessing, batch_size, indices=rows))
+
+    def over(self, blocks: Iterable[np.ndarray]) -> Generator[np.ndarray, None, None]:
+        return ordered_map(self, blocks, threads=2, ahead=2)
 
 
 class LiteRTEngine:
@@ -131,6 +139,10 @@ class LiteRTEngine:
         chunks = _cut(rows, min(self._step, batch_size))
         return ordered_map(one, chunks, threads=self._copies, ahead=4 * self._copies)
 
+    def over(self, blocks: Iterable[np.ndarray]) -> Generator[np.ndarray, None, None]:
+        chunks = (chunk for block in blocks for chunk in _cut(block, self._step))
+        return ordered_map(self._run, chunks, threads=self._copies, ahead=4 * self._copies)
+
     def _run(self, pixels: np.ndarray) -> np.ndarray:
         model = self._free.get()
         try:
@@ -143,11 +155,11 @@ def _cut(items: np.ndarray, size: int) -> Iterator[np.ndarray]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-def pooled_model(backbone: keras.Model, size: tuple[int, int]) -> keras.Model:
-    """The backbone at a fixed image size, ending in features ``(B, D)``: a feature map is averaged.
+def sized_model(backbone: keras.Model, size: tuple[int, int]) -> keras.Model:
+    """The backbone at a fixed image size, in inference mode where that had to be set; its output as it is.
 
     Args:
-        backbone: one input ``(B, H, W, 3)``, one output ``(B, h, w, D)`` or ``(B, D)``.
+        backbone: one input ``(B, H, W, 3)``, one output.
         size: (height, width) of the images in pixels.
 
     Raises:
@@ -168,6 +180,21 @@ def pooled_model(backbone: keras.Model, size: tuple[int, int]) -> keras.Model:
     if None in expected:
         source = keras.Input((*size, 3))
         output = backbone(source, training=False)
+    return keras.Model(source, output, name=backbone.name)
+
+
+def pooled_model(backbone: keras.Model, size: tuple[int, int]) -> keras.Model:
+    """The backbone at a fixed image size, ending in features ``(B, D)``: a feature map is averaged.
+
+    Args:
+        backbone: one input ``(B, H, W, 3)``, one output ``(B, h, w, D)`` or ``(B, D)``.
+        size: (height, width) of the images in pixels.
+
+    Raises:
+        UsageError: other inputs or outputs, or a fixed size that is not ``size``.
+    """
+    sized = sized_model(backbone, size)
+    output = sized.outputs[0]
     if len(output.shape) == 4:
         output = keras.layers.GlobalAveragePooling2D()(output)
     if len(output.shape) != 2 or output.shape[1] is None:
@@ -175,7 +202,7 @@ def pooled_model(backbone: keras.Model, size: tuple[int, int]) -> keras.Model:
             f"The backbone {backbone.name!r} gives {tuple(backbone.outputs[0].shape)}; expected (B, h, w, D) "
             "or (B, D)."
         )
-    return keras.Model(source, output, name=backbone.name)
+    return keras.Model(sized.inputs[0], output, name=backbone.name)
 
 
 def runtime(engine: str) -> str:

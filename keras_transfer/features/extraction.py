@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_transfer.data.order import row_numbers
 from keras_transfer.data.pipeline import batches
 from keras_transfer.data.table import ImageTable
-from keras_transfer.errors import CacheError, UsageError, unknown_name
+from keras_transfer.errors import CacheError, unknown_name
 from keras_transfer.features import engines
 from keras_transfer.features.cache import FeatureCache, Writer, size_limit
 from keras_transfer.features.converted import ConvertedModels
@@ -89,7 +90,7 @@ def extract(
     if engine not in engines.ENGINES:
         raise unknown_name("engine", engine, engines.ENGINES)
     size_limit()  # a size that is not understood is found before the work, not after
-    rows = _rows(table, indices)
+    rows = row_numbers(indices, len(table))
     pooled = engines.pooled_model(backbone, preprocessing.size)
     places: dict[str, int] = {}  # image -> the first position that shows it
     for position, row in enumerate(rows):
@@ -170,16 +171,6 @@ def _keep(
     finally:
         stream.close()
         commit()
-
-
-def _rows(table: ImageTable, indices: Sequence[int] | np.ndarray | None) -> np.ndarray:
-    if indices is None:
-        return np.arange(len(table))
-    rows = np.asarray(indices)
-    whole = rows.ndim == 1 and (rows.size == 0 or rows.dtype.kind in "iu")
-    if not whole or any(row < 0 or row >= len(table) for row in rows):
-        raise UsageError(f"indices are not row numbers from 0 to {len(table) - 1}: {indices!r:.80}")
-    return rows.astype(np.int64)
 
 
 def _identity(pooled: keras.Model) -> str | None:

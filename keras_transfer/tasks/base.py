@@ -81,7 +81,9 @@ class Job:
         settings: what the user asked for.
         preprocessing: how an image becomes the model's pixels.
         run: the run folder being made (``run.state`` for checkpoints, ``run.plots``, ``run.stage``).
+        task: name of the task.
         backbone: the loaded backbone, where the spec needs one.
+        teacher: float ``(N, C)``, a teacher's probabilities for every image of the data, where one was given.
         history: one dictionary an epoch; the core writes ``history.csv`` from it.
         notes: what the task decided and why, JSON-able; it becomes ``run.json``'s ``training``.
         say: tells the user one line.
@@ -90,14 +92,16 @@ class Job:
     settings: TrainSettings
     preprocessing: Preprocessing
     run: RunWriter
+    task: str = ""
     backbone: keras.Model | None = None
+    teacher: np.ndarray | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
     say: Callable[[str], None] = lambda line: None
 
 
 class Task(abc.ABC):
-    """One kind of model. Subclasses implement every method and override nothing else.
+    """One kind of model. Subclasses implement every abstract method; :meth:`restore` where they need it.
 
     Args:
         options: an instance of the spec's options dataclass, already checked.
@@ -105,6 +109,12 @@ class Task(abc.ABC):
 
     def __init__(self, options: Any) -> None:
         self.options = options
+
+    def restore(self, notes: Mapping[str, Any]) -> None:  # noqa: B027  (most tasks have nothing to take up)
+        """Take up what ``fit`` had left in ``job.notes`` of a finished run, before ``evaluate`` or ``predict``.
+
+        Called when a model of a run is opened again. The default does nothing.
+        """
 
     @abc.abstractmethod
     def load_data(

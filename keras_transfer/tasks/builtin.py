@@ -7,13 +7,23 @@ from dataclasses import dataclass
 from keras_transfer.options import option
 from keras_transfer.tasks.base import TaskSpec
 
+HEADS = ("linear", "svm", "svm-rbf", "knn", "prototype")
+
 
 @dataclass(frozen=True)
-class ClassificationOptions:
-    """The head of a classifier."""
+class HeadOptions:
+    """The head of any of these tasks."""
 
     hidden: tuple[int, ...] = option((), "Width of a hidden Dense layer in the head (repeatable).", minimum=1)
     dropout: float = option(0.2, "Share of the features dropped in training.", minimum=0.0, below=1.0)
+
+
+@dataclass(frozen=True)
+class ClassificationOptions(HeadOptions):
+    """The head of a classifier."""
+
+    head: str = option("linear", "What decides on the features.", choices=HEADS)
+    calibrate: bool = option(True, "Fit a temperature on the validation images and fold it in.")
 
 
 CLASSIFICATION = TaskSpec(
@@ -28,4 +38,41 @@ CLASSIFICATION = TaskSpec(
         "log_loss": "lower",
     },
     main_metric="accuracy",
+)
+
+
+@dataclass(frozen=True)
+class MultiLabelOptions(HeadOptions):
+    """The head of a model with several labels an image."""
+
+
+MULTILABEL = TaskSpec(
+    name="multilabel",
+    summary="Any number of labels an image.",
+    factory="keras_transfer.tasks.multilabel:MultiLabel",
+    options=MultiLabelOptions,
+    metrics={
+        "mean_average_precision": "higher",
+        "micro_f1": "higher",
+        "macro_f1": "higher",
+        "subset_accuracy": "higher",
+        "hamming_loss": "lower",
+        "log_loss": "lower",
+    },
+    main_metric="mean_average_precision",
+)
+
+
+@dataclass(frozen=True)
+class RegressionOptions(HeadOptions):
+    """The head of a model that gives numbers."""
+
+
+REGRESSION = TaskSpec(
+    name="regression",
+    summary="One number an image, or several.",
+    factory="keras_transfer.tasks.regression:Regression",
+    options=RegressionOptions,
+    metrics={"mae": "lower", "rmse": "lower", "r2": "higher"},
+    main_metric="mae",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,21 +14,29 @@ quiet_tensorflow()
 import keras  # noqa: E402
 
 from keras_transfer.data import ImageTable, load_data  # noqa: E402
-from keras_transfer.errors import DataError, UsageError  # noqa: E402
+from keras_transfer.data.pipeline import batches  # noqa: E402
+from keras_transfer.errors import UsageError  # noqa: E402
 from keras_transfer.evaluation import plots  # noqa: E402
+from keras_transfer.evaluation.calibration import reliability  # noqa: E402
 from keras_transfer.evaluation.metrics import classification_metrics  # noqa: E402
-from keras_transfer.features import extract  # noqa: E402
-from keras_transfer.freezing import frozen_fingerprint, set_trainable  # noqa: E402
-from keras_transfer.heads import add_head, split_head  # noqa: E402
+from keras_transfer.evaluation.plots_calibration import reliability_plot  # noqa: E402
+from keras_transfer.features.engines import KerasEngine  # noqa: E402
+from keras_transfer.heads import add_head, logits_model, split_head  # noqa: E402
 from keras_transfer.settings import DataSettings  # noqa: E402
 from keras_transfer.tasks.base import Job, OutputContract, Task  # noqa: E402
-from keras_transfer.training.finetune import fine_tune  # noqa: E402
+from keras_transfer.tasks.transfer import fit_transfer  # noqa: E402
+from keras_transfer.training.embedding_heads import fit_embedding_head  # noqa: E402
 from keras_transfer.training.probe import fit_probe  # noqa: E402
-from keras_transfer.training.strategy import Strategy, choose  # noqa: E402
+from keras_transfer.training.temperature import fit_temperature, fold_temperature  # noqa: E402
+
+ENOUGH_TO_CALIBRATE = 50
 
 
 class Classification(Task):
     """Backbone, GlobalAveragePooling, Dense: one probability a class, summing to 1."""
+
+    _shipped: keras.Model | None = None
+    _measured: tuple[np.ndarray, np.ndarray] | None = None
 
     def load_data(
         self, source: Any, settings: DataSettings, seed: int, *, names: Sequence[str] | None = None
@@ -54,98 +63,74 @@ class Classification(Task):
         )
 
     def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
-        """The probe on cached features; then, unless it is all that was asked for, gradient training from it."""
-        fit = job.settings.fit
-        train = data.indices("train")
-        if not len(train):
-            raise DataError(
-                "No image is left in the training split. Lower --val-fraction and --test-fraction."
-            )
-        strategy = choose(
-            fit.strategy,
-            data.labels[train],
-            unfreeze=fit.unfreeze,
-            batchnorm=fit.batchnorm,
-            learning_rate=fit.learning_rate,
-        )
-        job.say(f"Strategy: {strategy.name} ({strategy.why}).")
-        job.notes.update(strategy=strategy.name, why=strategy.why)
-        set_trainable(model, "none")
-        if strategy.name != "scratch":
-            self._probe(model, data, job)
-        if strategy.name != "probe":
-            self._gradient(model, data, job, strategy)
+        """The head on cached features; then, unless that is all that was asked for, gradient training from it."""
+        self._shipped = model
+        if self.options.head != "linear":
+            return self._fit_on_embeddings(model, data, job)
 
-    def _probe(self, model: keras.Model, data: ImageTable, job: Job) -> None:
-        train, val = data.indices("train"), data.indices("val")
-        both = np.concatenate([train, val])
-        extractor, _ = split_head(model)
-        with job.run.stage("extraction"):
-            features = extract(
-                data, extractor, preprocessing=job.preprocessing, engine=job.settings.fit.engine, indices=both
-            )
-        job.say(
-            f"Features: {len(both)} images, {features.cached} from the cache, {features.computed} computed "
-            f"({features.engine}, {features.seconds:.1f} s)."
-        )
-        with job.run.stage("probe"):
+        def probe(
+            features: np.ndarray, rows: np.ndarray, train: np.ndarray, val: np.ndarray
+        ) -> dict[str, Any]:
             result = fit_probe(
                 model,
-                features.values,
-                data.labels[both],
-                train=np.arange(len(train)),
-                val=np.arange(len(train), len(both)),
-                sample_weight=data.weights[both],
+                features,
+                data.labels[rows],
+                train=train,
+                val=val,
+                sample_weight=data.weights[rows],
                 seed=job.settings.seed,
             )
-        job.notes["features"] = {
-            "engine": features.engine,
-            "computed": features.computed,
-            "cached": features.cached,
-        }
-        job.notes["probe"] = {"C": result.c, "chosen_on": result.chosen_on, "trials": result.trials}
+            return {"probe": {"C": result.c, "chosen_on": result.chosen_on, "trials": result.trials}}
 
-    def _gradient(self, model: keras.Model, data: ImageTable, job: Job, strategy: Strategy) -> None:
-        fit = job.settings.fit
-        set_trainable(model, strategy.trainable, batchnorm=strategy.batchnorm)
-        head_names = {layer.name for layer in model.layers} - {layer.name for layer in _layers(job.backbone)}
-        for layer in model.layers:
-            if layer.name in head_names:
-                layer.trainable = True
-        frozen = frozen_fingerprint(model)
-        with job.run.stage("training"):
-            result = fine_tune(
-                model,
-                data,
-                job.preprocessing,
-                epochs=fit.epochs,
-                batch_size=fit.batch_size,
-                learning_rate=strategy.learning_rate,
-                warmup=fit.warmup,
-                patience=fit.patience,
+        fit_transfer(model, data, job, self, probe)
+        if self.options.calibrate:
+            self._calibrate(model, data, job)
+
+    def _fit_on_embeddings(self, model: keras.Model, data: ImageTable, job: Job) -> None:
+        """A head that is no Dense layer: nothing is trained through it."""
+        if job.settings.fit.strategy not in ("auto", "probe"):
+            raise UsageError(
+                f"--head {self.options.head} sits on frozen features: it goes with --strategy probe, not "
+                f"{job.settings.fit.strategy}. Fine-tune with --head linear."
+            )
+        probing = replace(job.settings, fit=replace(job.settings.fit, strategy="probe"))
+        extractor, _ = split_head(model)
+
+        def probe(
+            features: np.ndarray, rows: np.ndarray, train: np.ndarray, val: np.ndarray
+        ) -> dict[str, Any]:
+            result = fit_embedding_head(
+                extractor,
+                self.options.head,
+                features,
+                data.labels[rows],
+                len(data.classes),
+                train=train,
+                val=val,
+                sample_weight=data.weights[rows],
                 seed=job.settings.seed,
-                state=job.run.state,
             )
-        if frozen_fingerprint(model) != frozen:
-            raise DataError(
-                "A frozen weight changed in training. This is a defect of keras-transfer: report it."
-            )
-        job.history.extend(result.history)
-        job.notes["gradient"] = {
-            "trainable": strategy.trainable,
-            "batchnorm": strategy.batchnorm,
-            "learning_rate": strategy.learning_rate,
-            "trained_layers": [layer.name for layer in model.layers if layer.trainable and layer.weights],
-            "frozen_sha256": frozen,
-            "best_epoch": result.best_epoch,
-            "epochs": len(result.history) - 1,
-            "resumed_at": result.resumed_at,
-        }
-        if result.best_epoch == 0:
-            job.say("No epoch was better on validation than the start: its weights were kept.")
+            self._shipped = result.model
+            chosen = {"kind": result.kind, **result.chosen, "chosen_on": result.chosen_on}
+            return {"head": {**chosen, "trials": result.trials}}
+
+        fit_transfer(model, data, replace(job, settings=probing), self, probe)
+
+    def _calibrate(self, model: keras.Model, data: ImageTable, job: Job) -> None:
+        """Temperature scaling on the validation images, folded into the Dense layer."""
+        val = data.indices("val")
+        if len(val) < ENOUGH_TO_CALIBRATE:
+            job.notes["temperature"] = {"value": 1.0, "why": f"{len(val)} validation images are too few"}
+            return
+        engine = KerasEngine(logits_model(model))
+        logits = np.concatenate([engine(p) for p in batches(data, job.preprocessing, indices=val)])
+        temperature = fit_temperature(logits, data.labels[val], data.weights[val])
+        fold_temperature(model, temperature)
+        job.notes["temperature"] = {"value": temperature, "why": f"chosen on {len(val)} validation images"}
 
     def evaluate(self, outputs: np.ndarray, data: ImageTable) -> dict[str, Any]:
         """Accuracy and its relatives; see :func:`classification_metrics`."""
+        self._measured = np.asarray(outputs), data.labels
         return classification_metrics(outputs, data.labels, data.classes)
 
     def predict(self, outputs: np.ndarray, names: Sequence[str], top: int) -> list[dict[str, Any]]:
@@ -159,8 +144,8 @@ class Classification(Task):
         return results
 
     def inference_model(self, model: keras.Model) -> keras.Model:
-        """The model itself: pixels to probabilities."""
-        return model
+        """Pixels to probabilities: the model itself, or with another head what was built from it."""
+        return self._shipped if self._shipped is not None else model
 
     def output_contract(self, data: ImageTable) -> OutputContract:
         """One probability a class."""
@@ -170,6 +155,15 @@ class Classification(Task):
         """The confusion matrix, the learning curves, and the probe's regularisation."""
         names = list(metrics["per_class"])
         plots.confusion_matrix(metrics["confusion_matrix"], names, job.run.plots / "confusion_matrix.png")
+        temperature = job.notes.get("temperature", {}).get("value", 1.0)
+        if self._measured is not None and temperature != 1.0:
+            after, labels = self._measured
+            scores = (
+                np.maximum(after.astype(np.float64), 1e-12) ** temperature
+            )  # softmax(z / T) back to softmax(z)
+            before = scores / scores.sum(axis=1, keepdims=True)
+            first, second = reliability(before, labels), reliability(after, labels)
+            reliability_plot(first, second, job.run.plots / "reliability.png")
         if job.history:
             plots.learning_curves(job.history, job.run.plots / "learning_curves.png")
         probe = job.notes.get("probe")
@@ -186,7 +180,3 @@ class Classification(Task):
                 for t in probe["trials"]
             ]
             plots.learning_curves(rows, job.run.plots / "probe_curves.png")
-
-
-def _layers(backbone: keras.Model | None) -> list[keras.layers.Layer]:
-    return list(backbone.layers) if backbone is not None else []

@@ -1,4 +1,4 @@
-"""The two things Keras's own callbacks do not do together: keep the best weights and survive being killed.
+"""What Keras's own callbacks do not do together: keep the best weights, average them, and survive being killed.
 
 ``BackupAndRestore`` forgets what ``EarlyStopping`` and ``ModelCheckpoint`` have seen, so that a resumed training
 ends elsewhere than an uninterrupted one. Here best weights, patience, history and optimizer state are one record.
@@ -7,76 +7,135 @@ ends elsewhere than an uninterrupted one. Here best weights, patience, history a
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_transfer import progress
 from keras_transfer.paths import atomic_write
 
+STATE, BEST = "state.json", "best.weights.h5"
 
-class Checkpoint(keras.callbacks.Callback):
-    """After each epoch, writes weights, optimizer state and history; stops when patience is used up.
+
+class Record:
+    """The state of one training on disk: every epoch's row, the last weights, the best weights.
 
     Args:
-        folder: where the state is kept; a state found there is taken up by :meth:`restore`.
-        monitor: the loss that is watched (lower is better), ``"val_loss"`` or ``"loss"``.
-        patience: epochs without a lower value before training stops.
-        start: the monitored value before the first epoch: weights no better than those are not kept.
+        folder: where it is kept; what is found there is taken up.
+        network: pixels to logits, uncompiled; all of its weights are kept, whatever part is trained.
+        monitor: the key of a row that is watched.
+        higher: whether more of it is better.
+        patience: epochs without a better value before training stops.
+
+    ``notes`` (JSON-able) are kept with the rows.
     """
 
-    def __init__(self, folder: Path, monitor: str, patience: int, start: dict[str, float]) -> None:
-        super().__init__()
-        self.folder = folder
-        self.monitor = monitor
-        self.patience = patience
-        self.rows: list[dict[str, Any]] = [{"epoch": 0, **start}]
-
-    def restore(self, model: keras.Model) -> int:
-        """Load the last completed epoch, if there is one. Returns the number of epochs already done."""
-        record = self.folder / "state.json"
-        if not record.is_file():
-            model.save_weights(self.folder / "best.weights.h5")
-            return 0
-        state = json.loads(record.read_text(encoding="utf-8"))
-        self.rows = state["rows"]
-        model.load_weights(self.folder / state["weights"])
-        for name, seed in _seeds(model).items():
-            seed.assign(state["seeds"][name])
-        return len(self.rows) - 1
-
-    def restore_best(self, model: keras.Model) -> int:
-        """Load the weights with the lowest monitored value. Returns their epoch; 0 is the start."""
-        model.load_weights(self.folder / "best.weights.h5")
-        return self._best()
+    def __init__(self, folder: Path, network: keras.Model, monitor: str, higher: bool, patience: int) -> None:
+        self.folder, self.network = folder, network
+        self.monitor, self.higher, self.patience = monitor, higher, patience
+        self.rows: list[dict[str, Any]] = []
+        self.diverged: int | None = None
+        self.notes: dict[str, Any] = {}
+        if (folder / STATE).is_file():
+            state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+            self.rows, self.diverged, self.notes = state["rows"], state["diverged"], state["notes"]
 
     @property
-    def used_up(self) -> bool:
-        """Whether patience has run out."""
-        return len(self.rows) - 1 - self._best() >= self.patience
+    def done(self) -> int:
+        """Epochs completed."""
+        return max(len(self.rows) - 1, 0)
+
+    @property
+    def best(self) -> int:
+        """The epoch with the best monitored value; 0 is the start. Of equals the earliest."""
+        sign = -1 if self.higher else 1
+        return min(range(len(self.rows)), key=lambda index: sign * self.rows[index][self.monitor])
+
+    @property
+    def best_trained(self) -> int:
+        """As :attr:`best`, the start left out; 0 when no epoch was completed."""
+        sign = -1 if self.higher else 1
+        return min(range(1, len(self.rows)), key=lambda i: sign * self.rows[i][self.monitor], default=0)
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing more to train: patience is used up, or the loss left the numbers."""
+        return self.diverged is not None or self.done - self.best >= self.patience
+
+    def begin(self, row: dict[str, float]) -> None:
+        """Epoch 0: the weights as they are now."""
+        self.rows = [{"epoch": 0, **row}]
+        _replace(self.network.save_weights, self.folder / BEST)
+
+    def restore(self, optimizer: keras.optimizers.Optimizer | None = None) -> None:
+        """Load the last epoch's weights and random states; with ``optimizer``, its state if it was this one's."""
+        if not self.done:
+            return
+        self.network.load_weights(self.folder / f"epoch-{self.done}.weights.h5")
+        with np.load(self.folder / f"epoch-{self.done}.npz") as kept:
+            for name, seed in _seeds(self.network).items():
+                seed.assign(kept[f"seed {name}"])
+            if optimizer is not None:
+                for index, variable in enumerate(optimizer.variables):
+                    variable.assign(kept[f"optimizer {index}"])
+
+    def restore_best(self, trained: bool = False) -> int:
+        """Load the best weights, with ``trained`` those of the best trained epoch. Returns their epoch."""
+        epoch = self.best_trained if trained else self.best
+        self.network.load_weights(self.folder / (f"trained.{BEST}" if epoch else BEST))
+        return epoch
+
+    def keep_raw(self, optimizer: keras.optimizers.Optimizer) -> None:
+        """Write what a resumed training needs of the epoch that just ended."""
+        epoch = self.done + 1
+        _replace(self.network.save_weights, self.folder / f"epoch-{epoch}.weights.h5")
+        arrays: dict[str, Any] = {f"optimizer {i}": np.asarray(v) for i, v in enumerate(optimizer.variables)}
+        arrays |= {f"seed {name}": np.asarray(seed) for name, seed in _seeds(self.network).items()}
+        _replace(lambda path: np.savez(path, **arrays), self.folder / f"epoch-{epoch}.npz")
+
+    def close(self, row: dict[str, float]) -> None:
+        """The epoch's row: the best weights first, the record that refers to them last."""
+        if not all(math.isfinite(value) for value in row.values()):
+            self.diverged = self.done + 1
+        else:
+            self.rows.append({"epoch": self.done + 1, **row})
+            if self.best_trained == self.done:
+                _replace(self.network.save_weights, self.folder / f"trained.{BEST}")
+        state = {"rows": self.rows, "diverged": self.diverged, "notes": self.notes}
+        atomic_write(self.folder / STATE, json.dumps(state))
+        for old in self.folder.glob("epoch-*"):
+            if not old.name.startswith(f"epoch-{self.done}."):
+                old.unlink()
+
+
+class KeepRaw(keras.callbacks.Callback):
+    """Writes the weights as the optimizer left them: before an average takes their place."""
+
+    def __init__(self, record: Record) -> None:
+        super().__init__()
+        self.record = record
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Record the epoch; best weights first, the record that refers to them last."""
-        values = {key: float(value) for key, value in (logs or {}).items()}
-        self.rows.append({"epoch": epoch + 1, **values})
-        if self._best() == epoch + 1:
-            _replace(lambda path: self.model.save_weights(path), self.folder / "best.weights.h5")
-        seeds = {key: keras.ops.convert_to_numpy(seed).tolist() for key, seed in _seeds(self.model).items()}
-        name = f"epoch-{epoch + 1}.weights.h5"
-        _replace(lambda path: self.model.save_weights(path), self.folder / name)
-        atomic_write(
-            self.folder / "state.json", json.dumps({"weights": name, "seeds": seeds, "rows": self.rows})
-        )
-        for old in self.folder.glob("epoch-*.weights.h5"):
-            if old.name != name:
-                old.unlink()
-        if self.used_up:
-            self.model.stop_training = True
+        """Write them."""
+        self.record.keep_raw(self.model.optimizer)
 
-    def _best(self) -> int:
-        return min(range(len(self.rows)), key=lambda index: self.rows[index][self.monitor])
+
+class CloseEpoch(keras.callbacks.Callback):
+    """Completes the record of an epoch, and stops the training when there is no hope left."""
+
+    def __init__(self, record: Record) -> None:
+        super().__init__()
+        self.record = record
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Append the row."""
+        self.record.close({key: float(value) for key, value in (logs or {}).items()})
+        if self.record.finished:
+            self.model.stop_training = True
 
 
 class Bars(keras.callbacks.Callback):
@@ -107,7 +166,7 @@ def _seeds(model: keras.Model) -> dict[str, keras.Variable]:
     return {name: generator.state for name, generator in generators.items() if generator is not None}
 
 
-def _replace(write: Callable[[Path], None], path: Path) -> None:
+def _replace(write: Callable[[Path], Any], path: Path) -> None:
     temporary = path.with_name("writing-" + path.name)
     write(temporary)
     temporary.replace(path)

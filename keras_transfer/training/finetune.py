@@ -1,4 +1,4 @@
-"""Gradient training with Keras ``fit``: a low rate that rises, falls along a cosine, and never loses the best weights.
+"""Gradient training with Keras ``fit``: a low rate that rises and falls, and never loses the best weights.
 
 Linear probe first, gradient training from there, is LP-FT (Kumar et al. 2022, arXiv:2202.10054): starting from a
 random head distorts pretrained features before the head has become useful.
@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import re
 import shutil
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,26 @@ from keras_transfer.quiet import quiet_tensorflow
 quiet_tensorflow()
 import keras  # noqa: E402
 
+from keras_transfer import options as option_tools  # noqa: E402
 from keras_transfer.data import ImageTable  # noqa: E402
-from keras_transfer.data.pipeline import tf_dataset  # noqa: E402
-from keras_transfer.errors import DataError, UsageError  # noqa: E402
+from keras_transfer.errors import DataError, UsageError, unknown_name  # noqa: E402
+from keras_transfer.features.boundary import frozen_dropout_off  # noqa: E402
+from keras_transfer.freezing import leaf_layers  # noqa: E402
 from keras_transfer.heads import logits_model  # noqa: E402
 from keras_transfer.preprocessing import Preprocessing  # noqa: E402
-from keras_transfer.training.callbacks import Bars, Checkpoint  # noqa: E402
+from keras_transfer.settings import GradientSettings  # noqa: E402
+from keras_transfer.training.callbacks import Bars, CloseEpoch, KeepRaw, Record  # noqa: E402
+from keras_transfer.training.feeds import Boundary, Feed, make_feed  # noqa: E402
+from keras_transfer.training.lr_finder import LearningRateFinding, find_learning_rate  # noqa: E402
+from keras_transfer.training.objective import HIGHER, METRICS, Objective  # noqa: E402
+from keras_transfer.training.optimizers import make_optimizer  # noqa: E402
+from keras_transfer.training.phases import Phase  # noqa: E402
+from keras_transfer.training.precision import computing_in  # noqa: E402
+from keras_transfer.training.schedules import make_schedule  # noqa: E402
+from keras_transfer.training.strategy import RATES, SGD_FACTOR  # noqa: E402
 
 log = logging.getLogger("keras_transfer")
-WEIGHT_DECAY = 1e-4
+FINDER_STEPS = 60
 
 
 @dataclass(frozen=True)
@@ -41,14 +53,22 @@ class FineTuneResult:
 
     Attributes:
         history: one dictionary an epoch: ``epoch`` (0 is the start), ``loss``, ``accuracy``, ``val_loss``,
-            ``val_accuracy``.
+            ``val_accuracy`` (or the metric of the labels' kind).
         best_epoch: whose weights the model now has; 0 is the start.
         resumed_at: epochs that an interrupted attempt had already done.
+        learning_rate: the peak that was used.
+        boundaries: what was computed once instead of every epoch, a sentence for each phase.
+        finding: of the learning-rate finder, when it ran.
+        diverged: the epoch in which the loss stopped being a number, or None.
     """
 
     history: list[dict[str, Any]]
     best_epoch: int
     resumed_at: int
+    learning_rate: float
+    boundaries: list[str] = field(default_factory=list)
+    finding: LearningRateFinding | None = None
+    diverged: int | None = None
 
 
 def fine_tune(
@@ -56,125 +76,270 @@ def fine_tune(
     table: ImageTable,
     preprocessing: Preprocessing,
     *,
-    epochs: int = 10,
-    batch_size: int = 32,
-    learning_rate: float = 2e-4,
-    warmup: float = 0.1,
-    patience: int = 5,
+    phases: Sequence[Phase] = (Phase(0, None),),
+    objective: Objective | None = None,
+    teacher: np.ndarray | None = None,
+    boundary: Boundary = Boundary("off"),  # noqa: B008 (frozen)
+    keep_start: bool = True,
     seed: int = 0,
     state: Path | None = None,
+    settings: GradientSettings | None = None,
+    **values: Any,
 ) -> FineTuneResult:
-    """Train whatever is trainable in a classifier, and leave it with its best validation weights.
-
-    AdamW with weight decay on kernels only; the learning rate rises linearly for a share of the steps and falls to
-    zero along half a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983).
+    """Train whatever is trainable in a model with a head, and leave it with its best validation weights.
 
     Args:
-        model: made by ``heads.add_head``; pixels ``(B, H, W, 3)`` in [0, 255] to probabilities.
+        model: made by ``heads.add_head``; pixels ``(B, H, W, 3)`` in [0, 255] to probabilities or values.
         table: its ``train`` split is learned from, its ``val`` split watched (the training loss when it is empty).
         preprocessing: brings the images to ``(H, W)``.
-        epochs: passes over the training images.
-        batch_size: images a step.
-        learning_rate: the peak.
-        warmup: share of all steps in which the rate rises, in [0, 1).
-        patience: epochs without a lower validation loss before stopping.
-        seed: fixes order and dropout masks.
+        phases: progressive unfreezing (Howard & Ruder 2018, arXiv:1801.06146); the first starts at 0.
+        objective: loss and metrics; by default cross-entropy or squared error after the table's kind.
+        teacher: float ``(N, C)``, a teacher's probabilities for every image of the table, for a distillation.
+        boundary: whether what lies below the trained layers is computed once and kept.
+        keep_start: whether the weights before the first epoch may be the result.
+        seed: fixes order, dropout masks and augmentation.
         state: a folder that survives an interruption; the same call takes up what is found there, and ends with
             the same weights as an uninterrupted one.
+        settings: or single settings by name: ``epochs=5, learning_rate=1e-3, augment="light"``.
 
     Raises:
-        UsageError: nothing is trainable.
-        DataError: no training images, or the loss became infinite or NaN.
+        UsageError: nothing is trainable, an unknown setting, or settings that contradict each other.
+        DataError: no training images; the loss was no number any more before one epoch was done.
     """
     import tensorflow as tf
 
+    if settings is not None and values:
+        raise UsageError("Give either settings= or single settings by name, not both.")
+    settings = settings or option_tools.from_dict(GradientSettings, values)
     train, val = table.indices("train"), table.indices("val")
     if not len(train):
         raise DataError(f"{table.source}: no image is in the training split.")
-    if not model.trainable_variables:
-        raise UsageError("Nothing is trainable: unfreeze something first (set_trainable, unfreeze_from).")
-    with tempfile.TemporaryDirectory() as temporary:
-        call = (epochs, batch_size, learning_rate, warmup, patience, seed)
-        folder = _state_folder(state or Path(temporary), model, table, preprocessing, call)
-        keras.utils.set_random_seed(seed)
-        tf.config.experimental.enable_op_determinism()
+    objective = objective or default_objective(table, settings)
+    monitor = _monitor(settings.monitor, objective, len(val) > 0)
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+    with tempfile.TemporaryDirectory() as temporary, computing_in(model, settings.precision):
+        call = {
+            "settings": option_tools.to_dict(settings),
+            "phases": [(p.start, None if p.plan is None else p.plan.to_dict()) for p in phases],
+            "objective": repr(objective),
+            "boundary": repr(boundary),
+            "keep_start": keep_start,
+            "seed": seed,
+        }
+        folder = _state_folder(state or Path(temporary), model, table, preprocessing, call, teacher)
         network = logits_model(model)
-        steps = math.ceil(len(train) / batch_size)
-        _compile(network, learning_rate, total=steps * epochs, warmup=round(warmup * steps * epochs))
-        watched = val if len(val) else train
-        held_out = tf_dataset(table, preprocessing, batch_size, indices=watched)
-        start = network.evaluate(held_out, return_dict=True, verbose=0)
-        prefix = "val_" if len(val) else ""
-        first = {f"{prefix}{name}": float(value) for name, value in start.items()}
-        checkpoint = Checkpoint(folder, f"{prefix}loss", patience, first)
-        done = checkpoint.restore(network)
-        if done:
-            log.info("Taking up the training after epoch %d.", done)
-        if done < epochs and not checkpoint.used_up:
-            _fit(
-                network,
-                tf_dataset(
-                    table,
-                    preprocessing,
-                    batch_size,
-                    indices=train,
-                    shuffle=True,
-                    seed=seed,
-                    first_epoch=done,
-                    repeat=True,
-                    weights=bool(np.any(table.weights != 1)),
-                ),
-                steps_per_epoch=steps,
-                initial_epoch=done,
-                epochs=epochs,
-                validation_data=held_out if len(val) else None,
-                callbacks=[checkpoint, Bars(epochs), keras.callbacks.TerminateOnNaN()],
+        # Of its own, so that compiling the other does not put its optimizer into the files.
+        kept = logits_model(model)
+        record = Record(folder, kept, monitor, settings.monitor in HIGHER, settings.patience)
+        resumed_at = record.done
+        if resumed_at:
+            log.info("Taking up the training after epoch %d.", resumed_at)
+        feeds = partial(
+            make_feed, model, network, table, preprocessing, objective, settings, teacher=teacher, seed=seed
+        )
+        training = _Training(model, record, objective, settings, partial(feeds, boundary), len(val) > 0)
+        starts = [phase.start for phase in phases]
+        for phase, end in zip(phases, [*starts[1:], settings.epochs], strict=True):
+            training.run(phase, min(end, settings.epochs))
+        if record.diverged is not None:
+            training.explain(feeds(Boundary("off")))
+        best = record.restore_best(trained=not keep_start)
+    return FineTuneResult(
+        record.rows, best, resumed_at, training.peak, training.boundaries, training.finding, record.diverged
+    )
+
+
+class _Training:
+    """One training in progress: what the phases share."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        record: Record,
+        objective: Objective,
+        settings: GradientSettings,
+        feed: Callable[[], Feed],
+        held_out: bool,
+    ) -> None:
+        self.model, self.record, self.objective, self.settings = model, record, objective, settings
+        self.feed, self.held_out = feed, held_out
+        factor = SGD_FACTOR if settings.optimizer == "sgd" else 1.0
+        self.peak = settings.learning_rate or RATES["finetune"] * factor
+        self.finding: LearningRateFinding | None = None
+        self.boundaries: list[str] = []
+
+    def run(self, phase: Phase, end: int) -> None:
+        """Train one phase up to epoch ``end``, from where an earlier attempt stopped."""
+        record = self.record
+        if phase.plan is not None:
+            phase.plan.apply(self.model)
+        if not self.model.trainable_variables:
+            raise UsageError("Nothing is trainable: unfreeze something first (set_trainable, unfreeze_from).")
+        _warn_of_single_images(self.model, self.settings)
+        if record.rows and (record.finished or record.done >= end):
+            return
+        seal = None if phase.plan is None else phase.plan.seal(self.model)
+        record.restore()
+        with frozen_dropout_off(self.model):
+            feed = self.feed()
+            self.boundaries += [feed.about] if feed.about else []
+            if self.settings.find_lr:
+                self._find_once(feed)
+            self._compile(feed, phase)
+            if not record.rows:
+                record.begin(self._measure(feed))
+            record.restore(feed.network.optimizer if record.done > phase.start else None)
+            self._fit(feed, end)
+        if seal is not None and phase.plan is not None:
+            phase.plan.check(self.model, seal)
+
+    def explain(self, feed: Feed) -> None:
+        """Say what to do about a loss that became NaN or infinite: the finder's rate, from weights still good."""
+        record = self.record
+        record.restore_best()
+        try:
+            advice = f"The learning-rate finder suggests --learning-rate {self._find(feed).suggestion:.1g}."
+        except DataError as error:
+            advice = f"Lower --learning-rate (the finder found none: {error})"
+        log.warning(
+            "The loss stopped being a number in epoch %d at a peak learning rate of %.2g. %s The weights %s are kept.",
+            record.diverged,
+            self.peak,
+            advice,
+            f"of epoch {record.best}" if record.done else "from before the training",
+        )
+
+    def _find_once(self, feed: Feed) -> None:
+        """The finder's rate, measured before the first step and then kept: a resumed training measures no other."""
+        notes = self.record.notes
+        if "finding" not in notes:
+            try:
+                notes["finding"] = asdict(self._find(feed))
+                log.info("The learning-rate finder suggests %.2g.", notes["finding"]["suggestion"])
+            except DataError as error:
+                log.warning("%s The learning rate stays %.2g.", error, self.peak)
+                notes["finding"] = None
+        if notes["finding"] is not None:
+            self.finding = LearningRateFinding(**notes["finding"])
+            self.peak = self.finding.suggestion
+
+    def _find(self, feed: Feed) -> LearningRateFinding:
+        return guarded(
+            lambda: find_learning_rate(
+                feed.network,
+                feed.training(0),
+                loss=self.objective.loss(),
+                optimizer=self.settings.optimizer,
+                steps=FINDER_STEPS,
+                weight_decay=self.settings.weight_decay,
+            )
+        )
+
+    def _compile(self, feed: Feed, phase: Phase) -> None:
+        settings, total = self.settings, feed.steps * self.settings.epochs
+        schedule = make_schedule(
+            settings.schedule, self.peak, total_steps=total, warmup_steps=round(settings.warmup * total)
+        )
+        optimizer = make_optimizer(
+            settings.optimizer,
+            schedule,
+            weight_decay=settings.weight_decay,
+            momentum=settings.momentum,
+            clip_norm=settings.clip_norm,
+            accumulate=settings.accumulate,
+            ema=settings.ema or None,
+            multipliers=phase.plan.variable_multipliers(self.model) or None if phase.plan else None,
+        )
+        # Built now, so that its state is part of every checkpoint, the first one read included.
+        optimizer.build(feed.network.trainable_variables)
+        # The first variable counts the steps: a later phase goes on along the schedule.
+        optimizer.variables[0].assign(feed.steps * phase.start)
+        feed.network.compile(optimizer, self.objective.loss(), metrics=self.objective.metrics())
+
+    def _measure(self, feed: Feed) -> dict[str, float]:
+        prefix = "val_" if self.held_out else ""
+        found = guarded(lambda: feed.network.evaluate(feed.held_out(), return_dict=True, verbose=0))
+        return {f"{prefix}{name}": float(value) for name, value in found.items()}
+
+    def _fit(self, feed: Feed, end: int) -> None:
+        record = self.record
+        averaging = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if self.settings.ema else []
+        callbacks = [
+            Bars(self.settings.epochs),
+            keras.callbacks.TerminateOnNaN(),
+            KeepRaw(record),
+            *averaging,
+            CloseEpoch(record),
+        ]
+        guarded(
+            lambda: feed.network.fit(
+                feed.training(record.done),
+                steps_per_epoch=feed.steps,
+                initial_epoch=record.done,
+                epochs=end,
+                validation_data=feed.held_out() if self.held_out else None,
+                callbacks=callbacks,
                 verbose=0,
             )
-        if not all(math.isfinite(value) for row in checkpoint.rows for value in row.values()):
-            raise DataError("The loss is not a finite number any more. Lower --learning-rate.")
-        best = checkpoint.restore_best(network)
-    return FineTuneResult(checkpoint.rows, best, done)
+        )
 
 
-def _fit(network: keras.Model, *arguments: Any, **keywords: Any) -> None:
+def default_objective(table: ImageTable, settings: GradientSettings) -> Objective:
+    """What the settings and the table's kind of labels ask to be minimised."""
+    scale: tuple[float, ...] = ()
+    if table.kind == "regression":
+        deviation = table.labels[table.indices("train")].std(axis=0)
+        scale = tuple(float(value) or 1.0 for value in deviation)
+    return Objective(table.kind, settings.label_smoothing, settings.focal or None, scale=scale)
+
+
+def _monitor(name: str, objective: Objective, held_out: bool) -> str:
+    known = METRICS[objective.kind]
+    if name not in known:
+        raise unknown_name(f"metric to monitor for {objective.kind} labels", name, known)
+    return f"val_{name}" if held_out else name
+
+
+def _warn_of_single_images(model: keras.Model, settings: GradientSettings) -> None:
+    norms = (layer for layer in leaf_layers(model) if isinstance(layer, keras.layers.BatchNormalization))
+    if settings.batch_size == 1 and any(layer.trainable for layer in norms):
+        log.warning(
+            "Batch normalization is trained with one image a batch: its statistics become noise. Use "
+            "--batchnorm frozen, or a larger --batch-size."
+        )
+
+
+def guarded(work: Any) -> Any:
+    """Run ``work``; an image that vanished in training arrives wrapped in TensorFlow's error, and leaves as ours."""
     import tensorflow as tf
 
     try:
-        network.fit(*arguments, **keywords)
+        return work()
     except tf.errors.OpError as error:
         found = re.search(r"DataError: (.*)", error.message)
         if not found:
             raise
-        # An image that vanished in training: tf.data wraps our error in one of its own.
         raise DataError(found[1]) from error
 
 
-def _compile(network: keras.Model, peak: float, total: int, warmup: int) -> None:
-    rate = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=peak / 100 if warmup else peak,
-        decay_steps=max(total - warmup, 1),
-        warmup_target=peak if warmup else None,
-        warmup_steps=warmup,
-    )
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=WEIGHT_DECAY)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    # Built now, so that its state is part of every checkpoint, the first one read included.
-    optimizer.build(network.trainable_variables)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    network.compile(optimizer, loss, metrics=["accuracy"])
-
-
 def _state_folder(
-    root: Path, model: keras.Model, table: ImageTable, preprocessing: Preprocessing, call: tuple[Any, ...]
+    root: Path,
+    model: keras.Model,
+    table: ImageTable,
+    preprocessing: Preprocessing,
+    call: Mapping[str, Any],
+    teacher: np.ndarray | None,
 ) -> Path:
     """A folder for exactly this training: other data, another split or other settings never take up its state."""
-    digest = hashlib.sha256(json.dumps([call, preprocessing.to_dict()]).encode())
+    digest = hashlib.sha256(json.dumps([call, preprocessing.to_dict()], sort_keys=True).encode())
     digest.update(table.fingerprint().encode())
     digest.update("".join(table.splits.tolist()).encode())
-    digest.update(repr([(layer.name, layer.trainable) for layer in model.layers]).encode())
+    digest.update(repr([(layer.name, layer.trainable) for layer in leaf_layers(model)]).encode())
     for variable in model.weights:
         digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes())
+    if teacher is not None:
+        digest.update(np.ascontiguousarray(teacher).tobytes())
     folder = root / f"fit-{digest.hexdigest()[:16]}"
     for other in root.glob("fit-*"):
         if other != folder:

@@ -6,12 +6,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-ENOUGH_PER_CLASS = 500
-"""Training images a class (median) from which ``auto`` fine-tunes.
+from keras_transfer.data import ImageTable
+from keras_transfer.settings import FitSettings, GradientSettings
 
-Below it the probe is chosen: a regularised linear model on frozen features is hard to beat with a few hundred images
-a class, cannot forget what the backbone knows, and takes seconds (Kornblith et al. 2019, arXiv:1805.08974, figure 5
-on logistic regression against fine-tuning with few examples)."""
+PARTIAL_FROM = 200
+FULL_FROM = 2000
+"""Training images a class (median) from which ``auto`` fine-tunes the top of the network, and the whole of it.
+
+The more images, the more layers can be afforded: with few, a regularised linear model on frozen features is hard to
+beat, cannot forget what the backbone knows, and takes seconds; with many, fine-tuning wins (Kornblith et al. 2019,
+arXiv:1805.08974, compare both with a varying number of images a class). The two numbers are this project's: what they
+save is time, since the guard keeps the probe wherever fine-tuning does not beat it. ``docs/training.md`` says what was
+measured. Numbers instead of classes count as one class."""
+RATES = {"finetune": 2e-4, "full": 2e-4, "scratch": 1e-3}
+SGD_FACTOR = 20.0
+"""AdamW's steps have a size of about the rate, SGD's of the rate times the gradient."""
 
 
 @dataclass(frozen=True)
@@ -20,46 +29,45 @@ class Strategy:
 
     Attributes:
         name: ``probe``, ``finetune``, ``full`` or ``scratch``.
-        trainable: the rule for ``freezing.set_trainable``.
-        batchnorm: ``"frozen"`` or ``"train"``.
+        rule: which layers, for ``FreezePlan.for_model``.
+        batchnorm: ``"frozen"``, ``"train"`` or ``"adapt"``.
         learning_rate: peak rate of the gradient training.
         why: one sentence.
     """
 
     name: str
-    trainable: str
+    rule: str
     batchnorm: str
     learning_rate: float
     why: str
 
 
-def choose(
-    name: str,
-    labels: np.ndarray,
-    *,
-    unfreeze: str = "30%",
-    batchnorm: str | None = None,
-    learning_rate: float | None = None,
-) -> Strategy:
-    """Turn what the user asked for into a plan.
-
-    Args:
-        name: one of ``settings.STRATEGIES``.
-        labels: int ``(N,)``, classes of the training images; only ``auto`` looks at them.
-        unfreeze: for ``finetune``, the rule for ``freezing.set_trainable``.
-        batchnorm: overrides the strategy's own.
-        learning_rate: overrides the strategy's own.
-    """
-    why = "asked for"
+def choose(fit: FitSettings, gradient: GradientSettings, table: ImageTable) -> Strategy:
+    """Turn what the user asked for into a plan; only ``auto`` looks at the labels of the training images."""
+    name, why = fit.strategy, "asked for"
     if name == "auto":
-        typical = int(np.median(np.unique(labels, return_counts=True)[1]))
-        enough = typical >= ENOUGH_PER_CLASS
-        name = "finetune" if enough else "probe"
-        why = (
-            f"{typical} training images in the median class; auto fine-tunes from {ENOUGH_PER_CLASS}"
-            f"{'' if enough else ', and trains only the head below'}"
-        )
-    rule = {"probe": "none", "finetune": unfreeze, "full": "all", "scratch": "all"}[name]
+        name, why = _by_count(table)
+        if fit.teacher is not None and name == "probe":
+            name, why = "finetune", "a teacher trains more than the head"
     default = "train" if name == "scratch" else "frozen"
-    rate = 1e-3 if name == "scratch" else 2e-4
-    return Strategy(name, rule, batchnorm or default, learning_rate or rate, why)
+    factor = SGD_FACTOR if gradient.optimizer == "sgd" else 1.0
+    rate = gradient.learning_rate or factor * RATES.get(name, RATES["finetune"])
+    rule = {"probe": "none", "finetune": fit.unfreeze}.get(name, "all")
+    return Strategy(name, rule, fit.batchnorm or default, rate, why)
+
+
+def _by_count(table: ImageTable) -> tuple[str, str]:
+    train = table.indices("train")
+    labels = table.labels[train]
+    if table.kind == "classes":
+        counts, what = np.unique(labels, return_counts=True)[1], "in the median class"
+    elif table.kind == "multilabel":
+        counts, what = labels.sum(axis=0), "with the median label"
+    else:
+        counts, what = np.array([len(train)]), "with numbers"
+    typical = int(np.median(counts)) if len(counts) else 0
+    name = "probe" if typical < PARTIAL_FROM else "finetune" if typical < FULL_FROM else "full"
+    return name, (
+        f"{typical} training images {what}; auto trains only the head below {PARTIAL_FROM}, the top of the "
+        f"network from there, and all of it from {FULL_FROM}"
+    )

@@ -17,8 +17,10 @@ from keras_transfer.errors import DataError, UsageError
 from keras_transfer.plugins import task_spec
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.settings import DataSettings, TrainSettings
+from keras_transfer.tasks.base import Task
+from keras_transfer.tasks.loading import load_task
 from keras_transfer.workflow.subject import Subject, open_subject
-from keras_transfer.workflow.train import load_task
+from keras_transfer.workflow.tta import tta_predict
 
 log = logging.getLogger("keras_transfer")
 BATCH = 32
@@ -33,6 +35,7 @@ def evaluate(
     labels: str | Path | None = None,
     preprocessing: Preprocessing | None = None,
     settings: DataSettings | None = None,
+    views: int = 1,
 ) -> dict[str, Any]:
     """Measure a model on images with the preprocessing recorded beside it.
 
@@ -44,10 +47,12 @@ def evaluate(
         labels: file with the class names, one a line, where nothing beside the model tells them.
         preprocessing: overrides what is recorded beside the model.
         settings: how the data are read.
+        views: test-time augmentation: the mean of the outputs for so many views of each image, 1 to 12; see
+            :func:`keras_transfer.workflow.tta.tta_views`. 1 is plain prediction.
 
     Returns:
-        The task's metrics plus ``model``, ``data``, ``split``, ``skipped`` (unreadable files) and ``trained_on``:
-        how many of the images the run had learned from (None when no run is known).
+        The task's metrics plus ``model``, ``data``, ``split``, ``views``, ``skipped`` (unreadable files) and
+        ``trained_on``: how many of the images the run had learned from (None when no run is known).
 
     Raises:
         UsageError: unknown split, or nothing tells the class names.
@@ -56,8 +61,7 @@ def evaluate(
     if split is not None and split not in SPLITS:
         raise UsageError(f"split {split!r} was given; one of {', '.join(SPLITS)} is expected.")
     subject = open_subject(model, labels=labels, preprocessing=preprocessing)
-    spec = task_spec(subject.task)
-    _, task = load_task(subject.task, option_tools.from_dict(spec.options, subject.options))
+    task = task_of(subject)
     if data is None:
         if subject.run is None:
             raise UsageError(f"{subject.name} does not tell its data: give a folder, a CSV or tfds:NAME.")
@@ -73,7 +77,7 @@ def evaluate(
     if not len(indices):
         raise DataError(f"{table.source}: the {split} split holds no image. Choose another --split.")
     measured = table.take(indices)
-    outputs = _outputs(subject, measured)
+    outputs = _outputs(subject, measured, views)
     metrics = task.evaluate(outputs, measured)
     seen = _trained_on(subject, measured)
     if seen and split not in ("train", "all"):
@@ -86,10 +90,24 @@ def evaluate(
         "task": subject.task,
         "data": table.source,
         "split": split,
+        "views": views,
         **metrics,
         "skipped": counted,
         "trained_on": seen,
     }
+
+
+def task_of(subject: Subject) -> Task:
+    """The task of a model, with its options and, for a run, with what the training left in its notes.
+
+    Raises:
+        UsageError, PluginError: see :func:`keras_transfer.workflow.train.load_task`.
+    """
+    spec = task_spec(subject.task)
+    _, task = load_task(subject.task, option_tools.from_dict(spec.options, subject.options))
+    if subject.run is not None:
+        task.restore(subject.run.info.get("training", {}))
+    return task
 
 
 def run_table(run: Any) -> ImageTable:
@@ -117,10 +135,10 @@ def run_table(run: Any) -> ImageTable:
     return table
 
 
-def _outputs(subject: Subject, table: ImageTable) -> np.ndarray:
+def _outputs(subject: Subject, table: ImageTable, views: int) -> np.ndarray:
     total = -(-len(table) // BATCH)
     feed = progress.track(batches(table, subject.preprocessing, BATCH), "Evaluating", total)
-    return np.concatenate([subject.predict(batch) for batch in feed])
+    return np.concatenate([tta_predict(subject.predict, batch, views) for batch in feed])
 
 
 def _trained_on(subject: Subject, table: ImageTable) -> int | None:

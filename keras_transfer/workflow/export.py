@@ -13,8 +13,8 @@ from keras_transfer.plugins import task_spec
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.run import Run, open_run
 from keras_transfer.settings import DataSettings
+from keras_transfer.tasks.loading import load_task
 from keras_transfer.workflow.evaluate import run_table
-from keras_transfer.workflow.train import load_task
 
 
 def export_run(

@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_transfer import options as option_tools
 from keras_transfer.data.checking import SUFFIXES
 from keras_transfer.errors import UsageError
-from keras_transfer.plugins import task_spec
 from keras_transfer.preprocessing import ImageError, Preprocessing
+from keras_transfer.workflow.evaluate import task_of
 from keras_transfer.workflow.subject import Subject, open_subject
-from keras_transfer.workflow.train import load_task
 
 BATCH = 32
 
@@ -35,8 +33,8 @@ def predict(
         top: how many classes to tell.
 
     Yields:
-        ``{"path": ..., "classes": [{"label", "probability"}, ...]}``, or ``{"path": ..., "error": reason}`` for a
-        file that cannot be read.
+        ``{"path": ...}`` with the task's answer, such as ``"classes": [{"label", "probability"}, ...]`` (see
+        ``Task.predict``), or ``{"path": ..., "error": reason}`` for a file that cannot be read.
 
     Raises:
         UsageError: a path does not exist, or no image is found.
@@ -45,9 +43,7 @@ def predict(
         raise UsageError(f"top={top} was given; at least 1 is expected.")
     paths = _find_images(images)
     subject = open_subject(model, labels=labels, preprocessing=preprocessing)
-    spec = task_spec(subject.task)
-    _, task = load_task(subject.task, option_tools.from_dict(spec.options, subject.options))
-    return _answers(subject, task, paths, top)
+    return _answers(subject, task_of(subject), paths, top)
 
 
 def _find_images(images: Sequence[str | Path]) -> list[Path]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import datetime
+import io
 import logging
 import platform
+import shutil
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +21,7 @@ import numpy as np  # noqa: E402
 
 import keras_transfer  # noqa: E402
 from keras_transfer import options as option_tools  # noqa: E402
-from keras_transfer import plugins, progress  # noqa: E402
+from keras_transfer import progress  # noqa: E402
 from keras_transfer.backbones import load_backbone  # noqa: E402
 from keras_transfer.catalog import get_spec  # noqa: E402
 from keras_transfer.data import ImageTable  # noqa: E402
@@ -31,6 +34,8 @@ from keras_transfer.preprocessing import Preprocessing  # noqa: E402
 from keras_transfer.run import HISTORY, MODEL, SKIPPED, SPLIT, Run, RunWriter, new_run, open_run  # noqa: E402
 from keras_transfer.settings import ModelSettings, TrainSettings  # noqa: E402
 from keras_transfer.tasks.base import Job, Task, TaskSpec  # noqa: E402
+from keras_transfer.tasks.loading import load_task  # noqa: E402
+from keras_transfer.workflow.teacher import teach  # noqa: E402
 
 log = logging.getLogger("keras_transfer")
 
@@ -68,7 +73,9 @@ def train(
     if settings.data.image_root is not None:
         root = replace(settings.data, image_root=_lasting(settings.data.image_root))
         settings = replace(settings, data=root)
-    for group in (settings.data, settings.model, settings.fit):
+    if settings.fit.teacher is not None:
+        settings = replace(settings, fit=replace(settings.fit, teacher=_lasting(settings.fit.teacher)))
+    for group in (settings.data, settings.model, settings.fit, settings.gradient):
         option_tools.check(group)
     spec, worker = load_task(task, task_options)
     request = {
@@ -79,7 +86,7 @@ def train(
         "version": keras_transfer.__version__,
     }
     with new_run(output, request, overwrite=overwrite) as run:
-        _train_into(run, source, spec, worker, settings, request)
+        _train_into(run, source, spec, worker, settings, request, overwrite)
     return open_run(run.path)
 
 
@@ -87,27 +94,6 @@ def _lasting(source: str | Path) -> str:
     """How a run remembers where its data are: from another working folder they must still be found."""
     text = str(source)
     return text if text.startswith("tfds:") else str(Path(text).expanduser().absolute())
-
-
-def load_task(name: str, task_options: Any = None) -> tuple[TaskSpec, Task]:
-    """Import a task and give it its options, checked.
-
-    Raises:
-        UsageError: unknown task, or an option out of range.
-        PluginError: the plugin is broken; the message says why.
-    """
-    spec = plugins.task_spec(name)
-    if task_options is None:
-        task_options = spec.options()
-    if not isinstance(task_options, spec.options):
-        raise UsageError(
-            f"The task {name!r} takes {spec.options.__name__}, not {type(task_options).__name__}."
-        )
-    option_tools.check(task_options)
-    factory, reason = plugins.guarded(lambda: plugins.import_object(spec.factory))
-    if reason:
-        raise plugins.PluginError(f"The task {name!r} cannot be loaded from {spec.factory}: {reason}")
-    return spec, factory(task_options)
 
 
 def preprocessing_for(model: ModelSettings, size: tuple[int, int]) -> Preprocessing:
@@ -128,12 +114,25 @@ def outputs_for(
 
 
 def _train_into(
-    run: RunWriter, source: Any, spec: TaskSpec, task: Task, settings: TrainSettings, request: dict[str, Any]
+    run: RunWriter,
+    source: Any,
+    spec: TaskSpec,
+    task: Task,
+    settings: TrainSettings,
+    request: dict[str, Any],
+    overwrite: bool,
 ) -> None:
     started = datetime.datetime.now(datetime.timezone.utc)
     keras.utils.set_random_seed(settings.seed)
     with run.stage("data"):
         data = task.load_data(source, settings.data, settings.seed)
+    if run.resumed and (difference := _difference(run.path / SPLIT, data)):
+        if not overwrite:
+            raise UsageError(
+                f"The interrupted run was started with other images ({difference}). Restore them, or start again with "
+                "--overwrite."
+            )
+        shutil.rmtree(run.state)
     counts = {split: len(data.indices(split)) for split in ("train", "val", "test")}
     data.write_csv(run.path / SPLIT)
     write_skipped(run.path / SKIPPED, data.skipped)
@@ -146,9 +145,13 @@ def _train_into(
         settings=settings,
         preprocessing=preprocessing_for(settings.model, size),
         run=run,
+        task=spec.name,
         backbone=backbone,
         say=log.info,
     )
+    if settings.fit.teacher is not None:
+        with run.stage("teacher"):
+            job.teacher = teach(settings.fit.teacher, data)
     keras.utils.set_random_seed(settings.seed)
     model = task.build(data, job)
     task.fit(model, data, job)
@@ -186,6 +189,27 @@ def _train_into(
             "metrics": {split: metrics},
         }
     )
+
+
+def _difference(recorded: Path, data: ImageTable) -> str:
+    """How data differ from a recorded split, in words; empty when they do not."""
+    if not recorded.is_file():
+        return ""
+    before, now = (
+        _by_path(recorded.read_bytes().decode("utf-8", "surrogateescape")),
+        _by_path(data.csv_text()),
+    )
+    changes = {
+        "new": sorted(now.keys() - before.keys()),
+        "gone": sorted(before.keys() - now.keys()),
+        "changed": sorted(path for path in now.keys() & before.keys() if now[path] != before[path]),
+    }
+    return "; ".join(f"{len(paths)} {what}, such as {paths[0]}" for what, paths in changes.items() if paths)
+
+
+def _by_path(text: str) -> dict[str, tuple[str, ...]]:
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    return {row["path"]: (row["label"], row["split"], row["weight"], row["sha256"]) for row in rows}
 
 
 def _backbone(spec: TaskSpec, settings: TrainSettings) -> tuple[keras.Model | None, dict[str, Any]]:

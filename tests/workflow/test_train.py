@@ -143,7 +143,7 @@ def test_gradient_training_changes_what_may_change_and_nothing_else(photo_folder
     from keras_transfer.backbones import load_backbone
 
     settings = {"unfreeze": "from:block7a", "epochs": 2, "batch_size": 8, "learning_rate": 1e-3, **SMALL}
-    run = train(photo_folder, tmp_path / "run", strategy="finetune", **settings)
+    run = train(photo_folder, tmp_path / "run", strategy="finetune", guard=False, **settings)
     notes = run.info["training"]["gradient"]
     assert notes["best_epoch"] > 0, "nothing was learned, so the comparison below would prove nothing"
     trained = set(notes["trained_layers"])
@@ -169,7 +169,7 @@ def test_killed_in_the_middle_it_ends_like_one_that_was_not(photo_folder, tmp_pa
     arguments = [
         sys.executable, "-m", "keras_transfer", "train", str(photo_folder), "--strategy", "finetune",
         "--unfreeze", "from:block7a", "--epochs", "4", "--batch-size", "8", "--image-size", "64", "--engine", "keras",
-        "--learning-rate", "0.001", "--quiet",
+        "--learning-rate", "0.001", "--no-guard", "--dropout", "0.3", "--quiet",
     ]  # fmt: skip
     subprocess.run([*arguments, "--output", tmp_path / "whole"], check=True)
     state = tmp_path / ".killed.partial" / "state"
@@ -203,7 +203,9 @@ def test_killed_in_the_middle_it_ends_like_one_that_was_not(photo_folder, tmp_pa
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["full", "scratch"])
 def test_the_other_strategies_train(photo_folder, tmp_path, strategy):
-    run = train(photo_folder, tmp_path / "run", strategy=strategy, epochs=1, batch_size=16, **SMALL)
+    run = train(
+        photo_folder, tmp_path / "run", strategy=strategy, epochs=1, batch_size=16, guard=False, **SMALL
+    )
     layers = run.info["training"]["gradient"]["trained_layers"]
     norms = [name for name in layers if "bn" in name or "batch_norm" in name]
     assert bool(norms) == (strategy == "scratch")

@@ -1,0 +1,107 @@
+"""When some classes have many more images than others: weights, sampling, and a loss that looks at hard images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.utils.class_weight import compute_class_weight
+
+from keras_transfer.errors import DataError, UsageError, unknown_name
+
+if TYPE_CHECKING:
+    import keras
+
+FOCAL_KINDS = ("classes", "multilabel")
+
+
+def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+    """How much each class must count for all to count the same.
+
+    Args:
+        labels: whole numbers (N,), class indices; or 0/1 (N, C), several labels an image.
+        classes: the number of classes ``C``.
+
+    Returns:
+        float32 (C,). For (N,): scikit-learn's "balanced", images / (classes present * images of the class), whose
+        mean over the images is 1; a class without images has 0. For (N, C): the weight of a label's positive
+        images beside its negative ones, negatives / positives; 1 / N where there are no negatives, and 0 where
+        there are no positives.
+
+    Raises:
+        UsageError: another shape.
+        DataError: no image, or a label that is no class.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim == 2 and labels.shape[1] == classes and len(labels):
+        if not np.all((labels == 0) | (labels == 1)):
+            raise DataError("The labels of several an image must be 0 or 1.")
+        positives = labels.sum(axis=0, dtype=np.float64)
+        negatives = np.maximum(len(labels) - positives, 1)
+        ratio = np.divide(negatives, positives, out=np.zeros(classes), where=positives > 0)
+        return ratio.astype(np.float32)
+    found = _classes_found(labels)
+    if found[0] < 0 or found[-1] >= classes:
+        raise DataError(f"The labels go from {found[0]} to {found[-1]}; expected 0 to {classes - 1}.")
+    weights = np.zeros(classes, np.float32)
+    weights[found] = compute_class_weight("balanced", classes=found, y=labels)
+    return weights
+
+
+def sampling_probabilities(labels: np.ndarray) -> np.ndarray:
+    """How likely each image must be drawn for every class present to be drawn equally often.
+
+    Args:
+        labels: whole numbers (N,), class indices.
+
+    Returns:
+        float64 (N,), which add up to 1: for ``tf_dataset(sampling=...)``.
+
+    Raises:
+        UsageError: another shape; with several labels an image, no sampling makes all equally likely.
+        DataError: no image.
+    """
+    labels = np.asarray(labels)
+    found = _classes_found(labels)
+    _, place, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    return 1.0 / (len(found) * counts[place].astype(np.float64))
+
+
+def focal_loss(gamma: float = 2.0, *, kind: str = "classes", from_logits: bool = True) -> keras.losses.Loss:
+    """Cross-entropy in which what is already recognised counts less, by ``(1 - p) ** gamma``.
+
+    Lin et al. 2017 (arXiv:1708.02002), without their factor alpha: for the balance of the classes there are
+    :func:`class_weights`.
+
+    Args:
+        gamma: at least 0; 0 is plain cross-entropy, 2 the paper's choice.
+        kind: ``classes``: one class an image, one-hot or soft labels float (B, C), softmax.
+            ``multilabel``: several, labels 0/1 float (B, C), a sigmoid each; the loss is the mean over the labels.
+        from_logits: whether the model gives scores before its softmax or sigmoid.
+
+    Raises:
+        UsageError: an unknown kind, or a negative or infinite gamma.
+    """
+    if kind not in FOCAL_KINDS:
+        raise unknown_name("kind of labels", str(kind), FOCAL_KINDS)
+    if not np.isfinite(gamma) or gamma < 0:
+        raise UsageError(f"gamma is {gamma!r}; expected a finite number of at least 0.")
+    from keras_transfer.quiet import quiet_tensorflow
+
+    quiet_tensorflow()
+    import keras
+
+    if kind == "classes":
+        return keras.losses.CategoricalFocalCrossentropy(alpha=1.0, gamma=gamma, from_logits=from_logits)
+    return keras.losses.BinaryFocalCrossentropy(gamma=gamma, from_logits=from_logits)
+
+
+def _classes_found(labels: np.ndarray) -> np.ndarray:
+    """The classes present, ascending: int (K,), K at least 1."""
+    if labels.ndim != 1:
+        raise UsageError(f"labels have the shape {labels.shape}; class indices (N,) are expected.")
+    if not len(labels):
+        raise DataError("There is no image to balance the classes by.")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise UsageError(f"labels are {labels.dtype}; class indices (whole numbers) are expected.")
+    return np.unique(labels)

@@ -1,0 +1,210 @@
+"""The multi-label task: any number of labels an image, none included."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_transfer.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+import keras  # noqa: E402
+
+from keras_transfer.data import ImageTable, load_data  # noqa: E402
+from keras_transfer.errors import DataError, UsageError  # noqa: E402
+from keras_transfer.evaluation import plots, plots_tasks  # noqa: E402
+from keras_transfer.evaluation.multilabel import multilabel_metrics  # noqa: E402
+from keras_transfer.features import extract  # noqa: E402
+from keras_transfer.freezing import set_trainable  # noqa: E402
+from keras_transfer.heads import add_head, split_head  # noqa: E402
+from keras_transfer.settings import DataSettings  # noqa: E402
+from keras_transfer.tasks.base import Job, OutputContract, Task  # noqa: E402
+from keras_transfer.training.multilabel_probe import EVEN, fit_multilabel_probe  # noqa: E402
+
+
+class MultiLabel(Task):
+    """Backbone, GlobalAveragePooling, Dense, sigmoid: one probability a label, independent of the others.
+
+    Attributes:
+        thresholds: from which probability on a label is given, by label in the order of the outputs; set by ``fit``
+            and ``restore``. None: not known, 0.5 for every label.
+    """
+
+    thresholds: Mapping[str, float] | None = None
+    _measured: tuple[np.ndarray, np.ndarray] | None = None
+
+    def restore(self, notes: Mapping[str, Any]) -> None:
+        """Take up the thresholds of a finished run."""
+        self.thresholds = notes.get("thresholds")
+
+    def load_data(
+        self, source: Any, settings: DataSettings, seed: int, *, names: Sequence[str] | None = None
+    ) -> ImageTable:
+        """Read the data; raises ``UsageError`` when its labels are single classes or numbers.
+
+        For a trained model (``names``) every label is read as a list of names: that its new images have one each
+        says nothing.
+        """
+        if names is not None and settings.labels == "auto":
+            settings = dataclasses.replace(settings, labels="multilabel")
+        table = load_data(source, seed=seed, classes=names, **vars(settings))
+        if table.kind != "multilabel":
+            raise UsageError(
+                f"The labels of {table.source} are read as {table.kind}; the multilabel task needs any number of "
+                "names an image, separated by ';'. Pass --labels multilabel if every image happens to have one, or "
+                "--task classification if exactly one is right."
+            )
+        return table
+
+    def build(self, data: ImageTable, job: Job) -> keras.Model:
+        """GlobalAveragePooling, dropout, hidden layers, Dense and sigmoid on the backbone."""
+        if job.backbone is None:
+            raise UsageError("The multilabel task needs a backbone.")
+        return add_head(
+            job.backbone,
+            len(data.classes),
+            hidden=self.options.hidden,
+            dropout=self.options.dropout,
+            seed=job.settings.seed,
+            activation="sigmoid",
+        )
+
+    def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
+        """The probe on cached features, and a threshold for every label."""
+        if job.settings.fit.strategy not in ("auto", "probe"):
+            self._gradient(model, data, job)
+        job.notes.update(strategy="probe", why=probe_only(job))
+        set_trainable(model, "none")
+        self._probe(model, data, job)
+
+    def _probe(self, model: keras.Model, data: ImageTable, job: Job) -> None:
+        rows, count, features = learning_features(model, data, job)
+        with job.run.stage("probe"):
+            result = fit_multilabel_probe(
+                model,
+                features,
+                data.labels[rows],
+                train=np.arange(count),
+                val=np.arange(count, len(rows)),
+                names=data.classes,
+                sample_weight=data.weights[rows],
+                seed=job.settings.seed,
+            )
+        self.thresholds = dict(zip(data.classes, result.thresholds.tolist(), strict=True))
+        job.notes["thresholds"] = dict(self.thresholds)
+        job.notes["probe"] = {
+            "C": result.c,
+            "chosen_on": result.chosen_on,
+            "constant_labels": [data.classes[i] for i in result.constant],
+            "trials": result.trials,
+        }
+
+    def _gradient(self, model: keras.Model, data: ImageTable, job: Job) -> None:
+        raise not_yet(job, "multilabel")
+
+    def evaluate(self, outputs: np.ndarray, data: ImageTable) -> dict[str, Any]:
+        """Average precision, F1 at the thresholds and their relatives; see :func:`multilabel_metrics`.
+
+        Raises ``DataError`` when the data's labels are not the model's.
+        """
+        if self.thresholds is not None and tuple(self.thresholds) != data.classes:
+            unknown = [name for name in data.classes if name not in self.thresholds]
+            raise DataError(
+                f"The labels of {data.source} are not the model's"
+                f"{': it does not know ' + ', '.join(map(repr, unknown)) if unknown else ''}. It gives "
+                f"{', '.join(self.thresholds)}, in this order: load the data with these classes."
+            )
+        self._measured = np.asarray(outputs), data.labels
+        return multilabel_metrics(outputs, data.labels, data.classes, self._cuts(len(data.classes)))
+
+    def predict(self, outputs: np.ndarray, names: Sequence[str], top: int) -> list[dict[str, Any]]:
+        """For each image ``labels`` (all that reach their threshold) and ``classes`` (the ``top`` most probable).
+
+        Both are lists of ``{"label", "probability"}``, most probable first; ``labels`` may be empty.
+        """
+        cuts = self._cuts(len(names))
+        results = []
+        for row in np.asarray(outputs):
+            order = np.argsort(-row, kind="stable")
+            told = {i: {"label": names[i], "probability": round(float(row[i]), 6)} for i in order}
+            results.append(
+                {
+                    "labels": [told[i] for i in order if row[i] >= cuts[i]],
+                    "classes": [told[i] for i in order[:top]],
+                }
+            )
+        return results
+
+    def inference_model(self, model: keras.Model) -> keras.Model:
+        """The model itself: pixels to probabilities."""
+        return model
+
+    def output_contract(self, data: ImageTable) -> OutputContract:
+        """One probability a label."""
+        return OutputContract("probabilities", (len(data.classes),), data.classes)
+
+    def plots(self, metrics: Mapping[str, Any], job: Job) -> None:
+        """Precision-recall curves of what was evaluated last, and how the probe was chosen."""
+        folder = job.run.plots
+        if self._measured is not None:
+            plots_tasks.precision_recall_curves(
+                *self._measured, metrics["per_class"], folder / "precision_recall.png"
+            )
+        probe = job.notes.get("probe")
+        if probe and probe["C"] is not None:
+            plots.regularisation_curve(probe["trials"], probe["C"], folder / "regularisation.png")
+        elif probe:
+            plots_tasks.loss_curves(probe["trials"], "epoch", folder / "probe_curves.png", loss="log loss")
+
+    def _cuts(self, count: int) -> np.ndarray:
+        known = self.thresholds or {}
+        return np.array(list(known.values())) if len(known) == count else np.full(count, EVEN)
+
+
+def learning_features(model: keras.Model, data: ImageTable, job: Job) -> tuple[np.ndarray, int, np.ndarray]:
+    """The frozen features a probe learns from and is chosen by; told to the user and noted in ``job.notes``.
+
+    Returns:
+        Rows of the table (the training images, then the validation images), how many of them are training images,
+        and the pooled features ``(rows, D)`` in that order.
+
+    Raises:
+        DataError: there is no training image.
+    """
+    train, val = data.indices("train"), data.indices("val")
+    if not len(train):
+        raise DataError("No image is left in the training split. Lower --val-fraction and --test-fraction.")
+    rows = np.concatenate([train, val])
+    extractor, _ = split_head(model)
+    with job.run.stage("extraction"):
+        features = extract(
+            data, extractor, preprocessing=job.preprocessing, engine=job.settings.fit.engine, indices=rows
+        )
+    job.say(
+        f"Features: {len(rows)} images, {features.cached} from the cache, {features.computed} computed "
+        f"({features.engine}, {features.seconds:.1f} s)."
+    )
+    job.notes["features"] = {
+        "engine": features.engine,
+        "computed": features.computed,
+        "cached": features.cached,
+    }
+    return rows, len(train), features.values
+
+
+def probe_only(job: Job) -> str:
+    """Why a task without gradient training trains only the head; told to the user."""
+    asked = job.settings.fit.strategy == "probe"
+    why = "asked for" if asked else "auto trains only the head for this task"
+    job.say(f"Strategy: probe ({why}).")
+    return why
+
+
+def not_yet(job: Job, task: str) -> UsageError:
+    """The error of a strategy that a task does not have."""
+    return UsageError(
+        f"The strategy {job.settings.fit.strategy!r} is not available for the {task} task yet. Use --strategy probe."
+    )

@@ -1,0 +1,137 @@
+"""The regression task: one number an image, or several."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_transfer.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+import keras  # noqa: E402
+
+from keras_transfer.data import ImageTable, load_data  # noqa: E402
+from keras_transfer.errors import DataError, UsageError  # noqa: E402
+from keras_transfer.evaluation import plots_tasks  # noqa: E402
+from keras_transfer.evaluation.regression import regression_metrics  # noqa: E402
+from keras_transfer.freezing import set_trainable  # noqa: E402
+from keras_transfer.heads import add_head  # noqa: E402
+from keras_transfer.settings import DataSettings  # noqa: E402
+from keras_transfer.tasks.base import Job, OutputContract, Task  # noqa: E402
+from keras_transfer.tasks.multilabel import learning_features, not_yet, probe_only  # noqa: E402
+from keras_transfer.training.regression_probe import fit_regression_probe  # noqa: E402
+
+LOSS = "mean squared error (1: the mean)"
+
+
+class Regression(Task):
+    """Backbone, GlobalAveragePooling, Dense: one number a target, in the units of the labels."""
+
+    _measured: tuple[np.ndarray, np.ndarray] | None = None
+
+    def load_data(
+        self, source: Any, settings: DataSettings, seed: int, *, names: Sequence[str] | None = None
+    ) -> ImageTable:
+        """Read the data; whole numbers are numbers here, not class ids.
+
+        Raises:
+            UsageError: labels that cannot be read as numbers (a folder's), or were asked to be read otherwise.
+            DataError: a label that is no number, or not as many an image as the model gives.
+        """
+        if settings.labels == "auto":
+            settings = dataclasses.replace(settings, labels="regression")
+        # Numbers have no class names to look up: ``names`` only says how many there are.
+        table = load_data(source, seed=seed, **vars(settings))
+        if table.kind != "regression":
+            raise UsageError(
+                f"The labels of {table.source} are read as {table.kind}; the regression task needs numbers. Leave "
+                "--labels out, or choose another --task."
+            )
+        given = table.labels.shape[1]
+        if names is not None and given != len(names):
+            raise DataError(
+                f"The labels of {table.source} are {given} numbers an image, and the model gives {len(names)} "
+                f"({', '.join(names)}). Give as many, separated by ';'."
+            )
+        return table
+
+    def build(self, data: ImageTable, job: Job) -> keras.Model:
+        """GlobalAveragePooling, dropout, hidden layers and Dense on the backbone."""
+        if job.backbone is None:
+            raise UsageError("The regression task needs a backbone.")
+        return add_head(
+            job.backbone,
+            data.labels.shape[1],
+            hidden=self.options.hidden,
+            dropout=self.options.dropout,
+            seed=job.settings.seed,
+            activation="linear",
+        )
+
+    def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
+        """The probe on cached features."""
+        if job.settings.fit.strategy not in ("auto", "probe"):
+            self._gradient(model, data, job)
+        job.notes.update(strategy="probe", why=probe_only(job))
+        set_trainable(model, "none")
+        self._probe(model, data, job)
+
+    def _probe(self, model: keras.Model, data: ImageTable, job: Job) -> None:
+        rows, count, features = learning_features(model, data, job)
+        with job.run.stage("probe"):
+            result = fit_regression_probe(
+                model,
+                features,
+                data.labels[rows],
+                train=np.arange(count),
+                val=np.arange(count, len(rows)),
+                names=target_names(data),
+                sample_weight=data.weights[rows],
+                seed=job.settings.seed,
+            )
+        job.notes["probe"] = {"alpha": result.alpha, "chosen_on": result.chosen_on, "trials": result.trials}
+
+    def _gradient(self, model: keras.Model, data: ImageTable, job: Job) -> None:
+        raise not_yet(job, "regression")
+
+    def evaluate(self, outputs: np.ndarray, data: ImageTable) -> dict[str, Any]:
+        """Mean absolute error and its relatives; see :func:`regression_metrics`."""
+        metrics = regression_metrics(outputs, data.labels, target_names(data))
+        self._measured = np.asarray(outputs), data.labels
+        return metrics
+
+    def predict(self, outputs: np.ndarray, names: Sequence[str], top: int) -> list[dict[str, Any]]:
+        """``{"values": {name: number}}`` for each image; all targets, whatever ``top`` is."""
+        return [{"values": dict(zip(names, map(float, row), strict=True))} for row in np.asarray(outputs)]
+
+    def inference_model(self, model: keras.Model) -> keras.Model:
+        """The model itself: pixels to numbers."""
+        return model
+
+    def output_contract(self, data: ImageTable) -> OutputContract:
+        """One number a target."""
+        names = target_names(data)
+        return OutputContract("values", (len(names),), names)
+
+    def plots(self, metrics: Mapping[str, Any], job: Job) -> None:
+        """What the model said against what is true, for what was evaluated last, and how the probe was chosen."""
+        folder = job.run.plots
+        if self._measured is not None:
+            plots_tasks.predicted_against_true(
+                *self._measured, metrics["per_target"], folder / "predicted_against_true.png"
+            )
+        probe = job.notes.get("probe")
+        if probe and probe["alpha"] is not None:
+            path = folder / "regularisation.png"
+            plots_tasks.loss_curves(probe["trials"], "alpha", path, loss=LOSS, chosen=probe["alpha"])
+        elif probe:
+            plots_tasks.loss_curves(probe["trials"], "epoch", folder / "probe_curves.png", loss=LOSS)
+
+
+def target_names(data: ImageTable) -> tuple[str, ...]:
+    """``("target",)`` for one number an image, else ``("target_0", "target_1", ...)``."""
+    count = data.labels.shape[1]
+    return ("target",) if count == 1 else tuple(f"target_{i}" for i in range(count))

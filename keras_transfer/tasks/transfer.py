@@ -1,0 +1,184 @@
+"""The street every task with a backbone walks: features, probe, gradient training from it, guard.
+
+A task brings its probe, its objective and its metrics; what is frozen, cached, compared and proven is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from keras_transfer.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+import keras  # noqa: E402
+
+from keras_transfer.data import ImageTable  # noqa: E402
+from keras_transfer.data.augmentation import Augmenter  # noqa: E402
+from keras_transfer.data.pipeline import batches  # noqa: E402
+from keras_transfer.errors import DataError, UsageError  # noqa: E402
+from keras_transfer.evaluation.contact_sheet import draw_contact_sheet  # noqa: E402
+from keras_transfer.evaluation.plots_training import lr_finder_plot  # noqa: E402
+from keras_transfer.features import extract  # noqa: E402
+from keras_transfer.features.engines import KerasEngine  # noqa: E402
+from keras_transfer.freezing import set_trainable  # noqa: E402
+from keras_transfer.heads import split_head  # noqa: E402
+from keras_transfer.plugins import task_spec  # noqa: E402
+from keras_transfer.tasks.base import Job, Task  # noqa: E402
+from keras_transfer.training.adapt import adapt_batchnorm  # noqa: E402
+from keras_transfer.training.feeds import Boundary  # noqa: E402
+from keras_transfer.training.finetune import default_objective, fine_tune  # noqa: E402
+from keras_transfer.training.guard import Verdict, compare  # noqa: E402
+from keras_transfer.training.phases import Phase, plan_phases  # noqa: E402
+from keras_transfer.training.strategy import Strategy, choose  # noqa: E402
+
+Probe = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], Mapping[str, Any]]
+"""``(features (n, D), rows (n,) of the table, train, val)``: fits the head in place on the features of the images
+``rows``; ``train`` and ``val`` are positions in ``rows``. Returns notes."""
+
+
+def fit_transfer(model: keras.Model, data: ImageTable, job: Job, task: Task, probe: Probe) -> Strategy:
+    """Fit the head by ``probe``, then, unless it is all that was asked for, train on from there.
+
+    Fills ``job.notes`` and ``job.history``. Returns the strategy that was followed.
+
+    Raises:
+        UsageError, DataError: settings or data that cannot be trained with; the message says which.
+    """
+    fit, gradient = job.settings.fit, job.settings.gradient
+    train, val = data.indices("train"), data.indices("val")
+    if not len(train):
+        raise DataError("No image is left in the training split. Lower --val-fraction and --test-fraction.")
+    strategy = choose(fit, gradient, data)
+    _require_sense(strategy, job, len(val))
+    job.say(f"Strategy: {strategy.name} ({strategy.why}).")
+    phases = plan_phases(model, strategy, fit, gradient)
+    job.notes.update(
+        strategy=strategy.name, why=strategy.why, plan=phases[0].plan.to_dict() if phases[0].plan else None
+    )
+    set_trainable(model, "none")
+    if strategy.batchnorm == "adapt":
+        with job.run.stage("batch normalization"):
+            report = adapt_batchnorm(model, data.take(train), preprocessing=job.preprocessing)
+        job.notes["adapted"] = report.to_dict()
+    if strategy.name != "scratch":
+        _fit_probe(model, data, job, probe, np.concatenate([train, val]), len(train))
+    if strategy.name != "probe":
+        _train_on(model, data, job, task, strategy, phases)
+    return strategy
+
+
+def _require_sense(strategy: Strategy, job: Job, held_out: int) -> None:
+    fit = job.settings.fit
+    if job.teacher is not None and strategy.name == "probe":
+        raise UsageError("A teacher trains the network, not only its head: pass --strategy finetune or full.")
+    if strategy.name in ("finetune", "full") and fit.guard and not held_out:
+        raise DataError(
+            "The validation split is empty, so nothing tells whether fine-tuning is better than the probe. Raise "
+            "--val-fraction, or pass --no-guard to keep whatever the last epochs give."
+        )
+
+
+def _fit_probe(
+    model: keras.Model, data: ImageTable, job: Job, probe: Probe, rows: np.ndarray, learned: int
+) -> None:
+    extractor, _ = split_head(model)
+    with job.run.stage("extraction"):
+        features = extract(
+            data, extractor, preprocessing=job.preprocessing, engine=job.settings.fit.engine, indices=rows
+        )
+    job.say(
+        f"Features: {len(rows)} images, {features.cached} from the cache, {features.computed} computed "
+        f"({features.engine}, {features.seconds:.1f} s)."
+    )
+    with job.run.stage("probe"):
+        notes = probe(features.values, rows, np.arange(learned), np.arange(learned, len(rows)))
+    job.notes["features"] = {
+        "engine": features.engine,
+        "computed": features.computed,
+        "cached": features.cached,
+    }
+    job.notes.update(notes)
+
+
+def _train_on(
+    model: keras.Model, data: ImageTable, job: Job, task: Task, strategy: Strategy, phases: list[Phase]
+) -> None:
+    fit, val = job.settings.fit, data.indices("val")
+    compared = strategy.name != "scratch" and len(val) > 0
+    before = _outputs(model, data, job, val) if compared else None
+    start = [weight.numpy() for weight in model.weights]
+    settings = replace(job.settings.gradient, learning_rate=strategy.learning_rate)
+    objective = default_objective(data, settings)
+    if job.teacher is not None:
+        objective = replace(objective, temperature=fit.temperature, mix=fit.teacher_weight)
+    with job.run.stage("training"):
+        result = fine_tune(
+            model,
+            data,
+            job.preprocessing,
+            phases=phases,
+            objective=objective,
+            teacher=job.teacher,
+            boundary=Boundary(fit.cache_boundary, fit.views, fit.engine),
+            keep_start=fit.guard and strategy.name != "scratch",
+            seed=job.settings.seed,
+            state=job.run.state,
+            settings=settings,
+        )
+    if strategy.name == "scratch" and not result.best_epoch:
+        raise DataError("The loss stopped being a number before one epoch was done. Lower --learning-rate.")
+    job.history.extend(result.history)
+    for line in result.boundaries:
+        job.say(line)
+    if settings.augment != "none":
+        sheet = Augmenter(
+            settings.augment, job.preprocessing.size, seed=job.settings.seed, flips=settings.flips
+        )
+        draw_contact_sheet(data, job.preprocessing, sheet, job.run.plots / "augmentation.png")
+        job.notes["augmentation"] = sheet.describe()
+    if result.finding is not None:
+        lr_finder_plot(result.finding, job.run.plots / "lr_finder.png")
+    job.notes["gradient"] = {
+        "learning_rate": result.learning_rate,
+        "optimizer": settings.optimizer,
+        "phases": [
+            {"epoch": phase.start, **(phase.plan.to_dict() if phase.plan else {})} for phase in phases
+        ],
+        "trained_layers": [layer.name for layer in model.layers if layer.trainable and layer.weights],
+        "best_epoch": result.best_epoch,
+        "epochs": len(result.history) - 1,
+        "resumed_at": result.resumed_at,
+        "boundary": result.boundaries,
+        "diverged": result.diverged,
+    }
+    if before is not None:
+        verdict = _judge(task, data, val, before, _outputs(model, data, job, val), job)
+        kept = "fine-tuned" if verdict.better or not fit.guard else "probe"
+        job.notes["guard"] = {**verdict.to_dict(), "kept": kept, "guard": fit.guard}
+        job.say(f"{'Guard' if fit.guard else 'No guard'}: {verdict}; the {kept} model is the result.")
+        if kept == "probe":
+            for weight, value in zip(model.weights, start, strict=True):
+                weight.assign(value)
+
+
+def _judge(
+    task: Task, data: ImageTable, val: np.ndarray, before: np.ndarray, after: np.ndarray, job: Job
+) -> Verdict:
+    spec = task_spec(job.task)
+    metric = spec.main_metric
+
+    def score(outputs: np.ndarray, rows: np.ndarray) -> float:
+        return float(task.evaluate(outputs, data.take(val[rows]))[metric])
+
+    return compare(
+        score, before, after, metric=metric, higher=spec.metrics[metric] == "higher", seed=job.settings.seed
+    )
+
+
+def _outputs(model: keras.Model, data: ImageTable, job: Job, rows: np.ndarray) -> np.ndarray:
+    engine = KerasEngine(model)
+    return np.concatenate([engine(pixels) for pixels in batches(data, job.preprocessing, indices=rows)])

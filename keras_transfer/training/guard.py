@@ -1,0 +1,80 @@
+"""Never worse than the probe: fine-tuning is kept only where it beats the probe on the same validation images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+RESAMPLES = 200
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Two sets of outputs for the same images, compared.
+
+    Attributes:
+        metric: its name; ``probe`` and ``tuned`` are its values.
+        images: how many images both were measured on.
+        low, high: 95 % interval of ``tuned - probe``, by resampling the images in pairs (Efron & Tibshirani 1993).
+        better: whether the tuned one is better, whatever the interval.
+    """
+
+    metric: str
+    probe: float
+    tuned: float
+    images: int
+    low: float
+    high: float
+    better: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        certain = "certain" if self.low > 0 or self.high < 0 else "within chance"
+        return (
+            f"{self.metric.replace('_', ' ')} on the same {self.images} validation images: probe {self.probe:.4f}, "
+            f"fine-tuned {self.tuned:.4f} (difference {self.low:+.4f} to {self.high:+.4f}, {certain})"
+        )
+
+
+def compare(
+    score: Callable[[np.ndarray, np.ndarray], float],
+    probe: np.ndarray,
+    tuned: np.ndarray,
+    *,
+    metric: str,
+    higher: bool,
+    seed: int = 0,
+) -> Verdict:
+    """Compare two models' outputs for the same images.
+
+    Args:
+        score: outputs ``(n, ...)`` and the rows ``(n,)`` of the images they belong to -> the metric.
+        probe, tuned: outputs ``(N, ...)``.
+        metric: its name.
+        higher: whether more of it is better.
+        seed: of the resampling.
+    """
+    rows = np.arange(len(probe))
+    before, after = score(probe, rows), score(tuned, rows)
+    rng = np.random.default_rng((seed, len(rows)))
+    differences = []
+    for _ in range(RESAMPLES):
+        drawn = rng.integers(0, len(rows), len(rows))
+        differences.append(score(tuned[drawn], drawn) - score(probe[drawn], drawn))
+    low, high = np.nanquantile(differences, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Verdict(
+        metric,
+        before,
+        after,
+        len(rows),
+        float(low),
+        float(high),
+        after > before if higher else after < before,
+    )

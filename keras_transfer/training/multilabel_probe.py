@@ -1,0 +1,306 @@
+"""The linear probe for several labels an image: one logistic regression a label, folded into the model's Dense.
+
+One-vs-rest ("binary relevance"): every label is its own yes-or-no question on the same standardised features, with one
+regularisation strength for all, the one with the lowest validation log loss. Then each label gets the threshold that
+maximises its F1 on validation. Zhang & Zhou 2014 (A Review on Multi-Label Learning Algorithms, IEEE TKDE 26(8)) cover
+both; Lipton et al. 2014 (arXiv:1402.1892) show why the threshold that is best for F1 is rarely 0.5. The probabilities
+stay what they were: thresholds are returned, never folded in.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import KFold
+
+from keras_transfer.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+import keras  # noqa: E402
+
+from keras_transfer import progress  # noqa: E402
+from keras_transfer.errors import DataError  # noqa: E402
+from keras_transfer.heads import LOGITS, split_head  # noqa: E402
+from keras_transfer.training.probe import PATIENCE, STRENGTHS, _regression, _standardisation  # noqa: E402
+
+log = logging.getLogger("keras_transfer")
+
+EVEN = 0.5
+"""The threshold of a label for which nothing better is known."""
+
+
+@dataclass(frozen=True)
+class MultilabelProbeResult:
+    """What the probe tried and chose.
+
+    Attributes:
+        c: the inverse regularisation strength chosen (None for a head with hidden layers).
+        chosen_on: ``"validation"``, ``"cross-validation"`` or (hidden layers only) ``"training loss"``.
+        thresholds: float ``(C,)`` in (0, 1): label ``i`` is given from this probability on.
+        constant: indices of the labels that all training images have, or none has.
+        trials: one dictionary a strength (``C``, ``train_loss``, ``val_loss``) or an epoch (``epoch`` instead of
+            ``C``); losses are nats a label.
+    """
+
+    c: float | None
+    chosen_on: str
+    thresholds: np.ndarray
+    constant: tuple[int, ...]
+    trials: list[dict[str, Any]] = field(default_factory=list)
+
+
+def fit_multilabel_probe(
+    model: keras.Model,
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    train: np.ndarray,
+    val: np.ndarray,
+    names: Sequence[str] | None = None,
+    sample_weight: np.ndarray | None = None,
+    seed: int = 0,
+) -> MultilabelProbeResult:
+    """Fit the head of a multi-label model on its backbone's features, and write it into the model.
+
+    A label that all training images have, or none has, gets a constant logit from its smoothed share
+    ``(positives + 1) / (images + 2)`` and a warning.
+
+    Args:
+        model: made by ``heads.add_head(..., activation="sigmoid")``; only its head changes.
+        features: float ``(N, D)``, what the model's pooling layer gives.
+        labels: ``(N, C)`` of 0 and 1.
+        train: indices of the images that are learned from.
+        val: indices of the images that regularisation and thresholds are chosen on; when empty, cross-validation
+            is used, and for hidden layers every threshold is 0.5.
+        names: the ``C`` names, for warnings.
+        sample_weight: float ``(N,)``, default 1; for learning, not for choosing.
+        seed: for the folds and the training of hidden layers.
+
+    Raises:
+        DataError: no training image with a weight, or one only and no validation image.
+    """
+    names = [str(i) for i in range(labels.shape[1])] if names is None else names
+    weight, train = counted_images(sample_weight, len(labels), train)
+    priors = _constant_logits(labels[train], weight[train])
+    for i in priors:
+        log.warning(
+            "%s training image has the label %r: its probability will be the same for every image.",
+            "Every" if labels[train, i].any() else "No",
+            names[i],
+        )
+    dense = model.get_layer(LOGITS)
+    if any(layer.name.startswith("head_hidden_") for layer in model.layers):
+        loss = keras.losses.BinaryCrossentropy(from_logits=True)
+        head, trials = train_hidden(model, features, labels, train, val, weight, seed, loss)
+        kernel, bias = dense.get_weights()
+        for i, logit in priors.items():
+            kernel[:, i], bias[i] = 0.0, logit
+        dense.set_weights([kernel, bias])
+        thresholds = np.full(labels.shape[1], EVEN)
+        if len(val):
+            thresholds = _thresholds(
+                head.predict(np.asarray(features[val], np.float32), verbose=0), labels[val]
+            )
+        on = "validation" if len(val) else "training loss"
+        return MultilabelProbeResult(None, on, thresholds, tuple(priors), trials)
+    x = np.asarray(features, np.float64)
+    mean, deviation = _standardisation(x[train], weight[train])
+    x = (x - mean) / deviation
+    folds, chosen_on = folds_for(train, val, seed)
+    trials, held_out = _try_strengths(x, labels, weight, folds)
+    best = min(trials, key=lambda trial: trial["val_loss"])
+    final = _OneVsRest(labels.shape[1]).fit(x[train], labels[train], weight[train], best["C"])
+    fold(dense, final.w, final.b, mean, deviation)
+    if len(val):
+        held_out = final.logits(x[val])
+    judged = np.concatenate([judge for _, judge in folds])
+    return MultilabelProbeResult(
+        best["C"], chosen_on, _thresholds(held_out, labels[judged]), tuple(priors), trials
+    )
+
+
+def best_threshold(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    """The threshold ``t`` for which ``probabilities >= t`` has the highest F1; of equals the nearest to 0.5.
+
+    Args:
+        probabilities: float ``(N,)`` in [0, 1].
+        truth: ``(N,)`` of 0 and 1.
+
+    Returns:
+        In (0, 1); 0.5 when no image has the label.
+    """
+    truth = np.asarray(truth, bool)
+    if not truth.any():
+        return EVEN
+    # Half-way between two neighbours: a rounding of either (float32, another runtime) changes no decision.
+    found = np.concatenate([[0.0], np.unique(np.asarray(probabilities, np.float32)).astype(np.float64)])
+    candidates = np.concatenate([[EVEN], (found[1:] + found[:-1]) / 2])
+    candidates = candidates[candidates > 0]
+    given = len(truth) - np.searchsorted(np.sort(probabilities), candidates)
+    right = truth.sum() - np.searchsorted(np.sort(probabilities[truth]), candidates)
+    f1 = 2 * right / (given + truth.sum())
+    best = candidates[f1 >= f1.max() - 1e-12]
+    return float(best[np.argmin(np.abs(best - EVEN))])
+
+
+def counted_images(
+    sample_weight: np.ndarray | None, count: int, train: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The weights, float64 ``(N,)`` and 1 by default, and ``train`` without the images of weight 0.
+
+    Raises ``DataError`` when none is left.
+    """
+    weight = np.ones(count) if sample_weight is None else np.asarray(sample_weight, np.float64)
+    train = train[weight[train] > 0]
+    if not len(train):
+        raise DataError(
+            "No training image has a weight above 0: there is nothing to learn from. Check the split and the weights."
+        )
+    return weight, train
+
+
+def folds_for(
+    train: np.ndarray, val: np.ndarray, seed: int
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], str]:
+    """What to learn from and what to judge by: validation where there is some, else up to 5 folds of train.
+
+    Raises ``DataError`` when there is only one image in all.
+    """
+    if len(val):
+        return [(train, val)], "validation"
+    if len(train) < 2:
+        raise DataError(
+            "There is one training image and no validation image: nothing to choose the regularisation by. "
+            "Add images, or lower the test fraction."
+        )
+    cut = KFold(min(5, len(train)), shuffle=True, random_state=seed)
+    return [(train[a], train[b]) for a, b in cut.split(train)], "cross-validation"
+
+
+def fold(
+    dense: keras.layers.Dense, w: np.ndarray, b: np.ndarray, mean: np.ndarray, deviation: np.ndarray
+) -> None:
+    """Write ``((f - mean) / deviation) w + b`` into a Dense layer of plain features: ``w (D, C)``, ``b (C,)``."""
+    w = w / deviation[:, None]
+    dense.set_weights([w.astype("float32"), (b - mean @ w).astype("float32")])
+
+
+def train_hidden(
+    model: keras.Model,
+    features: np.ndarray,
+    targets: np.ndarray,
+    train: np.ndarray,
+    val: np.ndarray,
+    weight: np.ndarray,
+    seed: int,
+    loss: keras.losses.Loss,
+) -> tuple[keras.Model, list[dict[str, Any]]]:
+    """Train a head with hidden layers, on the features alone: it has no closed form.
+
+    It learns from standardised features; the standardisation is then folded into its first Dense.
+
+    Returns:
+        The head (features to logits, sharing the model's weights), and one dictionary an epoch: ``epoch``,
+        ``train_loss``, ``val_loss``.
+    """
+    _, head = split_head(model)
+    x, y = np.asarray(features, np.float64), np.asarray(targets, np.float32)
+    mean, deviation = _standardisation(x[train], weight[train])
+    x = ((x - mean) / deviation).astype(np.float32)
+    trainable = {layer.name: layer.trainable for layer in head.layers}
+    for layer in head.layers:
+        layer.trainable = True
+    head.compile(keras.optimizers.AdamW(1e-3, weight_decay=1e-3), loss)
+    watched = "val_loss" if len(val) else "loss"
+    keras.utils.set_random_seed(seed)
+    history = head.fit(
+        x[train],
+        y[train],
+        sample_weight=weight[train],
+        validation_data=(x[val], y[val]) if len(val) else None,
+        batch_size=64,
+        epochs=200,
+        verbose=0,
+        callbacks=[keras.callbacks.EarlyStopping(watched, patience=10, restore_best_weights=True)],
+    ).history
+    for layer in head.layers:
+        layer.trainable = trainable[layer.name]
+    first = next(layer for layer in head.layers if layer.weights)
+    kernel, bias = first.get_weights()
+    fold(first, kernel, bias, mean, deviation)
+    rows = zip(history["loss"], history[watched], strict=True)
+    return head, [
+        {"epoch": epoch, "train_loss": float(learned), "val_loss": float(judged)}
+        for epoch, (learned, judged) in enumerate(rows)
+    ]
+
+
+class _OneVsRest:
+    """Binary logistic regressions side by side, warm-started from one call to the next.
+
+    scikit-learn's ``OneVsRestClassifier`` takes neither sample weights nor a warm start for its parts.
+    """
+
+    def __init__(self, labels: int) -> None:
+        self._parts = [_regression(1.0).set_params(warm_start=True) for _ in range(labels)]
+
+    def fit(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray, c: float) -> _OneVsRest:
+        priors = _constant_logits(y, weight)
+        self.w, self.b = np.zeros((x.shape[1], len(self._parts))), np.zeros(len(self._parts))
+        for i, part in enumerate(self._parts):
+            if i in priors:
+                self.b[i] = priors[i]
+            else:
+                part.set_params(C=c).fit(x, y[:, i], weight)
+                self.w[:, i], self.b[i] = part.coef_[0], part.intercept_[0]
+        return self
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        return x @ self.w + self.b
+
+
+def _constant_logits(y: np.ndarray, weight: np.ndarray) -> dict[int, float]:
+    """The logits of the labels that all images have, or none has, by index."""
+    positive = weight @ y
+    negative = weight.sum() - positive
+    alike = np.flatnonzero((y == y[:1]).all(axis=0))
+    return {int(i): float(np.log((positive[i] + 1) / (negative[i] + 1))) for i in alike}
+
+
+def _try_strengths(
+    x: np.ndarray, labels: np.ndarray, weight: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]]
+) -> tuple[list[dict[str, Any]], np.ndarray]:
+    """The trials, and the logits of the judged images of all folds at the best strength."""
+    trials: list[dict[str, Any]] = []
+    models = [_OneVsRest(labels.shape[1]) for _ in folds]
+    lowest, best_logits, since = np.inf, np.empty(0), 0
+    for c in progress.track(STRENGTHS, "Fitting the probe", len(STRENGTHS)):
+        rows, judged = [], []
+        for model, (train, val) in zip(models, folds, strict=True):
+            model.fit(x[train], labels[train], weight[train], c)
+            judged.append(model.logits(x[val]))
+            rows.append(
+                (_log_loss(model.logits(x[train]), labels[train]), _log_loss(judged[-1], labels[val]))
+            )
+        train_loss, val_loss = (float(value) for value in np.mean(rows, axis=0))
+        trials.append({"C": c, "train_loss": train_loss, "val_loss": val_loss})
+        if val_loss < lowest:
+            lowest, best_logits, since = val_loss, np.concatenate(judged), 0
+        else:
+            since += 1
+        if since >= PATIENCE:
+            break
+    return trials, best_logits
+
+
+def _log_loss(logits: np.ndarray, labels: np.ndarray) -> float:
+    return float(np.mean(np.logaddexp(0, logits) - labels * logits))
+
+
+def _thresholds(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    probabilities = np.exp(-np.logaddexp(0, -np.asarray(logits, np.float64)))
+    return np.array([best_threshold(probabilities[:, i], labels[:, i]) for i in range(labels.shape[1])])

@@ -1,0 +1,139 @@
+"""What a gradient training minimises and watches: loss, targets and metrics for each kind of label, on logits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_transfer.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+import keras  # noqa: E402
+
+from keras_transfer.data import ImageTable  # noqa: E402
+from keras_transfer.errors import UsageError  # noqa: E402
+
+METRICS = {
+    "classes": ("loss", "accuracy"),
+    "multilabel": ("loss", "average_precision"),
+    "regression": ("loss", "mean_absolute_error"),
+}
+HIGHER = ("accuracy", "average_precision")
+"""Metrics of which more is better."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Loss, targets and metrics of a network that ends in logits ``(B, C)`` (in values ``(B, T)`` for regression).
+
+    Attributes:
+        kind: ``classes``, ``multilabel`` or ``regression``, as in :class:`ImageTable`.
+        label_smoothing: share of the target spread over all classes, in [0, 1) (Szegedy et al. 2016,
+            arXiv:1512.00567). Only for ``classes`` and ``multilabel``.
+        focal: the focal loss's gamma, above 0; None for cross-entropy (Lin et al. 2017, arXiv:1708.02002).
+        temperature: of a distillation (Hinton et al. 2015, arXiv:1503.02531), above 0; None without a teacher.
+        mix: weight of the teacher's part, in [0, 1]; the rest is the ordinary loss.
+        scale: for ``regression``, the deviation of each target in training: errors count in its units.
+    """
+
+    kind: str = "classes"
+    label_smoothing: float = 0.0
+    focal: float | None = None
+    temperature: float | None = None
+    mix: float = 0.5
+    scale: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in METRICS:
+            raise UsageError(f"kind={self.kind!r} was given; one of {', '.join(METRICS)} is expected.")
+        if self.kind == "regression" and (self.label_smoothing or self.focal or self.temperature):
+            raise UsageError(
+                "label smoothing, focal loss and distillation are for class labels, not for numbers."
+            )
+        if self.temperature is not None and self.kind != "classes":
+            raise UsageError(f"Distillation is for single classes, not for {self.kind} labels.")
+
+    def targets(self, table: ImageTable, teacher: np.ndarray | None = None) -> np.ndarray:
+        """What the loss compares with.
+
+        Args:
+            table: its labels.
+            teacher: float ``(N, C)`` probabilities of the teacher, for a distillation.
+
+        Returns:
+            float32 ``(N, C)``: one-hot classes, 0/1 labels, or numbers; with a teacher ``(N, 2 C)``, the second half
+            the teacher's probabilities softened by the temperature.
+        """
+        if self.kind != "classes":
+            return table.labels.astype(np.float32)
+        hard = (table.labels[:, np.newaxis] == np.arange(len(table.classes))).astype(np.float32)
+        if self.temperature is None:
+            return hard
+        if teacher is None or teacher.shape != hard.shape:
+            raise UsageError(
+                f"The teacher's probabilities have shape {None if teacher is None else teacher.shape}; "
+                f"{hard.shape} is expected, one row an image."
+            )
+        scores = np.log(np.maximum(teacher.astype(np.float64), 1e-12)) / self.temperature
+        soft = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return np.concatenate([hard, soft / soft.sum(axis=1, keepdims=True)], axis=1, dtype=np.float32)
+
+    def loss(self) -> keras.losses.Loss:
+        """The loss on logits."""
+        if self.kind == "regression":
+            return ScaledSquaredError(self.scale)
+        smoothing = {"from_logits": True, "label_smoothing": self.label_smoothing}
+        if self.kind == "multilabel":
+            if self.focal:
+                return keras.losses.BinaryFocalCrossentropy(gamma=self.focal, **smoothing)
+            return keras.losses.BinaryCrossentropy(**smoothing)
+        if self.focal:
+            plain = keras.losses.CategoricalFocalCrossentropy(alpha=1.0, gamma=self.focal, **smoothing)
+        else:
+            plain = keras.losses.CategoricalCrossentropy(**smoothing)
+        return plain if self.temperature is None else Distillation(plain, self.temperature, self.mix)
+
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """What is shown beside the loss."""
+        if self.kind == "classes":
+            return [keras.metrics.MeanMetricWrapper(_hits, name="accuracy")]
+        if self.kind == "multilabel":
+            curve = keras.metrics.AUC(
+                curve="PR", multi_label=True, from_logits=True, name="average_precision"
+            )
+            return [curve]
+        return [keras.metrics.MeanAbsoluteError()]
+
+
+class Distillation(keras.losses.Loss):
+    """``(1 - mix) * plain(hard, z) + mix * T^2 * crossentropy(soft, z / T)`` on targets ``[hard, soft]``."""
+
+    def __init__(self, plain: keras.losses.Loss, temperature: float, mix: float) -> None:
+        super().__init__(name="distillation")
+        self.plain, self.temperature, self.mix = plain, temperature, mix
+
+    def call(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
+        """Per-image losses ``(B,)``; ``y_true`` is ``(B, 2 C)``."""
+        hard, soft = keras.ops.split(y_true, 2, axis=-1)
+        teacher = keras.losses.categorical_crossentropy(soft, y_pred / self.temperature, from_logits=True)
+        return (1 - self.mix) * self.plain.call(hard, y_pred) + self.mix * self.temperature**2 * teacher
+
+
+class ScaledSquaredError(keras.losses.Loss):
+    """Mean over the targets of ``((y - z) / scale)^2``: 1 is what predicting the training mean costs."""
+
+    def __init__(self, scale: tuple[float, ...]) -> None:
+        super().__init__(name="scaled_squared_error")
+        self.scale = np.asarray(scale or (1.0,), np.float32)
+
+    def call(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
+        """Per-image losses ``(B,)``."""
+        return keras.ops.mean(keras.ops.square((y_true - y_pred) / self.scale), axis=-1)
+
+
+def _hits(y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
+    """1 where the highest logit is the labelled class; of mixed labels the larger part. ``(B,)``."""
+    hard = y_true[:, : y_pred.shape[-1]]
+    equal = keras.ops.equal(keras.ops.argmax(hard, axis=-1), keras.ops.argmax(y_pred, axis=-1))
+    return keras.ops.cast(equal, "float32")

@@ -1,0 +1,54 @@
+"""Progressive unfreezing: from which epoch on which layers train (Howard & Ruder 2018, arXiv:1801.06146)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from keras_transfer.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+import keras  # noqa: E402
+
+from keras_transfer.errors import UsageError  # noqa: E402
+from keras_transfer.freeze_plan import FreezePlan  # noqa: E402
+from keras_transfer.settings import FitSettings, GradientSettings  # noqa: E402
+from keras_transfer.training.strategy import Strategy  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Phase:
+    """From epoch ``start`` (counted from 0) what ``plan`` says is trained; None: what is trainable already."""
+
+    start: int
+    plan: FreezePlan | None
+
+
+def plan_phases(
+    model: keras.Model, strategy: Strategy, fit: FitSettings, gradient: GradientSettings
+) -> list[Phase]:
+    """The freeze plan of every phase: the strategy's, then one for each ``--milestone EPOCH=RULE``.
+
+    Raises:
+        UsageError: a milestone that is not one, out of order, or beyond the last epoch.
+    """
+
+    def plan(rule: str) -> FreezePlan:
+        return FreezePlan.for_model(
+            model, rule, batchnorm=strategy.batchnorm, layer_decay=gradient.layer_decay
+        )
+
+    phases = [Phase(0, plan(strategy.rule))]
+    for text in fit.milestone:
+        epoch, separator, rule = text.partition("=")
+        if not separator or not epoch.strip().isdigit() or not rule:
+            raise UsageError(f"--milestone {text!r} was given; EPOCH=RULE is expected, such as 3=blocks:4.")
+        start = int(epoch)
+        if not phases[-1].start < start < gradient.epochs:
+            raise UsageError(
+                f"--milestone {text!r}: its epoch must be above {phases[-1].start} and below --epochs "
+                f"{gradient.epochs}. Give milestones in order."
+            )
+        phases.append(Phase(start, plan(rule)))
+    if len(phases) > 1 and strategy.name == "probe":
+        raise UsageError("--milestone is for fine-tuning; the strategy is probe. Pass --strategy finetune.")
+    return phases

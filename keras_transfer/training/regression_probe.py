@@ -1,0 +1,132 @@
+"""The linear probe for numbers: ridge regression on frozen features, folded into the model's Dense layer.
+
+Features and targets are standardised with the training images' mean and deviation, ridge regression (Hoerl & Kennard
+1970, Technometrics 12(1)) is fitted for a range of strengths, the one with the lowest validation error wins, and both
+standardisations are folded into its weights, so that the model gives the targets in their own units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import Ridge
+
+from keras_transfer.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+import keras  # noqa: E402
+
+from keras_transfer import progress  # noqa: E402
+from keras_transfer.errors import DataError  # noqa: E402
+from keras_transfer.heads import LOGITS  # noqa: E402
+from keras_transfer.training.multilabel_probe import (  # noqa: E402
+    counted_images,
+    fold,
+    folds_for,
+    train_hidden,
+)
+from keras_transfer.training.probe import PATIENCE, _standardisation  # noqa: E402
+
+STRENGTHS = tuple(10.0 ** (exponent / 2) for exponent in range(12, -7, -1))
+"""Regularisation strengths alpha that are tried, a million to a thousandth, two a decade, the strongest first."""
+
+
+@dataclass(frozen=True)
+class RegressionProbeResult:
+    """What the probe tried and chose.
+
+    Attributes:
+        alpha: the regularisation strength chosen (None for a head with hidden layers).
+        chosen_on: ``"validation"``, ``"cross-validation"`` or (hidden layers only) ``"training loss"``.
+        trials: one dictionary a strength (``alpha``, ``train_loss``, ``val_loss``) or an epoch (``epoch`` instead
+            of ``alpha``); losses are mean squared errors of the standardised targets: 1 is what the mean gives.
+    """
+
+    alpha: float | None
+    chosen_on: str
+    trials: list[dict[str, Any]] = field(default_factory=list)
+
+
+def fit_regression_probe(
+    model: keras.Model,
+    features: np.ndarray,
+    targets: np.ndarray,
+    *,
+    train: np.ndarray,
+    val: np.ndarray,
+    names: Sequence[str] | None = None,
+    sample_weight: np.ndarray | None = None,
+    seed: int = 0,
+) -> RegressionProbeResult:
+    """Fit the head of a regression model on its backbone's features, and write it into the model.
+
+    Args:
+        model: made by ``heads.add_head(..., activation="linear")``; only its head changes.
+        features: float ``(N, D)``, what the model's pooling layer gives.
+        targets: float ``(N, T)``, in any units.
+        train: indices of the images that are learned from.
+        val: indices of the images the regularisation is chosen on; when empty, cross-validation is used.
+        names: the ``T`` names, for messages.
+        sample_weight: float ``(N,)``, default 1; for learning, not for choosing.
+        seed: for the folds and the training of hidden layers.
+
+    Raises:
+        DataError: a target that is the same for all training images, no training image with a weight, or one only
+            and no validation image.
+    """
+    names = [f"target_{i}" for i in range(targets.shape[1])] if names is None else names
+    weight, train = counted_images(sample_weight, len(targets), train)
+    y = np.asarray(targets, np.float64)
+    for name, low, high in zip(names, y[train].min(axis=0), y[train].max(axis=0), strict=True):
+        if low == high:
+            raise DataError(
+                f"All training images have the same {name}, {low:g}: there is nothing to learn. Check the label "
+                "column, or leave this number out of it."
+            )
+    centre = np.average(y[train], axis=0, weights=weight[train])
+    spread = np.sqrt(np.average((y[train] - centre) ** 2, axis=0, weights=weight[train]))
+    y = (y - centre) / spread
+    dense = model.get_layer(LOGITS)
+    if any(layer.name.startswith("head_hidden_") for layer in model.layers):
+        _, trials = train_hidden(
+            model, features, y, train, val, weight, seed, keras.losses.MeanSquaredError()
+        )
+        kernel, bias = dense.get_weights()
+        dense.set_weights([kernel * spread, bias * spread + centre])
+        return RegressionProbeResult(None, "validation" if len(val) else "training loss", trials)
+    x = np.asarray(features, np.float64)
+    mean, deviation = _standardisation(x[train], weight[train])
+    x = (x - mean) / deviation
+    folds, chosen_on = folds_for(train, val, seed)
+    trials = _try_strengths(x, y, weight, folds)
+    best = min(trials, key=lambda trial: trial["val_loss"])
+    final = Ridge(best["alpha"]).fit(x[train], y[train], weight[train])
+    fold(
+        dense,
+        final.coef_.reshape(len(spread), -1).T * spread,
+        final.intercept_ * spread + centre,
+        mean,
+        deviation,
+    )
+    return RegressionProbeResult(best["alpha"], chosen_on, trials)
+
+
+def _try_strengths(
+    x: np.ndarray, y: np.ndarray, weight: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]]
+) -> list[dict[str, Any]]:
+    trials: list[dict[str, Any]] = []
+    for alpha in progress.track(STRENGTHS, "Fitting the probe", len(STRENGTHS)):
+        rows = []
+        for train, val in folds:
+            ridge = Ridge(alpha).fit(x[train], y[train], weight[train])
+            errors = (ridge.predict(x[part]).reshape(len(part), -1) - y[part] for part in (train, val))
+            rows.append([np.mean(error**2) for error in errors])
+        train_loss, val_loss = (float(value) for value in np.mean(rows, axis=0))
+        trials.append({"alpha": alpha, "train_loss": train_loss, "val_loss": val_loss})
+        lowest = min(range(len(trials)), key=lambda i: trials[i]["val_loss"])
+        if len(trials) - 1 - lowest >= PATIENCE:
+            break
+    return trials

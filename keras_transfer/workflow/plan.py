@@ -1,0 +1,104 @@
+"""What a training would do, without doing it: ``train --dry-run``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras_transfer import options as option_tools
+from keras_transfer.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+import keras  # noqa: E402
+
+from keras_transfer.backbones import load_backbone  # noqa: E402
+from keras_transfer.backbones.cost import layer_macs, macs  # noqa: E402
+from keras_transfer.data import ImageTable  # noqa: E402
+from keras_transfer.errors import UsageError  # noqa: E402
+from keras_transfer.features.engines import COSTS  # noqa: E402
+from keras_transfer.freeze_plan import FreezePlan  # noqa: E402
+from keras_transfer.freezing import leaf_layers  # noqa: E402
+from keras_transfer.heads import add_head  # noqa: E402
+from keras_transfer.settings import TrainSettings  # noqa: E402
+from keras_transfer.tasks.loading import load_task  # noqa: E402
+from keras_transfer.training.phases import plan_phases  # noqa: E402
+from keras_transfer.training.strategy import choose  # noqa: E402
+
+BACKWARD = 2.0
+"""A trained layer's backward pass multiplies twice as often as its forward pass: once for the weights' gradient, once
+for the inputs' (Kaplan et al. 2020, arXiv:2001.08361, count the same way)."""
+ACTIVATIONS = {"classification": "softmax", "multilabel": "sigmoid", "regression": "linear"}
+
+
+def plan_training(
+    source: Any,
+    *,
+    task: str = "classification",
+    task_options: Any = None,
+    settings: TrainSettings | None = None,
+) -> dict[str, Any]:
+    """Read and check the data, choose the strategy, plan what trains, estimate the cost. Trains and writes nothing.
+
+    Args:
+        source, task, task_options, settings: as for ``workflow.train.train``.
+
+    Returns:
+        JSON-able: ``data`` (counts by class and split, skipped files), ``strategy`` and ``why``, ``plan`` (one
+        dictionary a phase, see ``FreezePlan.to_dict``, with the ``epoch`` it starts at), ``cost`` (multiply-adds of
+        one image, of all features, of the gradient training; a rough number of minutes on two CPU cores).
+
+    Raises:
+        UsageError, DataError, WeightsError: what the training would raise.
+    """
+    settings = settings or TrainSettings()
+    for group in (settings.data, settings.model, settings.fit, settings.gradient):
+        option_tools.check(group)
+    spec, worker = load_task(task, task_options)
+    if spec.name not in ACTIVATIONS:
+        raise UsageError(
+            f"--dry-run knows {', '.join(ACTIVATIONS)}; the task {spec.name!r} brings its own training."
+        )
+    data = worker.load_data(source, settings.data, settings.seed)
+    strategy = choose(settings.fit, settings.gradient, data)
+    # Weights are not needed to plan; without them nothing is downloaded.
+    backbone = load_backbone(settings.model.backbone, weights="none", image_size=settings.model.image_size)
+    outputs = data.labels.shape[1] if data.kind == "regression" else len(data.classes)
+    head = worker.options
+    model = add_head(
+        backbone, outputs, hidden=head.hidden, dropout=head.dropout, activation=ACTIVATIONS[spec.name]
+    )
+    phases = plan_phases(model, strategy, settings.fit, settings.gradient)
+    return {
+        "data": {"source": data.source, **data.summary()},
+        "backbone": settings.model.backbone,
+        "image_size": list(backbone.input_shape[1:3]),
+        "strategy": strategy.name,
+        "why": strategy.why,
+        "learning_rate": None if strategy.name == "probe" else strategy.learning_rate,
+        "plan": [
+            {"epoch": phase.start, **phase.plan.to_dict()} for phase in phases if phase.plan is not None
+        ],
+        "cost": _cost(model, data, strategy.name, [p.plan for p in phases if p.plan is not None], settings),
+    }
+
+
+def _cost(
+    model: keras.Model, data: ImageTable, strategy: str, plans: list[FreezePlan], settings: TrainSettings
+) -> dict[str, Any]:
+    """Multiply-adds, and minutes at the rates of :data:`features.engines.COSTS` (two CPU cores)."""
+    train, val, test = (len(data.indices(split)) for split in ("train", "val", "test"))
+    forward = macs(model)
+    extraction = 0.0 if strategy == "scratch" else forward * (train + val)
+    training = 0.0
+    if strategy != "probe":
+        trained = set(plans[0].layers)
+        backward = BACKWARD * sum(layer_macs(layer) for layer in leaf_layers(model) if layer.name in trained)
+        training = settings.gradient.epochs * ((forward + backward) * train + forward * val)
+    seconds = (extraction + forward * test) / 1e9 * COSTS["litert"].per_gmac + training / 1e9 * COSTS[
+        "keras"
+    ].per_gmac
+    return {
+        "multiply_adds_per_image": round(forward),
+        "extraction_multiply_adds": round(extraction),
+        "training_multiply_adds": round(training),
+        "minutes_on_two_cores": round(seconds / 60, 2),
+    }

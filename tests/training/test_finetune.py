@@ -1,0 +1,227 @@
+"""Gradient training: what is frozen stays, what was interrupted goes on alike, what diverges keeps good weights."""
+
+import logging
+
+import keras
+import numpy as np
+import pytest
+
+from keras_transfer.data import load_data
+from keras_transfer.errors import DataError, UsageError
+from keras_transfer.features.boundary import find_boundary
+from keras_transfer.freeze_plan import FreezePlan
+from keras_transfer.heads import add_head
+from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.training import finetune
+from keras_transfer.training.callbacks import CloseEpoch
+from keras_transfer.training.feeds import Boundary
+from keras_transfer.training.finetune import fine_tune
+from keras_transfer.training.phases import Phase
+
+PIXELS = Preprocessing((32, 32))
+
+
+@pytest.fixture(scope="module")
+def table(photo_folder):
+    return load_data(photo_folder, val_fraction=0.2, test_fraction=0.0)
+
+
+def network(dropout=0.2):
+    keras.utils.set_random_seed(0)
+    image = keras.Input((32, 32, 3), name="image")
+    x = keras.layers.Rescaling(1 / 255, name="rescaling")(image)
+    for block in (1, 2, 3):
+        x = keras.layers.Conv2D(8, 3, strides=2, use_bias=False, name=f"block{block}_conv")(x)
+        x = keras.layers.BatchNormalization(name=f"block{block}_bn")(x)
+        x = keras.layers.ReLU(name=f"block{block}_relu")(x)
+    return add_head(keras.Model(image, x, name="small"), 2, dropout=dropout)
+
+
+def train(table, rule="blocks:1", model=None, phases=None, **values):
+    model = model or network()
+    phases = phases or [
+        Phase(0, FreezePlan.for_model(model, rule, layer_decay=values.pop("layer_decay", 1.0)))
+    ]
+    values = {"epochs": 3, "batch_size": 8, "learning_rate": 1e-2, **values}
+    return model, fine_tune(model, table, PIXELS, phases=phases, **values)
+
+
+def weights(model):
+    return {variable.path: np.asarray(variable).copy() for variable in model.weights}
+
+
+def same(a, b):
+    return all(np.array_equal(a[name], b[name]) for name in a)
+
+
+EVERYTHING = {
+    "optimizer": "sgd",
+    "schedule": "onecycle",
+    "ema": 0.9,
+    "accumulate": 2,
+    "clip_norm": 1.0,
+    "label_smoothing": 0.1,
+    "augment": "light",
+    "balance": "sampling",
+    "layer_decay": 0.5,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cache", ["off", "on"])
+@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["plain", "everything"])
+def test_taken_up_after_any_epoch_it_ends_with_the_same_weights(table, tmp_path, monkeypatch, values, cache):
+    """Interrupted in both phases of a progressive unfreezing, with every kind of state there is."""
+
+    def attempt(folder):
+        model = network()
+        decay = values.get("layer_decay", 1.0)
+        plans = [FreezePlan.for_model(model, rule, layer_decay=decay) for rule in ("blocks:1", "blocks:2")]
+        rest = {name: value for name, value in values.items() if name != "layer_decay"}
+        result = fine_tune(
+            model,
+            table,
+            PIXELS,
+            phases=[Phase(0, plans[0]), Phase(2, plans[1])],
+            boundary=Boundary(cache, views=2, engine="keras"),
+            state=folder,
+            epochs=4,
+            batch_size=8,
+            learning_rate=1e-2,
+            patience=9,
+            keep_start=False,
+            **rest,
+        )
+        return weights(model), result
+
+    whole, uninterrupted = attempt(tmp_path / "whole")
+    honest = CloseEpoch.on_epoch_end
+    stops = [1, 3]
+
+    def stopping(self, epoch, logs=None):
+        honest(self, epoch, logs)
+        if stops and epoch + 1 == stops[0]:
+            stops.pop(0)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(CloseEpoch, "on_epoch_end", stopping)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            attempt(tmp_path / "parts")
+    parts, resumed = attempt(tmp_path / "parts")
+    assert resumed.resumed_at == 3 and resumed.history == uninterrupted.history
+    assert same(whole, parts)
+    assert not same(whole, weights(network())), "nothing was learned, so equality would prove nothing"
+
+
+def test_what_the_plan_freezes_is_bit_identical_and_the_rest_is_not(table):
+    model = network()
+    before = weights(model)
+    model, result = train(table, "blocks:1", model)
+    after = weights(model)
+    assert result.best_epoch > 0
+    changed = {path.split("/")[0] for path in before if not np.array_equal(before[path], after[path])}
+    assert changed == {"block3_conv", "logits"}
+
+
+def test_a_milestone_unfreezes_later(table):
+    model = network()
+    first = weights(model)
+    seen = {}
+
+    class Watch(CloseEpoch):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, logs)
+            now = weights(model)
+            seen[epoch] = {p.split("/")[0] for p in first if not np.array_equal(first[p], now[p])}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finetune, "CloseEpoch", Watch)
+        plans = [FreezePlan.for_model(model, rule) for rule in ("none", "blocks:2")]
+        train(table, model=model, phases=[Phase(0, plans[0]), Phase(2, plans[1])], patience=9)
+    assert seen == {0: {"logits"}, 1: {"logits"}, 2: {"logits", "block2_conv", "block3_conv"}}
+
+
+def test_kept_activations_train_like_the_whole_network(table):
+    """Same order, no augmentation: the same weights but for the rounding to float16."""
+    (a, off), (b, on) = (
+        train(table, boundary=Boundary(cache, engine="keras"), model=network()) for cache in ("off", "on")
+    )
+    assert not off.boundaries and "computed" in on.boundaries[0]
+    start, whole, split = weights(network()), weights(a), weights(b)
+    for path, value in whole.items():
+        moved = np.abs(value - start[path]).max()
+        assert np.abs(split[path] - value).max() <= 0.02 * moved, path
+
+
+def test_a_loss_that_leaves_the_numbers_keeps_the_last_good_weights_and_advises(table, caplog):
+    model = network()
+    before = weights(model)
+    with caplog.at_level(logging.WARNING, "keras_transfer"):
+        model, result = train(table, "all", model, optimizer="sgd", learning_rate=1e30, warmup=0.0)
+    assert result.diverged == 1 and result.best_epoch == 0
+    assert same(before, weights(model))
+    said = next(record.message for record in caplog.records if "stopped being a number" in record.message)
+    assert "learning-rate" in said
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"focal": 2.0},
+        {"balance": "weights"},
+        {"augment": "standard"},
+        {"precision": "mixed_bfloat16"},
+        {"monitor": "accuracy", "patience": 1},
+        {"schedule": "step", "layer_decay": 0.5},
+    ],
+)
+def test_every_setting_trains(table, values):
+    model, result = train(table, **{"epochs": 2, **values})
+    assert len(result.history) >= 2
+    assert not same(weights(network()), weights(model)) or result.best_epoch == 0
+    assert all(layer.compute_dtype == "float32" for layer in model.layers)
+
+
+def test_the_start_may_be_kept_or_not(table):
+    values = {"learning_rate": 1e-30, "epochs": 1}
+    assert train(table, **values)[1].best_epoch == 0
+    assert train(table, keep_start=False, **values)[1].best_epoch == 1
+
+
+def test_a_found_rate_is_used(table):
+    _, result = train(table, "all", find_lr=True, learning_rate=1e-9, epochs=1, batch_size=4)
+    assert result.finding is not None
+    assert result.learning_rate == result.finding.suggestion > 1e-9
+
+
+def test_single_image_batches_with_trained_statistics_are_warned_of(table, caplog):
+    model = network()
+    plan = FreezePlan.for_model(model, "blocks:1", batchnorm="train")
+    few = table.take(np.arange(0, len(table), 8))
+    with caplog.at_level(logging.WARNING, "keras_transfer"):
+        fine_tune(model, few, PIXELS, phases=[Phase(0, plan)], epochs=1, batch_size=1)
+    assert "one image a batch" in caplog.text
+
+
+def test_contradictions_and_unknown_names_are_refused(table):
+    with pytest.raises(UsageError, match="Known"):
+        train(table, monitor="average_precision")
+    with pytest.raises(UsageError, match="epoch"):
+        train(table, epoch=3)
+    with pytest.raises(UsageError, match="cache-boundary"):
+        train(table, boundary=Boundary("on"), augment="strong")
+    with pytest.raises(UsageError, match="no frozen part"):
+        train(table, "all", boundary=Boundary("on"))
+    model = network()
+    model.trainable = False
+    with pytest.raises(UsageError, match="Nothing is trainable"):
+        fine_tune(model, table, PIXELS, epochs=1)
+    with pytest.raises(DataError, match="training split"):
+        fine_tune(network(), table.take(table.indices("val")), PIXELS, epochs=1)
+
+
+def test_the_boundary_is_below_what_trains():
+    model = network()
+    FreezePlan.for_model(model, "blocks:1").apply(model)
+    assert find_boundary(model) in ("block2_bn", "block2_relu", "block2_conv")

@@ -1,0 +1,196 @@
+"""Training that can be trusted: the guard, the plan beforehand, the same run twice, a teacher, changed data."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from keras_transfer.errors import DataError, UsageError
+from keras_transfer.run import open_run
+from keras_transfer.settings import TrainSettings
+from keras_transfer.workflow.evaluate import evaluate
+from keras_transfer.workflow.plan import plan_training
+from keras_transfer.workflow.replay import replay
+from keras_transfer.workflow.teacher import teach
+from keras_transfer.workflow.train import train
+
+SMALL = {"image_size": 64, "engine": "keras"}
+TOP = {"unfreeze": "from:block7a", "epochs": 1, "batch_size": 8, **SMALL}
+
+
+@pytest.mark.slow
+def test_fine_tuning_that_is_not_better_leaves_the_probe(finished_run, photo_folder, tmp_path):
+    """The probe is right on every validation image: nothing can beat it, whatever the epochs did."""
+    run = train(photo_folder, tmp_path / "run", strategy="finetune", learning_rate=1e-3, **TOP)
+    guard = run.info["training"]["guard"]
+    assert guard["kept"] == "probe" and guard["guard"] and guard["probe"] == 1.0
+    for a, b in zip(run.load_model().get_weights(), finished_run.load_model().get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert run.info["metrics"] == finished_run.info["metrics"]
+
+
+@pytest.mark.slow
+def test_without_validation_images_the_guard_cannot_judge(photo_folder, tmp_path):
+    with pytest.raises(DataError, match="--no-guard"):
+        train(photo_folder, tmp_path / "run", strategy="finetune", val_fraction=0.0, **TOP)
+    run = train(photo_folder, tmp_path / "run", strategy="finetune", val_fraction=0.0, guard=False, **TOP)
+    assert "guard" not in run.info["training"]
+
+
+def test_the_plan_is_what_the_run_then_does_and_nothing_is_written(
+    photo_folder, finished_run, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    plan = plan_training(photo_folder, settings=TrainSettings.of(strategy="probe", **SMALL))
+    assert plan["plan"][0]["blocks"] == finished_run.info["training"]["plan"]["blocks"]
+    assert plan["data"]["splits"] == finished_run.info["data"]["splits"]
+    assert plan["strategy"] == "probe" and plan["learning_rate"] is None
+    assert not list(tmp_path.iterdir())
+    more = plan_training(
+        photo_folder, settings=TrainSettings.of(strategy="finetune", milestone=("2=blocks:4",), **SMALL)
+    )
+    assert [phase["epoch"] for phase in more["plan"]] == [0, 2]
+    assert more["cost"]["training_multiply_adds"] > more["cost"]["extraction_multiply_adds"] > 0
+    json.dumps(more, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("milestone", "said"),
+    [(("x",), "EPOCH=RULE"), (("3=blocks:3", "2=blocks:4"), "in order"), (("99=all",), "below --epochs")],
+)
+def test_a_milestone_that_is_none_is_refused(photo_folder, milestone, said):
+    with pytest.raises(UsageError, match=said):
+        plan_training(
+            photo_folder, settings=TrainSettings.of(strategy="finetune", milestone=milestone, **SMALL)
+        )
+
+
+@pytest.mark.slow
+def test_a_replay_is_bit_identical_and_a_tampered_run_is_noticed(photo_folder, tmp_path):
+    run = train(
+        photo_folder,
+        tmp_path / "run",
+        strategy="finetune",
+        guard=False,
+        augment="light",
+        learning_rate=1e-3,
+        **TOP,
+    )
+    result = replay(run)
+    assert result["identical"] and result["largest_weight_difference"] == 0.0 and not result["versions"]
+    model = run.load_model()
+    kernel = model.get_layer("logits").kernel
+    kernel.assign(kernel * 1.01)
+    model.save(run.model_path)
+    tampered = replay(run.path)
+    assert not tampered["identical"] and not tampered["weights"] and tampered["split"]
+
+
+def test_a_run_on_arrays_cannot_be_replayed(photos, tmp_path):
+    images = np.stack(
+        [photos[name][y : y + 64, y : y + 64] for name in ("china", "flower") for y in range(12)]
+    )
+    run = train((images, np.repeat([0, 1], 12)), tmp_path / "run", strategy="probe", **SMALL)
+    with pytest.raises(UsageError, match="from Python"):
+        replay(run)
+
+
+def test_a_teacher_answers_once_in_the_order_of_the_data(finished_run, photo_folder, monkeypatch):
+    from keras_transfer.data import load_data
+    from keras_transfer.workflow import teacher
+
+    table = load_data(photo_folder)
+    answers = teach(finished_run.path, table)
+    assert answers.shape == (40, 2)
+    np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-5)
+    assert np.mean(answers.argmax(axis=1) == table.labels) > 0.9
+    other_way = load_data(photo_folder, classes=("flower", "china"))
+    monkeypatch.setattr(teacher.Subject, "predict", None, raising=False)
+    order = [list(other_way.sha256).index(digest) for digest in table.sha256]
+    np.testing.assert_array_equal(teach(finished_run.path, other_way)[order][:, ::-1], answers)
+
+
+def test_a_teacher_of_other_classes_is_refused_by_name(finished_run, photo_folder, tmp_path):
+    from keras_transfer.data import load_data
+
+    shutil.copytree(photo_folder, tmp_path / "data")
+    (tmp_path / "data" / "flower").rename(tmp_path / "data" / "dahlia")
+    with pytest.raises(UsageError, match=r"only the teacher has 'flower', only the data have 'dahlia'"):
+        teach(finished_run.path, load_data(tmp_path / "data"))
+    with pytest.raises(UsageError, match="--strategy finetune or full"):
+        train(photo_folder, tmp_path / "run", strategy="probe", teacher=str(finished_run.path), **SMALL)
+
+
+@pytest.mark.slow
+def test_a_student_learns_from_a_teacher(finished_run, photo_folder, tmp_path):
+    """With the teacher's part of the loss alone, the student's answers come closer to the teacher's."""
+    run = train(
+        photo_folder,
+        tmp_path / "run",
+        strategy="finetune",
+        teacher=str(finished_run.path),
+        teacher_weight=1.0,
+        guard=False,
+        learning_rate=1e-3,
+        **{**TOP, "epochs": 2},
+    )
+    losses = [row["val_loss"] for row in run.info and _history(run)]
+    assert min(losses[1:]) < losses[0]
+
+
+def _history(run):
+    with (run.path / "history.csv").open(newline="") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_refuses_other_images_and_says_which(photo_folder, tmp_path, monkeypatch):
+    from keras_transfer.training import finetune
+    from keras_transfer.training.callbacks import CloseEpoch
+
+    class Stopping(CloseEpoch):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, logs)
+            raise KeyboardInterrupt
+
+    shutil.copytree(photo_folder, tmp_path / "data")
+    arguments = {**TOP, "epochs": 2, "strategy": "finetune", "guard": False}
+    with monkeypatch.context() as patch:
+        patch.setattr(finetune, "CloseEpoch", Stopping)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "data", tmp_path / "run", **arguments)
+    extra = tmp_path / "data" / "china" / "new.png"
+    extra.write_bytes((photo_folder / "flower" / "000.png").read_bytes() + b"trailing")
+    with pytest.raises(UsageError, match=r"1 new, such as china/new.png"):
+        train(tmp_path / "data", tmp_path / "run", **arguments)
+    assert (tmp_path / ".run.partial").exists(), "the refusal keeps what there is"
+    extra.unlink()
+    run = train(tmp_path / "data", tmp_path / "run", **arguments)
+    assert run.info["training"]["gradient"]["resumed_at"] == 1
+
+
+@pytest.mark.parametrize("head", ["svm", "svm-rbf", "knn", "prototype"])
+def test_every_head_ends_as_one_model_that_answers_like_its_metrics(photo_folder, tmp_path, head):
+    from keras_transfer.tasks.builtin import ClassificationOptions
+
+    run = train(
+        photo_folder,
+        tmp_path / "run",
+        task_options=ClassificationOptions(head=head),
+        strategy="probe",
+        **SMALL,
+    )
+    measured = evaluate(open_run(run.path))
+    assert measured["accuracy"] == run.info["metrics"]["test"]["accuracy"] >= 0.9
+    assert run.info["training"]["head"]["kind"] == head
+    with pytest.raises(UsageError, match="--head linear"):
+        options = ClassificationOptions(head=head)
+        train(photo_folder, tmp_path / "no", task_options=options, strategy="full", **SMALL)
+
+
+def test_more_views_are_another_answer_and_one_is_the_same(finished_run):
+    one, two = evaluate(finished_run), evaluate(finished_run, views=2)
+    assert one["log_loss"] == finished_run.info["metrics"]["test"]["log_loss"]
+    assert two["views"] == 2 and two["log_loss"] != one["log_loss"]
