@@ -24,9 +24,12 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "FreezePlan": "keras_transfer.freeze_plan",
     "ImageTable": "keras_transfer.data",
     "Preprocessing": "keras_transfer.preprocessing",
+    "adapt_batchnorm": "keras_transfer.training.adapt",
     "add_head": "keras_transfer.heads",
+    "compare": "keras_transfer.workflow.compare",
     "evaluate": "keras_transfer.workflow.evaluate",
     "export_model": "keras_transfer.export",
     "export_run": "keras_transfer.workflow.export",

@@ -68,9 +68,12 @@ def test_bad_arguments_are_refused_before_anything_heavy_is_imported():
 
 def test_the_public_names_are_these_and_all_exist():
     assert sorted(keras_transfer.__all__) == [
+        "FreezePlan",
         "ImageTable",
         "Preprocessing",
+        "adapt_batchnorm",
         "add_head",
+        "compare",
         "evaluate",
         "export_model",
         "export_run",

@@ -75,7 +75,7 @@ def test_using_one_that_is_not_ok_repeats_the_reason(site, name, said):
 
 def test_listing_entries_imports_nothing(site):
     before = set(sys.modules)
-    assert len(plugins.entries(plugins.TASKS)) == 10
+    assert len(plugins.entries(plugins.TASKS)) == 12
     assert not [name for name in set(sys.modules) - before if name.startswith("kt_")]
 
 
@@ -86,7 +86,13 @@ def test_an_unknown_task_names_the_known_ones(site):
 
 def test_the_environment_restricts_plugins_but_never_the_built_in_task(site, monkeypatch):
     monkeypatch.setenv("KERAS_TRANSFER_PLUGINS", "good, syntax")
-    assert [entry.name for entry in plugins.entries(plugins.TASKS)] == ["classification", "good", "syntax"]
+    assert [entry.name for entry in plugins.entries(plugins.TASKS)] == [
+        "classification",
+        "good",
+        "multilabel",
+        "regression",
+        "syntax",
+    ]
 
 
 def test_the_command_line_survives_them_all(site):

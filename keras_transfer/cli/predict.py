@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import click
 
 from keras_transfer.cli._common import output_options, prepare, print_json
@@ -40,9 +43,18 @@ def predict(
         elif "error" in answer:
             click.echo(f"{answer['path']}: {answer['error']}", err=True)
         else:
-            told = ", ".join(f"{row['label']} {row['probability']:.1%}" for row in answer["classes"])
-            click.echo(f"{answer['path']}: {told}")
+            click.echo(f"{answer['path']}: {_told(answer)}")
     if as_json:
         print_json(results)
     if unreadable:
         ctx.exit(1)
+
+
+def _told(answer: dict[str, Any]) -> str:
+    """A task's answer in one line: labels, else the most probable classes, else numbers; whatever else as JSON."""
+    for key in ("labels", "classes"):
+        if key in answer:
+            return ", ".join(f"{row['label']} {row['probability']:.1%}" for row in answer[key]) or "no label"
+    if "values" in answer:
+        return ", ".join(f"{name} {value:.6g}" for name, value in answer["values"].items())
+    return json.dumps({name: value for name, value in answer.items() if name != "path"})

@@ -104,7 +104,11 @@ def train(
         main = command.spec.main_metric
         name, value = main.replace("_", " "), metrics[main]
         shown = (
-            percent(value) if command.spec.metrics[main] == "higher" and 0 <= value <= 1 else f"{value:.4g}"
+            "no image has any label"
+            if value is None
+            else percent(value)
+            if command.spec.metrics[main] == "higher" and 0 <= value <= 1
+            else f"{value:.4g}"
         )
         click.echo(f"{name} on {metrics['images']} {split} images: {shown}")
     click.echo(f"Run: {output}")

@@ -46,21 +46,22 @@ def confusion_matrix(counts: Sequence[Sequence[int]], classes: Sequence[str], pa
     _save(figure, path)
 
 
-def learning_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw loss and accuracy of training and validation over the epochs.
+def learning_curves(rows: Sequence[Mapping[str, Any]], path: Path, metric: str = "accuracy") -> None:
+    """Draw loss and a metric of training and validation over the epochs.
 
     Args:
         rows: one dictionary an epoch: ``epoch``, ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``.
         path: the PNG to write.
+        metric: what is drawn beside the loss.
     """
     figure, axes = _figure(9, 3.6, columns=2)
-    for axis, name in zip(axes, ("loss", "accuracy"), strict=True):
+    for axis, name in zip(axes, ("loss", metric), strict=True):
         for key, label, colour in ((name, "training", SOFT), (f"val_{name}", "validation", ACCENT)):
             points = [(row["epoch"], row[key]) for row in rows if row.get(key) is not None]
             if points:
                 axis.plot(*zip(*points, strict=True), "o-", markersize=4, label=label, color=colour)
         axis.set_xlabel("epoch (0: the probe)" if rows and rows[0].get("epoch") == 0 else "epoch")
-        axis.set_ylabel(name)
+        axis.set_ylabel(name.replace("_", " "))
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.legend(frameon=False)
     _save(figure, path)

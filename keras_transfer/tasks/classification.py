@@ -14,17 +14,15 @@ quiet_tensorflow()
 import keras  # noqa: E402
 
 from keras_transfer.data import ImageTable, load_data  # noqa: E402
-from keras_transfer.data.pipeline import batches  # noqa: E402
 from keras_transfer.errors import UsageError  # noqa: E402
 from keras_transfer.evaluation import plots  # noqa: E402
 from keras_transfer.evaluation.calibration import reliability  # noqa: E402
 from keras_transfer.evaluation.metrics import classification_metrics  # noqa: E402
 from keras_transfer.evaluation.plots_calibration import reliability_plot  # noqa: E402
-from keras_transfer.features.engines import KerasEngine  # noqa: E402
 from keras_transfer.heads import add_head, logits_model, split_head  # noqa: E402
 from keras_transfer.settings import DataSettings  # noqa: E402
 from keras_transfer.tasks.base import Job, OutputContract, Task  # noqa: E402
-from keras_transfer.tasks.transfer import fit_transfer  # noqa: E402
+from keras_transfer.tasks.transfer import fit_transfer, outputs_of  # noqa: E402
 from keras_transfer.training.embedding_heads import fit_embedding_head  # noqa: E402
 from keras_transfer.training.probe import fit_probe  # noqa: E402
 from keras_transfer.training.temperature import fit_temperature, fold_temperature  # noqa: E402
@@ -122,8 +120,7 @@ class Classification(Task):
         if len(val) < ENOUGH_TO_CALIBRATE:
             job.notes["temperature"] = {"value": 1.0, "why": f"{len(val)} validation images are too few"}
             return
-        engine = KerasEngine(logits_model(model))
-        logits = np.concatenate([engine(p) for p in batches(data, job.preprocessing, indices=val)])
+        logits = outputs_of(logits_model(model), data, job, val)
         temperature = fit_temperature(logits, data.labels[val], data.weights[val])
         fold_temperature(model, temperature)
         job.notes["temperature"] = {"value": temperature, "why": f"chosen on {len(val)} validation images"}

@@ -17,12 +17,11 @@ from keras_transfer.data import ImageTable, load_data  # noqa: E402
 from keras_transfer.errors import DataError, UsageError  # noqa: E402
 from keras_transfer.evaluation import plots, plots_tasks  # noqa: E402
 from keras_transfer.evaluation.multilabel import multilabel_metrics  # noqa: E402
-from keras_transfer.features import extract  # noqa: E402
-from keras_transfer.freezing import set_trainable  # noqa: E402
-from keras_transfer.heads import add_head, split_head  # noqa: E402
+from keras_transfer.heads import add_head  # noqa: E402
 from keras_transfer.settings import DataSettings  # noqa: E402
 from keras_transfer.tasks.base import Job, OutputContract, Task  # noqa: E402
-from keras_transfer.training.multilabel_probe import EVEN, fit_multilabel_probe  # noqa: E402
+from keras_transfer.tasks.transfer import fit_transfer, outputs_of  # noqa: E402
+from keras_transfer.training.multilabel_probe import EVEN, best_threshold, fit_multilabel_probe  # noqa: E402
 
 
 class MultiLabel(Task):
@@ -73,37 +72,41 @@ class MultiLabel(Task):
         )
 
     def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
-        """The probe on cached features, and a threshold for every label."""
-        if job.settings.fit.strategy not in ("auto", "probe"):
-            self._gradient(model, data, job)
-        job.notes.update(strategy="probe", why=probe_only(job))
-        set_trainable(model, "none")
-        self._probe(model, data, job)
+        """The probe on cached features, gradient training from it if asked for, and a threshold for every label."""
 
-    def _probe(self, model: keras.Model, data: ImageTable, job: Job) -> None:
-        rows, count, features = learning_features(model, data, job)
-        with job.run.stage("probe"):
+        def probe(
+            features: np.ndarray, rows: np.ndarray, train: np.ndarray, val: np.ndarray
+        ) -> dict[str, Any]:
             result = fit_multilabel_probe(
                 model,
                 features,
                 data.labels[rows],
-                train=np.arange(count),
-                val=np.arange(count, len(rows)),
+                train=train,
+                val=val,
                 names=data.classes,
                 sample_weight=data.weights[rows],
                 seed=job.settings.seed,
             )
-        self.thresholds = dict(zip(data.classes, result.thresholds.tolist(), strict=True))
-        job.notes["thresholds"] = dict(self.thresholds)
-        job.notes["probe"] = {
-            "C": result.c,
-            "chosen_on": result.chosen_on,
-            "constant_labels": [data.classes[i] for i in result.constant],
-            "trials": result.trials,
-        }
+            self.thresholds = dict(zip(data.classes, result.thresholds.tolist(), strict=True))
+            constant = [data.classes[i] for i in result.constant]
+            return {
+                "probe": {
+                    "C": result.c,
+                    "chosen_on": result.chosen_on,
+                    "constant_labels": constant,
+                    "trials": result.trials,
+                }
+            }
 
-    def _gradient(self, model: keras.Model, data: ImageTable, job: Job) -> None:
-        raise not_yet(job, "multilabel")
+        strategy = fit_transfer(model, data, job, self, probe)
+        trained_on = job.notes.get("guard", {}).get("kept") == "fine-tuned" or strategy.name == "scratch"
+        val = data.indices("val")
+        if trained_on and len(val):  # other probabilities than the probe's need other thresholds
+            chances = outputs_of(model, data, job, val)
+            cuts = [best_threshold(chances[:, i], data.labels[val, i]) for i in range(len(data.classes))]
+            self.thresholds = dict(zip(data.classes, cuts, strict=True))
+        self.thresholds = self.thresholds or dict.fromkeys(data.classes, EVEN)
+        job.notes["thresholds"] = dict(self.thresholds)
 
     def evaluate(self, outputs: np.ndarray, data: ImageTable) -> dict[str, Any]:
         """Average precision, F1 at the thresholds and their relatives; see :func:`multilabel_metrics`.
@@ -158,53 +161,9 @@ class MultiLabel(Task):
             plots.regularisation_curve(probe["trials"], probe["C"], folder / "regularisation.png")
         elif probe:
             plots_tasks.loss_curves(probe["trials"], "epoch", folder / "probe_curves.png", loss="log loss")
+        if job.history:
+            plots.learning_curves(job.history, folder / "learning_curves.png", "average_precision")
 
     def _cuts(self, count: int) -> np.ndarray:
         known = self.thresholds or {}
         return np.array(list(known.values())) if len(known) == count else np.full(count, EVEN)
-
-
-def learning_features(model: keras.Model, data: ImageTable, job: Job) -> tuple[np.ndarray, int, np.ndarray]:
-    """The frozen features a probe learns from and is chosen by; told to the user and noted in ``job.notes``.
-
-    Returns:
-        Rows of the table (the training images, then the validation images), how many of them are training images,
-        and the pooled features ``(rows, D)`` in that order.
-
-    Raises:
-        DataError: there is no training image.
-    """
-    train, val = data.indices("train"), data.indices("val")
-    if not len(train):
-        raise DataError("No image is left in the training split. Lower --val-fraction and --test-fraction.")
-    rows = np.concatenate([train, val])
-    extractor, _ = split_head(model)
-    with job.run.stage("extraction"):
-        features = extract(
-            data, extractor, preprocessing=job.preprocessing, engine=job.settings.fit.engine, indices=rows
-        )
-    job.say(
-        f"Features: {len(rows)} images, {features.cached} from the cache, {features.computed} computed "
-        f"({features.engine}, {features.seconds:.1f} s)."
-    )
-    job.notes["features"] = {
-        "engine": features.engine,
-        "computed": features.computed,
-        "cached": features.cached,
-    }
-    return rows, len(train), features.values
-
-
-def probe_only(job: Job) -> str:
-    """Why a task without gradient training trains only the head; told to the user."""
-    asked = job.settings.fit.strategy == "probe"
-    why = "asked for" if asked else "auto trains only the head for this task"
-    job.say(f"Strategy: probe ({why}).")
-    return why
-
-
-def not_yet(job: Job, task: str) -> UsageError:
-    """The error of a strategy that a task does not have."""
-    return UsageError(
-        f"The strategy {job.settings.fit.strategy!r} is not available for the {task} task yet. Use --strategy probe."
-    )

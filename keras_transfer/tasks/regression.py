@@ -15,13 +15,12 @@ import keras  # noqa: E402
 
 from keras_transfer.data import ImageTable, load_data  # noqa: E402
 from keras_transfer.errors import DataError, UsageError  # noqa: E402
-from keras_transfer.evaluation import plots_tasks  # noqa: E402
+from keras_transfer.evaluation import plots, plots_tasks  # noqa: E402
 from keras_transfer.evaluation.regression import regression_metrics  # noqa: E402
-from keras_transfer.freezing import set_trainable  # noqa: E402
 from keras_transfer.heads import add_head  # noqa: E402
 from keras_transfer.settings import DataSettings  # noqa: E402
 from keras_transfer.tasks.base import Job, OutputContract, Task  # noqa: E402
-from keras_transfer.tasks.multilabel import learning_features, not_yet, probe_only  # noqa: E402
+from keras_transfer.tasks.transfer import fit_transfer  # noqa: E402
 from keras_transfer.training.regression_probe import fit_regression_probe  # noqa: E402
 
 LOSS = "mean squared error (1: the mean)"
@@ -72,30 +71,24 @@ class Regression(Task):
         )
 
     def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
-        """The probe on cached features."""
-        if job.settings.fit.strategy not in ("auto", "probe"):
-            self._gradient(model, data, job)
-        job.notes.update(strategy="probe", why=probe_only(job))
-        set_trainable(model, "none")
-        self._probe(model, data, job)
+        """The probe on cached features; then gradient training from it if asked for."""
 
-    def _probe(self, model: keras.Model, data: ImageTable, job: Job) -> None:
-        rows, count, features = learning_features(model, data, job)
-        with job.run.stage("probe"):
+        def probe(
+            features: np.ndarray, rows: np.ndarray, train: np.ndarray, val: np.ndarray
+        ) -> dict[str, Any]:
             result = fit_regression_probe(
                 model,
                 features,
                 data.labels[rows],
-                train=np.arange(count),
-                val=np.arange(count, len(rows)),
+                train=train,
+                val=val,
                 names=target_names(data),
                 sample_weight=data.weights[rows],
                 seed=job.settings.seed,
             )
-        job.notes["probe"] = {"alpha": result.alpha, "chosen_on": result.chosen_on, "trials": result.trials}
+            return {"probe": {"alpha": result.alpha, "chosen_on": result.chosen_on, "trials": result.trials}}
 
-    def _gradient(self, model: keras.Model, data: ImageTable, job: Job) -> None:
-        raise not_yet(job, "regression")
+        fit_transfer(model, data, job, self, probe)
 
     def evaluate(self, outputs: np.ndarray, data: ImageTable) -> dict[str, Any]:
         """Mean absolute error and its relatives; see :func:`regression_metrics`."""
@@ -129,6 +122,8 @@ class Regression(Task):
             plots_tasks.loss_curves(probe["trials"], "alpha", path, loss=LOSS, chosen=probe["alpha"])
         elif probe:
             plots_tasks.loss_curves(probe["trials"], "epoch", folder / "probe_curves.png", loss=LOSS)
+        if job.history:
+            plots.learning_curves(job.history, folder / "learning_curves.png", "mean_absolute_error")
 
 
 def target_names(data: ImageTable) -> tuple[str, ...]:

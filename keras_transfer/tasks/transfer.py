@@ -5,6 +5,7 @@ A task brings its probe, its objective and its metrics; what is frozen, cached, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -109,7 +110,7 @@ def _train_on(
 ) -> None:
     fit, val = job.settings.fit, data.indices("val")
     compared = strategy.name != "scratch" and len(val) > 0
-    before = _outputs(model, data, job, val) if compared else None
+    before = outputs_of(model, data, job, val) if compared else None
     start = [weight.numpy() for weight in model.weights]
     settings = replace(job.settings.gradient, learning_rate=strategy.learning_rate)
     objective = default_objective(data, settings)
@@ -156,7 +157,7 @@ def _train_on(
         "diverged": result.diverged,
     }
     if before is not None:
-        verdict = _judge(task, data, val, before, _outputs(model, data, job, val), job)
+        verdict = _judge(task, data, val, before, outputs_of(model, data, job, val), job)
         kept = "fine-tuned" if verdict.better or not fit.guard else "probe"
         job.notes["guard"] = {**verdict.to_dict(), "kept": kept, "guard": fit.guard}
         job.say(f"{'Guard' if fit.guard else 'No guard'}: {verdict}; the {kept} model is the result.")
@@ -172,13 +173,15 @@ def _judge(
     metric = spec.main_metric
 
     def score(outputs: np.ndarray, rows: np.ndarray) -> float:
-        return float(task.evaluate(outputs, data.take(val[rows]))[metric])
+        value = task.evaluate(outputs, data.take(val[rows]))[metric]
+        return math.nan if value is None else float(value)  # None: no image drawn has any label
 
     return compare(
         score, before, after, metric=metric, higher=spec.metrics[metric] == "higher", seed=job.settings.seed
     )
 
 
-def _outputs(model: keras.Model, data: ImageTable, job: Job, rows: np.ndarray) -> np.ndarray:
+def outputs_of(model: keras.Model, data: ImageTable, job: Job, rows: np.ndarray) -> np.ndarray:
+    """A model's outputs ``(n, ...)`` for rows of the data, with the job's preprocessing."""
     engine = KerasEngine(model)
     return np.concatenate([engine(pixels) for pixels in batches(data, job.preprocessing, indices=rows)])

@@ -112,8 +112,8 @@ def adapt_batchnorm(
         )
     start = _source(images, batch_size, preprocessing, indices)
     pixels = itertools.chain.from_iterable(start(np.random.default_rng((seed, i))) for i in range(passes))
-    count, measured = _measure(_measuring_copy(model), pixels)
     kept = momentum or 0.0
+    count, measured = _measure(_measuring_copy(model, kept), pixels)
     means, variances = {}, []
     for layer, (mean, variance) in zip(normalizations, measured, strict=True):
         old_mean = ops.convert_to_numpy(layer.moving_mean).astype(np.float64)
@@ -132,22 +132,30 @@ def adapt_batchnorm(
 class _Measuring(BatchNormalization):
     """A batch normalization of a copied network that tells the moments of what it is given."""
 
+    kept = 0.0
+
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         x = ops.cast(inputs, "float32")
         axes = [axis for axis in range(len(x.shape)) if axis != self.axis % len(x.shape)]
         mean, variance = self.moments = ops.moments(x, axes)
+        # As the adapted layer will, so that the layers above are measured on what they will be given.
+        mean = self.kept * self.moving_mean + (1 - self.kept) * mean
+        variance = self.kept * self.moving_variance + (1 - self.kept) * variance
         y = ops.batch_normalization(
             x, mean, variance, axis=self.axis, offset=self.beta, scale=self.gamma, epsilon=self.epsilon
         )
         return ops.cast(y, self.compute_dtype)
 
 
-def _measuring_copy(model: keras.Model) -> keras.Model:
+def _measuring_copy(model: keras.Model, kept: float) -> keras.Model:
     """The same network with weights of its own: whatever goes wrong, the caller's is not half adapted."""
 
     def copy(layer: Any) -> Any:
-        kind = _Measuring if isinstance(layer, BatchNormalization) else type(layer)
-        return kind.from_config(layer.get_config())
+        if not isinstance(layer, BatchNormalization):
+            return type(layer).from_config(layer.get_config())
+        measuring = _Measuring.from_config(layer.get_config())
+        measuring.kept = kept
+        return measuring
 
     # Around the same layers first: cloning a compiled model would compile the copy.
     plain = keras.Model(model.input, model.output)
@@ -163,13 +171,14 @@ def _measure(
     import tensorflow as tf
 
     layers = [layer for layer in leaf_layers(network) if isinstance(layer, _Measuring)]
+    expected = network.input_shape[1:]
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(input_signature=[tf.TensorSpec((None, *expected), tf.float32)])
     def moments(batch: Any) -> list[Any]:
         network(batch, training=False)
         return [layer.moments for layer in layers]
 
-    count, expected = 0, network.input_shape[1:]
+    count = 0
     sums: list[Any] = [(0.0, 0.0)] * len(layers)
     for batch in pixels:
         fits = [

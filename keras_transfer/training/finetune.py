@@ -280,6 +280,7 @@ class _Training:
                 epochs=end,
                 validation_data=feed.held_out() if self.held_out else None,
                 callbacks=callbacks,
+                shuffle=False,  # the feed has its own order
                 verbose=0,
             )
         )

@@ -28,7 +28,7 @@ DIVERGED = 4.0
 LEAST_STEPS = 10
 """Fewer measured batches say nothing."""
 LEAST_FALL = 0.05
-"""Share of the loss at the start by which the smoothed loss must fall: less is what batches differ by."""
+"""Share of the loss at the start by which the smoothed loss must fall, and by more than single batches differ."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,8 @@ def find_learning_rate(
 
     Raises:
         UsageError: impossible numbers, or nothing is trainable.
-        DataError: fewer than 10 batches could be measured, or the loss never fell by 5 %.
+        DataError: fewer than 10 batches could be measured, or the loss did not fall by 5 % and by more than the
+            standard deviation of single batches.
     """
     if not (0 < low < high < math.inf):
         raise UsageError(
@@ -106,7 +107,7 @@ def find_learning_rate(
     try:
         network.compile(make_optimizer(optimizer, low, weight_decay=weight_decay), loss)
         if dataset.cardinality() != 0:
-            network.fit(dataset.repeat(), steps_per_epoch=steps, callbacks=[test], verbose=0)
+            network.fit(dataset.repeat(), steps_per_epoch=steps, shuffle=False, callbacks=[test], verbose=0)
     finally:
         for variable, value in before:
             variable.assign(value)
@@ -149,15 +150,18 @@ def _judge(test: _RangeTest, low: float) -> LearningRateFinding:
             f"Only {len(smoothed)} batches could be measured: {end}. At least {LEAST_STEPS} are needed. Start from a "
             f"lower rate than {low:.2g}, or give more batches."
         )
-    start = float(np.mean(test.losses[: max(3, len(smoothed) // 10)]))
-    if min(smoothed) > (1 - LEAST_FALL) * start:
+    memory = max(3, min(_memory(test.smoothing), len(smoothed) // 3))
+    start, lowest = float(np.mean(test.losses[:memory])), memory + int(np.argmin(smoothed[memory:]))
+    # From the differences of neighbours, which a steady fall hardly changes.
+    noise = float(np.std(np.diff(test.losses[: lowest + 1]))) / math.sqrt(2)
+    if start - smoothed[lowest] < max(LEAST_FALL * start, noise):
         raise DataError(
-            f"The loss never fell: it began at {start:.3g}, and its smoothed minimum is {min(smoothed):.3g}. Nothing "
-            "is left to learn, the labels do not fit the images, or the rates are too low. Try a higher end, or "
-            "unfreeze more."
+            f"The loss never fell: it began at {start:.3g}, its smoothed minimum is {smoothed[lowest]:.3g}, and the "
+            f"batches differ by {noise:.2g}. Nothing is left to learn, the labels do not fit the images, or the rates "
+            "are too low. Try larger batches, a higher end, or unfreeze more."
         )
-    steepest = test.rates[_steepest(smoothed, test.smoothing)]
-    tenth = test.rates[int(np.argmin(smoothed))] / 10
+    steepest = test.rates[_steepest(smoothed, lowest, test.smoothing)]
+    tenth = test.rates[lowest] / 10
     return LearningRateFinding(
         test.rates[: len(smoothed)],
         test.losses,
@@ -169,10 +173,14 @@ def _judge(test: _RangeTest, low: float) -> LearningRateFinding:
     )
 
 
-def _steepest(smoothed: list[float], smoothing: float) -> int:
+def _steepest(smoothed: list[float], lowest: int, smoothing: float) -> int:
     """Where the fall over a window is deepest; the rates are evenly spaced in their logarithm."""
-    lowest = int(np.argmin(smoothed))
-    half = max(1, min(round(0.5 / (1 - smoothing)), len(smoothed) // 6))
+    half = max(1, min(_memory(smoothing) // 2, len(smoothed) // 6))
     # The first averages are of one or two batches.
-    middles = [i for i in range(2 * half, len(smoothed) - half) if i <= lowest]
+    middles = range(2 * half, min(lowest + 1, len(smoothed) - half))
     return min(middles, key=lambda i: smoothed[i + half] - smoothed[i - half], default=lowest)
+
+
+def _memory(smoothing: float) -> int:
+    """How many batches an exponential average is mostly made of."""
+    return round(1 / (1 - smoothing))

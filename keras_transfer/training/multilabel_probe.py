@@ -25,7 +25,7 @@ import keras  # noqa: E402
 from keras_transfer import progress  # noqa: E402
 from keras_transfer.errors import DataError  # noqa: E402
 from keras_transfer.heads import LOGITS, split_head  # noqa: E402
-from keras_transfer.training.probe import PATIENCE, STRENGTHS, _regression, _standardisation  # noqa: E402
+from keras_transfer.training.probe import PATIENCE, STRENGTHS, _regression, standardisation  # noqa: E402
 
 log = logging.getLogger("keras_transfer")
 
@@ -108,7 +108,7 @@ def fit_multilabel_probe(
         on = "validation" if len(val) else "training loss"
         return MultilabelProbeResult(None, on, thresholds, tuple(priors), trials)
     x = np.asarray(features, np.float64)
-    mean, deviation = _standardisation(x[train], weight[train])
+    mean, deviation = standardisation(x[train], weight[train])
     x = (x - mean) / deviation
     folds, chosen_on = folds_for(train, val, seed)
     trials, held_out = _try_strengths(x, labels, weight, folds)
@@ -209,7 +209,7 @@ def train_hidden(
     """
     _, head = split_head(model)
     x, y = np.asarray(features, np.float64), np.asarray(targets, np.float32)
-    mean, deviation = _standardisation(x[train], weight[train])
+    mean, deviation = standardisation(x[train], weight[train])
     x = ((x - mean) / deviation).astype(np.float32)
     trainable = {layer.name: layer.trainable for layer in head.layers}
     for layer in head.layers:

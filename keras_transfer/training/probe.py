@@ -85,7 +85,7 @@ def fit_probe(
     if any(layer.name.startswith("head_hidden_") for layer in model.layers):
         return _fit_hidden(model, features, labels, train, val, weight, seed)
     x = np.asarray(features, np.float64)
-    mean, deviation = _standardisation(x[train], weight[train])
+    mean, deviation = standardisation(x[train], weight[train])
     x = (x - mean) / deviation
     if len(val):
         folds, chosen_on = [(train, val)], "validation"
@@ -105,7 +105,8 @@ def fit_probe(
     return ProbeResult(best["C"], chosen_on, trials)
 
 
-def _standardisation(x: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def standardisation(x: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted mean and deviation ``(D,)`` of features ``(N, D)``; deviations are bounded from below."""
     mean = np.average(x, axis=0, weights=weight)
     variance = np.average((x - mean) ** 2, axis=0, weights=weight)
     # A feature that hardly varies would get an enormous folded weight, and with it anything unusual at

@@ -28,7 +28,7 @@ from keras_transfer.training.multilabel_probe import (  # noqa: E402
     folds_for,
     train_hidden,
 )
-from keras_transfer.training.probe import PATIENCE, _standardisation  # noqa: E402
+from keras_transfer.training.probe import PATIENCE, standardisation  # noqa: E402
 
 STRENGTHS = tuple(10.0 ** (exponent / 2) for exponent in range(12, -7, -1))
 """Regularisation strengths alpha that are tried, a million to a thousandth, two a decade, the strongest first."""
@@ -98,7 +98,7 @@ def fit_regression_probe(
         dense.set_weights([kernel * spread, bias * spread + centre])
         return RegressionProbeResult(None, "validation" if len(val) else "training loss", trials)
     x = np.asarray(features, np.float64)
-    mean, deviation = _standardisation(x[train], weight[train])
+    mean, deviation = standardisation(x[train], weight[train])
     x = (x - mean) / deviation
     folds, chosen_on = folds_for(train, val, seed)
     trials = _try_strengths(x, y, weight, folds)

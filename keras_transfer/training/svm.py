@@ -14,11 +14,13 @@ values of machines that did not see the image.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Protocol
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.svm import SVC, LinearSVC
 
@@ -36,7 +38,7 @@ from keras_transfer.training.embedding_problem import (  # noqa: E402
     logits_layer,
     loss_of,
 )
-from keras_transfer.training.probe import _standardisation  # noqa: E402
+from keras_transfer.training.probe import standardisation  # noqa: E402
 
 LINEAR_C = (0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0)
 RBF_C = (1.0, 10.0, 100.0)
@@ -44,6 +46,8 @@ RBF_GAMMA = (0.1, 0.3, 1.0, 3.0)
 """Relative to one over the number of features, scikit-learn's ``gamma="scale"`` for standardised ones."""
 MOST_ROWS = 10_000
 """A binary SVC is given all products or distances between the images: 10,000 take 0.8 GB, and a copy as much again."""
+MOST_STEPS = 100_000
+"""Steps of the solver for one binary machine; classes that can be separated take some hundreds to thousands."""
 
 
 class _Machine(Protocol):
@@ -64,10 +68,10 @@ class _Linear:
 
     def fit(self, rows: np.ndarray, setting: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
         x, y, weight = self.x[rows], self.problem.y[rows], self.problem.weight[rows]
-        if self.few:  # ten times faster than LinearSVC where there are fewer images than features
+        if self.few:  # much faster than LinearSVC where images are about as many as features, or fewer
             duals, b = _dual_machines(x @ x.T, y, weight, len(self.problem.found), setting["C"])
             return x.T @ duals, b
-        machine = LinearSVC(C=setting["C"], random_state=self.problem.seed).fit(x, y, weight)
+        machine = _fitted(LinearSVC(C=setting["C"], random_state=self.problem.seed), x, y, weight)
         w, b = machine.coef_.T, machine.intercept_
         return _both_sides(w, b) if w.shape[1] == 1 else (w, b)
 
@@ -96,10 +100,20 @@ def _dual_machines(
     classes = [1] if count == 2 else range(count)
     coefficients, intercept = np.zeros((len(y), len(classes))), np.zeros(len(classes))
     for column, one in enumerate(classes):
-        machine = SVC(C=c, kernel="precomputed", tol=1e-5).fit(gram, y == one, weight)
+        machine = _fitted(
+            SVC(C=c, kernel="precomputed", tol=1e-5, max_iter=MOST_STEPS), gram, y == one, weight
+        )
         coefficients[machine.support_, column] = machine.dual_coef_[0]
         intercept[column] = machine.intercept_[0]
     return _both_sides(coefficients, intercept) if count == 2 else (coefficients, intercept)
+
+
+def _fitted(machine: Any, x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> Any:
+    # Classes that cannot be separated, at a high C, may take a solver hours. Where it stopped is a machine like any
+    # other: chosen or not by its accuracy, and calibrated by values of images it did not see.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return machine.fit(x, y, weight)
 
 
 def _both_sides(w: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -127,7 +141,7 @@ def fit_svm(problem: Problem, *, rbf: bool) -> Fitted:
             f"An RBF machine for {len(problem.y)} images was asked for; at most {MOST_ROWS} are expected, because "
             "the distances between all of them are kept in memory. Use kind='svm', or fewer images."
         )
-    mean, deviation = _standardisation(problem.x[problem.train], problem.weight[problem.train])
+    mean, deviation = standardisation(problem.x[problem.train], problem.weight[problem.train])
     deviation = deviation * np.sqrt(problem.x.shape[1])
     x = (problem.x - mean) / deviation
     machine: _Machine = _Rbf(problem, x) if rbf else _Linear(problem, x)
@@ -150,7 +164,7 @@ def fit_svm(problem: Problem, *, rbf: bool) -> Fitted:
 
 
 def _choose(machine: _Machine, problem: Problem, folds: Any) -> list[dict[str, Any]]:
-    """Trials with ``val_accuracy``, and ``val_loss`` where that decides (infinite elsewhere is None)."""
+    """Trials with ``val_accuracy``, and ``val_loss`` where that decides (elsewhere None)."""
     train, val = problem.train, problem.val
     decisions = []
     for setting in progress.track(machine.grid, "Fitting the SVM", len(machine.grid)):

@@ -20,7 +20,7 @@ from keras_transfer.settings import DataSettings
 from keras_transfer.tasks.builtin import MULTILABEL, MultiLabelOptions
 from keras_transfer.tasks.multilabel import MultiLabel
 from keras_transfer.training.multilabel_probe import _OneVsRest, best_threshold, fit_multilabel_probe, fold
-from keras_transfer.training.probe import _standardisation
+from keras_transfer.training.probe import standardisation
 from keras_transfer.workflow.evaluate import evaluate
 from keras_transfer.workflow.predict import predict
 from keras_transfer.workflow.train import train
@@ -46,7 +46,7 @@ def head(dimensions, labels=3, **more):
 def test_the_dense_layer_equals_the_standardised_regressions():
     x, y = problem()
     model, weight = head(x.shape[1]), np.ones(len(x))
-    mean, deviation = _standardisation(x.astype("float64"), weight)
+    mean, deviation = standardisation(x.astype("float64"), weight)
     standard = (x - mean) / deviation
     parts = _OneVsRest(3).fit(standard, y, weight, 0.1)
     fold(model.get_layer(LOGITS), parts.w, parts.b, mean, deviation)
@@ -325,12 +325,22 @@ def test_the_model_needs_only_keras_and_a_converted_one_answers_alike(run, crops
 
 
 @pytest.mark.slow
-def test_a_hidden_layer_trains_too_and_other_strategies_are_refused(crops, tmp_path):
+def test_a_hidden_layer_trains_too_and_so_does_the_network(crops, tmp_path):
     more = {"task": "multilabel", "image_size": 64, "engine": "keras"}
     hidden = MultiLabelOptions(hidden=(16,))
     run = train(crops, tmp_path / "hidden", task_options=hidden, **more)
     assert run.info["training"]["probe"]["C"] is None
     assert (run.path / "plots" / "probe_curves.png").is_file()
-    for strategy in ("finetune", "full", "scratch"):
-        with pytest.raises(UsageError, match=f"'{strategy}' is not available for the multilabel task yet"):
-            train(crops, tmp_path / strategy, strategy=strategy, **more)
+    deeper = {
+        "strategy": "finetune",
+        "unfreeze": "from:block7a",
+        "epochs": 2,
+        "guard": False,
+        "batch_size": 8,
+    }
+    run = train(crops, tmp_path / "deeper", learning_rate=1e-3, monitor="average_precision", **deeper, **more)
+    notes = run.info["training"]
+    assert notes["gradient"]["best_epoch"] >= 1 and notes["guard"]["metric"] == "mean_average_precision"
+    assert set(notes["thresholds"]) == set(LABELS)
+    assert evaluate(run)["macro_f1"] == run.info["metrics"]["test"]["macro_f1"]
+    assert (run.path / "plots" / "learning_curves.png").is_file()

@@ -16,7 +16,7 @@ from keras_transfer.heads import add_head, split_head
 from keras_transfer.settings import DataSettings
 from keras_transfer.tasks.builtin import REGRESSION, RegressionOptions
 from keras_transfer.tasks.regression import Regression
-from keras_transfer.training.probe import _standardisation
+from keras_transfer.training.probe import standardisation
 from keras_transfer.training.regression_probe import fit_regression_probe
 from keras_transfer.workflow.evaluate import evaluate
 from keras_transfer.workflow.predict import predict
@@ -47,7 +47,7 @@ def test_the_dense_layer_equals_the_standardised_ridge_in_real_units(targets):
     y = y[:, :targets]
     model, rows = head(x.shape[1], targets), np.arange(200)
     result = fit_regression_probe(model, x, y, train=rows, val=np.arange(200, 300))
-    mean, deviation = _standardisation(x[rows].astype("float64"), np.ones(200))
+    mean, deviation = standardisation(x[rows].astype("float64"), np.ones(200))
     centre, spread = y[rows].mean(axis=0, dtype="float64"), y[rows].std(axis=0, dtype="float64")
     ridge = Ridge(result.alpha).fit((x[rows] - mean) / deviation, (y[rows] - centre) / spread)
     expected = ridge.predict((x - mean) / deviation).reshape(len(x), targets) * spread + centre
@@ -259,12 +259,22 @@ def test_the_model_needs_only_keras_and_a_converted_one_answers_alike(run, crops
 
 
 @pytest.mark.slow
-def test_a_hidden_layer_trains_too_and_other_strategies_are_refused(crops, tmp_path):
+def test_a_hidden_layer_trains_too_and_so_does_the_network(crops, tmp_path):
     more = {"task": "regression", "image_size": 64, "engine": "keras"}
     data = crops / "brightness.csv"
     run = train(data, tmp_path / "hidden", task_options=RegressionOptions(hidden=(16,)), **more)
     assert run.info["training"]["probe"]["alpha"] is None
     assert (run.path / "plots" / "probe_curves.png").is_file()
-    for strategy in ("finetune", "full", "scratch"):
-        with pytest.raises(UsageError, match=f"'{strategy}' is not available for the regression task yet"):
-            train(data, tmp_path / strategy, strategy=strategy, **more)
+    deeper = {"strategy": "finetune", "unfreeze": "from:block7a", "epochs": 2, "batch_size": 8}
+    run = train(data, tmp_path / "deeper", **deeper, **more)
+    guard = run.info["training"]["guard"]
+    assert guard["metric"] == "mae" and guard["kept"] == (
+        "fine-tuned" if guard["tuned"] < guard["probe"] else "probe"
+    )
+    losses = [row["val_loss"] for row in _history(run)]
+    assert len(losses) == 3 and min(losses) < 2, "in units of the target's spread"
+
+
+def _history(run):
+    with (run.path / "history.csv").open(newline="") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_transfer.data import load_data
+from keras_transfer.data import batches, load_data
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.features.boundary import find_boundary
 from keras_transfer.freeze_plan import FreezePlan
@@ -16,6 +16,7 @@ from keras_transfer.training import finetune
 from keras_transfer.training.callbacks import CloseEpoch
 from keras_transfer.training.feeds import Boundary
 from keras_transfer.training.finetune import fine_tune
+from keras_transfer.training.objective import Objective
 from keras_transfer.training.phases import Phase
 
 PIXELS = Preprocessing((32, 32))
@@ -225,3 +226,17 @@ def test_the_boundary_is_below_what_trains():
     model = network()
     FreezePlan.for_model(model, "blocks:1").apply(model)
     assert find_boundary(model) in ("block2_bn", "block2_relu", "block2_conv")
+
+
+def test_a_teacher_draws_the_student_to_its_answers(table):
+    """A teacher that is unsure on purpose: with it the student stays near, without it it grows sure."""
+    teacher = np.where(np.eye(2)[table.labels] == 1, 0.7, 0.3)
+    val = table.indices("val")
+
+    def sureness(**values):
+        model, _ = train(table, "all", epochs=6, learning_rate=3e-3, keep_start=False, patience=9, **values)
+        pixels = np.concatenate(list(batches(table, PIXELS, indices=val))).astype("float32")
+        return float(np.abs(np.asarray(model(pixels)) - teacher[val]).mean())
+
+    taught = sureness(teacher=teacher, objective=Objective(temperature=2.0, mix=1.0))
+    assert taught < sureness()

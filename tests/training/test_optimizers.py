@@ -41,7 +41,7 @@ def compiled(optimizer, seed=0):
 
 
 def values(model):
-    return {variable.path: np.array(variable) for variable in model.trainable_variables}
+    return {variable.path: keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables}
 
 
 def decayed(optimizer, model):
@@ -69,6 +69,7 @@ def test_in_a_real_network_biases_and_normalizations_are_not_decayed():
     assert decayed(make_optimizer("adamw", 0.1, weight_decay=0.1), model) == kernels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_multipliers_of_one_change_nothing_and_of_zero_leave_a_variable_bit_identical(name):
     options = {"weight_decay": 0.01, "ema": 0.9, "accumulate": 2, "clip_norm": 1.0}
@@ -104,6 +105,7 @@ def test_a_multiplier_scales_step_and_decay():
         assert np.abs(steps[1.0]).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("multipliers", [None, {"deep/kernel": 0.1}])
 def test_a_checkpoint_holds_the_whole_state(name, multipliers, tmp_path):
@@ -119,11 +121,12 @@ def test_a_checkpoint_holds_the_whole_state(name, multipliers, tmp_path):
     second.load_weights(tmp_path / "state.weights.h5")
     train(second, 2, first=2)
     for a, b in zip(whole.weights, second.weights, strict=True):
-        np.testing.assert_array_equal(np.array(a), np.array(b))
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(a), keras.ops.convert_to_numpy(b))
     for a, b in zip(whole.optimizer.variables, second.optimizer.variables, strict=True):
-        np.testing.assert_array_equal(np.array(a), np.array(b))
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(a), keras.ops.convert_to_numpy(b))
 
 
+@pytest.mark.slow
 def test_accumulated_batches_equal_one_large_batch():
     x, y = examples(16)
     single = compiled(make_optimizer("sgd", 0.1))
@@ -162,6 +165,7 @@ def test_the_configuration_of_an_optimizer_with_multipliers_makes_an_equal_one()
     assert decayed(again, network()) == {"beta_bias_conv/kernel", "last/kernel"}
 
 
+@pytest.mark.slow
 def test_layer_multipliers_fall_from_the_head_down_in_a_real_network():
     model = add_head(load_backbone("efficientnet_lite0", weights="none", image_size=64), 3, hidden=(8,))
     found = layer_multipliers(model, 0.5)

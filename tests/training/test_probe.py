@@ -6,7 +6,7 @@ import pytest
 
 from keras_transfer.errors import DataError
 from keras_transfer.heads import add_head, split_head
-from keras_transfer.training.probe import _fold, _regression, _standardisation, fit_probe
+from keras_transfer.training.probe import _fold, _regression, fit_probe, standardisation
 
 
 def problem(classes=3, count=240, dimensions=12, seed=0):
@@ -27,7 +27,7 @@ def classifier(dimensions, classes, **head):
 def test_the_dense_layer_equals_the_standardised_regression(classes):
     x, y = problem(classes)
     model = classifier(x.shape[1], classes)
-    mean, deviation = _standardisation(x.astype("float64"), np.ones(len(x)))
+    mean, deviation = standardisation(x.astype("float64"), np.ones(len(x)))
     regression = _regression(0.1).fit((x - mean) / deviation, y)
     _fold(model.get_layer("logits"), regression, mean, deviation)
     np.testing.assert_allclose(
