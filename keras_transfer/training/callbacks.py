@@ -113,7 +113,7 @@ class Record:
 
 
 class KeepRaw(keras.callbacks.Callback):
-    """Writes the weights as the optimizer left them: before an average takes their place."""
+    """Writes the weights as the optimizer left them, and its own state."""
 
     def __init__(self, record: Record) -> None:
         super().__init__()
@@ -132,8 +132,14 @@ class CloseEpoch(keras.callbacks.Callback):
         self.record = record
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Append the row."""
+        """Append the row; what may be the best weights is the average where there is one, as it was validated."""
+        variables = self.model.trainable_variables
+        raw = [np.array(variable) for variable in variables] if self.model.optimizer.use_ema else []
+        if raw:
+            self.model.optimizer.finalize_variable_values(variables)
         self.record.close({key: float(value) for key, value in (logs or {}).items()})
+        for variable, value in zip(variables, raw, strict=False):
+            variable.assign(value)
         if self.record.finished:
             self.model.stop_training = True
 

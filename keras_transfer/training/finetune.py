@@ -40,7 +40,7 @@ from keras_transfer.training.objective import HIGHER, METRICS, Objective  # noqa
 from keras_transfer.training.optimizers import make_optimizer  # noqa: E402
 from keras_transfer.training.phases import Phase  # noqa: E402
 from keras_transfer.training.precision import computing_in  # noqa: E402
-from keras_transfer.training.schedules import make_schedule  # noqa: E402
+from keras_transfer.training.schedules import Shifted, make_schedule  # noqa: E402
 from keras_transfer.training.strategy import RATES, SGD_FACTOR  # noqa: E402
 
 log = logging.getLogger("keras_transfer")
@@ -243,7 +243,7 @@ class _Training:
         )
         optimizer = make_optimizer(
             settings.optimizer,
-            schedule,
+            Shifted(schedule, feed.steps * phase.start),
             weight_decay=settings.weight_decay,
             momentum=settings.momentum,
             clip_norm=settings.clip_norm,
@@ -253,8 +253,6 @@ class _Training:
         )
         # Built now, so that its state is part of every checkpoint, the first one read included.
         optimizer.build(feed.network.trainable_variables)
-        # The first variable counts the steps: a later phase goes on along the schedule.
-        optimizer.variables[0].assign(feed.steps * phase.start)
         feed.network.compile(optimizer, self.objective.loss(), metrics=self.objective.metrics())
 
     def _measure(self, feed: Feed) -> dict[str, float]:
@@ -264,12 +262,14 @@ class _Training:
 
     def _fit(self, feed: Feed, end: int) -> None:
         record = self.record
-        averaging = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if self.settings.ema else []
+        # Validates the averaged weights. Not swap_on_epoch: it adds and subtracts, which rounds, and a training that
+        # is taken up again must find exactly the weights that went on.
+        averaging = [keras.callbacks.SwapEMAWeights()] if self.settings.ema else []
         callbacks = [
             Bars(self.settings.epochs),
             keras.callbacks.TerminateOnNaN(),
-            KeepRaw(record),
             *averaging,
+            KeepRaw(record),
             CloseEpoch(record),
         ]
         guarded(

@@ -17,9 +17,7 @@ quiet_tensorflow()
 import keras  # noqa: E402
 from keras import ops  # noqa: E402
 
-from keras_transfer.backbones import blocks  # noqa: E402
 from keras_transfer.errors import UsageError, unknown_name  # noqa: E402
-from keras_transfer.heads import LOGITS, features_input  # noqa: E402
 
 OPTIMIZERS = ("adamw", "sgd")
 NOT_DECAYED = r"(^|/)(bias|gamma|beta)(:\d+)?$"
@@ -53,7 +51,8 @@ def make_optimizer(
             average into the model at the end of ``fit``; before that only ``keras.callbacks.SwapEMAWeights`` shows it.
         multipliers: learning rate of a variable relative to the others', by ``variable.path``, at least 0; 1 for those
             not named. It scales the weight decay too, and 0 leaves a variable exactly as it is (discriminative rates,
-            Howard & Ruder 2018, arXiv:1801.06146). See :func:`layer_multipliers`.
+            Howard & Ruder 2018, arXiv:1801.06146).
+            ``FreezePlan.variable_multipliers`` makes them.
 
     Raises:
         UsageError: an unknown name or an impossible number; when it is built, multipliers that name no variable.
@@ -98,45 +97,6 @@ def make_optimizer(
     return optimizer
 
 
-def layer_multipliers(model: keras.Model, decay: float) -> dict[str, float]:
-    """Learning rates that fall from the head down: 1 for the head, ``decay`` for the top block, ``decay**2`` below it.
-
-    The layer-wise decay of ELECTRA (Clark et al. 2020, arXiv:2003.10555) and BEiT (Bao et al. 2021,
-    arXiv:2106.08254), over the blocks of ``backbones.blocks`` that have weights. A model without the head of
-    ``heads.add_head`` has 1 for its top block.
-
-    Args:
-        model: any model; frozen variables are listed too, and an optimizer does not look at them.
-        decay: in (0, 1]; 0.65 to 0.9 are usual.
-
-    Returns:
-        ``{variable.path: multiplier}`` for every weight.
-
-    Raises:
-        UsageError: a decay outside (0, 1], or two weights with one path and different multipliers.
-    """
-    _require(0 < decay <= 1, "decay", decay, "a number in (0, 1], such as 0.8")
-    layers = {layer.name: layer for layer in model.layers}
-    body = set(layers)
-    depth = 0
-    if LOGITS in layers:
-        body = {layer.name for layer in keras.Model(model.inputs, features_input(model)).layers}
-        depth = 1
-    found: dict[str, float] = {}
-    for _, members in reversed(blocks(model)):
-        below = [layers[name] for name in members if name in body and layers[name].weights]
-        above = [layers[name] for name in members if name not in body]
-        for multiplier, group in ((1.0, above), (float(decay) ** depth, below)):
-            for variable in (weight for layer in group for weight in layer.weights):
-                if found.setdefault(variable.path, multiplier) != multiplier:
-                    raise UsageError(
-                        f"Two weights of {model.name!r} are called {variable.path!r}, in different blocks. Give the "
-                        "layers different names."
-                    )
-        depth += bool(below)
-    return found
-
-
 class _Layerwise(keras.optimizers.Optimizer):
     """Put before one of Keras's optimizers as a base: a learning rate for each variable.
 
@@ -155,7 +115,7 @@ class _Layerwise(keras.optimizers.Optimizer):
         if self.multipliers and not any(variable.path in self.multipliers for variable in variables):
             raise UsageError(
                 f"None of the {len(self.multipliers)} learning-rate multipliers names a variable that is trained; "
-                f"expected paths such as {variables[0].path!r}. Use layer_multipliers of the same model."
+                f"expected paths such as {variables[0].path!r}. Make them of the same model."
             )
         self._rates = tuple(float(self.multipliers.get(variable.path, 1.0)) for variable in variables)
         super().build(variables)

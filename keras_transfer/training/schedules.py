@@ -108,6 +108,30 @@ class Warmup(LearningRateSchedule):
 
 
 @keras.saving.register_keras_serializable("keras_transfer")
+class Shifted(LearningRateSchedule):
+    """A schedule that begins ``offset`` steps later: a later phase of a training, with an optimizer of its own.
+
+    Moving the optimizer's counter instead would skip Adam's bias correction, and its first steps would be three times
+    too large.
+    """
+
+    def __init__(self, after: LearningRateSchedule, offset: int) -> None:
+        super().__init__()
+        self.after, self.offset = after, int(offset)
+
+    def __call__(self, step: Any) -> Any:
+        return self.after(step + self.offset)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"after": keras.optimizers.schedules.serialize(self.after), "offset": self.offset}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Shifted:
+        """The inverse of :meth:`get_config`."""
+        return cls(keras.optimizers.schedules.deserialize(config["after"]), config["offset"])
+
+
+@keras.saving.register_keras_serializable("keras_transfer")
 class OneCycle(LearningRateSchedule):
     """Half a cosine up, half a cosine down (Smith & Topin 2018, arXiv:1708.07120).
 

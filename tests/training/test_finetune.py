@@ -191,7 +191,7 @@ def test_the_start_may_be_kept_or_not(table):
 
 
 def test_a_found_rate_is_used(table):
-    _, result = train(table, "all", find_lr=True, learning_rate=1e-9, epochs=1, batch_size=4)
+    _, result = train(table, "all", find_lr=True, learning_rate=1e-9, epochs=1, batch_size=16)
     assert result.finding is not None
     assert result.learning_rate == result.finding.suggestion > 1e-9
 

@@ -6,8 +6,7 @@ import pytest
 
 from keras_transfer.backbones import load_backbone
 from keras_transfer.errors import UsageError
-from keras_transfer.heads import add_head
-from keras_transfer.training.optimizers import OPTIMIZERS, layer_multipliers, make_optimizer
+from keras_transfer.training.optimizers import OPTIMIZERS, make_optimizer
 from keras_transfer.training.schedules import make_schedule
 
 
@@ -165,24 +164,6 @@ def test_the_configuration_of_an_optimizer_with_multipliers_makes_an_equal_one()
     assert decayed(again, network()) == {"beta_bias_conv/kernel", "last/kernel"}
 
 
-@pytest.mark.slow
-def test_layer_multipliers_fall_from_the_head_down_in_a_real_network():
-    model = add_head(load_backbone("efficientnet_lite0", weights="none", image_size=64), 3, hidden=(8,))
-    found = layer_multipliers(model, 0.5)
-    assert set(found) == {variable.path for variable in model.weights}
-    assert {found[f"{layer}/kernel"] for layer in ("logits", "head_hidden_0")} == {1.0}
-    assert [found[f"{layer}/kernel"] for layer in ("top_conv", "block7a_dwconv", "block6d_dwconv")] == [
-        0.5,
-        0.25,
-        0.125,
-    ]
-    assert found["block7a_bn/gamma"] == found["block7a_project_conv/kernel"]
-    assert min(found, key=found.get).startswith("stem")
-    assert found["stem_conv/kernel"] == 0.5 ** len(set(found.values()) - {1.0})
-    assert set(layer_multipliers(model, 1.0).values()) == {1.0}
-    assert max(layer_multipliers(network(), 0.5).values()) == 1.0
-
-
 def test_impossible_arguments_are_refused():
     with pytest.raises(UsageError, match="Did you mean adamw"):
         make_optimizer("adam", 0.1)
@@ -198,8 +179,5 @@ def test_impossible_arguments_are_refused():
     ):
         with pytest.raises(UsageError, match="expected"):
             make_optimizer("sgd", 0.1, **options)
-    for decay in (0, 1.5):
-        with pytest.raises(UsageError, match="decay"):
-            layer_multipliers(network(), decay)
     with pytest.raises(UsageError, match="None of the 1"):
         make_optimizer("sgd", 0.1, multipliers={"nothing/kernel": 1}).build(network().trainable_variables)

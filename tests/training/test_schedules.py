@@ -6,7 +6,7 @@ import keras
 import pytest
 
 from keras_transfer.errors import UsageError
-from keras_transfer.training.schedules import SCHEDULES, make_schedule
+from keras_transfer.training.schedules import SCHEDULES, Shifted, make_schedule
 
 
 def rates(schedule, steps):
@@ -75,3 +75,11 @@ def test_impossible_arguments_are_refused():
     for total, warmup in ((0, 0), (10, 11), (10, -1)):
         with pytest.raises(UsageError, match="warm-up"):
             make_schedule("cosine", 1e-3, total_steps=total, warmup_steps=warmup)
+
+
+def test_a_shifted_schedule_goes_on_where_the_first_phase_stopped():
+    whole = make_schedule("cosine", 0.1, total_steps=100, warmup_steps=10)
+    later = Shifted(whole, 40)
+    assert [float(later(step)) for step in (0, 1, 59)] == [float(whole(step)) for step in (40, 41, 99)]
+    again = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(later))
+    assert float(again(5)) == float(later(5))
