@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Files side by side, on as many cores as there are but with room for TensorFlow in each process.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 PLUGINS := $(wildcard plugins/*/pyproject.toml)
 
 .PHONY: demo test fast lint bench clean
@@ -10,10 +12,10 @@ demo: $(VENV)/.demo
 	$(BIN)/keras-transfer demo --output demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m ""
+	$(PYTEST) -m ""
 
 fast: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
