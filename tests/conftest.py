@@ -49,7 +49,10 @@ def photos() -> dict[str, np.ndarray]:
     """Two real photographs, uint8 ``(427, 640, 3)``: ``china`` (a palace) and ``flower`` (a dahlia)."""
     from sklearn.datasets import load_sample_image
 
-    return {name: load_sample_image(f"{name}.jpg") for name in ("china", "flower")}
+    found = {name: load_sample_image(f"{name}.jpg") for name in ("china", "flower")}
+    for photo in found.values():
+        photo.setflags(write=False)  # shared by all tests
+    return found
 
 
 def write_crops(folder: Path, photo: np.ndarray, count: int, seed: int, size: int = 96) -> None:
