@@ -1,6 +1,6 @@
 """How fast is training on cached activations? Against ``fit`` on the same frozen network, side by side in one run.
 
-    python benchmarks/finetune.py [--images 1024] [--epochs 4] [--batch-size 32] [--json]
+    python benchmarks/finetune.py [--images 512] [--epochs 3] [--batch-size 32] [--json]
 
 EfficientNet-Lite0 at 224 px with its ImageNet weights and a head for two classes, on real images (ELPV solar cells
 where the package ``elpv-dataset`` is installed, otherwise crops of scikit-learn's two photographs). For each rule of
@@ -113,8 +113,8 @@ def compare(rule: str, table, epochs: int, batch_size: int) -> dict:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=1024)
-    parser.add_argument("--epochs", type=int, default=4, help="at least 2: the first one traces the graph")
+    parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--epochs", type=int, default=3, help="at least 2: the first one traces the graph")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()

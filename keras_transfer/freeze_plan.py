@@ -79,7 +79,7 @@ class FreezePlan:
 
         Args:
             model: any Keras model. Of a classifier made by ``heads.add_head`` the head always trains.
-            rule: ``"none"``, ``"all"``, ``"30%"`` (of the layers with weights, from the top), ``"blocks:2"``,
+            rule: ``"none"``, ``"all"``, ``"30%"`` (the top blocks with about so many of its layers), ``"blocks:2"``,
                 ``"from:block6a"``, a regular expression over layer names, or a function of the layer.
             batchnorm: ``"frozen"``, ``"train"`` or ``"adapt"``.
             layer_decay: each trained block's learning rate is this times that of the block above it, in (0, 1]

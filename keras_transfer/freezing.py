@@ -50,8 +50,8 @@ def set_trainable(model: keras.Model, rule: Rule, *, batchnorm: str = "frozen") 
     """Set every layer's ``trainable`` flag by one rule.
 
     Args:
-        rule: ``"none"``, ``"all"``, ``"30%"`` (that share of the layers with weights, from the top),
-            ``"blocks:2"`` (the top blocks), ``"from:NAME"`` (a layer or block and all above), a regular
+        rule: ``"none"``, ``"all"``, ``"30%"`` (the top blocks with about that share of the layers
+            with weights), ``"blocks:2"`` (the top blocks), ``"from:NAME"`` (a layer or block and all above), a regular
             expression matched against whole layer names, or a function of the layer.
         batchnorm: ``"frozen"`` keeps every batch normalization in inference mode; ``"train"`` lets those in
             trained layers learn.
@@ -127,6 +127,22 @@ def head_layers(model: keras.Model) -> list[str]:
     return [name for name in names if name.startswith("head_") or name in (LOGITS, PROBABILITIES, VALUES)]
 
 
+def _top_share(model: keras.Model, share: float, head: set[str]) -> set[str]:
+    """The top blocks that hold about this share of the layers with weights; at least one block, never a part of one."""
+    names = [layer.name for layer in leaf_layers(model)]
+    weighted = {layer.name for layer in leaf_layers(model) if layer.weights and layer.name not in head}
+    starts, held, total = [], [], 0
+    for _, members in reversed(blocks(model)):
+        inside = len(weighted.intersection(members))
+        if inside:
+            total += inside
+            starts.append(members[0])
+            held.append(total)
+    wanted = share * len(weighted)
+    nearest = min(range(len(held)), key=lambda i: abs(held[i] - wanted), default=None)
+    return set() if nearest is None else set(names[names.index(starts[nearest]) :])
+
+
 def chosen_layers(model: keras.Model, rule: Rule) -> set[str]:
     """Names of the layers a rule of :func:`set_trainable` picks; raises ``UsageError`` when it names nothing.
 
@@ -144,9 +160,7 @@ def chosen_layers(model: keras.Model, rule: Rule) -> set[str]:
         share = float(match[1]) / 100
         if share > 1:
             raise UsageError(f"{rule!r} was given; a share of at most 100% is expected.")
-        weighted = [layer.name for layer in leaf_layers(model) if layer.weights and layer.name not in head]
-        count = round(share * len(weighted))
-        return set(names[names.index(weighted[-count]) :]) if count else set()
+        return _top_share(model, share, set(head)) if share else set()
     groups = [(block, members) for block, members in blocks(model) if members[0] not in head]
     if match := re.fullmatch(r"blocks:(\d+)", rule):
         count = min(int(match[1]), len(groups))
