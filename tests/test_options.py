@@ -62,7 +62,11 @@ def test_every_valid_value_survives_a_round_trip(example):
 
 def test_settings_survive_a_round_trip_through_flat_names():
     settings = TrainSettings.of(backbone="resnet50", epochs=3, val_fraction=0.25, seed=7, learning_rate=0.001)
-    assert (settings.model.backbone, settings.gradient.epochs, settings.data.val_fraction) == ("resnet50", 3, 0.25)
+    assert (settings.model.backbone, settings.gradient.epochs, settings.data.val_fraction) == (
+        "resnet50",
+        3,
+        0.25,
+    )
     assert TrainSettings.of(**settings.flat()) == settings
     with pytest.raises(UsageError, match="Did you mean backbone"):
         TrainSettings.of(backbon="resnet50")
