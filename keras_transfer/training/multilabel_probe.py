@@ -24,8 +24,10 @@ import keras  # noqa: E402
 
 from keras_transfer import progress  # noqa: E402
 from keras_transfer.errors import DataError  # noqa: E402
-from keras_transfer.heads import LOGITS, split_head  # noqa: E402
-from keras_transfer.training.probe import PATIENCE, STRENGTHS, _regression, standardisation  # noqa: E402
+from keras_transfer.heads import LOGITS  # noqa: E402
+from keras_transfer.training.hidden import has_hidden, train_hidden  # noqa: E402
+from keras_transfer.training.probe import PATIENCE, STRENGTHS, regression  # noqa: E402
+from keras_transfer.training.standardising import folded, standardisation  # noqa: E402
 
 log = logging.getLogger("keras_transfer")
 
@@ -93,9 +95,17 @@ def fit_multilabel_probe(
             names[i],
         )
     dense = model.get_layer(LOGITS)
-    if any(layer.name.startswith("head_hidden_") for layer in model.layers):
-        loss = keras.losses.BinaryCrossentropy(from_logits=True)
-        head, trials = train_hidden(model, features, labels, train, val, weight, seed, loss)
+    if has_hidden(model):
+        head, trials = train_hidden(
+            model,
+            features,
+            labels,
+            train=train,
+            val=val,
+            weight=weight,
+            loss=keras.losses.BinaryCrossentropy(from_logits=True),
+            seed=seed,
+        )
         kernel, bias = dense.get_weights()
         for i, logit in priors.items():
             kernel[:, i], bias[i] = 0.0, logit
@@ -114,7 +124,7 @@ def fit_multilabel_probe(
     trials, held_out = _try_strengths(x, labels, weight, folds)
     best = min(trials, key=lambda trial: trial["val_loss"])
     final = _OneVsRest(labels.shape[1]).fit(x[train], labels[train], weight[train], best["C"])
-    fold(dense, final.w, final.b, mean, deviation)
+    dense.set_weights(folded(final.w, final.b, mean, deviation))
     if len(val):
         held_out = final.logits(x[val])
     judged = np.concatenate([judge for _, judge in folds])
@@ -181,64 +191,6 @@ def folds_for(
     return [(train[a], train[b]) for a, b in cut.split(train)], "cross-validation"
 
 
-def fold(
-    dense: keras.layers.Dense, w: np.ndarray, b: np.ndarray, mean: np.ndarray, deviation: np.ndarray
-) -> None:
-    """Write ``((f - mean) / deviation) w + b`` into a Dense layer of plain features: ``w (D, C)``, ``b (C,)``."""
-    w = w / deviation[:, None]
-    dense.set_weights([w.astype("float32"), (b - mean @ w).astype("float32")])
-
-
-def train_hidden(
-    model: keras.Model,
-    features: np.ndarray,
-    targets: np.ndarray,
-    train: np.ndarray,
-    val: np.ndarray,
-    weight: np.ndarray,
-    seed: int,
-    loss: keras.losses.Loss,
-) -> tuple[keras.Model, list[dict[str, Any]]]:
-    """Train a head with hidden layers, on the features alone: it has no closed form.
-
-    It learns from standardised features; the standardisation is then folded into its first Dense.
-
-    Returns:
-        The head (features to logits, sharing the model's weights), and one dictionary an epoch: ``epoch``,
-        ``train_loss``, ``val_loss``.
-    """
-    _, head = split_head(model)
-    x, y = np.asarray(features, np.float64), np.asarray(targets, np.float32)
-    mean, deviation = standardisation(x[train], weight[train])
-    x = ((x - mean) / deviation).astype(np.float32)
-    trainable = {layer.name: layer.trainable for layer in head.layers}
-    for layer in head.layers:
-        layer.trainable = True
-    head.compile(keras.optimizers.AdamW(1e-3, weight_decay=1e-3), loss)
-    watched = "val_loss" if len(val) else "loss"
-    keras.utils.set_random_seed(seed)
-    history = head.fit(
-        x[train],
-        y[train],
-        sample_weight=weight[train],
-        validation_data=(x[val], y[val]) if len(val) else None,
-        batch_size=64,
-        epochs=200,
-        verbose=0,
-        callbacks=[keras.callbacks.EarlyStopping(watched, patience=10, restore_best_weights=True)],
-    ).history
-    for layer in head.layers:
-        layer.trainable = trainable[layer.name]
-    first = next(layer for layer in head.layers if layer.weights)
-    kernel, bias = first.get_weights()
-    fold(first, kernel, bias, mean, deviation)
-    rows = zip(history["loss"], history[watched], strict=True)
-    return head, [
-        {"epoch": epoch, "train_loss": float(learned), "val_loss": float(judged)}
-        for epoch, (learned, judged) in enumerate(rows)
-    ]
-
-
 class _OneVsRest:
     """Binary logistic regressions side by side, warm-started from one call to the next.
 
@@ -246,7 +198,7 @@ class _OneVsRest:
     """
 
     def __init__(self, labels: int) -> None:
-        self._parts = [_regression(1.0).set_params(warm_start=True) for _ in range(labels)]
+        self._parts = [regression(1.0).set_params(warm_start=True) for _ in range(labels)]
 
     def fit(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray, c: float) -> _OneVsRest:
         priors = _constant_logits(y, weight)

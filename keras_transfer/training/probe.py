@@ -25,7 +25,9 @@ import keras  # noqa: E402
 
 from keras_transfer import progress  # noqa: E402
 from keras_transfer.errors import DataError  # noqa: E402
-from keras_transfer.heads import LOGITS, split_head  # noqa: E402
+from keras_transfer.heads import LOGITS  # noqa: E402
+from keras_transfer.training.hidden import has_hidden, train_hidden  # noqa: E402
+from keras_transfer.training.standardising import folded, standardisation  # noqa: E402
 
 log = logging.getLogger("keras_transfer")
 
@@ -82,8 +84,19 @@ def fit_probe(
             f"The training images hold {len(found)} class; at least 2 are needed to train a classifier."
         )
     weight = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, np.float64)
-    if any(layer.name.startswith("head_hidden_") for layer in model.layers):
-        return _fit_hidden(model, features, labels, train, val, weight, seed)
+    if has_hidden(model):
+        _, trials = train_hidden(
+            model,
+            features,
+            labels,
+            train=train,
+            val=val,
+            weight=weight,
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            seed=seed,
+        )
+        return ProbeResult(None, "validation" if len(val) else "training loss", trials)
     x = np.asarray(features, np.float64)
     mean, deviation = standardisation(x[train], weight[train])
     x = (x - mean) / deviation
@@ -100,28 +113,18 @@ def fit_probe(
         chosen_on = "cross-validation"
     trials = _try_strengths(x, labels, weight, folds, found)
     best = min(trials, key=lambda trial: trial["val_loss"])
-    regression = _regression(best["C"]).fit(x[train], labels[train], weight[train])
-    _fold(model.get_layer(LOGITS), regression, mean, deviation)
+    final = regression(best["C"]).fit(x[train], labels[train], weight[train])
+    _fold(model.get_layer(LOGITS), final, mean, deviation)
     return ProbeResult(best["C"], chosen_on, trials)
 
 
-def standardisation(x: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted mean and deviation ``(D,)`` of features ``(N, D)``; deviations are bounded from below."""
-    mean = np.average(x, axis=0, weights=weight)
-    variance = np.average((x - mean) ** 2, axis=0, weights=weight)
-    # A feature that hardly varies would get an enormous folded weight, and with it anything unusual at
-    # inference would decide alone: deviations are bounded from below by a hundredth of the typical one.
-    floor = 1e-2 * float(np.sqrt(np.median(variance[variance > 0]))) if np.any(variance > 0) else 1.0
-    return mean, np.maximum(np.sqrt(variance), max(floor, 1e-12))
-
-
-def _regression(c: float) -> LogisticRegression:
+def regression(c: float) -> LogisticRegression:
     return LogisticRegression(C=c, max_iter=1000)
 
 
 def _try_strengths(x: Any, labels: Any, weight: Any, folds: Any, found: np.ndarray) -> list[dict[str, Any]]:
     trials: list[dict[str, Any]] = []
-    models = [_regression(1.0).set_params(warm_start=True) for _ in folds]
+    models = [regression(1.0).set_params(warm_start=True) for _ in folds]
     for c in progress.track(STRENGTHS, "Fitting the probe", len(STRENGTHS)):
         rows = []
         for model, (train, val) in zip(models, folds, strict=True):
@@ -149,51 +152,8 @@ def _fold(
     w, b = regression.coef_.T, regression.intercept_
     if w.shape[1] == 1:  # two classes: one score z, and softmax([-z/2, z/2]) equals the sigmoid of z
         w, b = np.concatenate([-w / 2, w / 2], axis=1), np.concatenate([-b / 2, b / 2])
-    w = w / deviation[:, None]
-    b = b - mean @ w
+    w, b = folded(w, b, mean, deviation)
     kernel = np.zeros((w.shape[0], dense.units))
     bias = np.full(dense.units, b.min() - ABSENT)
     kernel[:, regression.classes_], bias[regression.classes_] = w, b
     dense.set_weights([kernel.astype("float32"), bias.astype("float32")])
-
-
-def _fit_hidden(
-    model: keras.Model, features: Any, labels: Any, train: Any, val: Any, weight: Any, seed: int
-) -> ProbeResult:
-    """A head with hidden layers has no closed form: it is trained by Keras, still on the cached features."""
-    _, head = split_head(model)
-    x = np.asarray(features, np.float32)
-    scale = float(x[train].std()) or 1.0
-    first = next(layer for layer in head.layers if layer.weights)
-    kernel, bias = first.get_weights()
-    first.set_weights([kernel / scale, bias])
-    trainable = {layer.name: layer.trainable for layer in head.layers}
-    for layer in head.layers:
-        layer.trainable = True
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    head.compile(keras.optimizers.AdamW(1e-3, weight_decay=1e-3), loss, metrics=["accuracy"])
-    watched = "val_loss" if len(val) else "loss"
-    stop = keras.callbacks.EarlyStopping(watched, patience=10, restore_best_weights=True)
-    keras.utils.set_random_seed(seed)
-    history = head.fit(
-        x[train],
-        labels[train],
-        sample_weight=weight[train],
-        validation_data=(x[val], labels[val]) if len(val) else None,
-        batch_size=64,
-        epochs=200,
-        verbose=0,
-        callbacks=[stop],
-    ).history
-    for layer in head.layers:
-        layer.trainable = trainable[layer.name]
-    trials = [
-        {
-            "epoch": epoch,
-            "train_loss": float(history["loss"][epoch]),
-            "val_loss": float(history[watched][epoch]),
-            "val_accuracy": float(history["val_accuracy" if len(val) else "accuracy"][epoch]),
-        }
-        for epoch in range(len(history["loss"]))
-    ]
-    return ProbeResult(None, "validation" if len(val) else "training loss", trials)

@@ -22,13 +22,10 @@ import keras  # noqa: E402
 from keras_transfer import progress  # noqa: E402
 from keras_transfer.errors import DataError  # noqa: E402
 from keras_transfer.heads import LOGITS  # noqa: E402
-from keras_transfer.training.multilabel_probe import (  # noqa: E402
-    counted_images,
-    fold,
-    folds_for,
-    train_hidden,
-)
-from keras_transfer.training.probe import PATIENCE, standardisation  # noqa: E402
+from keras_transfer.training.hidden import has_hidden, train_hidden  # noqa: E402
+from keras_transfer.training.multilabel_probe import counted_images, folds_for  # noqa: E402
+from keras_transfer.training.probe import PATIENCE  # noqa: E402
+from keras_transfer.training.standardising import folded, standardisation  # noqa: E402
 
 STRENGTHS = tuple(10.0 ** (exponent / 2) for exponent in range(12, -7, -1))
 """Regularisation strengths alpha that are tried, a million to a thousandth, two a decade, the strongest first."""
@@ -90,9 +87,10 @@ def fit_regression_probe(
     spread = np.sqrt(np.average((y[train] - centre) ** 2, axis=0, weights=weight[train]))
     y = (y - centre) / spread
     dense = model.get_layer(LOGITS)
-    if any(layer.name.startswith("head_hidden_") for layer in model.layers):
+    if has_hidden(model):
+        loss = keras.losses.MeanSquaredError()
         _, trials = train_hidden(
-            model, features, y, train, val, weight, seed, keras.losses.MeanSquaredError()
+            model, features, y, train=train, val=val, weight=weight, loss=loss, seed=seed
         )
         kernel, bias = dense.get_weights()
         dense.set_weights([kernel * spread, bias * spread + centre])
@@ -104,13 +102,8 @@ def fit_regression_probe(
     trials = _try_strengths(x, y, weight, folds)
     best = min(trials, key=lambda trial: trial["val_loss"])
     final = Ridge(best["alpha"]).fit(x[train], y[train], weight[train])
-    fold(
-        dense,
-        final.coef_.reshape(len(spread), -1).T * spread,
-        final.intercept_ * spread + centre,
-        mean,
-        deviation,
-    )
+    w, b = final.coef_.reshape(len(spread), -1).T * spread, final.intercept_ * spread + centre
+    dense.set_weights(folded(w, b, mean, deviation))
     return RegressionProbeResult(best["alpha"], chosen_on, trials)
 
 

@@ -38,7 +38,7 @@ from keras_transfer.training.embedding_problem import (  # noqa: E402
     logits_layer,
     loss_of,
 )
-from keras_transfer.training.probe import standardisation  # noqa: E402
+from keras_transfer.training.standardising import standardisation  # noqa: E402
 
 LINEAR_C = (0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0)
 RBF_C = (1.0, 10.0, 100.0)

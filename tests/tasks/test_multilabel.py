@@ -19,8 +19,8 @@ from keras_transfer.heads import LOGITS, add_head, split_head
 from keras_transfer.settings import DataSettings
 from keras_transfer.tasks.builtin import MULTILABEL, MultiLabelOptions
 from keras_transfer.tasks.multilabel import MultiLabel
-from keras_transfer.training.multilabel_probe import _OneVsRest, best_threshold, fit_multilabel_probe, fold
-from keras_transfer.training.probe import standardisation
+from keras_transfer.training.multilabel_probe import _OneVsRest, best_threshold, fit_multilabel_probe
+from keras_transfer.training.standardising import folded, standardisation
 from keras_transfer.workflow.evaluate import evaluate
 from keras_transfer.workflow.predict import predict
 from keras_transfer.workflow.train import train
@@ -49,7 +49,7 @@ def test_the_dense_layer_equals_the_standardised_regressions():
     mean, deviation = standardisation(x.astype("float64"), weight)
     standard = (x - mean) / deviation
     parts = _OneVsRest(3).fit(standard, y, weight, 0.1)
-    fold(model.get_layer(LOGITS), parts.w, parts.b, mean, deviation)
+    model.get_layer(LOGITS).set_weights(folded(parts.w, parts.b, mean, deviation))
     expected = [part.predict_proba(standard)[:, 1] for part in parts._parts]
     np.testing.assert_allclose(model.predict(x, verbose=0), np.transpose(expected), atol=1e-5)
 

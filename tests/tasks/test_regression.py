@@ -16,8 +16,8 @@ from keras_transfer.heads import add_head, split_head
 from keras_transfer.settings import DataSettings
 from keras_transfer.tasks.builtin import REGRESSION, RegressionOptions
 from keras_transfer.tasks.regression import Regression
-from keras_transfer.training.probe import standardisation
 from keras_transfer.training.regression_probe import fit_regression_probe
+from keras_transfer.training.standardising import standardisation
 from keras_transfer.workflow.evaluate import evaluate
 from keras_transfer.workflow.predict import predict
 from keras_transfer.workflow.train import train

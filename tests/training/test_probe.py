@@ -6,7 +6,8 @@ import pytest
 
 from keras_transfer.errors import DataError
 from keras_transfer.heads import add_head, split_head
-from keras_transfer.training.probe import _fold, _regression, fit_probe, standardisation
+from keras_transfer.training.probe import _fold, fit_probe, regression
+from keras_transfer.training.standardising import standardisation
 
 
 def problem(classes=3, count=240, dimensions=12, seed=0):
@@ -28,10 +29,10 @@ def test_the_dense_layer_equals_the_standardised_regression(classes):
     x, y = problem(classes)
     model = classifier(x.shape[1], classes)
     mean, deviation = standardisation(x.astype("float64"), np.ones(len(x)))
-    regression = _regression(0.1).fit((x - mean) / deviation, y)
-    _fold(model.get_layer("logits"), regression, mean, deviation)
+    fitted = regression(0.1).fit((x - mean) / deviation, y)
+    _fold(model.get_layer("logits"), fitted, mean, deviation)
     np.testing.assert_allclose(
-        model.predict(x, verbose=0), regression.predict_proba((x - mean) / deviation), atol=1e-5
+        model.predict(x, verbose=0), fitted.predict_proba((x - mean) / deviation), atol=1e-5
     )
 
 

@@ -1,0 +1,26 @@
+"""Standardised features, and how a layer that learned from them is made to take plain ones.
+
+``((f - m) / s) W + b = f (W / s) + (b - m / s W)``: the standardisation disappears into a Dense layer's weights.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def standardisation(x: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted mean and deviation ``(D,)`` of features ``(N, D)``; deviations are bounded from below."""
+    mean = np.average(x, axis=0, weights=weight)
+    variance = np.average((x - mean) ** 2, axis=0, weights=weight)
+    # A feature that hardly varies would get an enormous folded weight, and with it anything unusual at
+    # inference would decide alone: deviations are bounded from below by a hundredth of the typical one.
+    floor = 1e-2 * float(np.sqrt(np.median(variance[variance > 0]))) if np.any(variance > 0) else 1.0
+    return mean, np.maximum(np.sqrt(variance), max(floor, 1e-12))
+
+
+def folded(
+    w: np.ndarray, b: np.ndarray, mean: np.ndarray, deviation: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel ``(D, C)`` and bias ``(C,)`` for plain features, from those for standardised ones."""
+    w = w / deviation[:, None]
+    return w, b - mean @ w
