@@ -26,7 +26,15 @@ from typing import Any
 PUBLISHED = {"SVM (Deitsch et al. 2019)": 0.8244, "VGG-19, fine-tuned (Deitsch et al. 2019)": 0.8842}
 DATA = {"val_fraction": 0.1, "test_fraction": 0.25}
 HEADS = {"strategy": "probe", "image_size": 300}
-GRADIENT = {"augment": "light", "flips": "both", "learning_rate": 5e-4, "monitor": "loss", "image_size": 224}
+GRADIENT = {
+    "augment": "light",
+    "flips": "both",
+    "learning_rate": 2e-4,
+    "label_smoothing": 0.1,
+    "ema": 0.99,
+    "monitor": "loss",
+    "image_size": 224,
+}
 ROWS: dict[str, dict[str, Any]] = {
     "probe": {**HEADS},
     "svm": {**HEADS, "head": "svm"},

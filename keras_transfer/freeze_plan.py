@@ -7,7 +7,7 @@ it called frozen is bit-identical: weights and moving statistics.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -221,20 +221,9 @@ def _require_some(rule: str, chosen: set[str], body: set[str], model: str) -> No
 
 
 def _groups(model: keras.Model, head: set[str]) -> list[tuple[str, list[str]]]:
-    """The blocks, bottom to top, with the layers of nested models in place and the head as one block."""
-    groups = [
-        (block, [name for name in _opened(model, names) if name not in head])
-        for block, names in blocks(model)
-    ]
+    """The blocks, bottom to top, and the head as one block."""
+    groups = [(block, [name for name in names if name not in head]) for block, names in blocks(model)]
     return [*groups, (HEAD, [layer.name for layer in model.layers if layer.name in head])]
-
-
-def _opened(model: keras.Model, names: Iterable[str]) -> list[str]:
-    found = []
-    for name in names:
-        layer = model.get_layer(name)
-        found += [inner.name for inner in leaf_layers(layer)] if isinstance(layer, keras.Model) else [name]
-    return found
 
 
 def _row(

@@ -17,7 +17,7 @@ quiet_tensorflow()
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 
-from keras_transfer.backbones import blocks  # noqa: E402
+from keras_transfer.backbones.blocks import blocks, leaf_layers  # noqa: E402
 from keras_transfer.errors import UsageError, unknown_name  # noqa: E402
 from keras_transfer.heads import LOGITS, PROBABILITIES, VALUES  # noqa: E402
 
@@ -85,15 +85,6 @@ def mark_trainable(model: keras.Model, names: set[str]) -> list[str]:
             changed.append(layer.name)
         layer.trainable = wanted
     return changed
-
-
-def leaf_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """Every layer that is not itself a model, through nested models, bottom to top."""
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from leaf_layers(layer)
-        else:
-            yield layer
 
 
 def frozen_fingerprint(model: keras.Model) -> str:

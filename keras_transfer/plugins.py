@@ -7,6 +7,7 @@ point's value and the exception; using it repeats the reason. Two plugins of one
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 from collections.abc import Callable
@@ -127,10 +128,38 @@ def _status(entry: Entry, found: list[Entry]) -> tuple[PluginStatus, Any]:
         return PluginStatus(
             entry, "broken", f"{entry.value} is a {type(spec).__name__}, not a TaskSpec."
         ), None
+    if not isinstance(spec.contract, int):
+        return PluginStatus(entry, "broken", f"its contract is {spec.contract!r}, not a whole number."), None
     if not OLDEST_CONTRACT <= spec.contract <= CONTRACT:
         reason = (
             f"it is written for contract {spec.contract}; this keras-transfer speaks {OLDEST_CONTRACT} to {CONTRACT}."
             " Upgrade the older of the two."
         )
         return PluginStatus(entry, "incompatible", reason, spec.summary), None
+    names, reason = guarded(lambda: {field.name for field in dataclasses.fields(spec.options)})
+    if reason:
+        return PluginStatus(entry, "broken", f"its options are no dataclass ({reason})."), None
+    if taken := sorted(names & _core_names()):
+        reason = f"its options have the names of the core's own: {', '.join(taken)}. Rename them."
+        return PluginStatus(entry, "broken", reason, spec.summary), None
     return PluginStatus(entry, "ok", "", spec.summary), spec
+
+
+def _core_names() -> set[str]:
+    """What ``train`` takes whatever the task: its settings and its own arguments."""
+    from keras_transfer.settings import TrainSettings
+
+    own = {
+        "data",
+        "output",
+        "dry_run",
+        "task",
+        "seed",
+        "overwrite",
+        "offline",
+        "as_json",
+        "json",
+        "quiet",
+        "help",
+    }
+    return own | set(TrainSettings().flat())

@@ -68,8 +68,14 @@ class Run:
 
 
 def is_run(path: Path) -> bool:
-    """Whether the folder holds a finished run."""
-    return (path / INFO).is_file()
+    """Whether the folder holds a finished run, whole or damaged; another tool's ``run.json`` makes none."""
+    if not (path / INFO).is_file():
+        return False
+    try:
+        info = json.loads((path / INFO).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return (path / MODEL).is_file() or (path / SPLIT).is_file()
+    return isinstance(info, dict) and "schema" in info
 
 
 def open_run(path: str | Path) -> Run:
@@ -84,6 +90,10 @@ def open_run(path: str | Path) -> Run:
         raise UsageError(f"{path}: no such folder. A run folder made by `keras-transfer train` is expected.")
     if not is_run(path):
         hint = ""
+        if (path / INFO).is_file():
+            raise RunError(
+                f"{path / INFO} cannot be read, or was not written by keras-transfer. Restore the file."
+            )
         if _partial(path).is_dir():
             hint = " An unfinished run is beside it: run the same `train` command again to finish it."
         raise UsageError(f"{path} is not a run folder: it has no {INFO}.{hint}")
@@ -123,6 +133,11 @@ class RunWriter:
         folder = self.path / "state"
         folder.mkdir(exist_ok=True)
         return folder
+
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether an interrupted attempt left something to go on from."""
+        return self.resumed and _has_state(self.path)
 
     @property
     def plots(self) -> Path:
@@ -202,7 +217,7 @@ def new_run(
         yield writer
         _commit(writer)
     finally:
-        if partial.exists() and not _has_state(partial):
+        if partial.exists() and not _has_state(partial) and not is_run(partial):
             shutil.rmtree(partial)
         if not partial.exists():
             Path(lock.lock_file).unlink(missing_ok=True)
@@ -252,14 +267,19 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 def _commit(writer: RunWriter) -> None:
     if not is_run(writer.path):
         raise RunError(f"{writer.path}: {INFO} was not written; the run is not finished.")
-    shutil.rmtree(writer.path / "state", ignore_errors=True)
-    (writer.path / "request.json").unlink(missing_ok=True)
     old = None
     if writer.target.exists():
         old = writer.target.parent / f".{writer.target.name}.replaced"
         shutil.rmtree(old, ignore_errors=True)
         writer.target.rename(old)
-    writer.path.rename(writer.target)
+    try:
+        writer.path.rename(writer.target)
+    except BaseException:  # an interruption too: the earlier run keeps its place
+        if old is not None:
+            old.rename(writer.target)
+        raise
     writer.path = writer.target
+    shutil.rmtree(writer.path / "state", ignore_errors=True)
+    (writer.path / "request.json").unlink(missing_ok=True)
     if old is not None:
         shutil.rmtree(old, ignore_errors=True)

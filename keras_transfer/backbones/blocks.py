@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from ..quiet import quiet_tensorflow
@@ -45,14 +46,24 @@ def blocks(model: keras.Model) -> list[tuple[str, list[str]]]:
     in ``block6a``, ``conv4_block6_out`` in ``conv4_block6``). Other neighbours whose names begin alike are together
     (``stem_conv``, ``stem_bn``). A layer that Keras named itself belongs to the block before it; if Keras named all
     of them, each layer with weights but normalization begins a block. Inputs and scaling are the block ``input``.
+    Nested models are opened: a backbone inside a ``Sequential`` has the blocks it has alone.
     """
-    layers = model.layers
+    layers = list(leaf_layers(model))
     bottom = next((i for i, layer in enumerate(layers) if not _prepares_pixels(layer)), len(layers))
     labels = ["input"] * bottom + _labels(layers[bottom:])
     groups: dict[str, list[str]] = {}
     for layer, label in zip(layers, labels, strict=True):
         groups.setdefault(label, []).append(layer.name)
     return list(groups.items())
+
+
+def leaf_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """Every layer that is not itself a model, through nested models, bottom to top."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from leaf_layers(layer)
+        else:
+            yield layer
 
 
 def _prepares_pixels(layer: Any) -> bool:

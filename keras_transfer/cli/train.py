@@ -35,8 +35,9 @@ class TaskCommand(click.Command):
     ) -> Any:
         """Add the task's options before anything is parsed."""
         self.spec = task_spec(_task_in(args))
-        known = {parameter.name for parameter in self.params}
-        self.params += [click_option(info) for info in describe(self.spec.options) if info.name not in known]
+        if not hasattr(self, "core"):
+            self.core = list(self.params)
+        self.params = [*self.core, *(click_option(info) for info in describe(self.spec.options))]
         return super().make_context(info_name, args, parent, **extra)
 
 

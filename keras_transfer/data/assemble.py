@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -146,7 +147,7 @@ def _recorded_rows(path: Path) -> Iterable[tuple[str, str, str]]:
         raise UsageError(f"There is no recorded split {path}. Give a run folder or its split.csv.") from error
     except OSError as error:
         raise DataError(f"The recorded split {path} cannot be read: {error.strerror}.") from error
-    reader = csv.DictReader(text.splitlines(keepends=True))
+    reader = csv.DictReader(io.StringIO(text, newline=""))
     missing = {"sha256", "label", "split"} - set(reader.fieldnames or ())
     if missing:
         raise DataError(

@@ -160,13 +160,14 @@ def _require_folder(root: Path) -> None:
         )
 
 
-def _hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is the system's, not the user's."""
     return name.startswith(".") or name.lower() in _SYSTEM_FILES
 
 
 def _children(folder: Path) -> list[Path]:
     try:
-        return [child for child in folder.iterdir() if not _hidden(child.name)]
+        return [child for child in folder.iterdir() if not is_hidden(child.name)]
     except OSError as error:
         raise DataError(
             f"The folder {folder} cannot be listed: {error.strerror}. Make it readable."
@@ -177,7 +178,7 @@ def _walk(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iter
     """Names of all visible files; ``above`` are the folders on the way here, so that a loop of links ends."""
     try:
         with os.scandir(folder) as entries:
-            children = [entry for entry in entries if not _hidden(entry.name)]
+            children = [entry for entry in entries if not is_hidden(entry.name)]
     except OSError as error:
         raise DataError(
             f"The folder {folder} cannot be listed: {error.strerror}. Make it readable."

@@ -43,10 +43,6 @@ class ActivationFiles:
     def __init__(self, cache: FeatureCache) -> None:
         self._cache = cache
 
-    def has(self, key: str) -> bool:
-        """Whether there is probably something under ``key``."""
-        return self._record(key).exists()
-
     def load(self, key: str, shape: tuple[int, ...]) -> np.memmap | None:
         """The array under ``key``, read-only and verified. A damaged one is removed with a warning: None."""
         record = self._record(key)

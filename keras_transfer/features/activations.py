@@ -177,8 +177,7 @@ def activations(
     files, models = ActivationFiles(cache), ConvertedModels(cache)
     model_key = _hash({"model": identity, "runtime": engines.runtime("litert")})
     if engine == "auto":
-        missing = {name: 0 if files.has(key) else views * len(digests) for name, key in keys.items()}
-        engine = engines.choose(sized, missing, models.has(model_key))
+        engine = engines.choose(sized, views * len(digests))
     values = files.load(keys[engine], shape)
     prepared, computed = 0.0, 0
     if values is None:

@@ -60,10 +60,6 @@ class ConvertedModels:
     def __init__(self, cache: FeatureCache | None) -> None:
         self._cache = cache
 
-    def has(self, key: str) -> bool:
-        """Whether a conversion can probably be spared."""
-        return self._cache is not None and self._record(key).exists()
-
     def load(self, key: str) -> Converted | None:
         """The model under ``key``, verified. A damaged one is removed with a warning."""
         if self._cache is None:

@@ -77,7 +77,7 @@ def extract(
         preprocessing: its size is the backbone's.
         engine: ``litert`` (converted once, all CPU cores; Keras instead, with a warning, when it fails or
             differs from Keras by more than 1e-3 of the scale on the first few images), ``keras``, or
-            ``auto``: Keras on a GPU, otherwise what is sooner done.
+            ``auto``: Keras on a GPU, otherwise what is sooner done for so many images with an empty cache.
         batch_size: images decoded and computed together, at most; LiteRT takes fewer where that is faster.
         cache: False: nothing is read from the disk's cache or written to it.
         indices: rows of the table, in any order; all by default.
@@ -102,8 +102,7 @@ def extract(
     models = ConvertedModels(disk if identity else None)
     model_key = _hash({"model": identity, "runtime": engines.runtime("litert")})
     if engine == "auto":
-        missing = {name: len(known[name].missing(places)) if known else len(places) for name in RUNNERS}
-        engine = engines.choose(pooled, missing, models.has(model_key))
+        engine = engines.choose(pooled, len(places))
 
     values = np.empty((len(rows), pooled.output_shape[1]), np.float32)
     found = known[engine].read(places, values) if known else set()

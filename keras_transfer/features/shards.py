@@ -20,7 +20,7 @@ import json
 import logging
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,11 +62,6 @@ class Collection:
         if self._shards is None:
             self._shards = list(_read_shards(self.directory))
         return self._shards
-
-    def missing(self, digests: Iterable[str]) -> list[str]:
-        """Which of these images have no features here, in order. Reads the ``.json`` files only."""
-        known = {digest for shard in self.shards() for digest in shard.digests}
-        return [digest for digest in digests if digest not in known]
 
     def read(self, rows: Mapping[str, int], values: np.ndarray) -> set[str]:
         """Copy what is known into ``values``.

@@ -28,4 +28,7 @@ def load_task(name: str, task_options: Any = None) -> tuple[TaskSpec, Task]:
     factory, reason = plugins.guarded(lambda: plugins.import_object(spec.factory))
     if reason:
         raise plugins.PluginError(f"The task {name!r} cannot be loaded from {spec.factory}: {reason}")
-    return spec, factory(task_options)
+    task, reason = plugins.guarded(lambda: factory(task_options))
+    if reason:
+        raise plugins.PluginError(f"The task {name!r} cannot be made by {spec.factory}: {reason}")
+    return spec, task

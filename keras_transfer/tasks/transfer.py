@@ -125,7 +125,7 @@ def _train_on(
             objective=objective,
             teacher=job.teacher,
             boundary=Boundary(fit.cache_boundary, fit.views, fit.engine),
-            keep_start=fit.guard and strategy.name != "scratch",
+            keep_start=False,  # the guard compares with the start, on what counts
             seed=job.settings.seed,
             state=job.run.state,
             settings=settings,

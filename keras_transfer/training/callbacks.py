@@ -29,14 +29,24 @@ class Record:
         network: pixels to logits, uncompiled; all of its weights are kept, whatever part is trained.
         monitor: the key of a row that is watched.
         higher: whether more of it is better.
-        patience: epochs without a better value before training stops.
+        patience: epochs without a better value than the best trained epoch's before training stops.
+        patient_until: the epoch before which patience never ends the training: where the last phase starts.
 
     ``notes`` (JSON-able) are kept with the rows.
     """
 
-    def __init__(self, folder: Path, network: keras.Model, monitor: str, higher: bool, patience: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        network: keras.Model,
+        monitor: str,
+        higher: bool,
+        patience: int,
+        patient_until: int = 0,
+    ) -> None:
         self.folder, self.network = folder, network
         self.monitor, self.higher, self.patience = monitor, higher, patience
+        self.patient_until = patient_until
         self.rows: list[dict[str, Any]] = []
         self.diverged: int | None = None
         self.notes: dict[str, Any] = {}
@@ -64,7 +74,8 @@ class Record:
     @property
     def finished(self) -> bool:
         """Whether there is nothing more to train: patience is used up, or the loss left the numbers."""
-        return self.diverged is not None or self.done - self.best >= self.patience
+        waited = self.done - max(self.best_trained, self.patient_until)
+        return self.diverged is not None or waited >= self.patience
 
     def begin(self, row: dict[str, float]) -> None:
         """Epoch 0: the weights as they are now."""

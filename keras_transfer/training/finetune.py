@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -31,6 +30,7 @@ from keras_transfer.errors import DataError, UsageError, unknown_name  # noqa: E
 from keras_transfer.features.boundary import frozen_dropout_off  # noqa: E402
 from keras_transfer.freezing import leaf_layers  # noqa: E402
 from keras_transfer.heads import logits_model  # noqa: E402
+from keras_transfer.paths import atomic_write  # noqa: E402
 from keras_transfer.preprocessing import Preprocessing  # noqa: E402
 from keras_transfer.settings import GradientSettings  # noqa: E402
 from keras_transfer.training.callbacks import Bars, CloseEpoch, KeepRaw, Record  # noqa: E402
@@ -45,6 +45,7 @@ from keras_transfer.training.strategy import RATES, SGD_FACTOR  # noqa: E402
 
 log = logging.getLogger("keras_transfer")
 FINDER_STEPS = 60
+BEGUN = "begun.json"
 
 
 @dataclass(frozen=True)
@@ -99,11 +100,12 @@ def fine_tune(
         keep_start: whether the weights before the first epoch may be the result.
         seed: fixes order, dropout masks and augmentation.
         state: a folder that survives an interruption; the same call takes up what is found there, and ends with
-            the same weights as an uninterrupted one.
+            the same weights as an uninterrupted one. Another call is refused.
         settings: or single settings by name: ``epochs=5, learning_rate=1e-3, augment="light"``.
 
     Raises:
-        UsageError: nothing is trainable, an unknown setting, or settings that contradict each other.
+        UsageError: nothing is trainable, an unknown setting, settings that contradict each other, or ``state``
+            holds a training that began otherwise.
         DataError: no training images; the loss was no number any more before one epoch was done.
     """
     import tensorflow as tf
@@ -131,7 +133,8 @@ def fine_tune(
         network = logits_model(model)
         # Of its own, so that compiling the other does not put its optimizer into the files.
         kept = logits_model(model)
-        record = Record(folder, kept, monitor, settings.monitor in HIGHER, settings.patience)
+        starts = [phase.start for phase in phases]
+        record = Record(folder, kept, monitor, settings.monitor in HIGHER, settings.patience, starts[-1])
         resumed_at = record.done
         if resumed_at:
             log.info("Taking up the training after epoch %d.", resumed_at)
@@ -139,11 +142,10 @@ def fine_tune(
             make_feed, model, network, table, preprocessing, objective, settings, teacher=teacher, seed=seed
         )
         training = _Training(model, record, objective, settings, partial(feeds, boundary), len(val) > 0)
-        starts = [phase.start for phase in phases]
         for phase, end in zip(phases, [*starts[1:], settings.epochs], strict=True):
             training.run(phase, min(end, settings.epochs))
         if record.diverged is not None:
-            training.explain(feeds(Boundary("off")))
+            training.explain(feeds(Boundary("off")), record.restore_best(trained=not keep_start))
         best = record.restore_best(trained=not keep_start)
     return FineTuneResult(
         record.rows, best, resumed_at, training.peak, training.boundaries, training.finding, record.diverged
@@ -179,8 +181,8 @@ class _Training:
         _warn_of_single_images(self.model, self.settings)
         if record.rows and (record.finished or record.done >= end):
             return
-        seal = None if phase.plan is None else phase.plan.seal(self.model)
         record.restore()
+        seal = None if phase.plan is None else phase.plan.seal(self.model)
         with frozen_dropout_off(self.model):
             feed = self.feed()
             self.boundaries += [feed.about] if feed.about else []
@@ -194,20 +196,18 @@ class _Training:
         if seal is not None and phase.plan is not None:
             phase.plan.check(self.model, seal)
 
-    def explain(self, feed: Feed) -> None:
-        """Say what to do about a loss that became NaN or infinite: the finder's rate, from weights still good."""
-        record = self.record
-        record.restore_best()
+    def explain(self, feed: Feed, kept: int) -> None:
+        """Say what to do about a loss that became NaN or infinite: the finder's rate, from the weights kept."""
         try:
             advice = f"The learning-rate finder suggests --learning-rate {self._find(feed).suggestion:.1g}."
         except DataError as error:
             advice = f"Lower --learning-rate (the finder found none: {error})"
         log.warning(
             "The loss stopped being a number in epoch %d at a peak learning rate of %.2g. %s The weights %s are kept.",
-            record.diverged,
+            self.record.diverged,
             self.peak,
             advice,
-            f"of epoch {record.best}" if record.done else "from before the training",
+            f"of epoch {kept}" if kept else "from before the training",
         )
 
     def _find_once(self, feed: Feed) -> None:
@@ -332,18 +332,41 @@ def _state_folder(
     call: Mapping[str, Any],
     teacher: np.ndarray | None,
 ) -> Path:
-    """A folder for exactly this training: other data, another split or other settings never take up its state."""
-    digest = hashlib.sha256(json.dumps([call, preprocessing.to_dict()], sort_keys=True).encode())
-    digest.update(table.fingerprint().encode())
-    digest.update("".join(table.splits.tolist()).encode())
-    digest.update(repr([(layer.name, layer.trainable) for layer in leaf_layers(model)]).encode())
-    for variable in model.weights:
-        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes())
-    if teacher is not None:
-        digest.update(np.ascontiguousarray(teacher).tobytes())
-    folder = root / f"fit-{digest.hexdigest()[:16]}"
-    for other in root.glob("fit-*"):
-        if other != folder:
-            shutil.rmtree(other)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    """The folder for exactly this training: other data, another split or other settings never take up its state.
+
+    Raises:
+        UsageError: it holds another training; what differs is named.
+    """
+    weights = [
+        np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes() for variable in model.weights
+    ]
+    asked = {
+        **json.loads(json.dumps(call)),
+        "preprocessing": preprocessing.to_dict(),
+        "images": _digest(table.fingerprint().encode(), "".join(table.splits.tolist()).encode()),
+        "trainable layers": _digest(
+            repr([(layer.name, layer.trainable) for layer in leaf_layers(model)]).encode()
+        ),
+        "starting weights": _digest(*weights),
+        "teacher": None if teacher is None else _digest(np.ascontiguousarray(teacher).tobytes()),
+    }
+    begun = root / BEGUN
+    if begun.is_file():
+        before = json.loads(begun.read_text(encoding="utf-8"))
+        differing = sorted(name for name in asked if before.get(name) != asked[name])
+        if differing:
+            raise UsageError(
+                f"{root} holds an interrupted training that began with other {', '.join(differing)}. Repeat it as it "
+                "was to finish it, or remove the folder (train: --overwrite) to begin anew."
+            )
+    else:
+        root.mkdir(parents=True, exist_ok=True)
+        atomic_write(begun, json.dumps(asked))
+    return root
+
+
+def _digest(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()[:16]

@@ -42,7 +42,7 @@ from keras_transfer.training.standardising import standardisation  # noqa: E402
 
 LINEAR_C = (0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0)
 RBF_C = (1.0, 10.0, 100.0)
-RBF_GAMMA = (0.1, 0.3, 1.0, 3.0)
+RBF_GAMMA = (0.3, 1.0, 3.0, 10.0)
 """Relative to one over the number of features, scikit-learn's ``gamma="scale"`` for standardised ones."""
 MOST_ROWS = 10_000
 """A binary SVC is given all products or distances between the images: 10,000 take 0.8 GB, and a copy as much again."""

@@ -67,8 +67,14 @@ def evaluate(
             raise UsageError(f"{subject.name} does not tell its data: give a folder, a CSV or tfds:NAME.")
         table, default = run_table(subject.run), "test"
     elif isinstance(data, ImageTable):
+        _require_order(subject, data)
         table, default = data, "test" if len(data.indices("test")) else "all"
     else:
+        if subject.names is None:
+            raise UsageError(
+                f"Nothing beside {subject.name} tells its class names and their order. Put labels.txt (one name a "
+                "line) beside it, pass --labels-file (labels= from Python), or evaluate the run folder."
+            )
         plain = settings or DataSettings(val_fraction=0.0, test_fraction=0.0, min_per_class=1)
         table = task.load_data(data, plain, 0, names=subject.names)
         default = "test" if len(table.indices("test")) else "all"
@@ -135,6 +141,15 @@ def run_table(run: Any) -> ImageTable:
     return table
 
 
+def _require_order(subject: Subject, table: ImageTable) -> None:
+    """A table brings its own numbering of the classes; with another one every metric would be wrong in silence."""
+    if subject.names is not None and table.classes and tuple(table.classes) != tuple(subject.names):
+        raise UsageError(
+            f"{table.source} has the classes {', '.join(table.classes)}; {subject.name} gives "
+            f"{', '.join(subject.names)}, in this order. Load the data with load_data(..., classes={subject.names!r})."
+        )
+
+
 def _outputs(subject: Subject, table: ImageTable, views: int) -> np.ndarray:
     total = -(-len(table) // BATCH)
     feed = progress.track(batches(table, subject.preprocessing, BATCH), "Evaluating", total)
@@ -144,6 +159,7 @@ def _outputs(subject: Subject, table: ImageTable, views: int) -> np.ndarray:
 def _trained_on(subject: Subject, table: ImageTable) -> int | None:
     if subject.run is None:
         return None
-    with subject.run.split_path.open(newline="", encoding="utf-8") as file:
+    # Names of files need not be UTF-8; they are written with surrogates.
+    with subject.run.split_path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         learned = {row["sha256"] for row in csv.DictReader(file) if row["split"] == "train"}
     return sum(digest in learned for digest in table.sha256)

@@ -53,13 +53,13 @@ def export_run(
     if data is None:
         table = run_table(opened)
     else:
+        settings = opened.info["request"]["settings"]
+        root = settings["image_root"]
         values = option_tools.from_dict(
             DataSettings,
             {
-                **{
-                    name: opened.info["request"]["settings"][name]
-                    for name in ("labels", "max_skipped", "tfds_data_dir")
-                },
+                **{name: settings[name] for name in ("labels", "max_skipped", "tfds_data_dir")},
+                "image_root": root if root is not None and Path(root).is_dir() else None,
                 "split_from": str(opened.split_path),
                 "min_per_class": 1,
             },

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_transfer.data.checking import SUFFIXES
+from keras_transfer.data.folder import is_hidden
 from keras_transfer.errors import UsageError
 from keras_transfer.preprocessing import ImageError, Preprocessing
 from keras_transfer.workflow.evaluate import task_of
@@ -50,7 +51,7 @@ def _find_images(images: Sequence[str | Path]) -> list[Path]:
     found: list[Path] = []
     for item in map(Path, images):
         if item.is_dir():
-            inside = sorted(p for p in item.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            inside = sorted(p for p in item.rglob("*") if _is_image(p.relative_to(item)) and p.is_file())
             if not inside:
                 raise UsageError(f"{item} holds no image ({', '.join(sorted(SUFFIXES))}).")
             found.extend(inside)
@@ -61,6 +62,11 @@ def _find_images(images: Sequence[str | Path]) -> list[Path]:
     if not found:
         raise UsageError("No image was given. Give images or folders of images.")
     return found
+
+
+def _is_image(path: Path) -> bool:
+    """By name; what the system or an archive left there is none, as in a data folder."""
+    return path.suffix.lower() in SUFFIXES and not any(map(is_hidden, path.parts))
 
 
 def _answers(subject: Subject, task: Any, paths: list[Path], top: int) -> Iterator[dict[str, Any]]:

@@ -33,7 +33,8 @@ def replay(run: Run | str | Path, *, output: str | Path | None = None) -> dict[s
 
     Returns:
         JSON-able: ``identical`` (all below are), ``split``, ``history``, ``weights`` (bit-identical or not),
-        ``largest_weight_difference``, ``metrics`` {split: {metric: [first, again]}} of those that differ, ``versions``
+        ``determinism`` (what is promised), ``largest_weight_difference``,
+        ``metrics`` {split: {metric: [first, again]}} of those that differ, ``versions``
         {package: [first, now]} of those that differ.
 
     Raises:
@@ -78,6 +79,7 @@ def _compare(run: Run, again: Run) -> dict[str, Any]:
             for split, metrics in run.info["metrics"].items()
             if (differing := _pairs(metrics, again.info["metrics"].get(split, {})))
         },
+        "determinism": again.info["determinism"],
         "versions": _pairs(run.info["versions"], again.info["versions"]),
     }
     result["identical"] = (

@@ -38,6 +38,8 @@ from keras_transfer.tasks.loading import load_task  # noqa: E402
 from keras_transfer.workflow.teacher import teach  # noqa: E402
 
 log = logging.getLogger("keras_transfer")
+NAMED_WEIGHTS = ("auto", "imagenet", "none")
+DETERMINISM = "bit-identical on the same machine with the same package versions (CPU); a GPU promises nothing"
 
 
 def train(
@@ -70,11 +72,7 @@ def train(
     if settings is not None and values:
         raise UsageError("Give either settings= or single settings by name, not both.")
     settings = settings or TrainSettings.of(**values)
-    if settings.data.image_root is not None:
-        root = replace(settings.data, image_root=_lasting(settings.data.image_root))
-        settings = replace(settings, data=root)
-    if settings.fit.teacher is not None:
-        settings = replace(settings, fit=replace(settings.fit, teacher=_lasting(settings.fit.teacher)))
+    settings = _with_lasting_paths(settings)
     for group in (settings.data, settings.model, settings.fit, settings.gradient):
         option_tools.check(group)
     spec, worker = load_task(task, task_options)
@@ -88,6 +86,25 @@ def train(
     with new_run(output, request, overwrite=overwrite) as run:
         _train_into(run, source, spec, worker, settings, request, overwrite)
     return open_run(run.path)
+
+
+def _with_lasting_paths(settings: TrainSettings) -> TrainSettings:
+    def absolute(path: str | None) -> str | None:
+        return None if path is None else _lasting(path)
+
+    data, model, fit = settings.data, settings.model, settings.fit
+    weights = model.weights if model.weights in NAMED_WEIGHTS else _lasting(model.weights)
+    return replace(
+        settings,
+        data=replace(
+            data,
+            image_root=absolute(data.image_root),
+            split_from=absolute(data.split_from),
+            tfds_data_dir=absolute(data.tfds_data_dir),
+        ),
+        model=replace(model, weights=weights),
+        fit=replace(fit, teacher=absolute(fit.teacher)),
+    )
 
 
 def _lasting(source: str | Path) -> str:
@@ -126,7 +143,7 @@ def _train_into(
     keras.utils.set_random_seed(settings.seed)
     with run.stage("data"):
         data = task.load_data(source, settings.data, settings.seed)
-    if run.resumed and (difference := _difference(run.path / SPLIT, data)):
+    if run.has_checkpoints and (difference := _difference(run.path / SPLIT, data)):
         if not overwrite:
             raise UsageError(
                 f"The interrupted run was started with other images ({difference}). Restore them, or start again with "
@@ -168,10 +185,8 @@ def _train_into(
             f"The task {spec.name!r} promised the metrics {', '.join(missing)} and gave none."
         )
     task.plots(metrics, job)
-    if job.history:
-        run.write_rows(HISTORY, job.history)
-    else:
-        run.write_rows(HISTORY, job.notes.get("probe", {}).get("trials", []))
+    tried = job.notes.get("probe") or job.notes.get("head") or {}
+    run.write_rows(HISTORY, job.history or tried.get("trials", []))
     shipped.save(run.path / MODEL)
     run.write_info(
         {
@@ -181,6 +196,7 @@ def _train_into(
             "seconds": {name: round(value, 3) for name, value in run.seconds.items()},
             "resumed": run.resumed,
             "versions": _versions(),
+            "determinism": DETERMINISM,
             "data": {"source": data.source, "fingerprint": data.fingerprint(), **data.summary()},
             "backbone": info,
             "preprocessing": job.preprocessing.to_dict(),

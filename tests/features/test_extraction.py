@@ -15,6 +15,7 @@ from keras_transfer.backbones import load_backbone
 from keras_transfer.data import batches, load_data
 from keras_transfer.errors import DataError, ExportError, UsageError
 from keras_transfer.features import engines, extract
+from keras_transfer.features.cache import clear
 from keras_transfer.preprocessing import Preprocessing
 
 
@@ -198,18 +199,18 @@ def test_choice_of_engine(monkeypatch):
     lite0 = load_backbone("efficientnet_lite0", weights="none", image_size=224)
     assert engines.macs(lite0) == pytest.approx(0.385e9, rel=0.02)
 
-    def choice(keras_missing: int, litert_missing: int | None = None, converted: bool = False) -> str:
-        litert_missing = keras_missing if litert_missing is None else litert_missing
-        return engines.choose(lite0, {"litert": litert_missing, "keras": keras_missing}, converted)
-
-    assert choice(40) == "keras", "a conversion costs more than a few dozen images"
-    assert choice(40, converted=True) == "litert"
-    assert choice(5000) == "litert"
-    assert choice(5000, litert_missing=0) == "litert", "everything is cached"
-    assert choice(0, litert_missing=5000) == "keras"
+    assert engines.choose(lite0, 40) == "keras", "a conversion costs more than a few dozen images"
+    assert engines.choose(lite0, 5000) == "litert"
     monkeypatch.setattr(engines.tf.config, "list_physical_devices", lambda kind: ["a GPU"])
-    assert choice(5000) == "keras"
+    assert engines.choose(lite0, 5000) == "keras"
 
 
-def test_auto_takes_keras_for_a_few_images(table, backbone):
-    assert extract(table, backbone, preprocessing=PREPROCESSING).engine == "keras"
+def test_auto_takes_keras_for_a_few_images_whatever_the_cache_holds(table, backbone):
+    first = extract(table, backbone, preprocessing=PREPROCESSING)
+    assert first.engine == "keras"
+    extract(table, backbone, preprocessing=PREPROCESSING, engine="litert")
+    clear()
+    extract(table, backbone, preprocessing=PREPROCESSING, engine="litert")
+    again = extract(table, backbone, preprocessing=PREPROCESSING)
+    assert again.engine == "keras"
+    np.testing.assert_array_equal(again.values, first.values)

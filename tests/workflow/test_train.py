@@ -175,7 +175,7 @@ def test_killed_in_the_middle_it_ends_like_one_that_was_not(photo_folder, tmp_pa
     state = tmp_path / ".killed.partial" / "state"
 
     def epochs_done():
-        records = list(state.glob("fit-*/state.json"))
+        records = list(state.glob("state.json"))
         return len(json.loads(records[0].read_text())["rows"]) - 1 if records else 0
 
     for stop, after in ((signal.SIGINT, 1), (signal.SIGKILL, 2)):
