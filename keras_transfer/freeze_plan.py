@@ -17,16 +17,10 @@ quiet_tensorflow()
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 
-from keras_transfer.backbones import blocks  # noqa: E402
+from keras_transfer.backbones.blocks import blocks, leaf_layers  # noqa: E402
 from keras_transfer.errors import KerasTransferError, UsageError  # noqa: E402
-from keras_transfer.freezing import (  # noqa: E402
-    BATCHNORM,
-    Rule,
-    chosen_layers,
-    head_layers,
-    leaf_layers,
-    mark_trainable,
-)
+from keras_transfer.freezing import BATCHNORM, Rule, chosen_layers, mark_trainable  # noqa: E402
+from keras_transfer.heads import head_layers  # noqa: E402
 
 HEAD = "head"
 

@@ -19,7 +19,7 @@ import numpy as np  # noqa: E402
 
 from keras_transfer.backbones.blocks import blocks, leaf_layers  # noqa: E402
 from keras_transfer.errors import UsageError, unknown_name  # noqa: E402
-from keras_transfer.heads import LOGITS, PROBABILITIES, VALUES  # noqa: E402
+from keras_transfer.heads import head_layers  # noqa: E402
 
 Rule = str | Callable[[keras.layers.Layer], bool]
 BATCHNORM = ("frozen", "train", "adapt")
@@ -108,14 +108,6 @@ def _containers(model: keras.Model) -> Iterator[keras.Model]:
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from _containers(layer)
-
-
-def head_layers(model: keras.Model) -> list[str]:
-    """Names of the layers ``heads.add_head`` put on a backbone; none for a model it did not make."""
-    names = [layer.name for layer in model.layers]
-    if LOGITS not in names:
-        return []
-    return [name for name in names if name.startswith("head_") or name in (LOGITS, PROBABILITIES, VALUES)]
 
 
 def _top_share(model: keras.Model, share: float, head: set[str]) -> set[str]:

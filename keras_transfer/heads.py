@@ -83,6 +83,14 @@ def add_head(
     return keras.Model(backbone.inputs, x, name=f"{backbone.name}_{kind}")
 
 
+def head_layers(model: keras.Model) -> list[str]:
+    """Names of the layers :func:`add_head` put on a backbone; none for a model it did not make."""
+    names = [layer.name for layer in model.layers]
+    if LOGITS not in names:
+        return []
+    return [name for name in names if name.startswith("head_") or name in (LOGITS, PROBABILITIES, VALUES)]
+
+
 def features_input(model: keras.Model) -> keras.KerasTensor:
     """The pooled features ``(B, D)`` a model of :func:`add_head` decides on: where the head begins."""
     layers = {layer.name: layer for layer in model.layers}

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from keras_transfer.backbones import load_backbone
+from keras_transfer.backbones.blocks import leaf_layers
 from keras_transfer.errors import KerasTransferError, UsageError
 from keras_transfer.freeze_plan import FreezePlan
-from keras_transfer.freezing import leaf_layers
 from keras_transfer.heads import add_head
 
 

@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
+from keras_transfer.backbones.blocks import leaf_layers
 from keras_transfer.errors import UsageError
-from keras_transfer.freezing import freeze, frozen_fingerprint, leaf_layers, set_trainable, unfreeze_from
+from keras_transfer.freezing import freeze, frozen_fingerprint, set_trainable, unfreeze_from
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ from keras_transfer.quiet import quiet_tensorflow
 quiet_tensorflow()
 import keras  # noqa: E402
 
+from keras_transfer.heads import head_layers  # noqa: E402
+
 VALUE_MACS = 200
 """A value that is stored and read in every epoch is taken to cost as much as so many multiply-adds.
 
@@ -88,7 +90,7 @@ def cut_at(model: keras.Model, name: str, *, output: str = "logits") -> tuple[ke
 
 
 @contextlib.contextmanager
-def frozen_dropout_off(model: keras.Model) -> Iterator[list[str]]:
+def frozen_dropout_off(model: keras.Model, *, trained_too: bool = False) -> Iterator[list[str]]:
     """Within this context, dropout in the frozen part at the bottom does nothing, as with ``base(x, training=False)``.
 
     A ``Dropout`` with ``trainable=False`` still drops in ``fit``. An EfficientNet has one in every residual block
@@ -97,10 +99,17 @@ def frozen_dropout_off(model: keras.Model) -> Iterator[list[str]]:
     frozen base in inference mode; this does the same. A model traced before (a compiled one that has trained) keeps
     what it had.
 
+    Args:
+        model: the classifier.
+        trained_too: the dropout of trained layers below the head is off as well: the whole backbone runs as in
+            inference, and only the head drops.
+
     Yields:
         Names of the layers that are off: every frozen dropout below which nothing trains.
     """
-    layers = [operation for operation in _still(model) if isinstance(operation, _DROPOUT) and operation.rate]
+    found = _leaves(model) if trained_too else _still(model)
+    head = set(head_layers(model)) if trained_too else set()
+    layers = [leaf for leaf in found if isinstance(leaf, _DROPOUT) and leaf.rate and leaf.name not in head]
     rates = [layer.rate for layer in layers]
     for layer in layers:
         layer.rate = 0.0

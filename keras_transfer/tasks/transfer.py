@@ -113,7 +113,7 @@ def _train_on(
     before = outputs_of(model, data, job, val) if compared else None
     start = [weight.numpy() for weight in model.weights]
     settings = replace(job.settings.gradient, learning_rate=strategy.learning_rate)
-    objective = default_objective(data, settings)
+    objective = default_objective(model, data, settings)
     if job.teacher is not None:
         objective = replace(objective, temperature=fit.temperature, mix=fit.teacher_weight)
     with job.run.stage("training"):

@@ -20,10 +20,10 @@ import keras  # noqa: E402
 from keras import ops  # noqa: E402
 from keras.layers import BatchNormalization  # noqa: E402
 
+from keras_transfer.backbones.blocks import leaf_layers  # noqa: E402
 from keras_transfer.data import ImageTable  # noqa: E402
 from keras_transfer.data.pipeline import batches  # noqa: E402
 from keras_transfer.errors import DataError, UsageError  # noqa: E402
-from keras_transfer.freezing import leaf_layers  # noqa: E402
 from keras_transfer.preprocessing import Preprocessing  # noqa: E402
 
 

@@ -25,18 +25,18 @@ quiet_tensorflow()
 import keras  # noqa: E402
 
 from keras_transfer import options as option_tools  # noqa: E402
+from keras_transfer.backbones.blocks import leaf_layers  # noqa: E402
 from keras_transfer.data import ImageTable  # noqa: E402
 from keras_transfer.errors import DataError, UsageError, unknown_name  # noqa: E402
 from keras_transfer.features.boundary import frozen_dropout_off  # noqa: E402
-from keras_transfer.freezing import leaf_layers  # noqa: E402
-from keras_transfer.heads import logits_model  # noqa: E402
+from keras_transfer.heads import LOGITS, logits_model  # noqa: E402
 from keras_transfer.paths import atomic_write  # noqa: E402
 from keras_transfer.preprocessing import Preprocessing  # noqa: E402
 from keras_transfer.settings import GradientSettings  # noqa: E402
 from keras_transfer.training.callbacks import Bars, CloseEpoch, KeepRaw, Record  # noqa: E402
 from keras_transfer.training.feeds import Boundary, Feed, make_feed  # noqa: E402
 from keras_transfer.training.lr_finder import LearningRateFinding, find_learning_rate  # noqa: E402
-from keras_transfer.training.objective import HIGHER, METRICS, Objective  # noqa: E402
+from keras_transfer.training.objective import HIGHER, METRICS, Objective, in_standard_units  # noqa: E402
 from keras_transfer.training.optimizers import make_optimizer  # noqa: E402
 from keras_transfer.training.phases import Phase  # noqa: E402
 from keras_transfer.training.precision import computing_in  # noqa: E402
@@ -116,11 +116,15 @@ def fine_tune(
     train, val = table.indices("train"), table.indices("val")
     if not len(train):
         raise DataError(f"{table.source}: no image is in the training split.")
-    objective = objective or default_objective(table, settings)
+    objective = objective or default_objective(model, table, settings)
     monitor = _monitor(settings.monitor, objective, len(val) > 0)
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
-    with tempfile.TemporaryDirectory() as temporary, computing_in(model, settings.precision):
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        computing_in(model, settings.precision),
+        in_standard_units(model, objective),
+    ):
         call = {
             "settings": option_tools.to_dict(settings),
             "phases": [(p.start, None if p.plan is None else p.plan.to_dict()) for p in phases],
@@ -183,7 +187,7 @@ class _Training:
             return
         record.restore()
         seal = None if phase.plan is None else phase.plan.seal(self.model)
-        with frozen_dropout_off(self.model):
+        with frozen_dropout_off(self.model, trained_too=not _trains_statistics(self.model, phase)):
             feed = self.feed()
             self.boundaries += [feed.about] if feed.about else []
             if self.settings.find_lr:
@@ -286,13 +290,30 @@ class _Training:
         )
 
 
-def default_objective(table: ImageTable, settings: GradientSettings) -> Objective:
+def default_objective(model: keras.Model, table: ImageTable, settings: GradientSettings) -> Objective:
     """What the settings and the table's kind of labels ask to be minimised."""
+    centre: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
-    if table.kind == "regression":
-        deviation = table.labels[table.indices("train")].std(axis=0)
-        scale = tuple(float(value) or 1.0 for value in deviation)
-    return Objective(table.kind, settings.label_smoothing, settings.focal or None, scale=scale)
+    # A custom head may end in any layer: its values stay in the labels' units.
+    dense = next((layer for layer in model.layers if layer.name == LOGITS), None)
+    if table.kind == "regression" and isinstance(dense, keras.layers.Dense) and dense.use_bias:
+        learned = table.labels[table.indices("train")].astype(np.float64)
+        centre = tuple(map(float, learned.mean(axis=0)))
+        scale = tuple(float(value) or 1.0 for value in learned.std(axis=0))
+    return Objective(table.kind, settings.label_smoothing, settings.focal or None, centre=centre, scale=scale)
+
+
+def _trains_statistics(model: keras.Model, phase: Phase) -> bool:
+    """Whether batch normalization learns in this phase.
+
+    If not, the backbone runs in inference mode, as ``base(x, training=False)`` in Keras's guide to transfer learning:
+    a few epochs on few images gain nothing from stochastic depth made for hundreds (on ELPV it cost 4 points of
+    training accuracy in the first epoch), and it stays off.
+    """
+    if phase.plan is not None:
+        return phase.plan.batchnorm == "train"
+    norms = (layer for layer in leaf_layers(model) if isinstance(layer, keras.layers.BatchNormalization))
+    return any(layer.trainable for layer in norms)
 
 
 def _monitor(name: str, objective: Objective, held_out: bool) -> str:

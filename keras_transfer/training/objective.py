@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +15,7 @@ import keras  # noqa: E402
 
 from keras_transfer.data import ImageTable  # noqa: E402
 from keras_transfer.errors import UsageError  # noqa: E402
+from keras_transfer.heads import LOGITS  # noqa: E402
 
 METRICS = {
     "classes": ("loss", "accuracy"),
@@ -34,7 +37,8 @@ class Objective:
         focal: the focal loss's gamma, above 0; None for cross-entropy (Lin et al. 2017, arXiv:1708.02002).
         temperature: of a distillation (Hinton et al. 2015, arXiv:1503.02531), above 0; None without a teacher.
         mix: weight of the teacher's part, in [0, 1]; the rest is the ordinary loss.
-        scale: for ``regression``, the deviation of each target in training: errors count in its units.
+        centre, scale: for ``regression``, the mean and the deviation of each target in training. The network is
+            trained on ``(y - centre) / scale`` (see :func:`in_standard_units`), and metrics are in those units.
     """
 
     kind: str = "classes"
@@ -42,6 +46,7 @@ class Objective:
     focal: float | None = None
     temperature: float | None = None
     mix: float = 0.5
+    centre: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -62,9 +67,11 @@ class Objective:
             teacher: float ``(N, C)`` probabilities of the teacher, for a distillation.
 
         Returns:
-            float32 ``(N, C)``: one-hot classes, 0/1 labels, or numbers; with a teacher ``(N, 2 C)``, the second half
-            the teacher's probabilities softened by the temperature.
+            float32 ``(N, C)``: one-hot classes, 0/1 labels, or standardised numbers; with a teacher ``(N, 2 C)``, the
+            second half the teacher's probabilities softened by the temperature.
         """
+        if self.kind == "regression" and self.scale:
+            return ((table.labels - np.array(self.centre)) / np.array(self.scale)).astype(np.float32)
         if self.kind != "classes":
             return table.labels.astype(np.float32)
         hard = (table.labels[:, np.newaxis] == np.arange(len(table.classes))).astype(np.float32)
@@ -82,7 +89,7 @@ class Objective:
     def loss(self) -> keras.losses.Loss:
         """The loss on logits."""
         if self.kind == "regression":
-            return ScaledSquaredError(self.scale)
+            return keras.losses.MeanSquaredError()
         smoothing = {"from_logits": True, "label_smoothing": self.label_smoothing}
         if self.kind == "multilabel":
             if self.focal:
@@ -120,16 +127,24 @@ class Distillation(keras.losses.Loss):
         return (1 - self.mix) * self.plain.call(hard, y_pred) + self.mix * self.temperature**2 * teacher
 
 
-class ScaledSquaredError(keras.losses.Loss):
-    """Mean over the targets of ``((y - z) / scale)^2``: 1 is what predicting the training mean costs."""
+@contextlib.contextmanager
+def in_standard_units(model: keras.Model, objective: Objective) -> Iterator[None]:
+    """Within this context the last Dense gives ``(y - centre) / scale`` instead of ``y``, where the objective says so.
 
-    def __init__(self, scale: tuple[float, ...]) -> None:
-        super().__init__(name="scaled_squared_error")
-        self.scale = np.asarray(scale or (1.0,), np.float32)
-
-    def call(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
-        """Per-image losses ``(B,)``."""
-        return keras.ops.mean(keras.ops.square((y_true - y_pred) / self.scale), axis=-1)
+    An optimizer's steps have a size of their own: on a head that gives metres they would be a thousand times as large
+    as on one that gives millimetres.
+    """
+    if not objective.scale:
+        yield
+        return
+    dense, centre, scale = model.get_layer(LOGITS), np.array(objective.centre), np.array(objective.scale)
+    kernel, bias = dense.get_weights()
+    dense.set_weights([kernel / scale, (bias - centre) / scale])
+    try:
+        yield
+    finally:
+        kernel, bias = dense.get_weights()
+        dense.set_weights([kernel * scale, bias * scale + centre])
 
 
 def _hits(y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:

@@ -10,7 +10,8 @@ from keras_transfer.quiet import quiet_tensorflow
 quiet_tensorflow()
 import keras  # noqa: E402
 
-from keras_transfer.freezing import head_layers, leaf_layers  # noqa: E402
+from keras_transfer.backbones.blocks import leaf_layers  # noqa: E402
+from keras_transfer.heads import head_layers  # noqa: E402
 
 
 @contextlib.contextmanager

@@ -11,12 +11,12 @@ quiet_tensorflow()
 import keras  # noqa: E402
 
 from keras_transfer.backbones import load_backbone  # noqa: E402
+from keras_transfer.backbones.blocks import leaf_layers  # noqa: E402
 from keras_transfer.backbones.cost import layer_macs, macs  # noqa: E402
 from keras_transfer.data import ImageTable  # noqa: E402
 from keras_transfer.errors import UsageError  # noqa: E402
 from keras_transfer.features.engines import COSTS  # noqa: E402
 from keras_transfer.freeze_plan import FreezePlan  # noqa: E402
-from keras_transfer.freezing import leaf_layers  # noqa: E402
 from keras_transfer.heads import add_head  # noqa: E402
 from keras_transfer.settings import TrainSettings  # noqa: E402
 from keras_transfer.tasks.loading import load_task  # noqa: E402

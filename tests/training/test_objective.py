@@ -7,7 +7,8 @@ from scipy.special import log_softmax, softmax
 
 from keras_transfer.data import load_data
 from keras_transfer.errors import UsageError
-from keras_transfer.training.objective import Objective
+from keras_transfer.heads import add_head
+from keras_transfer.training.objective import Objective, in_standard_units
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +44,17 @@ def test_smoothing_and_focal_reach_the_loss(table):
     assert smooth != pytest.approx(plain)
 
 
-def test_regression_counts_errors_in_deviations():
-    loss = Objective("regression", scale=(10.0, 0.1)).loss()
-    truth, guess = np.array([[100.0, 1.0]], "float32"), np.array([[110.0, 1.1]], "float32")
-    assert float(loss(truth, guess)) == pytest.approx(1.0, rel=1e-4)
+def test_a_regression_is_trained_in_deviations_and_answers_in_units():
+    features = keras.Input((3,))
+    body = keras.Model(features, keras.layers.Identity()(features))
+    model = add_head(body, 2, activation="linear")
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
+    objective = Objective("regression", centre=(100.0, 1.0), scale=(10.0, 0.1))
+    plain = model.predict(x, verbose=0)
+    with in_standard_units(model, objective):
+        standard = model.predict(x, verbose=0)
+    np.testing.assert_allclose(standard * [10, 0.1] + [100, 1], plain, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(model.predict(x, verbose=0), plain, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
