@@ -92,12 +92,13 @@ class FreezePlan:
         head = set(head_layers(model))
         body = {name for name, layer in layers.items() if name not in head and _has_kernel(layer)}
         chosen = chosen_layers(model, rule) | head
-        _require_some(str(rule), chosen & body, body, model.name)
         learns = {
             name
             for name in chosen
             if batchnorm == "train" or not isinstance(layers[name], keras.layers.BatchNormalization)
         }
+        some = any(layers[name].weights for name in learns - head)
+        _require_some(str(rule), some, bool(body) and chosen & body == body, model.name)
         rows = [row for row in _groups(model, head) if row[1]]
         multipliers: dict[str, float] = {}
         rate = 1.0
@@ -205,12 +206,12 @@ def _has_kernel(layer: keras.layers.Layer) -> bool:
     return bool(layer.weights) and not isinstance(layer, keras.layers.BatchNormalization)
 
 
-def _require_some(rule: str, chosen: set[str], body: set[str], model: str) -> None:
-    if not chosen and rule != "none":
+def _require_some(rule: str, some: bool, every: bool, model: str) -> None:
+    if not some and rule != "none":
         raise UsageError(
             f"The rule {rule!r} trains no layer of {model} below its head. Choose a larger share or 'none'."
         )
-    if body and chosen == body and rule != "all":
+    if every and rule != "all":
         raise UsageError(f"The rule {rule!r} trains every layer of {model}. Say 'all' if that is meant.")
 
 

@@ -88,12 +88,8 @@ def open_run(path: str | Path) -> Run:
     path = Path(path)
     if not path.is_dir():
         raise UsageError(f"{path}: no such folder. A run folder made by `keras-transfer train` is expected.")
-    if not is_run(path):
+    if not (path / INFO).is_file():
         hint = ""
-        if (path / INFO).is_file():
-            raise RunError(
-                f"{path / INFO} cannot be read, or was not written by keras-transfer. Restore the file."
-            )
         if _partial(path).is_dir():
             hint = " An unfinished run is beside it: run the same `train` command again to finish it."
         raise UsageError(f"{path} is not a run folder: it has no {INFO}.{hint}")

@@ -78,7 +78,7 @@ class GradientSettings:
     epochs: int = option(10, "Passes over the training images when fine-tuning.", minimum=1)
     batch_size: int = option(32, "Images a step.", minimum=1)
     learning_rate: float | None = option(
-        None, "Peak learning rate (default: 2e-4; 1e-3 for scratch; SGD: 20 times that).", minimum=0.0
+        None, "Peak learning rate (default: 2e-4; 1e-3 for scratch; SGD: 20 times that).", minimum=1e-30
     )
     find_lr: bool = option(False, "Measure a learning rate first and use it (plots/lr_finder.png).")
     optimizer: str = option("adamw", "What applies the gradients.", choices=("adamw", "sgd"))

@@ -101,3 +101,10 @@ def test_a_frozen_weight_or_statistic_that_changed_is_named(classifier):
         plan.check(classifier, seal)
     mean.assign(before)
     plan.check(classifier, seal)
+
+
+def test_normalization_alone_may_be_trained(classifier):
+    plan = FreezePlan.for_model(classifier, ".*_bn", batchnorm="train")
+    assert plan.trainable and all(name.endswith("_bn") or name == "logits" for name in plan.layers)
+    with pytest.raises(UsageError, match="trains no layer"):
+        FreezePlan.for_model(classifier, ".*_bn")

@@ -6,6 +6,7 @@ import pytest
 
 from keras_transfer.backbones.blocks import leaf_layers
 from keras_transfer.errors import UsageError
+from keras_transfer.freeze_plan import FreezePlan
 from keras_transfer.freezing import freeze, frozen_fingerprint, set_trainable, unfreeze_from
 
 
@@ -104,3 +105,15 @@ def test_the_fingerprint_notices_one_changed_statistic(model):
     statistics[2] = np.nextafter(statistics[2], np.float32(9))
     norm.set_weights(statistics)
     assert frozen_fingerprint(model) != before
+
+
+def test_a_backbone_inside_another_model_has_the_blocks_it_has_alone(model):
+    outer = keras.Sequential([model, keras.layers.Dense(3)])
+    set_trainable(outer, "blocks:2")
+    inner = {layer.name for layer in leaf_layers(model)}
+    assert trained(outer)[-1].startswith("dense") and set(trained(outer)) & inner
+    assert "block1_conv" not in trained(outer)
+    unfreeze_from(outer, "block2")
+    assert "block2_conv" in trained(outer) and "block1_conv" not in trained(outer)
+    plan = FreezePlan.for_model(outer, "from:block3")
+    assert "block3_conv" in plan.layers and "block2_conv" not in plan.layers

@@ -38,6 +38,13 @@ def site(tmp_path, monkeypatch):
     distribution(tmp_path, "kt-exits", "exits", "import sys; sys.exit(3)")
     distribution(tmp_path, "kt-wrong", "wrong", "SPEC = 42")
     distribution(tmp_path, "kt-nothing", "nothing", "", value="kt_nothing:ABSENT")
+    text = GOOD.format(name="text", module="kt_text", contract='"1"')
+    distribution(tmp_path, "kt-text", "text", text)
+    taken = GOOD.format(name="taken", module="kt_taken", contract=1).replace(
+        "contract=", "options=O, contract="
+    )
+    head = "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass O:\n    epochs: int = 3\n"
+    distribution(tmp_path, "kt-taken", "taken", head + taken)
     distribution(tmp_path, "kt-twin-a", "twin", GOOD.format(name="twin", module="kt_twin_a", contract=1))
     distribution(tmp_path, "kt-twin-b", "twin", GOOD.format(name="twin", module="kt_twin_b", contract=1))
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -56,10 +63,13 @@ def test_every_kind_of_plugin_gets_its_state_and_its_reason(site):
         "kt-exits": "broken",
         "kt-wrong": "broken",
         "kt-nothing": "broken",
+        "kt-text": "broken",
+        "kt-taken": "broken",
         "kt-twin-a": "duplicate",
         "kt-twin-b": "duplicate",
     }
     assert "a_module_that_is_not_there" in found["kt-missing"].reason
+    assert "epochs" in found["kt-taken"].reason and "whole number" in found["kt-text"].reason
     assert "SystemExit: 3" in found["kt-exits"].reason
     assert "contract 99" in found["kt-future"].reason
     assert "kt-twin-a and kt-twin-b" in found["kt-twin-a"].reason

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -150,3 +151,36 @@ def test_nan_never_reaches_run_json(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         with new_run(tmp_path / "run", REQUEST) as writer:
             writer.write_info({"metrics": float("nan")})
+
+
+def test_another_tools_run_json_is_not_ours_to_replace(tmp_path):
+    other = tmp_path / "run"
+    other.mkdir()
+    (other / "run.json").write_text('{"id": 7}')
+    with pytest.raises(UsageError, match="not a run folder"):
+        with new_run(other, REQUEST, overwrite=True):
+            pytest.fail("it was taken")
+    assert (other / "run.json").read_text() == '{"id": 7}'
+
+
+def test_an_interruption_at_the_last_moment_loses_neither_run(tmp_path, monkeypatch):
+    with new_run(tmp_path / "run", REQUEST) as writer:
+        finish(writer, 0.5)
+    rename = Path.rename
+
+    def interrupted(self, target):
+        if self.name == ".run.partial":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            with new_run(tmp_path / "run", REQUEST, overwrite=True) as writer:
+                finish(writer, 0.9)
+    assert open_run(tmp_path / "run").info["metrics"]["test"]["accuracy"] == 0.5
+    assert (tmp_path / ".run.partial" / "run.json").is_file()
+    with new_run(tmp_path / "run", REQUEST, overwrite=True) as writer:
+        finish(writer, 0.7)
+    assert open_run(tmp_path / "run").info["metrics"]["test"]["accuracy"] == 0.7
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -101,7 +101,7 @@ class Job:
 
 
 class Task(abc.ABC):
-    """One kind of model. Subclasses implement every abstract method; :meth:`restore` where they need it.
+    """One kind of model. Subclasses implement every abstract method; the others where they need them.
 
     Args:
         options: an instance of the spec's options dataclass, already checked.
@@ -115,6 +115,16 @@ class Task(abc.ABC):
 
         Called when a model of a run is opened again. The default does nothing.
         """
+
+    def settings_for(self, settings: TrainSettings) -> TrainSettings:
+        """The settings as this task follows them, given its options; called before a training and before its plan.
+
+        The default changes nothing.
+
+        Raises:
+            UsageError: settings that contradict the task's options.
+        """
+        return settings
 
     @abc.abstractmethod
     def load_data(

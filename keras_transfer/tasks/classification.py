@@ -16,13 +16,13 @@ import keras  # noqa: E402
 from keras_transfer.data import ImageTable, load_data  # noqa: E402
 from keras_transfer.errors import UsageError  # noqa: E402
 from keras_transfer.evaluation import plots  # noqa: E402
-from keras_transfer.evaluation.calibration import reliability  # noqa: E402
+from keras_transfer.evaluation.calibration import calibration_error, reliability  # noqa: E402
 from keras_transfer.evaluation.metrics import classification_metrics  # noqa: E402
 from keras_transfer.evaluation.plots_calibration import reliability_plot  # noqa: E402
 from keras_transfer.heads import add_head, logits_model, split_head  # noqa: E402
-from keras_transfer.settings import DataSettings  # noqa: E402
+from keras_transfer.settings import DataSettings, TrainSettings  # noqa: E402
 from keras_transfer.tasks.base import Job, OutputContract, Task  # noqa: E402
-from keras_transfer.tasks.transfer import fit_transfer, outputs_of  # noqa: E402
+from keras_transfer.tasks.transfer import fit_transfer, outputs_of, probe_weights  # noqa: E402
 from keras_transfer.training.embedding_heads import fit_embedding_head  # noqa: E402
 from keras_transfer.training.probe import fit_probe  # noqa: E402
 from keras_transfer.training.temperature import fit_temperature, fold_temperature  # noqa: E402
@@ -35,6 +35,21 @@ class Classification(Task):
 
     _shipped: keras.Model | None = None
     _measured: tuple[np.ndarray, np.ndarray] | None = None
+
+    def settings_for(self, settings: TrainSettings) -> TrainSettings:
+        """A head that is no Dense layer sits on frozen features: ``auto`` is ``probe``, anything more is refused."""
+        if self.options.head == "linear":
+            return settings
+        if settings.fit.strategy not in ("auto", "probe"):
+            raise UsageError(
+                f"--head {self.options.head} sits on frozen features: it goes with --strategy probe, not "
+                f"{settings.fit.strategy}. Fine-tune with --head linear."
+            )
+        if self.options.hidden:
+            raise UsageError(
+                f"--head {self.options.head} has no hidden layers. Leave out --hidden, or use --head linear."
+            )
+        return replace(settings, fit=replace(settings.fit, strategy="probe"))
 
     def load_data(
         self, source: Any, settings: DataSettings, seed: int, *, names: Sequence[str] | None = None
@@ -65,6 +80,7 @@ class Classification(Task):
         self._shipped = model
         if self.options.head != "linear":
             return self._fit_on_embeddings(model, data, job)
+        weights = probe_weights(data, job)
 
         def probe(
             features: np.ndarray, rows: np.ndarray, train: np.ndarray, val: np.ndarray
@@ -75,7 +91,7 @@ class Classification(Task):
                 data.labels[rows],
                 train=train,
                 val=val,
-                sample_weight=data.weights[rows],
+                sample_weight=weights[rows],
                 seed=job.settings.seed,
             )
             return {"probe": {"C": result.c, "chosen_on": result.chosen_on, "trials": result.trials}}
@@ -86,13 +102,8 @@ class Classification(Task):
 
     def _fit_on_embeddings(self, model: keras.Model, data: ImageTable, job: Job) -> None:
         """A head that is no Dense layer: nothing is trained through it."""
-        if job.settings.fit.strategy not in ("auto", "probe"):
-            raise UsageError(
-                f"--head {self.options.head} sits on frozen features: it goes with --strategy probe, not "
-                f"{job.settings.fit.strategy}. Fine-tune with --head linear."
-            )
-        probing = replace(job.settings, fit=replace(job.settings.fit, strategy="probe"))
         extractor, _ = split_head(model)
+        weights = probe_weights(data, job)
 
         def probe(
             features: np.ndarray, rows: np.ndarray, train: np.ndarray, val: np.ndarray
@@ -105,14 +116,14 @@ class Classification(Task):
                 len(data.classes),
                 train=train,
                 val=val,
-                sample_weight=data.weights[rows],
+                sample_weight=weights[rows],
                 seed=job.settings.seed,
             )
             self._shipped = result.model
             chosen = {"kind": result.kind, **result.chosen, "chosen_on": result.chosen_on}
             return {"head": {**chosen, "trials": result.trials}}
 
-        fit_transfer(model, data, replace(job, settings=probing), self, probe)
+        fit_transfer(model, data, job, self, probe)
 
     def _calibrate(self, model: keras.Model, data: ImageTable, job: Job) -> None:
         """Temperature scaling on the validation images, folded into the Dense layer."""
@@ -161,6 +172,8 @@ class Classification(Task):
             before = scores / scores.sum(axis=1, keepdims=True)
             first, second = reliability(before, labels), reliability(after, labels)
             reliability_plot(first, second, job.run.plots / "reliability.png")
+            errors = {"before": calibration_error(first), "after": calibration_error(second)}
+            job.notes["temperature"]["calibration_error"] = errors
         if job.history:
             plots.learning_curves(job.history, job.run.plots / "learning_curves.png")
         probe = job.notes.get("probe")

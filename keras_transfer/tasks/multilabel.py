@@ -99,12 +99,14 @@ class MultiLabel(Task):
             }
 
         strategy = fit_transfer(model, data, job, self, probe)
-        trained_on = job.notes.get("guard", {}).get("kept") == "fine-tuned" or strategy.name == "scratch"
-        val = data.indices("val")
-        if trained_on and len(val):  # other probabilities than the probe's need other thresholds
-            chances = outputs_of(model, data, job, val)
-            cuts = [best_threshold(chances[:, i], data.labels[val, i]) for i in range(len(data.classes))]
-            self.thresholds = dict(zip(data.classes, cuts, strict=True))
+        trained_on = strategy.name != "probe" and job.notes.get("guard", {}).get("kept") != "probe"
+        if trained_on:  # other probabilities than the probe's need other thresholds
+            val = data.indices("val")
+            chances = outputs_of(model, data, job, val) if len(val) else None
+            self.thresholds = {
+                name: EVEN if chances is None else best_threshold(chances[:, i], data.labels[val, i])
+                for i, name in enumerate(data.classes)
+            }
         self.thresholds = self.thresholds or dict.fromkeys(data.classes, EVEN)
         job.notes["thresholds"] = dict(self.thresholds)
 

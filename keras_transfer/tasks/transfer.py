@@ -5,6 +5,7 @@ A task brings its probe, its objective and its metrics; what is frozen, cached, 
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -19,15 +20,18 @@ import keras  # noqa: E402
 
 from keras_transfer.data import ImageTable  # noqa: E402
 from keras_transfer.data.augmentation import Augmenter  # noqa: E402
+from keras_transfer.data.balance import class_weights  # noqa: E402
 from keras_transfer.data.pipeline import batches  # noqa: E402
 from keras_transfer.errors import DataError, UsageError  # noqa: E402
 from keras_transfer.evaluation.contact_sheet import draw_contact_sheet  # noqa: E402
 from keras_transfer.evaluation.plots_training import lr_finder_plot  # noqa: E402
 from keras_transfer.features import extract  # noqa: E402
 from keras_transfer.features.engines import KerasEngine  # noqa: E402
+from keras_transfer.freeze_plan import FreezePlan  # noqa: E402
 from keras_transfer.freezing import set_trainable  # noqa: E402
 from keras_transfer.heads import split_head  # noqa: E402
 from keras_transfer.plugins import task_spec  # noqa: E402
+from keras_transfer.settings import GradientSettings, TrainSettings  # noqa: E402
 from keras_transfer.tasks.base import Job, Task  # noqa: E402
 from keras_transfer.training.adapt import adapt_batchnorm  # noqa: E402
 from keras_transfer.training.feeds import Boundary  # noqa: E402
@@ -36,6 +40,8 @@ from keras_transfer.training.guard import Verdict, compare  # noqa: E402
 from keras_transfer.training.phases import Phase, plan_phases  # noqa: E402
 from keras_transfer.training.strategy import Strategy, choose  # noqa: E402
 
+log = logging.getLogger("keras_transfer")
+BALANCED, LOG_LOSS = "balanced_accuracy", "log_loss"
 Probe = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], Mapping[str, Any]]
 """``(features (n, D), rows (n,) of the table, train, val)``: fits the head in place on the features of the images
 ``rows``; ``train`` and ``val`` are positions in ``rows``. Returns notes."""
@@ -51,15 +57,15 @@ def fit_transfer(model: keras.Model, data: ImageTable, job: Job, task: Task, pro
     """
     fit, gradient = job.settings.fit, job.settings.gradient
     train, val = data.indices("train"), data.indices("val")
-    if not len(train):
-        raise DataError("No image is left in the training split. Lower --val-fraction and --test-fraction.")
     strategy = choose(fit, gradient, data)
-    _require_sense(strategy, job, len(val))
+    require_sense(strategy, job.settings, data)
     job.say(f"Strategy: {strategy.name} ({strategy.why}).")
     phases = plan_phases(model, strategy, fit, gradient)
     job.notes.update(
         strategy=strategy.name, why=strategy.why, plan=phases[0].plan.to_dict() if phases[0].plan else None
     )
+    if strategy.name == "probe":
+        _warn_of_what_is_unused(gradient)
     set_trainable(model, "none")
     if strategy.batchnorm == "adapt":
         with job.run.stage("batch normalization"):
@@ -72,15 +78,48 @@ def fit_transfer(model: keras.Model, data: ImageTable, job: Job, task: Task, pro
     return strategy
 
 
-def _require_sense(strategy: Strategy, job: Job, held_out: int) -> None:
-    fit = job.settings.fit
-    if job.teacher is not None and strategy.name == "probe":
+def require_sense(strategy: Strategy, settings: TrainSettings, data: ImageTable) -> None:
+    """Refuse what contradicts itself, before anything is computed.
+
+    Raises:
+        UsageError, DataError: the message says what to do.
+    """
+    fit, held_out = settings.fit, len(data.indices("val"))
+    if not len(data.indices("train")):
+        raise DataError("No image is left in the training split. Lower --val-fraction and --test-fraction.")
+    if settings.gradient.balance != "none" and data.kind != "classes":
+        raise UsageError(
+            f"--balance {settings.gradient.balance} is for single classes, not for {data.kind} labels."
+        )
+    if fit.teacher is not None and strategy.name == "probe":
         raise UsageError("A teacher trains the network, not only its head: pass --strategy finetune or full.")
     if strategy.name in ("finetune", "full") and fit.guard and not held_out:
         raise DataError(
             "The validation split is empty, so nothing tells whether fine-tuning is better than the probe. Raise "
             "--val-fraction, or pass --no-guard to keep whatever the last epochs give."
         )
+
+
+def _warn_of_what_is_unused(gradient: GradientSettings) -> None:
+    asked = {
+        "--augment": gradient.augment != "none",
+        "--focal": gradient.focal is not None,
+        "--label-smoothing": gradient.label_smoothing > 0,
+    }
+    unused = [name for name, given in asked.items() if given]
+    if unused:
+        log.warning(
+            "%s: for training by gradients. Only the head is fitted here, in closed form, on the images as they are. "
+            "--strategy finetune trains more.",
+            ", ".join(unused),
+        )
+
+
+def probe_weights(data: ImageTable, job: Job) -> np.ndarray:
+    """float64 ``(N,)``: the table's weights; with ``--balance`` (either kind) each class counts the same."""
+    if job.settings.gradient.balance == "none":
+        return data.weights
+    return data.weights * class_weights(data.labels[data.indices("train")], len(data.classes))[data.labels]
 
 
 def _fit_probe(
@@ -95,8 +134,11 @@ def _fit_probe(
         f"Features: {len(rows)} images, {features.cached} from the cache, {features.computed} computed "
         f"({features.engine}, {features.seconds:.1f} s)."
     )
+    plan = FreezePlan.for_model(model, "none")
+    seal = plan.seal(model)
     with job.run.stage("probe"):
         notes = probe(features.values, rows, np.arange(learned), np.arange(learned, len(rows)))
+    plan.check(model, seal)
     job.notes["features"] = {
         "engine": features.engine,
         "computed": features.computed,
@@ -157,10 +199,17 @@ def _train_on(
         "diverged": result.diverged,
     }
     if before is not None:
-        verdict = _judge(task, data, val, before, outputs_of(model, data, job, val), job)
-        kept = "fine-tuned" if verdict.better or not fit.guard else "probe"
-        job.notes["guard"] = {**verdict.to_dict(), "kept": kept, "guard": fit.guard}
-        job.say(f"{'Guard' if fit.guard else 'No guard'}: {verdict}; the {kept} model is the result.")
+        verdicts = _judge(task, data, val, before, outputs_of(model, data, job, val), job)
+        kept = "fine-tuned" if verdicts[-1].better or not fit.guard else "probe"
+        job.notes["guard"] = {
+            **verdicts[0].to_dict(),
+            "decided_by": verdicts[-1].to_dict(),
+            "kept": kept,
+            "guard": fit.guard,
+        }
+        for verdict in verdicts:
+            job.say(f"{'Guard' if fit.guard else 'No guard'}: {verdict}.")
+        job.say(f"The {kept} model is the result.")
         if kept == "probe":
             for weight, value in zip(model.weights, start, strict=True):
                 weight.assign(value)
@@ -168,17 +217,27 @@ def _train_on(
 
 def _judge(
     task: Task, data: ImageTable, val: np.ndarray, before: np.ndarray, after: np.ndarray, job: Job
-) -> Verdict:
+) -> list[Verdict]:
+    """On the task's main metric; where that leaves it to chance, on the log loss too, which then decides.
+
+    A few hundred images tell accuracies apart by two points or more; a log loss hears every image's probability.
+    """
     spec = task_spec(job.task)
-    metric = spec.main_metric
+    # Who asked for balanced classes does not want accuracy to undo it.
+    balanced = job.settings.gradient.balance != "none" and BALANCED in spec.metrics
 
-    def score(outputs: np.ndarray, rows: np.ndarray) -> float:
-        value = task.evaluate(outputs, data.take(val[rows]))[metric]
-        return math.nan if value is None else float(value)  # None: no image drawn has any label
+    def verdict(metric: str) -> Verdict:
+        def score(outputs: np.ndarray, rows: np.ndarray) -> float:
+            value = task.evaluate(outputs, data.take(val[rows]))[metric]
+            return math.nan if value is None else float(value)  # None: no image drawn has any label
 
-    return compare(
-        score, before, after, metric=metric, higher=spec.metrics[metric] == "higher", seed=job.settings.seed
-    )
+        higher = spec.metrics[metric] == "higher"
+        return compare(score, before, after, metric=metric, higher=higher, seed=job.settings.seed)
+
+    verdicts = [verdict(BALANCED if balanced else spec.main_metric)]
+    if not verdicts[0].certain and not balanced and LOG_LOSS in spec.metrics:
+        verdicts.append(verdict(LOG_LOSS))
+    return verdicts
 
 
 def outputs_of(model: keras.Model, data: ImageTable, job: Job, rows: np.ndarray) -> np.ndarray:

@@ -110,7 +110,9 @@ class Record:
 
     def close(self, row: dict[str, float]) -> None:
         """The epoch's row: the best weights first, the record that refers to them last."""
-        if not all(math.isfinite(value) for value in row.values()):
+        # An epoch's loss says nothing of its last update: the weights are looked at too.
+        finite = all(np.isfinite(np.asarray(weight)).all() for weight in self.network.trainable_variables)
+        if not finite or not all(math.isfinite(value) for value in row.values()):
             self.diverged = self.done + 1
         else:
             self.rows.append({"epoch": self.done + 1, **row})

@@ -31,12 +31,17 @@ class Verdict:
     high: float
     better: bool
 
+    @property
+    def certain(self) -> bool:
+        """Whether the interval leaves no doubt which one is better."""
+        return self.low > 0 or self.high < 0
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
         return asdict(self)
 
     def __str__(self) -> str:
-        certain = "certain" if self.low > 0 or self.high < 0 else "within chance"
+        certain = "certain" if self.certain else "within chance"
         return (
             f"{self.metric.replace('_', ' ')} on the same {self.images} validation images: probe {self.probe:.4f}, "
             f"fine-tuned {self.tuned:.4f} (difference {self.low:+.4f} to {self.high:+.4f}, {certain})"

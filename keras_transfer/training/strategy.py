@@ -69,5 +69,5 @@ def _by_count(table: ImageTable) -> tuple[str, str]:
     name = "probe" if typical < PARTIAL_FROM else "finetune" if typical < FULL_FROM else "full"
     return name, (
         f"{typical} training images {what}; auto trains only the head below {PARTIAL_FROM}, the top of the "
-        f"network from there, and all of it from {FULL_FROM}"
+        f"network from there, and all of it from {FULL_FROM}: see auto in docs/training.md"
     )

@@ -20,6 +20,7 @@ from keras_transfer.freeze_plan import FreezePlan  # noqa: E402
 from keras_transfer.heads import add_head  # noqa: E402
 from keras_transfer.settings import TrainSettings  # noqa: E402
 from keras_transfer.tasks.loading import load_task  # noqa: E402
+from keras_transfer.tasks.transfer import require_sense  # noqa: E402
 from keras_transfer.training.phases import plan_phases  # noqa: E402
 from keras_transfer.training.strategy import choose  # noqa: E402
 
@@ -57,8 +58,10 @@ def plan_training(
         raise UsageError(
             f"--dry-run knows {', '.join(ACTIVATIONS)}; the task {spec.name!r} brings its own training."
         )
+    settings = worker.settings_for(settings)
     data = worker.load_data(source, settings.data, settings.seed)
     strategy = choose(settings.fit, settings.gradient, data)
+    require_sense(strategy, settings, data)
     # Weights are not needed to plan; without them nothing is downloaded.
     backbone = load_backbone(settings.model.backbone, weights="none", image_size=settings.model.image_size)
     outputs = data.labels.shape[1] if data.kind == "regression" else len(data.classes)

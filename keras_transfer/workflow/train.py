@@ -76,6 +76,7 @@ def train(
     for group in (settings.data, settings.model, settings.fit, settings.gradient):
         option_tools.check(group)
     spec, worker = load_task(task, task_options)
+    settings = worker.settings_for(settings)
     request = {
         "source": _lasting(source) if isinstance(source, (str, Path)) else None,  # None: given from Python
         "task": task,

@@ -159,3 +159,30 @@ def test_failures_get_a_sentence_and_exit_code_1(photo_folder, tmp_path):
         _, err = call(*arguments, code=1)
         assert said in err, (arguments, err)
     assert not out.exists()
+
+
+def test_the_options_of_one_task_do_not_stay_for_the_next(photo_folder, tmp_path):
+    first = json.loads(call("train", photo_folder, "--dry-run", "--json", "--head", "svm")[0])
+    assert first["strategy"] == "probe"
+    rows = [f"{path},{path.parent.name}" for path in photo_folder.glob("*/*.png")]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    arguments = ("train", tmp_path / "labels.csv", "--image-root", photo_folder, "--task", "multilabel")
+    call(*arguments, "--dry-run", "--json", "--labels", "multilabel")
+    assert "--head" in call(*arguments, "--dry-run", "--head", "svm", code=2)[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--head", "svm", "--strategy", "full"), "--head linear"),
+        (("--head", "knn", "--hidden", "8"), "no hidden layers"),
+        (("--strategy", "finetune", "--val-fraction", "0"), "--no-guard"),
+        (("--strategy", "finetune", "--unfreeze", "blocks:99"), "every layer"),
+        (("--learning-rate", "0"), "--learning-rate"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_training_would_refuse(photo_folder, arguments, said):
+    _, err = call(
+        "train", photo_folder, "--dry-run", *arguments, code=2 if "--val-fraction" not in arguments else 1
+    )
+    assert said in err

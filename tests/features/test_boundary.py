@@ -22,7 +22,7 @@ from keras_transfer.heads import add_head, logits_model
 from keras_transfer.paths import cache_dir
 
 
-def residual_classifier(rate: float = 0.0) -> keras.Model:
+def residual_classifier(rate: float = 0.0, dropout: float = 0.0) -> keras.Model:
     """stem - [a - b] + skip - c - head, 16x16 pixels; ``rate``: dropout inside the residual block."""
     rng = np.random.default_rng(0)
     image = keras.Input((16, 16, 3))
@@ -35,7 +35,7 @@ def residual_classifier(rate: float = 0.0) -> keras.Model:
     x = keras.layers.Add(name="add")([stem, x])
     x = keras.layers.Conv2D(48, 1, name="wide")(x)
     x = keras.layers.Conv2D(8, 3, strides=2, padding="same", name="c")(x)
-    model = add_head(keras.Model(image, x), 3)
+    model = add_head(keras.Model(image, x), 3, dropout=dropout)
     model.set_weights(
         [rng.uniform(0.3, 0.8, w.shape) - 0.5 * (len(w.shape) > 1) for w in model.get_weights()]
     )
@@ -328,3 +328,11 @@ def test_the_cache_knows_them(table, lower):
     assert cache.prune(max_bytes=0) >= row["bytes"] and cache.entries() == []
     activations(table, lower, preprocessing=PREPROCESSING, engine="keras")
     assert cache.clear() == row["bytes"]
+
+
+def test_dropout_of_trained_layers_is_off_when_the_backbone_is_in_inference_mode():
+    model = residual_classifier(rate=0.5, dropout=0.25)
+    set_trainable(model, "all")
+    with frozen_dropout_off(model, trained_too=True) as off:
+        assert off == ["a_drop"] and model.get_layer("head_dropout").rate == 0.25
+    assert model.get_layer("a_drop").rate == 0.5

@@ -13,7 +13,7 @@ from keras_transfer.freeze_plan import FreezePlan
 from keras_transfer.heads import add_head
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.training import finetune
-from keras_transfer.training.callbacks import CloseEpoch
+from keras_transfer.training.callbacks import CloseEpoch, Record
 from keras_transfer.training.feeds import Boundary
 from keras_transfer.training.finetune import fine_tune
 from keras_transfer.training.objective import Objective
@@ -240,3 +240,51 @@ def test_a_teacher_draws_the_student_to_its_answers(table):
 
     taught = sureness(teacher=teacher, objective=Objective(temperature=2.0, mix=1.0))
     assert taught < sureness()
+
+
+def test_patience_counts_from_the_best_trained_epoch_of_the_last_phase(tmp_path):
+    """The start may be better than the first epochs (the guard decides in the end), and every phase gets its turn."""
+    model = network()
+    record = Record(tmp_path, model, "val_loss", higher=False, patience=2, patient_until=3)
+    record.begin({"val_loss": 0.1})
+    for epoch, loss in enumerate([0.9, 0.8, 0.85, 0.82], 1):
+        assert not record.finished, epoch
+        record.keep_raw(keras.optimizers.SGD())
+        record.close({"val_loss": loss})
+    assert not record.finished and (record.best, record.best_trained) == (0, 2)
+    record.keep_raw(keras.optimizers.SGD())
+    record.close({"val_loss": 0.81})
+    assert record.finished
+
+
+def test_weights_that_are_no_numbers_are_never_the_best(tmp_path):
+    model = network()
+    record = Record(tmp_path, model, "loss", higher=False, patience=5)
+    record.begin({"loss": 1.0})
+    bias = model.get_layer("logits").bias
+    bias.assign(bias * np.nan)
+    record.keep_raw(keras.optimizers.SGD())
+    record.close({"loss": 0.5})
+    assert record.diverged == 1 and record.best == 0
+
+
+def test_a_later_phase_may_freeze_what_an_earlier_one_trained(table, tmp_path):
+    """Averaged weights end the first phase; what the second one freezes is sealed as it then is."""
+    model = network()
+    plans = [FreezePlan.for_model(model, rule) for rule in ("blocks:2", "blocks:1")]
+    phases = [Phase(0, plans[0]), Phase(1, plans[1])]
+    _, result = train(
+        table, model=model, phases=phases, ema=0.9, keep_start=False, patience=9, state=tmp_path
+    )
+    assert len(result.history) == 4
+
+
+def test_another_training_does_not_take_an_interrupted_ones_place(table, tmp_path):
+    train(table, state=tmp_path, model=network())
+    again, result = train(table, state=tmp_path, model=network())
+    assert result.resumed_at == 3
+    with pytest.raises(UsageError, match="other settings"):
+        train(table, state=tmp_path, model=network(), label_smoothing=0.1)
+    with pytest.raises(UsageError, match="starting weights"):
+        train(table, state=tmp_path, model=again)
+    assert (tmp_path / "state.json").is_file()

@@ -133,7 +133,7 @@ def test_a_loss_that_never_falls_and_too_few_batches_are_said(dataset):
     with pytest.raises(DataError, match="Only 0 batches"):
         find_learning_rate(network(), dataset.take(0), loss=LOSS, steps=12)
     with pytest.raises(DataError, match="diverged"):
-        bad = dataset.map(lambda pixels, labels: (pixels * math.nan, labels))
+        bad = dataset.map(lambda pixels, labels: (pixels, labels * math.nan))
         find_learning_rate(network(), bad, loss=LOSS, steps=12)
 
 

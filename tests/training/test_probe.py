@@ -109,3 +109,16 @@ def test_the_same_call_gives_the_same_weights():
         weights.append(model.get_weights())
     for a, b in zip(*weights, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_features_that_hardly_vary_get_no_enormous_weight():
+    """A steep head turns the smallest change below it into another answer: nothing can be trained under it."""
+    x, y = problem(dimensions=9)
+    x[:, 0] *= 1e-4
+    model = classifier(x.shape[1], 3)
+    fit_probe(model, x, y, train=np.arange(120), val=np.arange(120, 180))
+    weights = np.abs(model.get_layer("logits").get_weights()[0]).max(axis=1)
+    assert weights[0] < weights[1:].max()
+    _, deviation = standardisation(x.astype("float64"), np.ones(len(x)))
+    assert deviation.min() == pytest.approx(np.median(x.std(axis=0, dtype="float64")), rel=0.5)
+    assert deviation.max() == pytest.approx(x.std(axis=0, dtype="float64").max())

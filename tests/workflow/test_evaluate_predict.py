@@ -1,5 +1,7 @@
 """The same metrics whatever is asked, the contract found beside the model, and what is refused."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -80,3 +82,24 @@ def test_predict_refuses_what_is_not_there(finished_run, tmp_path):
         predict(finished_run.path, [tmp_path / "empty"])
     with pytest.raises(UsageError, match="at least 1"):
         predict(finished_run.path, [tmp_path], top=0)
+
+
+def test_a_table_in_another_order_of_classes_is_not_measured_in_silence(finished_run, photo_folder):
+    turned = load_data(photo_folder, classes=("flower", "china"))
+    with pytest.raises(UsageError, match=r"load_data\(\.\.\., classes=\('china', 'flower'\)\)"):
+        evaluate(finished_run, turned)
+
+
+def test_a_model_without_class_names_is_not_guessed_at(finished_run, photo_folder, tmp_path):
+    shutil.copy(finished_run.model_path, tmp_path / "bare.keras")
+    with pytest.raises(UsageError, match="class names"):
+        evaluate(tmp_path / "bare.keras", photo_folder)
+    (tmp_path / "names.txt").write_text("china\nflower\n")
+    assert evaluate(tmp_path / "bare.keras", photo_folder, labels=tmp_path / "names.txt")["accuracy"] > 0.9
+
+
+def test_what_an_archive_left_in_a_folder_is_no_image(finished_run, photo_folder, tmp_path):
+    shutil.copy(photo_folder / "china" / "000.png", tmp_path / "a.png")
+    (tmp_path / "._a.png").write_bytes(b"resource fork")
+    (answer,) = predict(finished_run, [tmp_path])
+    assert answer["path"].endswith("a.png") and "error" not in answer

@@ -22,10 +22,12 @@ TOP = {"unfreeze": "from:block7a", "epochs": 1, "batch_size": 8, **SMALL}
 
 @pytest.mark.slow
 def test_fine_tuning_that_is_not_better_leaves_the_probe(finished_run, photo_folder, tmp_path):
-    """The probe is right on every validation image: nothing can beat it, whatever the epochs did."""
-    run = train(photo_folder, tmp_path / "run", strategy="finetune", learning_rate=1e-3, **TOP)
+    """A rate that ruins the network: the probe, right on every validation image, is the result, bit by bit."""
+    run = train(
+        photo_folder, tmp_path / "run", strategy="finetune", learning_rate=0.5, schedule="constant", **TOP
+    )
     guard = run.info["training"]["guard"]
-    assert guard["kept"] == "probe" and guard["guard"] and guard["probe"] == 1.0
+    assert guard["kept"] == "probe" and guard["guard"] and guard["probe"] == 1.0 >= guard["tuned"]
     for a, b in zip(run.load_model().get_weights(), finished_run.load_model().get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     assert run.info["metrics"] == finished_run.info["metrics"]
@@ -199,3 +201,18 @@ def test_more_views_are_another_answer_and_one_is_the_same(finished_run):
     one, two = evaluate(finished_run), evaluate(finished_run, views=2)
     assert one["log_loss"] == finished_run.info["metrics"]["test"]["log_loss"]
     assert two["views"] == 2 and two["log_loss"] != one["log_loss"]
+
+
+@pytest.mark.slow
+def test_fine_tuning_that_is_better_replaces_the_probe(finished_run, photo_folder, tmp_path):
+    """Both are right on all few validation images: the log loss decides, and the network that learned has it lower."""
+    run = train(
+        photo_folder, tmp_path / "run", strategy="finetune", learning_rate=1e-3, **{**TOP, "epochs": 6}
+    )
+    guard = run.info["training"]["guard"]
+    assert guard["metric"] == "accuracy" and guard["decided_by"]["metric"] == "log_loss"
+    assert guard["decided_by"]["tuned"] < guard["decided_by"]["probe"] and guard["kept"] == "fine-tuned"
+    assert run.info["metrics"]["test"]["log_loss"] != finished_run.info["metrics"]["test"]["log_loss"]
+    before, after = finished_run.load_model(), run.load_model()
+    changed = [a.path for a, b in zip(before.weights, after.weights, strict=True) if not np.array_equal(a, b)]
+    assert any("block7a" in path for path in changed)
