@@ -31,8 +31,8 @@ HEADS = {"strategy": "probe", "image_size": 300, "val_fraction": 0.0}
 GRADIENT = {
     "augment": "light",
     "flips": "both",
+    "learning_rate": 3e-4,
     "label_smoothing": 0.1,
-    "ema": 0.99,
     "image_size": 224,
     "val_fraction": 0.1,
 }
@@ -46,8 +46,8 @@ ROWS: dict[str, dict[str, Any]] = {
         "unfreeze": "from:block6a",
         "cache_boundary": "on",
         "views": 4,
-        "epochs": 15,
-        "patience": 15,
+        "epochs": 10,
+        "patience": 10,
     },
     "full": {**GRADIENT, "strategy": "full", "epochs": 10, "patience": 10},
 }

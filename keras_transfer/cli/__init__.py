@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from typing import Any
@@ -24,6 +25,10 @@ VERBS = {
     "cache": "Look at, shrink or clear the cache.",
     "demo": "Run the whole street on real solar cells.",
 }
+
+
+ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+"""What a disk or a permission does to any command: no defect."""
 
 
 class Failure(click.ClickException):
@@ -71,6 +76,13 @@ class Verbs(click.Group):
             return super().invoke(ctx)
         except KerasTransferError as error:
             raise Failure(error) from error
+        except OSError as error:
+            if error.errno not in ENVIRONMENT:
+                raise
+            place = f"{error.filename}: " if error.filename else ""
+            raise Failure(
+                KerasTransferError(f"{place}{error.strerror}. Make room or allow it, and repeat the command.")
+            ) from error
         except KeyboardInterrupt:
             click.echo(
                 "\nInterrupted. What was computed is kept: the same command goes on from there.", err=True

@@ -186,3 +186,15 @@ def test_a_dry_run_refuses_what_the_training_would_refuse(photo_folder, argument
         "train", photo_folder, "--dry-run", *arguments, code=2 if "--val-fraction" not in arguments else 1
     )
     assert said in err
+
+
+def test_a_full_disk_is_a_sentence(cli_run, photo_folder, tmp_path, monkeypatch):
+    from keras_transfer.workflow import features
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", str(tmp_path / "f.npz"))
+
+    monkeypatch.setattr(features, "extract", full)
+    size = ("--image-size", "64", "--engine", "keras")
+    _, err = call("features", photo_folder, "--output", tmp_path / "f.npz", *size, code=1)
+    assert "No space left on device" in err and "f.npz" in err
