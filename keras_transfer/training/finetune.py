@@ -126,14 +126,14 @@ def fine_tune(
         in_standard_units(model, objective),
     ):
         call = {
-            "settings": option_tools.to_dict(settings),
+            **option_tools.to_dict(settings),
             "phases": [(p.start, None if p.plan is None else p.plan.to_dict()) for p in phases],
             "objective": repr(objective),
             "boundary": repr(boundary),
             "keep_start": keep_start,
             "seed": seed,
         }
-        folder = _state_folder(state or Path(temporary), model, table, preprocessing, call, teacher)
+        folder = _state_folder(state or Path(temporary), settings, model, table, preprocessing, call, teacher)
         network = logits_model(model)
         # Of its own, so that compiling the other does not put its optimizer into the files.
         kept = logits_model(model)
@@ -347,6 +347,7 @@ def guarded(work: Any) -> Any:
 
 def _state_folder(
     root: Path,
+    settings: GradientSettings,
     model: keras.Model,
     table: ImageTable,
     preprocessing: Preprocessing,
@@ -374,7 +375,11 @@ def _state_folder(
     begun = root / BEGUN
     if begun.is_file():
         before = json.loads(begun.read_text(encoding="utf-8"))
-        differing = sorted(name for name in asked if before.get(name) != asked[name])
+        differing = [
+            f"{name} ({before.get(name)} then, {asked[name]} now)" if hasattr(settings, name) else name
+            for name in sorted(asked)
+            if before.get(name) != asked[name]
+        ]
         if differing:
             raise UsageError(
                 f"{root} holds an interrupted training that began with other {', '.join(differing)}. Repeat it as it "

@@ -283,7 +283,7 @@ def test_another_training_does_not_take_an_interrupted_ones_place(table, tmp_pat
     train(table, state=tmp_path, model=network())
     again, result = train(table, state=tmp_path, model=network())
     assert result.resumed_at == 3
-    with pytest.raises(UsageError, match="other settings"):
+    with pytest.raises(UsageError, match=r"label_smoothing \(0.0 then, 0.1 now\)"):
         train(table, state=tmp_path, model=network(), label_smoothing=0.1)
     with pytest.raises(UsageError, match="starting weights"):
         train(table, state=tmp_path, model=again)
