@@ -128,7 +128,13 @@ def _builder(tfds: Any, name: str, data_dir: str | os.PathLike[str] | None) -> A
     logger.info("Preparing the TFDS data set %s in %s", name, shown)
     if not progress.enabled():
         tfds.disable_progress_bar()
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+    try:
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+    except Exception as error:
+        raise DataError(
+            f"The TFDS data set {name!r} could not be prepared in {shown}: {type(error).__name__}: {error}. Prepare it "
+            "by hand as its page in the TFDS catalog says, and pass --tfds-data-dir."
+        ) from error
     return builder
 
 

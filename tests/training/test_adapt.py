@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image, ImageFilter
 
 from keras_transfer.backbones import load_backbone
 from keras_transfer.data import load_data
@@ -171,8 +172,21 @@ def test_a_table_needs_a_preprocessing(photo_folder):
         adapt_batchnorm(network(), load_data(photo_folder))
 
 
+def in_fog(pixels):
+    """Bright and of low contrast."""
+    return (pixels * 0.3 + 150).astype("uint8")
+
+
+def out_of_focus(pixels):
+    blurred = [Image.fromarray(image).filter(ImageFilter.GaussianBlur(4)) for image in pixels]
+    return np.stack([np.asarray(image) for image in blurred])
+
+
+# Over three seeds: clean 0.81 to 0.95, in fog 0.28 to 0.33, adapted 0.80 to 0.92. What blur took away, statistics give
+# back in part only (one seed): clean 0.83, blurred 0.22, adapted 0.39.
 @pytest.mark.slow
-def test_a_probe_that_fog_has_blinded_sees_again(photos):
+@pytest.mark.parametrize(("shifted", "recovers"), [(in_fog, 0.25), (out_of_focus, 0.08)])
+def test_a_probe_that_sees_badly_sees_better_again(photos, shifted, recovers):
     model = add_head(load_backbone("efficientnet_lite0", image_size=96), 16)
     train, labels = regions(photos, 8, 0)
     test, truth = regions(photos, 6, 100)
@@ -181,19 +195,18 @@ def test_a_probe_that_fog_has_blinded_sees_again(photos):
     features = split_head(model)[0].predict(train.astype("float32"), verbose=0)
     order = np.random.default_rng(0).permutation(len(train))
     fit_probe(model, features, labels, train=order[:100], val=order[100:])
-    fog = (test * 0.3 + 150).astype("uint8")
+    shift = shifted(test)
     others = [v.copy() for v in (keras.ops.convert_to_numpy(w) for w in model.trainable_weights)]
 
     def accuracy(pixels):
         return float(np.mean(answers(model, pixels).argmax(1) == truth))
 
-    clean, dropped = accuracy(test), accuracy(fog)
-    report = adapt_batchnorm(model, fog)
-    recovered = accuracy(fog)
-    # Over three seeds: clean 0.81 to 0.95, in fog 0.28 to 0.33, adapted 0.80 to 0.92.
+    clean, dropped = accuracy(test), accuracy(shift)
+    report = adapt_batchnorm(model, shift)
+    recovered = accuracy(shift)
     assert clean > 0.7
     assert dropped < clean - 0.3
-    assert recovered > dropped + 0.25
+    assert recovered > dropped + recovers
     assert report.layers == 49
     for a, b in zip(others, model.trainable_weights, strict=True):
         assert a.tobytes() == keras.ops.convert_to_numpy(b).tobytes()

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from keras_transfer.data import load_data
 from keras_transfer.data.pipeline import batches
@@ -210,3 +212,51 @@ def test_the_other_strategies_train(photo_folder, tmp_path, strategy):
     norms = [name for name in layers if "bn" in name or "batch_norm" in name]
     assert bool(norms) == (strategy == "scratch")
     assert (run.info["training"].get("probe") is None) == (strategy == "scratch")
+
+
+@pytest.mark.slow
+def test_killed_while_extracting_it_goes_on_from_what_was_kept(photos, tmp_path, monkeypatch):
+    """SIGKILL after the first shard of features; the same command takes them up, and ends as one that was not."""
+    rng = np.random.default_rng(0)
+    for name, photo in photos.items():
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(400):
+            y, x = rng.integers(0, photo.shape[0] - 64), rng.integers(0, photo.shape[1] - 64)
+            Image.fromarray(photo[y : y + 64, x : x + 64]).save(tmp_path / "data" / name / f"{i:03d}.png")
+    arguments = [
+        sys.executable, "-m", "keras_transfer", "train", str(tmp_path / "data"), "--strategy", "probe", "--quiet",
+        "--image-size", "64", "--engine", "keras", "--json",
+    ]  # fmt: skip
+    caches = {name: tmp_path / f"cache-{name}" for name in ("whole", "killed")}
+
+    def environment(name):
+        return {**os.environ, "KERAS_TRANSFER_CACHE": str(caches[name])}
+
+    done = subprocess.run(
+        [*arguments, "--output", tmp_path / "whole"],
+        env=environment("whole"),
+        check=True,
+        stdout=subprocess.PIPE,
+    )
+    assert json.loads(done.stdout)["training"]["features"]["cached"] == 0
+    child = subprocess.Popen(
+        [*arguments, "--output", tmp_path / "killed"], env=environment("killed"), stdout=subprocess.DEVNULL
+    )
+    while len(list(caches["killed"].glob("features/*/[0-9a-f]*.json"))) == 0:
+        assert child.poll() is None, "it ended before it could be stopped"
+        time.sleep(0.01)
+    child.kill()
+    child.wait()
+    assert not (tmp_path / "killed").exists()
+    done = subprocess.run(
+        [*arguments, "--output", tmp_path / "killed"],
+        env=environment("killed"),
+        check=True,
+        stdout=subprocess.PIPE,
+    )
+    features = json.loads(done.stdout)["training"]["features"]
+    assert features["cached"] >= 256 and features["computed"] > 0
+    whole, killed = open_run(tmp_path / "whole"), open_run(tmp_path / "killed")
+    assert killed.info["metrics"] == whole.info["metrics"]
+    for a, b in zip(whole.load_model().get_weights(), killed.load_model().get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
