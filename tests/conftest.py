@@ -7,6 +7,7 @@ The images are crops of the two photographs that come with scikit-learn (``china
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -21,6 +22,10 @@ if not hasattr(sitecustomize, "OutsideConnection"):
     _spec = importlib.util.spec_from_file_location("_network_guard", GUARD / "sitecustomize.py")
     _spec.loader.exec_module(importlib.util.module_from_spec(_spec))
 
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # a shell's background job; children would ignore Ctrl-C too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["KERAS_TRANSFER_OFFLINE"] = "1"
 # Fixtures that live longer than a test share this one; each test gets its own below.
 _SESSION_CACHE = tempfile.TemporaryDirectory(prefix="keras_transfer_tests_")

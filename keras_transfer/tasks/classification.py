@@ -35,6 +35,7 @@ class Classification(Task):
 
     _shipped: keras.Model | None = None
     _measured: tuple[np.ndarray, np.ndarray] | None = None
+    _held_out: np.ndarray | None = None  # features of the validation images
 
     def settings_for(self, settings: TrainSettings) -> TrainSettings:
         """A head that is no Dense layer sits on frozen features: ``auto`` is ``probe``, anything more is refused."""
@@ -85,6 +86,7 @@ class Classification(Task):
         def probe(
             features: np.ndarray, rows: np.ndarray, train: np.ndarray, val: np.ndarray
         ) -> dict[str, Any]:
+            self._held_out = features[val]
             result = fit_probe(
                 model,
                 features,
@@ -131,7 +133,11 @@ class Classification(Task):
         if len(val) < ENOUGH_TO_CALIBRATE:
             job.notes["temperature"] = {"value": 1.0, "why": f"{len(val)} validation images are too few"}
             return
-        logits = outputs_of(logits_model(model), data, job, val)
+        frozen = job.notes["strategy"] == "probe" or job.notes.get("guard", {}).get("kept") == "probe"
+        if frozen and self._held_out is not None:  # the network is what gave the features
+            logits = np.asarray(split_head(model)[1](self._held_out, training=False))
+        else:
+            logits = outputs_of(logits_model(model), data, job, val)
         temperature = fit_temperature(logits, data.labels[val], data.weights[val])
         fold_temperature(model, temperature)
         job.notes["temperature"] = {"value": temperature, "why": f"chosen on {len(val)} validation images"}

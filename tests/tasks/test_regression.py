@@ -16,6 +16,7 @@ from keras_transfer.heads import add_head, split_head
 from keras_transfer.settings import DataSettings
 from keras_transfer.tasks.builtin import REGRESSION, RegressionOptions
 from keras_transfer.tasks.regression import Regression
+from keras_transfer.training import hidden as hidden_heads
 from keras_transfer.training.regression_probe import fit_regression_probe
 from keras_transfer.training.standardising import standardisation
 from keras_transfer.workflow.evaluate import evaluate
@@ -26,11 +27,11 @@ EVERYTHING = DataSettings(val_fraction=0.0, test_fraction=0.0, min_per_class=1)
 
 
 def problem(count=300, dimensions=10, seed=0):
-    """Features and targets whose axes differ in scale by a factor of a thousand."""
+    """Features and targets whose axes differ in scale by a factor of a hundred."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(count, dimensions))
     y = x @ rng.normal(size=(dimensions, 2)) + rng.normal(size=(count, 2))
-    return (x * np.logspace(-2, 1, dimensions)).astype("float32"), (y * [0.01, 50] + [3, 1000]).astype(
+    return (x * np.logspace(-1, 1, dimensions)).astype("float32"), (y * [0.01, 50] + [3, 1000]).astype(
         "float32"
     )
 
@@ -107,7 +108,8 @@ def test_a_target_that_never_varies_is_refused_by_name():
 
 
 @pytest.mark.parametrize("hidden", [(), pytest.param((8,), marks=pytest.mark.slow)])
-def test_the_same_call_gives_the_same_weights_and_cross_validation_replaces_validation(hidden):
+def test_the_same_call_gives_the_same_weights_and_cross_validation_replaces_validation(hidden, monkeypatch):
+    monkeypatch.setattr(hidden_heads, "EPOCHS", 12)  # equal is equal, however far it came
     x, y = problem()
     weights = []
     for _ in range(2):
