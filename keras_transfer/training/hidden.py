@@ -56,7 +56,8 @@ def train_hidden(
     """
     _, head = split_head(model)
     x, y = np.asarray(features, np.float64), np.asarray(targets)
-    mean, deviation = standardisation(x[train], weight[train])
+    # Nothing here penalises weights as a regression does: features that hardly vary are brought up to be heard.
+    mean, deviation = standardisation(x[train], weight[train], least=0.01)
     x = ((x - mean) / deviation).astype(np.float32)
     trainable = {layer.name: layer.trainable for layer in head.layers}
     for layer in head.layers:

@@ -96,15 +96,9 @@ def fit_multilabel_probe(
         )
     dense = model.get_layer(LOGITS)
     if has_hidden(model):
+        loss = keras.losses.BinaryCrossentropy(from_logits=True)
         head, trials = train_hidden(
-            model,
-            features,
-            labels,
-            train=train,
-            val=val,
-            weight=weight,
-            loss=keras.losses.BinaryCrossentropy(from_logits=True),
-            seed=seed,
+            model, features, labels, train=train, val=val, weight=weight, loss=loss, seed=seed
         )
         kernel, bias = dense.get_weights()
         for i, logit in priors.items():

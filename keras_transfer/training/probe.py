@@ -85,17 +85,9 @@ def fit_probe(
         )
     weight = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, np.float64)
     if has_hidden(model):
-        _, trials = train_hidden(
-            model,
-            features,
-            labels,
-            train=train,
-            val=val,
-            weight=weight,
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-            seed=seed,
-        )
+        loss, names = keras.losses.SparseCategoricalCrossentropy(from_logits=True), ["accuracy"]
+        counted = {"train": train, "val": val, "weight": weight}
+        _, trials = train_hidden(model, features, labels, **counted, loss=loss, metrics=names, seed=seed)
         return ProbeResult(None, "validation" if len(val) else "training loss", trials)
     x = np.asarray(features, np.float64)
     mean, deviation = standardisation(x[train], weight[train])

@@ -219,7 +219,7 @@ def test_a_dataset_streams(pixels):
         patch.setattr(arrays.BlobStore, "store", counting)
         table = load_data(tf.data.Dataset.from_generator(generate, output_signature=signature))
     assert len(table) == 200
-    assert waiting[1] <= 64
+    assert waiting[1] <= 40
 
 
 def test_datasets_that_do_not_fit(pixels):

@@ -27,11 +27,11 @@ EVERYTHING = DataSettings(val_fraction=0.0, test_fraction=0.0, min_per_class=1)
 
 
 def problem(count=300, dimensions=10, seed=0):
-    """Features and targets whose axes differ in scale by a factor of a hundred."""
+    """Features and targets whose axes differ in scale by a factor of a thousand."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(count, dimensions))
     y = x @ rng.normal(size=(dimensions, 2)) + rng.normal(size=(count, 2))
-    return (x * np.logspace(-1, 1, dimensions)).astype("float32"), (y * [0.01, 50] + [3, 1000]).astype(
+    return (x * np.logspace(-2, 1, dimensions)).astype("float32"), (y * [0.01, 50] + [3, 1000]).astype(
         "float32"
     )
 
