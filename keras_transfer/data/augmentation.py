@@ -73,8 +73,9 @@ class Augmenter:
     ``light``: a random crop and flip. ``standard``: light, a small rotation, brightness, contrast and saturation.
     ``strong``: light, RandAugment, random erasing, and CutMix and MixUp by turns. ``none``: nothing.
 
-    The same (policy, size, flips, seed, key, pixels) give the same result in every process on the same kind of
-    machine, whatever was computed before: a training taken up again sees the images it would have seen.
+    The same (policy, size, flips, seed, key, pixels) give the same result, bit by bit, in every new process on the same
+    kind of machine, whatever was augmented before: a training taken up again sees the images it would have seen. After
+    other TensorFlow work in the same process the last digits have been seen to differ.
 
     Args:
         policy: one of ``POLICIES``.
