@@ -33,8 +33,8 @@ SIZE = (224, 224)
 BARS = {"extract/predict": 3.0, "extract/bare": 0.9, "again/extract": 20.0}
 
 
-def image_table(count: int, folder: Path):
-    """``count`` real images of 300x300 as a table: ELPV, or crops written to ``folder``."""
+def image_table(count: int, folder: Path, **options):
+    """``count`` real images of 300x300 as a table: ELPV, or crops written to ``folder``. Options of ``load_data``."""
     import numpy as np
     from PIL import Image
 
@@ -49,7 +49,7 @@ def image_table(count: int, folder: Path):
         source = folder / "elpv.csv"
         with source.open("w", newline="") as file:
             csv.writer(file).writerows([("path", "label"), *rows[::step][:count]])
-        return load_data(source, image_root=root), "ELPV solar cells (300x300 grey PNG)"
+        return load_data(source, image_root=root, **options), "ELPV solar cells (300x300 grey PNG)"
     from sklearn.datasets import load_sample_image
 
     rng = np.random.default_rng(0)
@@ -59,7 +59,7 @@ def image_table(count: int, folder: Path):
         for i in range(count // 2):
             y, x = rng.integers(0, photo.shape[0] - 300), rng.integers(0, photo.shape[1] - 300)
             Image.fromarray(photo[y : y + 300, x : x + 300]).save(folder / name / f"{i:04d}.png")
-    return load_data(folder), "crops of china.jpg and flower.jpg (300x300 colour PNG)"
+    return load_data(folder, **options), "crops of china.jpg and flower.jpg (300x300 colour PNG)"
 
 
 class BareLoop:

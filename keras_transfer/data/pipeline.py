@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -183,10 +183,33 @@ def tf_dataset(
         tf.TensorSpec((None, *preprocessing.size, 3), tf.uint8 if augment is None else tf.float32),
         *(tf.TensorSpec((None, *column.shape[1:]), column.dtype) for column in columns),
     ]
+    return dataset_of_batches(
+        generate, signature, None if repeat and len(rows) else -(-len(rows) // batch_size)
+    )
+
+
+def dataset_of_batches(
+    generate: Callable[[], Iterator[tuple[np.ndarray, ...]]],
+    signature: Sequence[tf.TensorSpec],
+    count: int | None,
+) -> tf.data.Dataset:
+    """What a generator yields, the first of each tuple as float32, prepared two batches ahead.
+
+    Args:
+        generate: called for every iterator.
+        signature: of one of its tuples.
+        count: tuples of an iterator; None: it never ends.
+    """
+    import tensorflow as tf
+
     data = tf.data.Dataset.from_generator(generate, output_signature=tuple(signature))
-    count = tf.data.INFINITE_CARDINALITY if repeat and len(rows) else -(-len(rows) // batch_size)
-    data = data.apply(tf.data.experimental.assert_cardinality(count))
-    return data.map(lambda pixels, *rest: (tf.cast(pixels, tf.float32), *rest)).prefetch(2)
+    cardinality = tf.data.INFINITE_CARDINALITY if count is None else count
+    data = data.apply(tf.data.experimental.assert_cardinality(cardinality))
+    data = data.map(lambda first, *rest: (tf.cast(first, tf.float32), *rest)).prefetch(2)
+    # Nothing here is for tf.data to tune, and its tuning thread makes every iterator's end wait up to a second.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return data.with_options(options)
 
 
 def _augmented(

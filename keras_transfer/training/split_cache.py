@@ -22,6 +22,7 @@ import numpy as np
 
 from keras_transfer.backbones.cost import macs
 from keras_transfer.data.order import epoch_rows, row_numbers
+from keras_transfer.data.pipeline import dataset_of_batches
 from keras_transfer.errors import UsageError
 from keras_transfer.features.activations import Activations
 from keras_transfer.features.boundary import cut_at
@@ -106,10 +107,8 @@ class SplitFeed:
             tf.TensorSpec((None, *kept.shape), kept.values.dtype),
             *(tf.TensorSpec((None, *column.shape[1:]), column.dtype) for column in columns),
         ]
-        data = tf.data.Dataset.from_generator(generate, output_signature=tuple(signature))
-        count = tf.data.INFINITE_CARDINALITY if repeat and len(numbers) else -(-len(numbers) // batch_size)
-        data = data.apply(tf.data.experimental.assert_cardinality(count))
-        return data.map(lambda values, *rest: (tf.cast(values, tf.float32), *rest)).prefetch(2)
+        count = None if repeat and len(numbers) else -(-len(numbers) // batch_size)
+        return dataset_of_batches(generate, signature, count)
 
 
 def worthwhile(
