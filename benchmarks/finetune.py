@@ -185,6 +185,8 @@ def main() -> int:
             print(f"  stock   {rates['stock']:8.1f} images/s, validation accuracy {accuracy['stock']:.2%}")
             print(f"  cached  {rates['cached']:8.1f} images/s, validation accuracy {accuracy['cached']:.2%}")
             print(f"  ratio   {row['ratio']:8.2f}x (bar {BARS[rule]:g}x)")
+            apart = [100 * (b - a) for a, b in zip(*row["accuracies"].values(), strict=True)]
+            print("  apart   " + ", ".join(f"{points:+.2f}" for points in apart) + " points, seed by seed")
             print(
                 f"  caching {row['caching_seconds']:8.1f} s once (conversion and check "
                 f"{row['of_these_conversion_and_check']:.1f} s), earned after {row['earned_after_epochs']:.1f} epochs"

@@ -118,9 +118,9 @@ def worthwhile(
 
     An image costs its forward multiply-adds in the frozen part and three times those in the part that trains
     (forward, and backward to weights and to inputs), in every epoch. With the cache the frozen part costs once for
-    every view (at the fast engine's speed, see ``engines.COSTS``), and a conversion. Measured with
-    EfficientNet-Lite0 on two cores the estimate is on the safe side: 1.2, 1.6 and 3.2 times faster an epoch where
-    1.1, 2.9 and 6.7 were found (below block5a, block6a and block7a).
+    every view (at the fast engine's speed, see ``engines.COSTS``), and a conversion. With
+    EfficientNet-Lite0 on two cores it says 1.2, 1.6 and 3.2 times faster an epoch where 1.1, 2.1 to 2.9 and 6.7 were
+    found (below block5a, block6a and block7a): too little where it advises the cache.
 
     Args:
         model: the classifier.

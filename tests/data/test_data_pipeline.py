@@ -166,6 +166,11 @@ def as_arrays(dataset) -> list[tuple[np.ndarray, ...]]:
     return list(dataset.as_numpy_iterator())
 
 
+def test_no_iterator_waits_for_the_tuning_thread_of_tf_data(table):
+    """Its end took up to a second (TensorFlow 2.21); that it is off is all that can be seen without a clock."""
+    assert tf_dataset(table, SIZE, 8).options().autotune.enabled is False
+
+
 def test_tf_dataset_has_the_same_pixels(table, expected):
     found = as_arrays(tf_dataset(table, SIZE, 16))
     assert [len(images) for images, _ in found] == [16, 16, 8]
