@@ -36,9 +36,10 @@ from keras_transfer.tasks.base import Job, Task  # noqa: E402
 from keras_transfer.training.adapt import adapt_batchnorm  # noqa: E402
 from keras_transfer.training.feeds import Boundary  # noqa: E402
 from keras_transfer.training.finetune import default_objective, fine_tune  # noqa: E402
-from keras_transfer.training.guard import Verdict, compare  # noqa: E402
+from keras_transfer.training.guard import Verdict, compare, deciding  # noqa: E402
 from keras_transfer.training.phases import Phase, plan_phases  # noqa: E402
 from keras_transfer.training.strategy import Strategy, choose  # noqa: E402
+from keras_transfer.training.temperature import tempered  # noqa: E402
 
 log = logging.getLogger("keras_transfer")
 BALANCED, LOG_LOSS = "balanced_accuracy", "log_loss"
@@ -200,10 +201,11 @@ def _train_on(
     }
     if before is not None:
         verdicts = _judge(task, data, val, before, outputs_of(model, data, job, val), job)
-        kept = "fine-tuned" if verdicts[-1].better or not fit.guard else "probe"
+        decider = deciding(verdicts)
+        kept = "fine-tuned" if decider.better or not fit.guard else "probe"
         job.notes["guard"] = {
             **verdicts[0].to_dict(),
-            "decided_by": verdicts[-1].to_dict(),
+            "decided_by": decider.to_dict(),
             "kept": kept,
             "guard": fit.guard,
         }
@@ -218,15 +220,17 @@ def _train_on(
 def _judge(
     task: Task, data: ImageTable, val: np.ndarray, before: np.ndarray, after: np.ndarray, job: Job
 ) -> list[Verdict]:
-    """On the task's main metric; where that leaves it to chance, on the log loss too, which then decides.
+    """On the task's main metric; where that leaves it to chance, on the log loss, too.
 
-    A few hundred images tell accuracies apart by two points or more; a log loss hears every image's probability.
+    A few hundred images tell accuracies apart by two points or more; a log loss hears every image's probability. Each
+    model gets its best temperature on these images first: label smoothing and augmentation make a network timid, and
+    calibration, which comes later, mends that.
     """
     spec = task_spec(job.task)
     # Who asked for balanced classes does not want accuracy to undo it.
     balanced = job.settings.gradient.balance != "none" and BALANCED in spec.metrics
 
-    def verdict(metric: str) -> Verdict:
+    def verdict(metric: str, before: np.ndarray, after: np.ndarray) -> Verdict:
         def score(outputs: np.ndarray, rows: np.ndarray) -> float:
             value = task.evaluate(outputs, data.take(val[rows]))[metric]
             return math.nan if value is None else float(value)  # None: no image drawn has any label
@@ -234,9 +238,10 @@ def _judge(
         higher = spec.metrics[metric] == "higher"
         return compare(score, before, after, metric=metric, higher=higher, seed=job.settings.seed)
 
-    verdicts = [verdict(BALANCED if balanced else spec.main_metric)]
-    if not verdicts[0].certain and not balanced and LOG_LOSS in spec.metrics:
-        verdicts.append(verdict(LOG_LOSS))
+    verdicts = [verdict(BALANCED if balanced else spec.main_metric, before, after)]
+    if not verdicts[0].certain and not balanced and LOG_LOSS in spec.metrics and data.kind == "classes":
+        labels = data.labels[val]
+        verdicts.append(verdict(LOG_LOSS, tempered(before, labels), tempered(after, labels)))
     return verdicts
 
 

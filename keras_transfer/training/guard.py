@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -46,6 +46,18 @@ class Verdict:
             f"{self.metric.replace('_', ' ')} on the same {self.images} validation images: probe {self.probe:.4f}, "
             f"fine-tuned {self.tuned:.4f} (difference {self.low:+.4f} to {self.high:+.4f}, {certain})"
         )
+
+
+def deciding(verdicts: Sequence[Verdict]) -> Verdict:
+    """The verdict that counts: the first (the main metric) where it is certain, or the next that is.
+
+    Where none is certain, the first whose two values differ.
+    """
+    for wanted in (lambda verdict: verdict.certain, lambda verdict: verdict.tuned != verdict.probe):
+        for verdict in verdicts:
+            if wanted(verdict):
+                return verdict
+    return verdicts[0]
 
 
 def compare(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_transfer.training.guard import compare
+from keras_transfer.training.guard import Verdict, compare, deciding
 
 
 def accuracy(labels):
@@ -48,3 +48,21 @@ def test_the_same_seed_gives_the_same_interval(labels):
     arguments = (accuracy(labels), wrong(labels, 30), wrong(labels, 25))
     first, again = (compare(*arguments, metric="accuracy", higher=True, seed=3) for _ in range(2))
     assert first == again
+
+
+def test_the_main_metric_decides_unless_a_finer_one_is_more_certain():
+    def verdict(metric, tuned, low, high, higher=True):
+        return Verdict(metric, 0.5, tuned, 100, low, high, tuned > 0.5 if higher else tuned < 0.5)
+
+    sure, unsure = verdict("accuracy", 0.6, 0.05, 0.15), verdict("accuracy", 0.52, -0.02, 0.06)
+    tie = verdict("accuracy", 0.5, -0.03, 0.03)
+    worse, maybe_worse = (
+        verdict("log_loss", 0.7, 0.1, 0.3, False),
+        verdict("log_loss", 0.51, -0.1, 0.1, False),
+    )
+    assert deciding([sure]) is sure and deciding([unsure]) is unsure
+    assert deciding([unsure, worse]) is worse and not worse.better
+    assert deciding([unsure, maybe_worse]) is unsure and unsure.better
+    assert deciding([tie, maybe_worse]) is maybe_worse
+    same = verdict("log_loss", 0.5, -0.1, 0.1, False)
+    assert deciding([tie, same]) is tie and not tie.better

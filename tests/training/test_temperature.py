@@ -11,7 +11,7 @@ from scipy.special import log_softmax, softmax
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.evaluation.calibration import expected_calibration_error
 from keras_transfer.heads import add_head, logits_model
-from keras_transfer.training.temperature import fit_temperature, fold_temperature
+from keras_transfer.training.temperature import fit_temperature, fold_temperature, tempered
 
 
 def answers(count=3000, classes=4, seed=0):
@@ -33,6 +33,13 @@ def test_it_finds_how_much_the_logits_were_exaggerated(factor):
     assert found == pytest.approx(factor, rel=0.06)
     honest = softmax(factor * logits / found, axis=1)
     assert expected_calibration_error(honest, labels) < 0.04
+
+
+def test_tempered_answers_are_the_same_however_much_they_were_exaggerated():
+    logits, labels = answers(400)
+    timid, bold = (tempered(softmax(factor * logits, axis=1), labels) for factor in (0.5, 3))
+    np.testing.assert_allclose(timid, bold, atol=1e-4)
+    assert loss(np.log(timid), labels) <= loss(logits, labels)
 
 
 def test_no_other_temperature_is_better():
