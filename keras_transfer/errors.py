@@ -8,7 +8,8 @@
     ├── CacheError                the cache cannot be read or written (disk full, permission)
     ├── RunError                  a run folder is damaged or belongs to another command
     ├── ExportError               a converter failed, or an artefact cannot be read
-    │   └── ParityError           an artefact does not answer like the Keras model
+    │   ├── ParityError           an artefact does not answer like the Keras model
+    │   └── BundleError           a bundle is damaged, incomplete, or not what was exported
     └── PluginError               a plugin is broken, duplicated, or made for another contract
 
 A message says what was given, what was expected, and what to do next. The
@@ -59,6 +60,10 @@ class ExportError(KerasTransferError):
 
 class ParityError(ExportError):
     """An exported artefact does not answer like the Keras model."""
+
+
+class BundleError(ExportError):
+    """A bundle is damaged, incomplete, of a newer version, or not what was exported."""
 
 
 class PluginError(KerasTransferError):

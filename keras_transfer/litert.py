@@ -9,9 +9,11 @@ from __future__ import annotations
 import io
 import os
 import threading
+from collections.abc import Iterable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from keras_transfer.quiet import captured_output, quiet_tensorflow
 
@@ -93,10 +95,26 @@ class TensorInfo:
     scale: float
     zero_point: int
 
+    @classmethod
+    def plain(cls, name: str, shape: Iterable[int | None], dtype: str) -> TensorInfo:
+        """A tensor that is not quantised; ``None`` in ``shape`` is a free size."""
+        sizes = tuple(-1 if size is None else int(size) for size in shape)
+        return cls(name, sizes, np.dtype(dtype), 0.0, 0)
+
     @property
     def quantized(self) -> bool:
         """Whether stored integers stand for real numbers."""
         return self.scale != 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "name": self.name,
+            "shape": list(self.shape),
+            "dtype": self.dtype.name,
+            "scale": self.scale,
+            "zero_point": self.zero_point,
+        }
 
 
 class LiteRTModel:

@@ -84,7 +84,7 @@ def test_the_python_example_runs_word_by_word(photo_folder, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {})
     assert float(capsys.readouterr().out.split()[-1]) >= 0.8
-    assert {"model.tflite", "saved_model", "labels.txt", "parity.json"} <= {
+    assert {"model.tflite", "saved_model", "labels.txt", "bundle.json"} <= {
         path.name for path in Path("edge").iterdir()
     }
 

@@ -24,8 +24,8 @@ from keras_transfer.cli._common import (
     "--format",
     "formats",
     multiple=True,
-    type=click.Choice(["saved-model", "tflite"]),
-    help="Repeatable; default: both.",
+    type=click.Choice(["keras", "saved-model", "tflite"]),
+    help="Repeatable; default: all.",
 )
 @click.option(
     "--quantize",
@@ -41,6 +41,8 @@ from keras_transfer.cli._common import (
 @click.option(
     "--allow-parity-failure", is_flag=True, help="Keep artefacts that do not answer like the model."
 )
+@click.option("--title", metavar="TEXT", help="What the model is called (default: the run's name).")
+@click.option("--data-licence", metavar="TEXT", help="Of the images: a few travel with the bundle.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier export.")
 @offline_option
 @output_options
@@ -52,15 +54,18 @@ def export(
     data: str | None,
     calibration_size: int,
     allow_parity_failure: bool,
+    title: str | None,
+    data_licence: str | None,
     overwrite: bool,
     offline: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Export RUN to SavedModel and TFLite, and prove that they answer like the Keras model.
+    """Export RUN to a bundle: Keras, SavedModel and TFLite, proven to answer like the trained model.
 
     Every artefact is run through its own runtime on the run's test images. One that differs by more than its
-    precision may fails the export; parity.json keeps the evidence.
+    precision may fails the export; parity.json keeps the evidence. The bundle carries its labels, its preprocessing,
+    golden images with the expected answers, a model card, and classify.py, which runs without TensorFlow.
     """
     prepare(quiet, offline)
     from keras_transfer.workflow.export import export_run
@@ -68,12 +73,14 @@ def export(
     report = export_run(
         run,
         to,
-        formats=formats or ("saved-model", "tflite"),
+        formats=formats or ("keras", "saved-model", "tflite"),
         precisions=precisions or ("none",),
         data=data,
         calibration_size=calibration_size,
         allow_parity_failure=allow_parity_failure,
         overwrite=overwrite,
+        title=title,
+        data_licence=data_licence,
     ).to_dict()
     if as_json:
         print_json(report)

@@ -119,6 +119,33 @@ def artefact_chart(artefacts: Sequence[Mapping[str, Any]], path: Path) -> None:
     _save(figure, path)
 
 
+def latency_chart(timings: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Compare the latencies of artefacts: the median as a bar, up to the slowest percent as a line.
+
+    Args:
+        timings: rows with ``file``, ``threads``, ``p50``, ``p99`` (milliseconds), ``ratio`` (to Keras, or None).
+        path: the picture to write.
+    """
+    figure, axis = _figure(8.0, 1.2 + 0.4 * len(timings))
+    names = [f"{row['file'].rstrip('/')}, {row['threads']} thr." for row in timings]
+    medians = [row["p50"] for row in timings]
+    slowest = [max(row["p99"] - row["p50"], 0.0) for row in timings]
+    counts = sorted({row["threads"] for row in timings})
+    colours = [ACCENT if row["threads"] == counts[-1] else SOFT for row in timings]
+    bars = axis.barh(
+        names, medians, xerr=[[0.0] * len(timings), slowest], color=colours, height=0.6, ecolor=INK
+    )
+    texts = [
+        f"{row['p50']:.1f}" + ("" if row["ratio"] is None else f" ({row['ratio']:.1f}x Keras)")
+        for row in timings
+    ]
+    axis.bar_label(bars, texts, padding=3, color=INK)
+    axis.set_xlim(0, max(row["p99"] for row in timings) * 1.35)
+    axis.set_xlabel("milliseconds an image, median; the line ends at the 99th percentile")
+    axis.invert_yaxis()
+    _save(figure, path)
+
+
 def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)

@@ -1,6 +1,8 @@
 """Export: SavedModel and TFLite, each proven to answer like the Keras model."""
 
+from keras_transfer.export.bundle import Artefact, Bundle, is_bundle, load_bundle
 from keras_transfer.export.exporter import export_model
+from keras_transfer.export.manifest import About
 from keras_transfer.export.parity import TOLERANCES, Parity, Tolerance, breaches, compare
 from keras_transfer.export.report import ArtefactReport, CalibrationReport, ExportReport
 from keras_transfer.export.request import FORMATS, PRECISIONS
@@ -10,7 +12,10 @@ __all__ = [
     "FORMATS",
     "PRECISIONS",
     "TOLERANCES",
+    "About",
+    "Artefact",
     "ArtefactReport",
+    "Bundle",
     "CalibrationReport",
     "ExportReport",
     "KerasRuntime",
@@ -20,5 +25,7 @@ __all__ = [
     "breaches",
     "compare",
     "export_model",
+    "is_bundle",
+    "load_bundle",
     "load_runtime",
 ]

@@ -34,10 +34,18 @@ def calibration_rows(table: ImageTable, size: int = 100, seed: int = 0) -> np.nd
         raise UsageError(
             "int8 is calibrated on training images, and the data have none in the split 'train'."
         )
+    if len(rows) < size:
+        log.warning("int8 is calibrated on all %d training images; %d were asked for.", len(rows), size)
+    return np.sort(stratified(table, rows, size, seed))
+
+
+def stratified(table: ImageTable, rows: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """``size`` of the rows, each class its share (largest remainder, at least one where ``size`` allows).
+
+    The same for the same seed; all of them where there are fewer. int64, by class.
+    """
     if len(rows) <= size:
-        if len(rows) < size:
-            log.warning("int8 is calibrated on all %d training images; %d were asked for.", len(rows), size)
-        return np.sort(rows)
+        return rows
     rng = np.random.default_rng(seed)
     labels = table.labels[rows]
     classes, counts = np.unique(labels, return_counts=True)
@@ -45,7 +53,7 @@ def calibration_rows(table: ImageTable, size: int = 100, seed: int = 0) -> np.nd
         rng.choice(rows[labels == label], share, replace=False)
         for label, share in zip(classes, _shares(counts, size), strict=True)
     ]
-    return np.sort(np.concatenate(chosen))
+    return np.concatenate(chosen)
 
 
 def _shares(counts: np.ndarray, size: int) -> np.ndarray:

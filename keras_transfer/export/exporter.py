@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import platform
+import shutil
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -20,21 +21,26 @@ import numpy as np  # noqa: E402
 from keras_transfer.data.pipeline import batches  # noqa: E402
 from keras_transfer.data.table import ImageTable  # noqa: E402
 from keras_transfer.errors import ExportError, ParityError  # noqa: E402
+from keras_transfer.evaluation.metrics import classification_metrics  # noqa: E402
 from keras_transfer.export import folder as layout  # noqa: E402
-from keras_transfer.export import saved_model  # noqa: E402
+from keras_transfer.export import golden, manifest, saved_model, standalone  # noqa: E402
 from keras_transfer.export.calibration import calibration_rows  # noqa: E402
+from keras_transfer.export.card import card  # noqa: E402
+from keras_transfer.export.manifest import About  # noqa: E402
 from keras_transfer.export.measure import collect_answers, latency  # noqa: E402
+from keras_transfer.export.metadata import describe_classifier  # noqa: E402
 from keras_transfer.export.parity import TOLERANCES, breaches, compare  # noqa: E402
 from keras_transfer.export.quantization import convert_dynamic, convert_int8  # noqa: E402
 from keras_transfer.export.report import ArtefactReport, CalibrationReport, ExportReport, digest  # noqa: E402
 from keras_transfer.export.request import FORMATS, Target, check_model, choose_split, plan_targets  # noqa: E402
-from keras_transfer.export.runtimes import Runtime, load_runtime  # noqa: E402
+from keras_transfer.export.runtimes import Runtime, load_runtime, save_keras  # noqa: E402
 from keras_transfer.litert import convert  # noqa: E402
 from keras_transfer.preprocessing import Preprocessing  # noqa: E402
 
 log = logging.getLogger("keras_transfer")
 
 CALIBRATION_BATCH = 8
+METRICS = ("balanced_accuracy", "macro_f1", "log_loss", "calibration_error")
 
 
 def export_model(
@@ -51,17 +57,19 @@ def export_model(
     seed: int = 0,
     allow_parity_failure: bool = False,
     overwrite: bool = False,
+    about: About | None = None,
 ) -> ExportReport:
     """Export a classifier, run every artefact through its own runtime, and compare it with the Keras model.
 
-    The folder gets ``saved_model/``, ``model.tflite`` (float32), ``model_float16.tflite``,
-    ``model_dynamic.tflite``, ``model_int8.tflite`` as asked, ``labels.txt``, ``preprocessing.json`` and
-    ``parity.json``. It appears when all is done, or not at all.
+    ``to`` becomes a bundle: ``model.keras``, ``saved_model/``, ``model.tflite`` (float32), ``model_float16.tflite``,
+    ``model_dynamic.tflite``, ``model_int8.tflite`` as asked, ``labels.txt``, ``golden/`` (real images with every
+    artefact's answers), ``classify.py`` (runs without TensorFlow), ``README.md`` (a model card), and ``bundle.json``,
+    which describes and lists all of it. It appears when all is done, or not at all.
 
     Args:
         model: float32 ``(B, H, W, 3)``, RGB in [0, 255], to probabilities ``(B, C)``. Not changed.
         to: the folder to make.
-        formats: ``saved-model``, ``tflite``.
+        formats: ``keras``, ``saved-model``, ``tflite``.
         precisions: of the TFLite files: ``none`` (float32), ``float16``, ``dynamic``, ``int8``.
         table: real images with class labels: artefacts are compared on one split, int8 is calibrated on ``train``.
         preprocessing: how an image becomes the model's pixels.
@@ -71,6 +79,7 @@ def export_model(
         seed: of the calibration sample.
         allow_parity_failure: keep artefacts that do not answer like the model.
         overwrite: replace an earlier export. If the new one fails its proof, only the evidence is left.
+        about: title, origin and licences, for ``bundle.json`` and the card.
 
     Raises:
         UsageError: an impossible argument, a destination that is in use, or a model, classes and data that do not fit.
@@ -99,7 +108,7 @@ def export_model(
                 [reference, *runtimes], table, preprocessing, split, len(classes)
             )
             artefacts = tuple(
-                _prove(partial, target, runtime, expected, given, labels, preprocessing)
+                _prove(partial, target, runtime, expected, given, labels, classes, preprocessing)
                 for target, runtime, given in zip(targets, runtimes, answers, strict=True)
             )
             report = ExportReport(
@@ -113,9 +122,15 @@ def export_model(
                 calibration=_calibration_report(table, rows, calibration_size, seed),
                 versions=_versions(),
             )
-            _write_texts(partial, report, preprocessing, classes)
-            if not report.passed and not allow_parity_failure:
+            if report.passed or allow_parity_failure:
+                images = golden.write_images(
+                    partial, table, golden.choose_rows(table, split, seed), preprocessing
+                )
+                golden.write_expectations(partial, images, report.artefacts, runtimes)
+                _describe(partial, report, preprocessing, classes, about or About())
+            else:
                 layout.keep_only_evidence(partial)
+                (partial / layout.PARITY).write_text(_json(report.to_dict()), encoding="utf-8")
     except OSError as error:
         raise ExportError(f"Cannot write the export {to}: {error.strerror or error}.") from error
     _conclude(report, allow_parity_failure)
@@ -131,15 +146,33 @@ def _write(
     rows: np.ndarray | None,
 ) -> None:
     if path.name == layout.SAVED_MODEL:
-        saved_model.save(model, path)
-    elif precision == "int8":
-        path.write_bytes(
-            convert_int8(model, lambda: batches(table, preprocessing, CALIBRATION_BATCH, indices=rows))
-        )
-    elif precision == "dynamic":
-        path.write_bytes(convert_dynamic(model))
+        saved_model.save(model, path, table.classes, preprocessing)
+    elif path.name == layout.KERAS:
+        save_keras(model, path)
     else:
-        path.write_bytes(convert(model, precision))
+        content = _converted(model, precision, table, preprocessing, rows)
+        described = describe_classifier(
+            content,
+            table.classes,
+            size=preprocessing.size,
+            name=model.name,
+            description=f"Tells {len(table.classes)} classes of images apart. Exported by keras_transfer.",
+        )
+        path.write_bytes(described)
+
+
+def _converted(
+    model: keras.Model,
+    precision: str,
+    table: ImageTable,
+    preprocessing: Preprocessing,
+    rows: np.ndarray | None,
+) -> bytes:
+    if precision == "int8":
+        return convert_int8(model, lambda: batches(table, preprocessing, CALIBRATION_BATCH, indices=rows))
+    if precision == "dynamic":
+        return convert_dynamic(model)
+    return convert(model, precision)
 
 
 def _prove(
@@ -149,6 +182,7 @@ def _prove(
     reference: np.ndarray,
     answers: np.ndarray,
     labels: np.ndarray,
+    classes: Sequence[str],
     preprocessing: Preprocessing,
 ) -> ArtefactReport:
     path = folder / target.file
@@ -159,6 +193,9 @@ def _prove(
         precision=target.precision,
         bytes=size,
         sha256=sha256,
+        inputs=runtime.inputs,
+        outputs=runtime.outputs,
+        metrics=_metrics(answers, labels, classes),
         parity=parity,
         tolerance=tolerance,
         milliseconds=latency(runtime, preprocessing),
@@ -186,15 +223,26 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
-def _write_texts(
-    folder: Path, report: ExportReport, preprocessing: Preprocessing, classes: Sequence[str]
-) -> None:
-    def as_json(content: dict) -> str:
-        return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+def _metrics(answers: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
+    if not np.isfinite(answers).all():
+        return {}
+    measured = classification_metrics(answers, labels, classes)
+    return {name: measured[name] for name in METRICS}
 
-    (folder / layout.PARITY).write_text(as_json(report.to_dict()), encoding="utf-8")
-    (folder / layout.PREPROCESSING).write_text(as_json(preprocessing.to_dict()), encoding="utf-8")
+
+def _describe(
+    folder: Path, report: ExportReport, preprocessing: Preprocessing, classes: Sequence[str], about: About
+) -> None:
+    """The texts of a bundle. ``bundle.json`` comes last: it holds the hashes of the others."""
     (folder / layout.LABELS).write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
+    shutil.copyfile(Path(standalone.__file__).with_name(layout.SCRIPT), folder / layout.SCRIPT)
+    content = manifest.manifest(folder, report, classes, preprocessing, about)
+    (folder / layout.CARD).write_text(card(content), encoding="utf-8")
+    (folder / layout.BUNDLE).write_text(_json(content), encoding="utf-8")
+
+
+def _json(content: dict) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _conclude(report: ExportReport, allowed: bool) -> None:

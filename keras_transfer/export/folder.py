@@ -11,9 +11,14 @@ from pathlib import Path
 
 from keras_transfer.errors import ExportError, UsageError
 
+BUNDLE = "bundle.json"
 PARITY = "parity.json"
+CARD = "README.md"
 LABELS = "labels.txt"
-PREPROCESSING = "preprocessing.json"
+GOLDEN = "golden"
+EXPECTED = "golden/golden.json"
+SCRIPT = "classify.py"
+KERAS = "model.keras"
 SAVED_MODEL = "saved_model"
 TFLITE = {
     "float32": "model.tflite",
@@ -21,7 +26,7 @@ TFLITE = {
     "dynamic": "model_dynamic.tflite",
     "int8": "model_int8.tflite",
 }
-OURS = frozenset({PARITY, LABELS, PREPROCESSING, SAVED_MODEL, *TFLITE.values()})
+OURS = frozenset({BUNDLE, PARITY, CARD, LABELS, GOLDEN, SCRIPT, KERAS, SAVED_MODEL, *TFLITE.values()})
 
 
 def check_destination(to: Path, overwrite: bool) -> None:

@@ -1,4 +1,4 @@
-"""What an export says about itself: plain frozen data, written as ``parity.json``."""
+"""What an export found out: plain frozen data, written into ``bundle.json``, or as ``parity.json`` when it failed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_transfer.export.parity import Parity, Tolerance
+from keras_transfer.litert import TensorInfo
 
 SCHEMA = 1
 
@@ -23,6 +24,10 @@ class ArtefactReport:
         precision: ``float32``, ``float16``, ``dynamic`` or ``int8``.
         bytes: size on disk.
         sha256: of the file; of a folder see :func:`digest`.
+        inputs: what it takes: name, shape (-1 where free), dtype, quantization parameters.
+        outputs: what it gives.
+        metrics: on those images: balanced accuracy, macro F1, log loss, calibration error; empty when its numbers
+            are not finite.
         parity: its answers compared with the Keras model's.
         tolerance: what it may lose.
         milliseconds: median time of one image (batch of 1) in its own runtime, after warming up.
@@ -33,6 +38,9 @@ class ArtefactReport:
     precision: str
     bytes: int
     sha256: str
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    metrics: dict[str, float]
     parity: Parity
     tolerance: Tolerance
     milliseconds: float
@@ -50,6 +58,9 @@ class ArtefactReport:
             "precision": self.precision,
             "bytes": self.bytes,
             "sha256": self.sha256,
+            "inputs": [tensor.to_dict() for tensor in self.inputs],
+            "outputs": [tensor.to_dict() for tensor in self.outputs],
+            "metrics": dict(self.metrics),
             **_json(dataclasses.asdict(self.parity)),
             "milliseconds": self.milliseconds,
             "tolerance": dataclasses.asdict(self.tolerance),
@@ -101,7 +112,7 @@ class ExportReport:
         return all(artefact.passed for artefact in self.artefacts)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able: the content of ``parity.json``. Holds no path of this machine."""
+        """JSON-able. Holds no path of this machine."""
         return {
             "schema": SCHEMA,
             "passed": self.passed,

@@ -20,7 +20,7 @@ from keras_transfer.preprocessing import Preprocessing  # noqa: E402
 
 log = logging.getLogger("keras_transfer")
 
-FORMATS = ("saved-model", "tflite")
+FORMATS = ("keras", "saved-model", "tflite")
 PRECISIONS = ("none", "float16", "dynamic", "int8")
 
 
@@ -50,7 +50,9 @@ def plan_targets(formats: Sequence[str], precisions: Sequence[str]) -> list[Targ
         )
     targets = []
     for name in formats:
-        if name == "saved-model":
+        if name == "keras":
+            targets.append(Target(layout.KERAS, "float32"))
+        elif name == "saved-model":
             targets.append(Target(layout.SAVED_MODEL, "float32"))
         else:
             floats = ["float32" if precision == "none" else precision for precision in precisions]
@@ -75,6 +77,8 @@ def check_model(
             f"names; (None, {len(classes)}) is expected."
         )
     for name in classes:
+        if not name.isprintable() and _unwritable(name):
+            raise UsageError(f"The class name {name!r} cannot be written as UTF-8; rename it.")
         if not name.strip() or len(name.splitlines()) != 1:
             raise UsageError(
                 f"The class name {name!r} does not fit on one line of {layout.LABELS}; rename it."
@@ -89,6 +93,14 @@ def check_model(
             "in the same order."
         )
     return reference
+
+
+def _unwritable(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _few(names: Sequence[str]) -> str:

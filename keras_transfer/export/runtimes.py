@@ -20,7 +20,7 @@ import tensorflow as tf  # noqa: E402
 
 from keras_transfer.errors import ExportError, UsageError  # noqa: E402
 from keras_transfer.export.saved_model import BATCH, SavedModelPredictor, check_shape, infer  # noqa: E402
-from keras_transfer.litert import LiteRTModel  # noqa: E402
+from keras_transfer.litert import LiteRTModel, TensorInfo  # noqa: E402
 
 
 class Runtime(Protocol):
@@ -29,6 +29,14 @@ class Runtime(Protocol):
     @property
     def input_size(self) -> tuple[int, int] | None:
         """Height and width in pixels, None when they are free."""
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        """What it takes: one tensor."""
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        """What it gives: one tensor."""
 
     def predict(self, batch: np.ndarray) -> np.ndarray:
         """``(B, H, W, 3)`` uint8 or float32, RGB in [0, 255] -> float32 ``(B, C)``."""
@@ -56,6 +64,8 @@ class KerasRuntime:
         self._columns = outputs[0].shape[-1]
         size = self._shape[1:3]
         self.input_size: tuple[int, int] | None = None if len(size) != 2 or None in size else size
+        self.inputs = (TensorInfo.plain(inputs[0].name, inputs[0].shape, "float32"),)
+        self.outputs = (TensorInfo.plain(outputs[0].name, outputs[0].shape, "float32"),)
         signature = tf.TensorSpec(self._shape, tf.float32)
         self._call = tf.function(lambda image: infer(model, image), input_signature=[signature])
 
@@ -75,15 +85,15 @@ class KerasRuntime:
 
 
 class LiteRTRuntime:
-    """A ``.tflite`` file of one image input and one output, on all cores.
+    """A ``.tflite`` file of one image input and one output, on all cores or ``threads`` of them.
 
     Raises:
         UsageError: missing, or not one image input and one output.
         ExportError: damaged.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._model = LiteRTModel(path)
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        self._model = LiteRTModel(path, threads)
         if (
             len(self._model.inputs) != 1
             or len(self._model.outputs) != 1
@@ -96,6 +106,7 @@ class LiteRTRuntime:
             )
         size = self._model.input_size
         self.input_size: tuple[int, int] | None = None if -1 in size else size
+        self.inputs, self.outputs = self._model.inputs, self._model.outputs
 
     def predict(self, batch: np.ndarray) -> np.ndarray:
         """``(B, H, W, 3)`` uint8 or float32, RGB in [0, 255] -> float32 ``(B, C)``, dequantised."""
@@ -133,6 +144,26 @@ def load_runtime(path: str | os.PathLike[str]) -> Runtime:
     raise UsageError(
         f"{path} ends in {path.suffix or 'no suffix'!r}; expected a .keras file, a SavedModel folder or a .tflite file."
     )
+
+
+def save_keras(model: keras.Model, path: Path) -> None:
+    """Write a ``.keras`` file of the model alone, without an optimizer's state.
+
+    Raises ``ExportError`` when Keras cannot write it, or could not read it again without code that is not Keras's.
+    """
+    failure: Exception | None = None
+    with captured_output():
+        try:
+            keras.Model(model.inputs, model.outputs, name=model.name).save(path)
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001 (custom layers raise anything)
+            failure = error
+    if failure is not None:
+        raise ExportError(
+            f"The model {model.name!r} cannot be written as a .keras file: {failure}. Give its custom layers a "
+            "get_config(), or leave that format out."
+        ) from failure
 
 
 def _load_keras(path: Path) -> keras.Model:

@@ -1,7 +1,8 @@
-"""SavedModel: written with one named signature, and run the way someone without this package would run it."""
+"""SavedModel: written with named signatures, and run the way someone without this package would run it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from keras_transfer.quiet import captured_output, quiet_tensorflow
@@ -13,39 +14,65 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from keras_transfer.errors import ExportError, UsageError  # noqa: E402
+from keras_transfer.export import encoded  # noqa: E402
+from keras_transfer.litert import TensorInfo  # noqa: E402
+from keras_transfer.preprocessing import Preprocessing  # noqa: E402
 
-SIGNATURE = "serving_default"
-INPUT = "image"
-OUTPUT = "probabilities"
+SIGNATURE, PIXELS, BYTES = "serving_default", "classify_pixels", "classify_bytes"
+INPUT, ENCODED = "image", "encoded"
+OUTPUT, CLASSES = "probabilities", "classes"
 BATCH = 32
 
 
-def save(model: keras.Model, path: Path) -> None:
+def save(model: keras.Model, path: Path, classes: Sequence[str], preprocessing: Preprocessing) -> None:
     """Write a SavedModel that ``tf.saved_model.load`` runs with no Python of ours or of Keras.
 
-    Signature ``serving_default``: ``image`` float32 ``(B, H, W, 3)``, RGB in [0, 255], to ``probabilities``
-    float32 ``(B, C)``. Inference mode: dropout and augmentation layers do nothing.
+    Every signature gives ``probabilities`` float32 ``(B, C)`` and ``classes`` string ``(B,)``, the name of the most
+    probable one. Inference mode: dropout and augmentation layers do nothing.
+
+    - ``serving_default``: ``image`` float32 ``(B, H, W, 3)``, RGB in [0, 255], at the model's size.
+    - ``classify_pixels``: ``image`` uint8, otherwise the same.
+    - ``classify_bytes``: ``encoded`` string ``(B,)``, JPEG or PNG files of any size; missing where the contract
+      cannot be kept inside a graph (:func:`keras_transfer.export.encoded.supported`).
 
     Args:
         model: pixels to probabilities, one input and one output.
         path: the folder to make.
+        classes: the names of the ``C`` outputs.
+        preprocessing: what ``classify_bytes`` does to an image.
 
     Raises:
         ExportError: Keras or TensorFlow could not trace or write the model.
     """
 
-    def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {OUTPUT: infer(model, image)}
+    def answer(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        probabilities = infer(model, image)
+        return {
+            OUTPUT: probabilities,
+            CLASSES: tf.gather(tf.constant(classes), tf.argmax(probabilities, axis=-1)),
+        }
 
+    def from_pixels(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        return answer(tf.cast(image, tf.float32))
+
+    def from_bytes(encoded_images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return answer(encoded.pixels_of(encoded_images, preprocessing))
+
+    shape = model.inputs[0].shape
     failure: Exception | None = None
     with captured_output():
         try:
             # keras.export.ExportArchive would do, but stores every variable twice (seen in Keras 3.15).
             module = tf.Module()
             module.weights = [variable.value for variable in model.variables]
-            spec = tf.TensorSpec(model.inputs[0].shape, tf.float32, name=INPUT)
-            module.serve = tf.function(serve, input_signature=[spec])
-            tf.saved_model.save(module, str(path), signatures={SIGNATURE: module.serve})
+            module.serve = tf.function(answer, input_signature=[tf.TensorSpec(shape, tf.float32, INPUT)])
+            module.pixels = tf.function(from_pixels, input_signature=[tf.TensorSpec(shape, tf.uint8, INPUT)])
+            signatures = {SIGNATURE: module.serve, PIXELS: module.pixels}
+            if encoded.supported(preprocessing):
+                files = tf.TensorSpec((None,), tf.string, ENCODED)
+                module.bytes = tf.function(from_bytes, input_signature=[files])
+                signatures[BYTES] = module.bytes
+            tf.saved_model.save(module, str(path), signatures=signatures)
         except OSError:
             raise
         except Exception as error:  # noqa: BLE001 (tracing runs any layer's code; all failures are reported)
@@ -106,6 +133,17 @@ class SavedModelPredictor:
         self.input_size: tuple[int, int] | None = (
             None if len(size) != 2 or None in size else (size[0], size[1])
         )
+        answer = outputs[self._output]
+        self.inputs = (TensorInfo.plain(self._input, self._shape, spec.dtype.name),)
+        self.outputs = (
+            TensorInfo.plain(self._output, answer.shape if answer.shape.rank else (), answer.dtype.name),
+        )
+
+    def predict_encoded(self, images: Sequence[bytes]) -> list[list[float]] | None:
+        """Probabilities for encoded images, from ``classify_bytes``; None when there is no such signature."""
+        if BYTES not in self._loaded.signatures:
+            return None
+        return self._loaded.signatures[BYTES](**{ENCODED: tf.constant(list(images))})[OUTPUT].numpy().tolist()
 
     def predict(self, batch: np.ndarray) -> np.ndarray:
         """Run the model.

@@ -67,6 +67,8 @@ def run_demo(output: str | Path, *, seed: int = 0) -> DemoResult:
         formats=("saved-model", "tflite"),
         precisions=("none", "float16", "int8"),
         overwrite=True,
+        title="Defective solar cells",
+        data_licence="CC BY-NC-SA 4.0 (ELPV, Deitsch et al. 2019)",
     )
     picture = run.path / "plots" / "artefacts.png"
     artefact_chart(report.to_dict()["artefacts"], picture)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from keras_transfer import options as option_tools
 from keras_transfer.errors import UsageError
-from keras_transfer.export import ExportReport, export_model
+from keras_transfer.export import FORMATS, About, ExportReport, export_model
 from keras_transfer.plugins import task_spec
 from keras_transfer.preprocessing import Preprocessing
-from keras_transfer.run import Run, open_run
+from keras_transfer.run import INFO, Run, open_run
 from keras_transfer.settings import DataSettings
 from keras_transfer.tasks.loading import load_task
 from keras_transfer.workflow.evaluate import run_table
@@ -21,25 +22,29 @@ def export_run(
     run: str | Path | Run,
     to: str | Path,
     *,
-    formats: Sequence[str] = ("saved-model", "tflite"),
+    formats: Sequence[str] = FORMATS,
     precisions: Sequence[str] = ("none",),
     data: Any = None,
     calibration_size: int = 100,
     allow_parity_failure: bool = False,
     overwrite: bool = False,
+    title: str | None = None,
+    data_licence: str | None = None,
 ) -> ExportReport:
     """Export a run's model and compare every artefact with it on the run's test images.
 
     Args:
         run: a run folder.
         to: the folder to make.
-        formats: ``saved-model``, ``tflite``.
+        formats: ``keras``, ``saved-model``, ``tflite``.
         precisions: of the TFLite files: ``none`` (float32), ``float16``, ``dynamic``, ``int8``.
         data: the run's data, when they cannot be found again by name (arrays, a moved folder); the recorded split
             is applied to them by content.
         calibration_size: training images that int8 is calibrated on.
         allow_parity_failure: keep artefacts that do not answer like the model.
         overwrite: replace an earlier export.
+        title: what the model is called in its card; by default the run folder's name.
+        data_licence: of the images, for the card: some of them travel with the bundle.
 
     Raises:
         UsageError: see :func:`keras_transfer.export.export_model`.
@@ -77,4 +82,25 @@ def export_run(
         seed=opened.info["request"]["settings"]["seed"],
         allow_parity_failure=allow_parity_failure,
         overwrite=overwrite,
+        about=About(
+            title=title or opened.path.resolve().name,
+            training=_origin(opened),
+            weights_licence=opened.info["backbone"].get("licence"),
+            data_licence=data_licence,
+        ),
     )
+
+
+def _origin(run: Run) -> dict[str, Any]:
+    """What a bundle tells about the run it comes from: no path of this machine."""
+    info = run.info
+    return {
+        "backbone": info["backbone"]["name"],
+        "weights": info["backbone"].get("hash"),
+        "strategy": info["training"]["strategy"],
+        "seed": info["request"]["settings"]["seed"],
+        "images": info["data"]["splits"]["train"]["images"],
+        "data": info["data"]["fingerprint"],
+        "run": hashlib.sha256((run.path / INFO).read_bytes()).hexdigest(),
+        "started": info["started"],
+    }

@@ -1,12 +1,11 @@
 """Whatever can be evaluated, opened: a run folder, a ``.keras`` file, a SavedModel, a ``.tflite``, a Keras model.
 
 The contract (class names, preprocessing, task) is looked for beside the model: ``run.json`` of a run folder,
-``labels.txt`` and ``preprocessing.json`` of an export folder. What is not found must be given.
+``bundle.json`` of an export. What is not found must be given.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from keras_transfer.errors import RunError, UsageError
+from keras_transfer.export.bundle import is_bundle, read_manifest
 from keras_transfer.export.runtimes import KerasRuntime, load_runtime
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.run import Run, is_run, open_run
@@ -102,13 +102,11 @@ def _keras_subject(model: Any, names: tuple[str, ...] | None, preprocessing: Pre
 
 
 def _beside(path: Path, size: tuple[int, int] | None) -> tuple[Preprocessing, tuple[str, ...] | None]:
-    contract, labels = path.parent / "preprocessing.json", path.parent / "labels.txt"
+    folder, labels = path.parent, path.parent / "labels.txt"
+    if is_bundle(folder):
+        info = read_manifest(folder)
+        return Preprocessing.from_dict(info["preprocessing"]), tuple(info["labels"])
     names = read_labels(labels) if labels.is_file() else None
-    if contract.is_file():
-        try:
-            return Preprocessing.from_dict(json.loads(contract.read_text(encoding="utf-8"))), names
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{contract} cannot be read ({error}). Export again.") from None
     log.warning(
         "Nothing beside %s tells its preprocessing: pixels in [0, 255], resized by squashing with a bilinear "
         "filter, are assumed.",
@@ -119,5 +117,5 @@ def _beside(path: Path, size: tuple[int, int] | None) -> tuple[Preprocessing, tu
 
 def _known_size(name: str, size: Any) -> tuple[int, int]:
     if size is None or None in size:
-        raise UsageError(f"{name} does not tell its image size, and no preprocessing.json is beside it.")
+        raise UsageError(f"{name} does not tell its image size, and no bundle.json is beside it.")
     return int(size[0]), int(size[1])

@@ -63,3 +63,50 @@ def test_data_that_moved_are_given_again_and_split_as_recorded(exported, photo_f
     assert report["artefacts"][0]["keras_accuracy"] == first["artefacts"][0]["keras_accuracy"]
     with pytest.raises(UsageError, match="edge"):
         export_run(run, tmp_path / "edge", formats=["tflite"], data=tmp_path / "moved")
+
+
+def test_verify_says_what_it_checked_and_fails_after_a_change(exported, photo_folder, tmp_path):
+    import shutil
+
+    _, edge, first = exported
+    out, _ = call("verify", edge)
+    assert "golden images, pixels identical." in out and "FAILED" not in out
+    out, _ = call("verify", edge, photo_folder, "--json")
+    result = json.loads(out)
+    assert result["passed"] and result["data"]["images"] == 40
+    assert [row["file"] for row in result["artefacts"]] == [row["file"] for row in first["artefacts"]]
+    assert all(row["accuracy"] > 0.8 and row["agreement"] > 0.8 for row in result["artefacts"])
+    out, _ = call("verify", edge, photo_folder)
+    assert "accuracy" in out and "Measured on 40 images (all)" in out
+    copy = shutil.copytree(edge, tmp_path / "copy")
+    (copy / "golden" / "stranger.txt").write_text("hello")
+    out, err = call("verify", copy, "--json", code=1)
+    assert not json.loads(out)["passed"] and "stranger.txt" in err
+    (copy / "labels.txt").write_text("a\nb\n")
+    _, err = call("verify", copy, code=1)
+    assert "labels.txt is not the file that was exported" in err
+    call("verify", tmp_path, code=2)
+    call("verify", edge, "--split", "val", code=2)
+
+
+def test_benchmark_prints_and_draws(exported, tmp_path):
+    _, edge, first = exported
+    arguments = ("benchmark", edge, "--threads", "1", "--seconds", "0.05")
+    out, _ = call(*arguments, "--plot", tmp_path / "latency.png")
+    assert "images/s" in out and "model_int8.tflite" in out
+    assert (tmp_path / "latency.png").read_bytes().startswith(b"\x89PNG")
+    rows = json.loads(call(*arguments, "--json")[0])["timings"]
+    assert [row["file"] for row in rows] == [row["file"] for row in first["artefacts"]]
+    call("benchmark", tmp_path, code=2)
+    call("benchmark", edge, "--threads", "0", code=2)
+
+
+def test_the_bundle_tells_where_it_comes_from(exported):
+    run, edge, _ = exported
+    info = json.loads((edge / "bundle.json").read_text())
+    assert info["title"] == "run" and info["training"]["backbone"] == "efficientnet_lite0"
+    assert info["training"]["data"] == run.info["data"]["fingerprint"]
+    assert info["licences"] == {"weights": "Apache-2.0", "data": None}
+    card = (edge / "README.md").read_text()
+    front = card.split("---")[1]
+    assert 'pipeline_tag: "image-classification"' in front and "model_int8.tflite" in card

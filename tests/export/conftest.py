@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 
 from keras_transfer.data import batches, load_data
-from keras_transfer.export import export_model
+from keras_transfer.export import About, export_model
 from keras_transfer.preprocessing import Preprocessing
 
 SIZE = 96
@@ -70,9 +73,36 @@ def exported(classifier, table, preprocessing, tmp_path_factory):
     )
 
 
+@pytest.fixture(scope="session")
+def small_bundle(table, preprocessing, tmp_path_factory):
+    """A bundle of the small network in every format, and int8. Read-only: tests change a copy."""
+    to = tmp_path_factory.mktemp("bundle") / "edge"
+    export_model(
+        small_network(),
+        to,
+        precisions=("none", "int8"),
+        table=table,
+        preprocessing=preprocessing,
+        classes=table.classes,
+        calibration_size=10,
+        allow_parity_failure=True,  # it has learned nothing: a point of accuracy is chance
+        about=About("small network", weights_licence="none"),
+    )
+    return to
+
+
 @pytest.fixture
-def small(preprocessing):
+def bundle_copy(small_bundle, tmp_path):
+    return Path(shutil.copytree(small_bundle, tmp_path / "copy"))
+
+
+@pytest.fixture
+def small():
     """A network that converts in a second and whose answers depend on the image."""
+    return small_network()
+
+
+def small_network():
     keras.utils.set_random_seed(0)
     image = keras.Input((SIZE, SIZE, 3), name="image")
     x = keras.layers.Rescaling(1 / 64, offset=-2)(image)

@@ -11,7 +11,14 @@ from keras_transfer.export import load_runtime
 
 pytestmark = pytest.mark.slow
 
-FILES = ["saved_model", "model.tflite", "model_float16.tflite", "model_dynamic.tflite", "model_int8.tflite"]
+FILES = [
+    "model.keras",
+    "saved_model",
+    "model.tflite",
+    "model_float16.tflite",
+    "model_dynamic.tflite",
+    "model_int8.tflite",
+]
 
 
 def run_alone(code: str, *arguments: object, without: tuple[str, ...]) -> None:
@@ -41,7 +48,12 @@ def test_every_artefact_answers_like_keras(exported, expected, held_out, file):
     runtime = load_runtime(exported.path / file)
     assert runtime.input_size == (96, 96)
     answer = runtime.predict(held_out)
-    tolerance = {"saved_model": 1e-4, "model.tflite": 1e-4, "model_float16.tflite": 5e-3}.get(file, 0.15)
+    tolerance = {
+        "model.keras": 1e-4,
+        "saved_model": 1e-4,
+        "model.tflite": 1e-4,
+        "model_float16.tflite": 5e-3,
+    }.get(file, 0.15)
     np.testing.assert_allclose(answer, expected, atol=tolerance)
     np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-4)
     proof = row(exported, file)
@@ -51,7 +63,7 @@ def test_every_artefact_answers_like_keras(exported, expected, held_out, file):
 
 
 def test_smaller_precisions_are_smaller(exported):
-    sizes = [row(exported, file)["bytes"] for file in FILES[1:]]
+    sizes = [row(exported, file)["bytes"] for file in FILES[2:]]
     full, half, dynamic, int8 = sizes
     assert half < 0.55 * full and dynamic < 0.35 * full and int8 < 0.35 * full
 
@@ -61,12 +73,22 @@ def test_saved_model_in_a_process_without_us_and_without_keras(exported, expecte
     np.save(tmp_path / "expected.npy", expected)
     code = """
 import numpy as np, tensorflow as tf
-serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
-(image,) = serve.structured_input_signature[1].values()
-assert image.name == "image" and image.dtype == tf.float32 and image.shape.as_list() == [None, 96, 96, 3], image
-answer = serve(image=tf.constant(np.load(sys.argv[2]).astype("float32")))
-assert list(answer) == ["probabilities"], answer
-assert np.abs(answer["probabilities"].numpy() - np.load(sys.argv[3])).max() <= 1e-4
+loaded = tf.saved_model.load(sys.argv[1])
+pixels, expected = np.load(sys.argv[2]), np.load(sys.argv[3])
+assert sorted(loaded.signatures) == ["classify_bytes", "classify_pixels", "serving_default"]
+for name, kind in (("serving_default", tf.float32), ("classify_pixels", tf.uint8)):
+    (image,) = loaded.signatures[name].structured_input_signature[1].values()
+    assert image.name == "image" and image.dtype == kind and image.shape.as_list() == [None, 96, 96, 3], image
+encoded = [tf.io.encode_png(image) for image in pixels]
+for answer in (
+    loaded.signatures["serving_default"](image=tf.constant(pixels.astype("float32"))),
+    loaded.signatures["classify_pixels"](image=tf.constant(pixels)),
+    loaded.signatures["classify_bytes"](encoded=tf.stack(encoded)),
+):
+    assert sorted(answer) == ["classes", "probabilities"], answer
+    assert np.abs(answer["probabilities"].numpy() - expected).max() <= 1e-4
+    names = np.array([b"china", b"flower"])[expected.argmax(axis=1)]
+    assert answer["classes"].numpy().tolist() == names.tolist()
 """
     arguments = (exported.path / "saved_model", tmp_path / "pixels.npy", tmp_path / "expected.npy")
     run_alone(code, *arguments, without=("keras_transfer", "keras"))
@@ -95,7 +117,7 @@ for image, expected in zip(np.load(sys.argv[2]), np.load(sys.argv[3])):
 
 
 def test_what_int8_was_calibrated_on_is_recorded(exported, table):
-    recorded = json.loads((exported.path / "parity.json").read_text())["calibration"]
+    recorded = json.loads((exported.path / "bundle.json").read_text())["measured"]["calibration"]
     assert recorded["images"] == recorded["asked"] == 10 and recorded["seed"] == 0
     assert recorded["per_class"] == {"china": 5, "flower": 5} and recorded["fingerprint"]
 

@@ -33,13 +33,21 @@ def wrong(monkeypatch, small):
 def test_the_folder_tells_everything(export, small, table, tmp_path, capfd):
     report = export(tmp_path / "new" / "edge", formats=("saved-model", "tflite"))
     folder = tmp_path / "new" / "edge"
-    assert names(folder) == ["labels.txt", "model.tflite", "parity.json", "preprocessing.json", "saved_model"]
+    assert names(folder) == [
+        "README.md",
+        "bundle.json",
+        "classify.py",
+        "golden",
+        "labels.txt",
+        "model.tflite",
+        "saved_model",
+    ]
     assert names(tmp_path / "new") == ["edge"]  # no temporary folder beside it
     assert (folder / "labels.txt").read_text().splitlines() == list(table.classes)
-    contract = json.loads((folder / "preprocessing.json").read_text())
-    assert Preprocessing.from_dict(contract) == Preprocessing((96, 96))
-    parity = json.loads((folder / "parity.json").read_text())
-    assert parity == report.to_dict()
+    bundle = json.loads((folder / "bundle.json").read_text())
+    assert Preprocessing.from_dict(bundle["preprocessing"]) == Preprocessing((96, 96))
+    parity = report.to_dict()
+    assert bundle["artefacts"] == parity["artefacts"] and bundle["measured"]["keras"] == parity["keras"]
     assert parity["passed"] and parity["split"] == "test" and parity["images"] == len(table.indices("test"))
     assert parity["threads"] == os.cpu_count() and parity["calibration"] is None
     assert [row["file"] for row in parity["artefacts"]] == ["saved_model/", "model.tflite"]
@@ -48,7 +56,7 @@ def test_the_folder_tells_everything(export, small, table, tmp_path, capfd):
         assert row["accuracy"] == row["keras_accuracy"] == parity["keras"]["accuracy"]
         assert row["milliseconds"] > 0 and len(row["sha256"]) == 64
     assert parity["artefacts"][1]["bytes"] == (folder / "model.tflite").stat().st_size
-    assert "tmp" not in json.dumps(parity)  # no path of this machine
+    assert "tmp" not in json.dumps(bundle)  # no path of this machine
     assert capfd.readouterr() == ("", "")
     assert all(layer.trainable for layer in small.layers)
 
@@ -97,10 +105,10 @@ def test_an_artefact_that_gives_nan_fails(export, small, monkeypatch, tmp_path):
 
 def test_an_earlier_export_is_only_replaced_when_asked(export, tmp_path):
     export(formats=("saved-model",))
-    before = (tmp_path / "edge" / "parity.json").read_text()
+    before = (tmp_path / "edge" / "bundle.json").read_text()
     with pytest.raises(UsageError, match="already holds an export"):
         export()
-    assert (tmp_path / "edge" / "parity.json").read_text() == before
+    assert (tmp_path / "edge" / "bundle.json").read_text() == before
     export(overwrite=True)
     assert "saved_model" not in names(tmp_path / "edge") and "model.tflite" in names(tmp_path / "edge")
     assert names(tmp_path) == ["edge"]
@@ -121,7 +129,7 @@ def test_other_peoples_files_are_never_replaced(export, tmp_path):
 @pytest.mark.parametrize("error", [RuntimeError("boom"), KeyboardInterrupt()])
 def test_an_interrupted_export_leaves_nothing(export, monkeypatch, tmp_path, error):
     export()
-    before = {path.name: path.read_bytes() for path in (tmp_path / "edge").iterdir()}
+    before = {path: path.read_bytes() for path in (tmp_path / "edge").rglob("*") if path.is_file()}
 
     def interrupted(*_):
         raise error
@@ -131,14 +139,14 @@ def test_an_interrupted_export_leaves_nothing(export, monkeypatch, tmp_path, err
         with pytest.raises(type(error)):
             export(tmp_path / to, overwrite=overwrite)
     assert names(tmp_path) == ["edge"]
-    assert {path.name: path.read_bytes() for path in (tmp_path / "edge").iterdir()} == before
+    assert {path: path.read_bytes() for path in (tmp_path / "edge").rglob("*") if path.is_file()} == before
 
 
 def test_a_full_disk_is_one_sentence(export, monkeypatch, tmp_path):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(exporter, "_write_texts", full)
+    monkeypatch.setattr(exporter, "_describe", full)
     with pytest.raises(ExportError, match="No space left on device"):
         export()
     assert names(tmp_path) == []
@@ -179,6 +187,7 @@ def test_the_split(export, photo_folder, caplog):
         ({"classes": ("flower", "china")}, "same order"),
         ({"classes": ("china", "china")}, "the same name"),
         ({"classes": ("china", "flow\ner")}, "one line"),
+        ({"classes": ("china", "flow\udce9r")}, "UTF-8"),
         ({"preprocessing": Preprocessing((64, 64))}, "fixed image size"),
     ],
 )

@@ -6,7 +6,14 @@ import pytest
 
 from keras_transfer.errors import ExportError, UsageError
 from keras_transfer.export import KerasRuntime, load_runtime
-from keras_transfer.export.saved_model import save
+from keras_transfer.export.saved_model import save as save_model
+from keras_transfer.preprocessing import Preprocessing
+
+
+def save(model, path):
+    save_model(
+        model, path, ("a", "b", "c")[: model.outputs[0].shape[-1]], Preprocessing(model.inputs[0].shape[1:3])
+    )
 
 
 @pytest.fixture

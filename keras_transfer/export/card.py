@@ -1,0 +1,115 @@
+"""``README.md`` of a bundle: a model card with the front matter that model hubs read.
+
+The sections are those of Mitchell et al. 2019, "Model Cards for Model Reporting", as far as an export knows them.
+Front matter is YAML; every value is written as JSON, which YAML contains.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def card(bundle: dict[str, Any]) -> str:
+    """The card of a bundle, from the content of its ``bundle.json``."""
+    measured = bundle["measured"]
+    best = next(
+        (row for row in bundle["artefacts"] if row["file"].endswith(".tflite")), bundle["artefacts"][0]
+    )
+    sections = [
+        _front_matter(bundle, best),
+        f"# {_line(bundle['title'])}\n",
+        f"An image classifier with {len(bundle['labels'])} classes, exported by keras_transfer "
+        f"{bundle['keras_transfer']}.\n",
+        _training(bundle),
+        "## Measured\n",
+        f"On {measured['images']} {measured['split']} images, every file in its own runtime. "
+        f"Keras: accuracy {_percent(measured['keras']['accuracy'])}.\n",
+        _table(bundle["artefacts"]),
+        _calibration(measured["calibration"]),
+        "## How to run\n",
+        _how_to_run(bundle, best),
+        "## Intended use and limits\n",
+        "Images like those it was trained and measured on. On other cameras, other light or other classes the numbers "
+        "above do not hold: measure it there (`keras-transfer verify . PHOTOS`). It always names one of its classes, "
+        "also for an image of something else. Add here what it is for and what it must not decide.\n",
+        f"Licence of the pretrained weights: {_line(bundle['licences']['weights'] or 'unknown')}. "
+        f"Of the images: {_line(bundle['licences']['data'] or 'unknown')}. `golden/` holds some of them.\n",
+    ]
+    return "\n".join(section for section in sections if section)
+
+
+def _front_matter(bundle: dict[str, Any], best: dict[str, Any]) -> str:
+    measured = bundle["measured"]
+    result = {
+        "task": {"type": "image-classification"},
+        "dataset": {"type": "custom", "name": measured["split"], "split": measured["split"]},
+        "metrics": [{"type": "accuracy", "value": best["accuracy"], "name": f"accuracy of {best['file']}"}],
+    }
+    fields = {
+        "license": "other",
+        "license_name": bundle["licences"]["weights"] or "unknown",
+        "library_name": "keras",
+        "pipeline_tag": "image-classification",
+        "tags": ["image-classification", "keras", "tflite", "litert", "keras-transfer"],
+        "metrics": ["accuracy"],
+        "model-index": [{"name": bundle["title"], "results": [result]}],
+    }
+    lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items()]
+    return "\n".join(["---", *lines, "---", ""])
+
+
+def _training(bundle: dict[str, Any]) -> str:
+    training = bundle["training"]
+    if not training:
+        return ""
+    facts = {
+        "Backbone": training.get("backbone"),
+        "Strategy": training.get("strategy"),
+        "Images it learned from": training.get("images"),
+        "Fingerprint of the data": training.get("data"),
+    }
+    return "".join(f"- {name}: {_line(str(value))}\n" for name, value in facts.items() if value is not None)
+
+
+def _table(artefacts: list[dict[str, Any]]) -> str:
+    lines = [
+        "| file | precision | bytes | accuracy | agreement with Keras | largest difference |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in artefacts:
+        difference = "not finite" if row["max_difference"] is None else f"{row['max_difference']:.1e}"
+        lines.append(
+            f"| `{row['file']}` | {row['precision']} | {row['bytes']:,} | {_percent(row['accuracy'])} "
+            f"| {_percent(row['agreement'])} | {difference}{'' if row['passed'] else ' (beyond its tolerance)'} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _calibration(calibration: dict[str, Any] | None) -> str:
+    if calibration is None:
+        return ""
+    return f"Quantization was calibrated on {calibration['images']} training images.\n"
+
+
+def _how_to_run(bundle: dict[str, Any], best: dict[str, Any]) -> str:
+    height, width = bundle["preprocessing"]["size"]
+    lines = [
+        "    pip install ai-edge-litert numpy pillow",
+        "    python classify.py --self-test",
+        "    python classify.py IMAGE...",
+        "",
+        f"Input: RGB pixels from 0 to 255, {height} high and {width} wide, as `bundle.json` says under "
+        "`preprocessing`; no other scaling. Output: one probability a class, in the order of `labels.txt`.",
+    ]
+    if not best["file"].endswith(".tflite"):
+        lines = lines[4:]
+    return "\n".join(lines) + "\n"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,125 @@
+"""Golden vectors: real images, the pixels they become, and what every artefact answered to them.
+
+They are the part of a bundle that can be checked on the board: ``golden/golden.json`` names the files and holds the
+expected probabilities, ``golden/*.png`` are the images (as decoded, upright, at most 640 pixels a side) and the
+model's input pixels. PNG loses nothing and can carry no code.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from keras_transfer.data.table import SPLITS, ImageTable
+from keras_transfer.export.calibration import stratified
+from keras_transfer.export.folder import EXPECTED, GOLDEN
+from keras_transfer.export.report import ArtefactReport
+from keras_transfer.export.runtimes import Runtime
+from keras_transfer.export.saved_model import SavedModelPredictor
+from keras_transfer.preprocessing import Preprocessing
+
+log = logging.getLogger("keras_transfer")
+
+LEAST, MOST = 8, 24
+LONGEST_SIDE = 640
+"""Larger images are shrunk first: the resize to the model's input is still there to be checked."""
+PIXEL_TOLERANCE = 1
+"""Of 255. The pixels were identical wherever this was tried; another Pillow may round another way."""
+TOLERANCES: Mapping[str, float] = {
+    "float32": 1e-4,
+    "float16": 1e-3,
+    "int16x8": 0.02,
+    "dynamic": 0.1,
+    "int8": 0.1,
+}
+"""How far a probability may be from the recorded one, by precision. On the same machine it is the same number.
+Another processor runs other kernels, which round integers in another way: between LiteRT's optimised and reference
+kernels see ``benchmarks/kernels.py``."""
+
+
+@dataclass(frozen=True)
+class GoldenImages:
+    """Images of a bundle.
+
+    Attributes:
+        rows: one each: ``image`` and ``input`` (files in the bundle) and ``label`` (the true class).
+        pixels: uint8 ``(N, H, W, 3)``, the model's input.
+        encoded: each image's PNG file.
+    """
+
+    rows: tuple[dict[str, str], ...]
+    pixels: np.ndarray
+    encoded: tuple[bytes, ...]
+
+
+def choose_rows(table: ImageTable, split: str, seed: int) -> np.ndarray:
+    """Rows of ``table``: stratified over ``split``, one a class but at least 8 and at most 24; sorted.
+
+    Other splits fill up what a small split lacks; with a warning, fewer than 8 when the data have no more.
+    """
+    size = min(max(LEAST, len(table.classes)), MOST)
+    chosen = np.zeros(0, np.int64)
+    for name in (split, *(other for other in SPLITS if other != split)):
+        rows = table.indices(name)
+        if len(rows) and len(chosen) < size:
+            chosen = np.concatenate([chosen, stratified(table, rows, size - len(chosen), seed)])
+    if len(chosen) < LEAST:
+        log.warning("The bundle has %d golden images; the data hold no more. 8 are usual.", len(chosen))
+    return np.sort(chosen)
+
+
+def write_images(
+    folder: Path, table: ImageTable, rows: np.ndarray, preprocessing: Preprocessing
+) -> GoldenImages:
+    """Write the images and their pixels into ``folder/golden``."""
+    (folder / GOLDEN).mkdir()
+    entries, pixels, encoded = [], [], []
+    for place, row in enumerate(rows):
+        picture = Image.fromarray(table.images.load(int(row)))
+        picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+        prepared = preprocessing.apply(np.array(picture))
+        names = {"image": f"{GOLDEN}/{place:02d}_image.png", "input": f"{GOLDEN}/{place:02d}_input.png"}
+        encoded.append(_png(picture))
+        (folder / names["image"]).write_bytes(encoded[-1])
+        (folder / names["input"]).write_bytes(_png(Image.fromarray(prepared)))
+        entries.append({**names, "label": table.classes[table.labels[row]]})
+        pixels.append(prepared)
+    return GoldenImages(tuple(entries), np.stack(pixels), tuple(encoded))
+
+
+def write_expectations(
+    folder: Path, images: GoldenImages, artefacts: Sequence[ArtefactReport], runtimes: Sequence[Runtime]
+) -> None:
+    """Write ``golden/golden.json``: by artefact the probabilities ``(N, C)`` and how far another machine's may be.
+
+    A SavedModel's answers to the images' files are under ``encoded``, None when it takes none.
+    """
+    answers = [runtime.predict(images.pixels) for runtime in runtimes]
+    content = {
+        "images": list(images.rows),
+        "pixel_tolerance": PIXEL_TOLERANCE,
+        "tolerances": {one.file: TOLERANCES[one.precision] for one in artefacts},
+        "expected": {
+            one.file: [[float(value) for value in row] for row in answer]
+            for one, answer in zip(artefacts, answers, strict=True)
+        },
+        "encoded": {
+            one.file: runtime.predict_encoded(images.encoded)
+            for one, runtime in zip(artefacts, runtimes, strict=True)
+            if isinstance(runtime, SavedModelPredictor)
+        },
+    }
+    (folder / EXPECTED).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _png(picture: Image.Image) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()

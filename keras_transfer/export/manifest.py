@@ -1,0 +1,70 @@
+"""``bundle.json``: what a bundle says about itself, and every file in it with its hash."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras_transfer
+from keras_transfer.export.folder import BUNDLE, CARD
+from keras_transfer.export.report import ExportReport, digest
+from keras_transfer.preprocessing import Preprocessing
+
+KIND = "keras-transfer bundle"
+SCHEMA = 1
+UNLISTED = frozenset({BUNDLE, CARD})
+"""Files without a recorded hash: the list itself, and the card, which people may complete."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What an export cannot see in the model.
+
+    Attributes:
+        title: what the model is called.
+        training: the run it comes from (backbone, strategy, fingerprint of the data ...), JSON-able.
+        weights_licence: of the pretrained weights, None when unknown.
+        data_licence: of the images it learned from, None when unknown.
+    """
+
+    title: str = "image classifier"
+    training: dict[str, Any] = field(default_factory=dict)
+    weights_licence: str | None = None
+    data_licence: str | None = None
+
+
+def manifest(
+    folder: Path, report: ExportReport, classes: Sequence[str], preprocessing: Preprocessing, about: About
+) -> dict[str, Any]:
+    """The content of ``bundle.json`` for a folder whose other files are all written."""
+    content = report.to_dict()
+    return {
+        "kind": KIND,
+        "schema": SCHEMA,
+        "keras_transfer": keras_transfer.__version__,
+        "title": about.title,
+        "task": "classification",
+        "labels": list(classes),
+        "preprocessing": preprocessing.to_dict(),
+        "artefacts": content["artefacts"],
+        "measured": {
+            name: content[name] for name in ("passed", "split", "images", "threads", "keras", "calibration")
+        },
+        "training": about.training,
+        "licences": {"weights": about.weights_licence, "data": about.data_licence},
+        "versions": content["versions"],
+        "files": listed(folder),
+    }
+
+
+def listed(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of every file in the folder but :data:`UNLISTED`, by relative POSIX path, sorted."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    result = {}
+    for name in names:
+        if name not in UNLISTED:
+            size, sha256 = digest(folder / name)
+            result[name] = {"bytes": size, "sha256": sha256}
+    return result

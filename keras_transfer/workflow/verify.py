@@ -1,0 +1,119 @@
+"""Verifying a bundle: hashes, golden vectors, and on request every artefact on images of the user's."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from keras_transfer.data import ImageTable
+from keras_transfer.errors import DataError, UsageError
+from keras_transfer.evaluation.metrics import classification_metrics
+from keras_transfer.export.bundle import Bundle, load_bundle
+from keras_transfer.export.exporter import METRICS
+from keras_transfer.export.measure import collect_answers
+from keras_transfer.export.parity import TOLERANCES, breaches, compare
+from keras_transfer.export.runtimes import Runtime
+from keras_transfer.export.verify import (
+    ArtefactCheck,
+    Verification,
+    bundle_reasons,
+    check_artefact,
+    check_pixels,
+)
+from keras_transfer.settings import DataSettings
+from keras_transfer.tasks.builtin import ClassificationOptions
+from keras_transfer.tasks.loading import load_task
+from keras_transfer.workflow.evaluate import SPLITS
+
+
+def verify(
+    bundle: str | os.PathLike[str] | Bundle, data: Any = None, *, split: str | None = None
+) -> Verification:
+    """Check a bundle: every file's hash, the golden images through every artefact, and with ``data`` its metrics.
+
+    With ``data`` every artefact is also compared with the bundle's first float32 artefact on those images, under the
+    tolerances of the export.
+
+    Args:
+        bundle: a bundle folder.
+        data: anything ``load_data`` takes, or an ``ImageTable`` with the bundle's classes.
+        split: ``train``, ``val``, ``test`` or ``all``; default: ``test`` where the data come with one, else ``all``.
+
+    Raises:
+        UsageError: there is no bundle, or an unknown split.
+        BundleError: a file is missing or not the one that was exported.
+        DataError: the data cannot be used.
+    """
+    opened = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
+    table, chosen = (None, None) if data is None else _table(opened, data, split)
+    golden = opened.golden()
+    pixels, furthest, reasons = check_pixels(opened, golden)
+    reasons = (*bundle_reasons(opened), *reasons)
+    runtimes = [opened.runtime(one.file) for one in opened.artefacts]
+    checks = []
+    for one, runtime in zip(opened.artefacts, runtimes, strict=True):
+        difference, wrong = (
+            (float("inf"), ())
+            if not len(pixels)
+            else check_artefact(opened, golden, one.file, runtime, pixels)
+        )
+        checks.append(
+            ArtefactCheck(one.file, one.precision, difference, golden["tolerances"][one.file], reasons=wrong)
+        )
+    described = None
+    if table is not None and chosen is not None:
+        described = {"source": table.source, "split": chosen, "images": len(table)}
+        checks = _measure(opened, checks, runtimes, table)
+    return Verification(
+        opened.path,
+        len(opened.info["files"]),
+        len(golden["images"]),
+        furthest,
+        tuple(checks),
+        described,
+        reasons,
+    )
+
+
+def _table(bundle: Bundle, data: Any, split: str | None) -> tuple[ImageTable, str]:
+    if split is not None and split not in SPLITS:
+        raise UsageError(f"split {split!r} was given; one of {', '.join(SPLITS)} is expected.")
+    if isinstance(data, ImageTable):
+        table = data
+        if tuple(table.classes) != bundle.labels:
+            raise UsageError(
+                f"{table.source} has the classes {', '.join(table.classes)}; the bundle has {', '.join(bundle.labels)}."
+            )
+    else:
+        _, task = load_task("classification", ClassificationOptions())
+        settings = DataSettings(val_fraction=0.0, test_fraction=0.0, min_per_class=1)
+        table = task.load_data(data, settings, 0, names=bundle.labels)
+    split = split or ("test" if len(table.indices("test")) else "all")
+    rows = np.arange(len(table)) if split == "all" else table.indices(split)
+    if not len(rows):
+        raise DataError(f"{table.source}: the {split} split holds no image. Choose another --split.")
+    return table.take(rows), split
+
+
+def _measure(
+    bundle: Bundle, checks: list[ArtefactCheck], runtimes: list[Runtime], table: ImageTable
+) -> list[ArtefactCheck]:
+    everything = replace(table, splits=np.full(len(table), "test"))
+    answers = collect_answers(runtimes, everything, bundle.preprocessing, "test", len(bundle.labels))
+    floats = [place for place, one in enumerate(checks) if one.precision == "float32"]
+    result = []
+    for one, given in zip(checks, answers, strict=True):
+        metrics: dict[str, Any] = {}
+        wrong: tuple[str, ...] = ()
+        if np.isfinite(given).all():
+            measured = classification_metrics(given, table.labels, bundle.labels)
+            metrics = {name: measured[name] for name in ("accuracy", *METRICS)}
+        if floats:
+            parity = compare(answers[floats[0]], given, table.labels)
+            metrics |= {"agreement": parity.agreement, "max_difference": parity.max_difference}
+            wrong = breaches(parity, TOLERANCES[one.precision])
+        result.append(replace(one, metrics=metrics, reasons=(*one.reasons, *wrong)))
+    return result

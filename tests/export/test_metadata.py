@@ -1,0 +1,87 @@
+"""TFLite metadata, seen by a client that others wrote: MediaPipe Tasks."""
+
+import numpy as np
+import pytest
+
+from keras_transfer.errors import ExportError
+from keras_transfer.export.metadata import attached_labels, describe_classifier
+from keras_transfer.litert import LiteRTModel, convert
+
+mediapipe = pytest.importorskip("mediapipe")
+
+
+def described(content, labels, size=(96, 96)):
+    return describe_classifier(content, labels, size=size, name="small", description="Two photographs.")
+
+
+def read_back(content):
+    """The metadata as MediaPipe's own reader sees them."""
+    from mediapipe.tasks.metadata import metadata_schema_py_generated as schema
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
+    (entry,) = [entry for entry in model.metadata if entry.name == b"TFLITE_METADATA"]
+    data = bytes(bytearray(model.buffers[entry.buffer].data))
+    assert schema.ModelMetadata.ModelMetadataBufferHasIdentifier(data, 0)
+    return schema.ModelMetadataT.InitFromObj(schema.ModelMetadata.GetRootAs(data, 0))
+
+
+def test_the_tables_say_what_they_should(small):
+    metadata = read_back(described(convert(small), ["china", "flower"]))
+    (graph,) = metadata.subgraphMetadata
+    (image,), (output,) = graph.inputTensorMetadata, graph.outputTensorMetadata
+    assert (metadata.name, metadata.description) == (b"small", b"Two photographs.")
+    assert image.name == b"image" and image.content.contentProperties.colorSpace == 1
+    size = image.content.contentProperties.defaultSize
+    assert (size.height, size.width) == (96, 96)
+    (unit,) = image.processUnits
+    assert (unit.options.mean.tolist(), unit.options.std.tolist()) == ([0], [1])
+    assert image.stats.min.tolist() == [0] and image.stats.max.tolist() == [255]
+    (file,) = output.associatedFiles
+    assert file.name == b"labels.txt" and file.type == 2
+
+
+def test_the_model_computes_the_same_and_the_file_is_the_same_each_time(small, held_out):
+    content = convert(small)
+    once = described(content, ["china", "flower"])
+    np.testing.assert_array_equal(LiteRTModel(once).predict(held_out), LiteRTModel(content).predict(held_out))
+    assert described(content, ["china", "flower"]) == once
+
+
+def test_labels_in_any_script(small):
+    labels = ["שלום עולם", "🪴 Blume, groß"]
+    assert attached_labels(described(convert(small), labels)) == tuple(labels)
+    assert attached_labels(convert(small)) is None
+
+
+def test_several_outputs_are_refused(small):
+    import keras
+
+    double = keras.Model(small.inputs, [small.outputs[0], small.layers[-2].output])
+    with pytest.raises(ExportError, match="2 outputs"):
+        described(convert(double), ["china", "flower"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "file", ["model.tflite", "model_float16.tflite", "model_dynamic.tflite", "model_int8.tflite"]
+)
+def test_mediapipe_agrees_on_fifty_images_by_name(exported, photos, file):
+    """Images at the model's size: what MediaPipe does to others is its own affair (docs/deploying.md)."""
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    rng = np.random.default_rng(5)
+    crops = []
+    for photo in photos.values():
+        for _ in range(25):
+            y, x = rng.integers(0, photo.shape[0] - 96), rng.integers(0, photo.shape[1] - 96)
+            crops.append(np.ascontiguousarray(photo[y : y + 96, x : x + 96]))
+    ours = LiteRTModel(exported.path / file).predict(np.stack(crops))
+    options = vision.ImageClassifierOptions(BaseOptions(str(exported.path / file)), max_results=2)
+    with vision.ImageClassifier.create_from_options(options) as client:
+        for crop, expected in zip(crops, ours, strict=True):
+            picture = mediapipe.Image(mediapipe.ImageFormat.SRGB, crop)
+            categories = client.classify(picture).classifications[0].categories
+            scores = {category.category_name: category.score for category in categories}
+            assert categories[0].category_name == ("china", "flower")[expected.argmax()]
+            np.testing.assert_allclose([scores["china"], scores["flower"]], expected, atol=1e-5)
