@@ -38,11 +38,13 @@ _HOMES = {
     "fit_probe": "keras_transfer.training.probe",
     "freeze": "keras_transfer.freezing",
     "load_backbone": "keras_transfer.backbones",
+    "load_bundle": "keras_transfer.export",
     "load_data": "keras_transfer.data",
     "predict": "keras_transfer.workflow.predict",
     "set_trainable": "keras_transfer.freezing",
     "train": "keras_transfer.workflow.train",
     "unfreeze_from": "keras_transfer.freezing",
+    "verify": "keras_transfer.workflow.verify",
 }
 
 __all__ = list(_HOMES)

@@ -82,11 +82,13 @@ def test_the_public_names_are_these_and_all_exist():
         "fit_probe",
         "freeze",
         "load_backbone",
+        "load_bundle",
         "load_data",
         "predict",
         "set_trainable",
         "train",
         "unfreeze_from",
+        "verify",
     ]
     for name in keras_transfer.__all__:
         assert getattr(keras_transfer, name).__doc__, name
