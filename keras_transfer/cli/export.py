@@ -31,12 +31,29 @@ from keras_transfer.cli._common import (
     "--quantize",
     "precisions",
     multiple=True,
-    type=click.Choice(["none", "float16", "dynamic", "int8"]),
+    type=click.Choice(["none", "float16", "dynamic", "int8", "int16x8"]),
     help="Precision of the TFLite files; repeatable; default: none (float32).",
 )
 @click.option("--data", metavar="DATA", help="The run's data, if they are no longer where they were.")
 @click.option(
-    "--calibration-size", default=100, show_default=True, metavar="N", help="Images int8 is calibrated on."
+    "--uint8-input", is_flag=True, help="Every TFLite file takes uint8 pixels, not only the integer ones."
+)
+@click.option("--all-integer", is_flag=True, help="int8: the first layers, the head and the edges, too.")
+@click.option(
+    "--calibration-size",
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Images integers are calibrated on.",
+)
+@click.option(
+    "--accuracy-budget",
+    type=float,
+    metavar="POINTS",
+    help="Deliver the first precision of --fallback that loses no more, too.",
+)
+@click.option(
+    "--fallback", metavar="A,B,...", help="Precisions in the order wanted (default: int8,int16x8,float16)."
 )
 @click.option(
     "--allow-parity-failure", is_flag=True, help="Keep artefacts that do not answer like the model."
@@ -52,7 +69,11 @@ def export(
     formats: tuple[str, ...],
     precisions: tuple[str, ...],
     data: str | None,
+    uint8_input: bool,
+    all_integer: bool,
     calibration_size: int,
+    accuracy_budget: float | None,
+    fallback: str | None,
     allow_parity_failure: bool,
     title: str | None,
     data_licence: str | None,
@@ -67,6 +88,14 @@ def export(
     precision may fails the export; parity.json keeps the evidence. The bundle carries its labels, its preprocessing,
     golden images with the expected answers, a model card, and classify.py, which runs without TensorFlow.
     """
+    if fallback is not None and accuracy_budget is None:
+        raise click.UsageError("--fallback is the order for --accuracy-budget; give that, too.")
+    tried = (fallback or "int8").split(",")
+    if all_integer and "int8" not in (
+        *precisions,
+        *((fallback or "int8").split(",") if accuracy_budget else ()),
+    ):
+        raise click.UsageError("--all-integer is for int8; add --quantize int8.")
     prepare(quiet, offline)
     from keras_transfer.workflow.export import export_run
 
@@ -76,7 +105,11 @@ def export(
         formats=formats or ("keras", "saved-model", "tflite"),
         precisions=precisions or ("none",),
         data=data,
+        uint8_input=uint8_input,
+        all_integer=all_integer,
         calibration_size=calibration_size,
+        accuracy_budget=accuracy_budget,
+        **({} if fallback is None else {"fallback": tuple(tried)}),
         allow_parity_failure=allow_parity_failure,
         overwrite=overwrite,
         title=title,
@@ -100,8 +133,8 @@ def print_report(report: dict[str, Any]) -> None:
             percent(row["agreement"]),
             f"{row['max_difference']:.1e}",
             f"{row['milliseconds']:.1f} ms",
-            "ok" if row["passed"] else "FAILED",
+            "not delivered" if row in report["tried"] else "ok" if row["passed"] else "FAILED",
         )
-        for row in report["artefacts"]
+        for row in (*report["artefacts"], *report["tried"])
     ]
     print_table(["artefact", "precision", "size", "accuracy", "agreement", "max diff.", "latency", ""], rows)

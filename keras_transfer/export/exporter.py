@@ -18,28 +18,32 @@ quiet_tensorflow()
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 
-from keras_transfer.data.pipeline import batches  # noqa: E402
 from keras_transfer.data.table import ImageTable  # noqa: E402
 from keras_transfer.errors import ExportError, ParityError  # noqa: E402
 from keras_transfer.evaluation.metrics import classification_metrics  # noqa: E402
 from keras_transfer.export import folder as layout  # noqa: E402
-from keras_transfer.export import golden, manifest, saved_model, standalone  # noqa: E402
+from keras_transfer.export import golden, manifest, standalone  # noqa: E402
 from keras_transfer.export.calibration import calibration_rows  # noqa: E402
 from keras_transfer.export.card import card  # noqa: E402
+from keras_transfer.export.conversion import Conversion  # noqa: E402
+from keras_transfer.export.fallback import FALLBACK, choose_within, plan_fallback  # noqa: E402
 from keras_transfer.export.manifest import About  # noqa: E402
 from keras_transfer.export.measure import collect_answers, latency  # noqa: E402
-from keras_transfer.export.metadata import describe_classifier  # noqa: E402
 from keras_transfer.export.parity import TOLERANCES, breaches, compare  # noqa: E402
-from keras_transfer.export.quantization import convert_dynamic, convert_int8  # noqa: E402
 from keras_transfer.export.report import ArtefactReport, CalibrationReport, ExportReport, digest  # noqa: E402
-from keras_transfer.export.request import FORMATS, Target, check_model, choose_split, plan_targets  # noqa: E402
-from keras_transfer.export.runtimes import Runtime, load_runtime, save_keras  # noqa: E402
-from keras_transfer.litert import convert  # noqa: E402
+from keras_transfer.export.request import (  # noqa: E402
+    CALIBRATED,
+    FORMATS,
+    Target,
+    check_model,
+    choose_split,
+    plan_targets,
+)
+from keras_transfer.export.runtimes import Runtime, load_runtime  # noqa: E402
 from keras_transfer.preprocessing import Preprocessing  # noqa: E402
 
 log = logging.getLogger("keras_transfer")
 
-CALIBRATION_BATCH = 8
 METRICS = ("balanced_accuracy", "macro_f1", "log_loss", "calibration_error")
 
 
@@ -52,7 +56,11 @@ def export_model(
     table: ImageTable,
     preprocessing: Preprocessing,
     classes: Sequence[str],
+    uint8_input: bool = False,
+    all_integer: bool = False,
     calibration_size: int = 100,
+    accuracy_budget: float | None = None,
+    fallback: Sequence[str] = FALLBACK,
     parity_split: str | None = None,
     seed: int = 0,
     allow_parity_failure: bool = False,
@@ -70,11 +78,16 @@ def export_model(
         model: float32 ``(B, H, W, 3)``, RGB in [0, 255], to probabilities ``(B, C)``. Not changed.
         to: the folder to make.
         formats: ``keras``, ``saved-model``, ``tflite``.
-        precisions: of the TFLite files: ``none`` (float32), ``float16``, ``dynamic``, ``int8``.
+        precisions: of the TFLite files: ``none`` (float32), ``float16``, ``dynamic``, ``int8``, ``int16x8``.
         table: real images with class labels: artefacts are compared on one split, int8 is calibrated on ``train``.
         preprocessing: how an image becomes the model's pixels.
         classes: the names of the ``C`` outputs.
-        calibration_size: training images for int8, stratified.
+        uint8_input: every TFLite file takes uint8 pixels; without it only the integer ones do.
+        all_integer: int8 quantizes the first layers, the head and the edges, too, for accelerators without float.
+        calibration_size: training images for int8 and int16x8, stratified.
+        accuracy_budget: points of accuracy that may be lost. The first precision of ``fallback`` that loses no more is
+            delivered, besides ``precisions``; the others are reported.
+        fallback: precisions in the order they are wanted, with ``accuracy_budget``.
         parity_split: ``test``, ``val`` or ``train``; by default ``test``, or ``val`` when there are no test images.
         seed: of the calibration sample.
         allow_parity_failure: keep artefacts that do not answer like the model.
@@ -90,27 +103,31 @@ def export_model(
     """
     to = Path(os.path.abspath(Path(to).expanduser()))  # noqa: PTH100 (resolve() would replace a link by its target)
     targets = plan_targets(formats, precisions)
+    budget = plan_fallback(accuracy_budget, fallback, formats, precisions)
     reference = check_model(model, preprocessing, tuple(classes), table)
     split = choose_split(table, parity_split)
     layout.check_destination(to, overwrite)
     rows = None
-    if any(target.precision == "int8" for target in targets):
+    if any(target.precision in CALIBRATED for target in (*targets, *budget)):
         rows = calibration_rows(table, calibration_size, seed)
+    conversion = Conversion(table, preprocessing, rows, uint8_input, all_integer)
     labels = table.labels[table.indices(split)]
     try:
         with layout.new_folder(to, overwrite) as partial:
             runtimes = []
-            for target in targets:
+            for target in (*targets, *budget):
                 log.info("Converting to %s (%s)", target.file, target.precision)
-                _write(model, partial / target.file, target.precision, table, preprocessing, rows)
+                conversion.write(model, partial / target.file, target.precision)
                 runtimes.append(load_runtime(partial / target.file))
             expected, *answers = collect_answers(
                 [reference, *runtimes], table, preprocessing, split, len(classes)
             )
-            artefacts = tuple(
+            proven = [
                 _prove(partial, target, runtime, expected, given, labels, classes, preprocessing)
-                for target, runtime, given in zip(targets, runtimes, answers, strict=True)
-            )
+                for target, runtime, given in zip((*targets, *budget), runtimes, answers, strict=True)
+            ]
+            artefacts = (*proven[: len(targets)], *choose_within(proven[len(targets) :], accuracy_budget))
+            kept = {one.file for one in artefacts}
             report = ExportReport(
                 path=to,
                 split=split,
@@ -119,10 +136,16 @@ def export_model(
                 keras_accuracy=float(np.mean(expected.argmax(axis=1) == labels)),
                 keras_milliseconds=latency(reference, preprocessing),
                 artefacts=artefacts,
+                tried=tuple(one for one in proven if one.file not in kept),
                 calibration=_calibration_report(table, rows, calibration_size, seed),
                 versions=_versions(),
             )
+            for one in report.tried:
+                (partial / one.file).unlink()
             if report.passed or allow_parity_failure:
+                runtimes = [
+                    runtime for runtime, one in zip(runtimes, proven, strict=True) if one.file in kept
+                ]
                 images = golden.write_images(
                     partial, table, golden.choose_rows(table, split, seed), preprocessing
                 )
@@ -135,44 +158,6 @@ def export_model(
         raise ExportError(f"Cannot write the export {to}: {error.strerror or error}.") from error
     _conclude(report, allow_parity_failure)
     return report
-
-
-def _write(
-    model: keras.Model,
-    path: Path,
-    precision: str,
-    table: ImageTable,
-    preprocessing: Preprocessing,
-    rows: np.ndarray | None,
-) -> None:
-    if path.name == layout.SAVED_MODEL:
-        saved_model.save(model, path, table.classes, preprocessing)
-    elif path.name == layout.KERAS:
-        save_keras(model, path)
-    else:
-        content = _converted(model, precision, table, preprocessing, rows)
-        described = describe_classifier(
-            content,
-            table.classes,
-            size=preprocessing.size,
-            name=model.name,
-            description=f"Tells {len(table.classes)} classes of images apart. Exported by keras_transfer.",
-        )
-        path.write_bytes(described)
-
-
-def _converted(
-    model: keras.Model,
-    precision: str,
-    table: ImageTable,
-    preprocessing: Preprocessing,
-    rows: np.ndarray | None,
-) -> bytes:
-    if precision == "int8":
-        return convert_int8(model, lambda: batches(table, preprocessing, CALIBRATION_BATCH, indices=rows))
-    if precision == "dynamic":
-        return convert_dynamic(model)
-    return convert(model, precision)
 
 
 def _prove(

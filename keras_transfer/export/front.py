@@ -50,8 +50,15 @@ def front_output(model: keras.Model, end: keras.KerasTensor) -> keras.KerasTenso
 def convert_front(model: keras.Model, end: keras.KerasTensor) -> bytes:
     """The front as a ``.tflite``: uint8 pixels ``(B, H, W, 3)`` as they are, to float32 ``end``."""
     source = model.inputs[0]
-    pixels = keras.Input(source.shape[1:], dtype="uint8", name=source.name)
-    x = keras.ops.cast(pixels, "float32")
     if end is not source:
-        x = keras.Model(source, end, name="layers")(x)
-    return convert(keras.Model(pixels, x, name="front"))
+        return convert(with_uint8_input(keras.Model(source, end, name="layers")))
+    pixels = keras.Input(source.shape[1:], dtype="uint8", name=source.name)
+    return convert(keras.Model(pixels, keras.ops.cast(pixels, "float32"), name="front"))
+
+
+def with_uint8_input(model: keras.Model) -> keras.Model:
+    """The same model, taking uint8 pixels."""
+    source = model.inputs[0]
+    pixels = keras.Input(source.shape[1:], dtype="uint8", name=source.name)
+    inner = keras.Model(source, model.outputs[0], name="layers")
+    return keras.Model(pixels, inner(keras.ops.cast(pixels, "float32")), name=model.name)

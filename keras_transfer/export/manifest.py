@@ -50,7 +50,8 @@ def manifest(
         "preprocessing": preprocessing.to_dict(),
         "artefacts": content["artefacts"],
         "measured": {
-            name: content[name] for name in ("passed", "split", "images", "threads", "keras", "calibration")
+            name: content[name]
+            for name in ("passed", "split", "images", "threads", "keras", "calibration", "tried")
         },
         "training": about.training,
         "licences": {"weights": about.weights_licence, "data": about.data_licence},

@@ -53,7 +53,13 @@ _SAME_NUMBERS = Tolerance(max_difference=1e-4, agreement=1.0)
 _ONE_POINT = Tolerance(accuracy_drop=0.01)
 
 TOLERANCES: Mapping[str, Tolerance] = MappingProxyType(
-    {"float32": _SAME_NUMBERS, "float16": _ONE_POINT, "dynamic": _ONE_POINT, "int8": _ONE_POINT}
+    {
+        "float32": _SAME_NUMBERS,
+        "float16": _ONE_POINT,
+        "dynamic": _ONE_POINT,
+        "int8": _ONE_POINT,
+        "int16x8": _ONE_POINT,
+    }
 )
 """By precision. A SavedModel is float32."""
 

@@ -1,4 +1,4 @@
-"""Quantization after training, with the head kept in float: ``int8`` and ``dynamic``.
+"""Quantization after training: ``int8``, ``int16x8`` and ``dynamic`` with the head kept in float, or all in int8.
 
 The backbone is quantized up to its feature map (``int8``: from behind its first layers, see ``front``); pooling,
 Dense layers and softmax stay in float32. A logistic regression folded into a Dense layer has weights that span orders
@@ -25,7 +25,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from keras_transfer.errors import ExportError, UsageError  # noqa: E402
-from keras_transfer.export.front import convert_front, front_output  # noqa: E402
+from keras_transfer.export.front import convert_front, front_output, with_uint8_input  # noqa: E402
 from keras_transfer.export.runtimes import KerasRuntime  # noqa: E402
 from keras_transfer.export.stitching import stitch  # noqa: E402
 from keras_transfer.litert import LiteRTModel, convert, run_converter  # noqa: E402
@@ -63,8 +63,8 @@ FLOAT_HEAD_LIMIT = 4_000_000
 """Weights a float head may have (16 MB). Dense layers further down, as VGG's of 100 million, are quantized."""
 
 
-def convert_int8(model: keras.Model, calibration: Calibration) -> bytes:
-    """Convert a classifier to a ``.tflite`` of int8 weights and activations, its first layers and its head in float.
+def convert_integer(model: keras.Model, calibration: Calibration, *, activations: int = 8) -> bytes:
+    """Convert a classifier to a ``.tflite`` of int8 weights and integer activations; first layers and head in float.
 
     Input: uint8 ``(B, H, W, 3)``, the pixels themselves, without quantization parameters: a client feeds them as they
     are. Output: float32 ``(B, C)``. Operators that LiteRT has no int8 kernel for stay in float.
@@ -72,6 +72,7 @@ def convert_int8(model: keras.Model, calibration: Calibration) -> bytes:
     Args:
         model: Functional or Sequential, float32 pixels in [0, 255] to probabilities.
         calibration: representative images; the ranges of all activations come from them.
+        activations: bits, 8 or 16 (``int16x8``: nearly float's accuracy, and no fast kernels on most processors).
 
     Raises:
         UsageError: no calibration images, or nothing in the model can be quantized.
@@ -80,20 +81,55 @@ def convert_int8(model: keras.Model, calibration: Calibration) -> bytes:
     backbone, cut = _backbone(model)
     entrance = front_output(backbone, cut)
     front = convert_front(backbone, entrance)
-    body = _convert_body(keras.Model(entrance, cut, name=model.name), LiteRTModel(front), calibration)
+    body = _quantize(
+        keras.Model(entrance, cut, name=model.name), calibration, LiteRTModel(front).predict, activations
+    )
     content = stitch(front, body)
     correction = mean_error(KerasRuntime(backbone).predict, LiteRTModel(content).predict, calibration)
-    log.debug("int8: mean error of a channel %.3g (largest %.3g)", *_magnitudes(correction))
+    log.debug("Quantized: mean error of a channel %.3g (largest %.3g)", *_magnitudes(correction))
     content = _attach_head(content, model, cut, correction)
     _check_edges(content)
     return content
 
 
-def convert_dynamic(model: keras.Model) -> bytes:
+def convert_all_integer(model: keras.Model, calibration: Calibration) -> bytes:
+    """Convert a whole classifier to int8, edges in uint8: for accelerators that know no float.
+
+    Input: uint8 pixels ``(B, H, W, 3)`` as they are (scale 1, zero point 0). Output: uint8 ``(B, C)`` with its
+    quantization parameters. The head is quantized, too, which may cost many points: see the module's docstring.
+
+    Args:
+        model: Functional or Sequential, float32 pixels in [0, 255] to probabilities.
+        calibration: representative images.
+
+    Raises:
+        UsageError: no calibration images.
+        ExportError: the converter failed, or the model has an operator without integers.
+    """
+
+    def full_range() -> Iterator[np.ndarray]:
+        """The first image gets a black and a white corner, so that the input's range is 0 to 255 exactly."""
+        for place, batch in enumerate(calibration()):
+            images = np.array(batch, np.float32)
+            if not place and len(images):
+                images[0, 0, 0], images[0, -1, -1] = 0.0, 255.0
+            yield images
+
+    content = _quantize(model, full_range, lambda image: image, 8, integer_edges=True)
+    source = LiteRTModel(content).inputs[0]
+    if source.dtype != np.uint8 or (source.scale, source.zero_point) != (1.0, 0):
+        raise ExportError(
+            f"The all-integer model's input is {source.dtype} with scale {source.scale} and zero point "
+            f"{source.zero_point}; uint8 with 1 and 0 is expected. Please report this with the model."
+        )
+    return content
+
+
+def convert_dynamic(model: keras.Model, *, uint8_input: bool = False) -> bytes:
     """Convert a classifier to a ``.tflite`` whose backbone has int8 weights and float activations, its head in float.
 
-    Input: float32 ``(B, H, W, 3)``, RGB in [0, 255]. Output: float32 ``(B, C)``. The runtime quantizes activations as
-    it goes; no calibration is needed.
+    Input: float32 (or uint8) ``(B, H, W, 3)``, RGB in [0, 255]. Output: float32 ``(B, C)``. The runtime quantizes
+    activations as it goes; no calibration is needed.
 
     Args:
         model: Functional or Sequential, float32 pixels in [0, 255] to probabilities.
@@ -103,6 +139,8 @@ def convert_dynamic(model: keras.Model) -> bytes:
         ExportError: the converter failed.
     """
     backbone, cut = _backbone(model)
+    if uint8_input:
+        backbone = with_uint8_input(backbone)
     return _attach_head(convert(backbone, "dynamic"), model, cut)
 
 
@@ -175,23 +213,38 @@ def mean_error(
     return np.asarray(total / count, np.float32)
 
 
-def _convert_body(body: keras.Model, front: LiteRTModel, calibration: Calibration) -> bytes:
+def _quantize(
+    model: keras.Model,
+    calibration: Calibration,
+    before: Callable[[np.ndarray], np.ndarray],
+    activations: int,
+    integer_edges: bool = False,
+) -> bytes:
+    """Convert a model to integers, calibrated on what ``before`` makes of the images, one by one."""
     failure: list[Exception] = []
 
     def representative() -> Iterator[list[np.ndarray]]:
         try:
             for batch in calibration():
                 for start in range(len(batch)):
-                    yield [front.predict(batch[start : start + 1])]
+                    yield [before(batch[start : start + 1])]
         except Exception as error:
             failure.append(error)  # the converter hides what its data set raises
             raise
 
-    converter = tf.lite.TFLiteConverter.from_keras_model(body)
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = representative
+    if activations == 16:
+        converter.target_spec.supported_ops = [
+            tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
+            tf.lite.OpsSet.TFLITE_BUILTINS,
+        ]
+    if integer_edges:
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.uint8
     try:
-        return run_converter(converter, f"model {body.name!r} to int8")
+        return run_converter(converter, f"model {model.name!r} to int{activations}")
     except ExportError:
         if failure:
             raise failure[0] from None
@@ -199,7 +252,7 @@ def _convert_body(body: keras.Model, front: LiteRTModel, calibration: Calibratio
 
 
 def _check_edges(content: bytes) -> None:
-    """The promise of :func:`convert_int8` about types, checked on the result."""
+    """The promise of :func:`convert_integer` about types, checked on the result."""
     model = LiteRTModel(content)
     source, target = model.inputs[0], model.outputs[0]
     if source.dtype != np.uint8 or source.quantized:

@@ -92,6 +92,7 @@ class ExportReport:
         keras_accuracy: of the Keras model on those images, in [0, 1].
         keras_milliseconds: median time of one image in Keras (a traced function).
         artefacts: in the order they were asked for.
+        tried: what was made and measured, and not delivered because another precision was good enough, or better.
         calibration: None unless an int8 artefact was made.
         versions: of the software.
     """
@@ -103,6 +104,7 @@ class ExportReport:
     keras_accuracy: float
     keras_milliseconds: float
     artefacts: tuple[ArtefactReport, ...]
+    tried: tuple[ArtefactReport, ...]
     calibration: CalibrationReport | None
     versions: dict[str, str]
 
@@ -121,6 +123,7 @@ class ExportReport:
             "threads": self.threads,
             "keras": {"accuracy": self.keras_accuracy, "milliseconds": self.keras_milliseconds},
             "artefacts": [artefact.to_dict() for artefact in self.artefacts],
+            "tried": [artefact.to_dict() for artefact in self.tried],
             "calibration": None if self.calibration is None else dataclasses.asdict(self.calibration),
             "versions": dict(self.versions),
         }

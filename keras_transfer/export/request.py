@@ -21,7 +21,8 @@ from keras_transfer.preprocessing import Preprocessing  # noqa: E402
 log = logging.getLogger("keras_transfer")
 
 FORMATS = ("keras", "saved-model", "tflite")
-PRECISIONS = ("none", "float16", "dynamic", "int8")
+PRECISIONS = ("none", "float16", "dynamic", "int8", "int16x8")
+CALIBRATED = ("int8", "int16x8")
 
 
 @dataclass(frozen=True)

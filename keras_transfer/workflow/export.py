@@ -10,6 +10,7 @@ from typing import Any
 from keras_transfer import options as option_tools
 from keras_transfer.errors import UsageError
 from keras_transfer.export import FORMATS, About, ExportReport, export_model
+from keras_transfer.export.fallback import FALLBACK
 from keras_transfer.plugins import task_spec
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.run import INFO, Run, open_run
@@ -25,7 +26,11 @@ def export_run(
     formats: Sequence[str] = FORMATS,
     precisions: Sequence[str] = ("none",),
     data: Any = None,
+    uint8_input: bool = False,
+    all_integer: bool = False,
     calibration_size: int = 100,
+    accuracy_budget: float | None = None,
+    fallback: Sequence[str] = FALLBACK,
     allow_parity_failure: bool = False,
     overwrite: bool = False,
     title: str | None = None,
@@ -37,10 +42,14 @@ def export_run(
         run: a run folder.
         to: the folder to make.
         formats: ``keras``, ``saved-model``, ``tflite``.
-        precisions: of the TFLite files: ``none`` (float32), ``float16``, ``dynamic``, ``int8``.
+        precisions: of the TFLite files: ``none`` (float32), ``float16``, ``dynamic``, ``int8``, ``int16x8``.
         data: the run's data, when they cannot be found again by name (arrays, a moved folder); the recorded split
             is applied to them by content.
-        calibration_size: training images that int8 is calibrated on.
+        uint8_input: see :func:`keras_transfer.export.export_model`, as for the next four.
+        all_integer: see there.
+        calibration_size: see there.
+        accuracy_budget: see there.
+        fallback: see there.
         allow_parity_failure: keep artefacts that do not answer like the model.
         overwrite: replace an earlier export.
         title: what the model is called in its card; by default the run folder's name.
@@ -78,7 +87,11 @@ def export_run(
         table=table,
         preprocessing=Preprocessing.from_dict(opened.info["preprocessing"]),
         classes=tuple(opened.info["output"]["names"]),
+        uint8_input=uint8_input,
+        all_integer=all_integer,
         calibration_size=calibration_size,
+        accuracy_budget=accuracy_budget,
+        fallback=tuple(fallback),
         seed=opened.info["request"]["settings"]["seed"],
         allow_parity_failure=allow_parity_failure,
         overwrite=overwrite,

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from keras_transfer.export import load_runtime
+from keras_transfer.export import export_model, load_runtime
 
 pytestmark = pytest.mark.slow
 
@@ -129,3 +129,34 @@ def test_a_damaged_artefact_is_refused(exported, tmp_path):
     (tmp_path / "cut.tflite").write_bytes(content[: len(content) // 2])
     with pytest.raises(ExportError, match=r"cut\.tflite"):
         load_runtime(tmp_path / "cut.tflite")
+
+
+def test_integers_of_sixteen_bits_and_integers_all_the_way(
+    classifier, table, preprocessing, expected, held_out, tmp_path
+):
+    report = export_model(
+        classifier,
+        tmp_path / "edge",
+        formats=("tflite",),
+        precisions=("float16", "dynamic", "int8", "int16x8"),
+        table=table,
+        preprocessing=preprocessing,
+        classes=table.classes,
+        uint8_input=True,
+        all_integer=True,
+        calibration_size=10,
+        allow_parity_failure=True,
+    )
+    by_precision = {one.precision: one for one in report.artefacts}
+    for one in report.artefacts:
+        (source,) = one.inputs
+        assert source.dtype == np.uint8 and (source.scale, source.zero_point) in ((0, 0), (1, 0))
+        answer = load_runtime(tmp_path / "edge" / one.file).predict(held_out)
+        assert np.mean(answer.argmax(axis=1) == expected.argmax(axis=1)) >= 0.9
+    assert by_precision["int8"].outputs[0].dtype == np.uint8 and by_precision["int8"].outputs[0].scale > 0
+    assert by_precision["int16x8"].parity.max_difference < 0.02
+    assert by_precision["int16x8"].bytes < 0.35 * row(report, "model_float16.tflite")["bytes"] * 2
+    done = subprocess.run(
+        [sys.executable, tmp_path / "edge" / "classify.py", "--self-test"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

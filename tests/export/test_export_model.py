@@ -10,7 +10,7 @@ import pytest
 
 from keras_transfer.data import load_data
 from keras_transfer.errors import DataError, ExportError, ParityError, UsageError
-from keras_transfer.export import exporter, load_runtime
+from keras_transfer.export import conversion, exporter, load_runtime
 from keras_transfer.preprocessing import Preprocessing
 
 
@@ -21,13 +21,13 @@ def names(folder):
 @pytest.fixture
 def wrong(monkeypatch, small):
     """A converter that converts another model: the classes are exchanged."""
-    genuine = exporter.convert
+    genuine = conversion.convert
 
     def convert(model, precision):
         image = keras.Input(model.inputs[0].shape[1:])
         return genuine(keras.Model(image, model(image)[:, ::-1]), precision)
 
-    monkeypatch.setattr(exporter, "convert", convert)
+    monkeypatch.setattr(conversion, "convert", convert)
 
 
 def test_the_folder_tells_everything(export, small, table, tmp_path, capfd):
@@ -89,14 +89,14 @@ def test_a_failure_that_is_allowed_is_kept_and_said(export, wrong, tmp_path, cap
 
 
 def test_an_artefact_that_gives_nan_fails(export, small, monkeypatch, tmp_path):
-    genuine = exporter.convert
+    genuine = conversion.convert
 
     def convert(model, precision):
         broken = keras.models.clone_model(model)
         broken.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
         return genuine(broken, precision)
 
-    monkeypatch.setattr(exporter, "convert", convert)
+    monkeypatch.setattr(conversion, "convert", convert)
     with pytest.raises(ParityError, match="not finite"):
         export()
     evidence = json.loads((tmp_path / "edge" / "parity.json").read_text())

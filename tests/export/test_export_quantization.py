@@ -10,7 +10,7 @@ from keras_transfer.errors import UsageError
 from keras_transfer.export.front import convert_front, front_output
 from keras_transfer.export.quantization import (
     convert_dynamic,
-    convert_int8,
+    convert_integer,
     head_input,
     mean_error,
 )
@@ -99,7 +99,7 @@ def spread_weights(model, layer):
 @pytest.mark.parametrize("hidden", [(), (12,)])
 def test_the_backbone_is_integer_and_the_head_is_float(hidden):
     model = classifier(*hidden)
-    content = convert_int8(model, calibration)
+    content = convert_integer(model, calibration)
     ops = operators(content)
     entrance = ops.index(("QUANTIZE", "INT8"))
     border = ops.index(("DEQUANTIZE", "FLOAT32"))
@@ -122,7 +122,7 @@ def test_a_head_of_very_different_weights_survives():
     pixels = images(16, seed=5)
     expected = np.asarray(model(pixels.astype(np.float32)))
     assert expected.max(axis=0).max() - expected.min(axis=0).min() > 0.3
-    answer = LiteRTModel(convert_int8(model, calibration)).predict(pixels)
+    answer = LiteRTModel(convert_integer(model, calibration)).predict(pixels)
     np.testing.assert_allclose(answer, expected, atol=0.1)
 
 
@@ -164,7 +164,7 @@ def test_the_front_gives_what_keras_gives_for_every_pixel_value():
 def test_the_callers_images_and_model_are_not_changed():
     model, kept = classifier(), images(8)
     before, answers = model.get_weights(), np.asarray(model(kept.astype(np.float32)))
-    convert_int8(model, lambda: [kept])
+    convert_integer(model, lambda: [kept])
     np.testing.assert_array_equal(kept, images(8))
     assert all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True))
     again = keras.models.clone_model(model)
@@ -174,7 +174,7 @@ def test_the_callers_images_and_model_are_not_changed():
 
 def test_the_same_images_give_the_same_file():
     model = classifier()
-    assert convert_int8(model, calibration) == convert_int8(model, calibration)
+    assert convert_integer(model, calibration) == convert_integer(model, calibration)
 
 
 def test_where_the_head_begins():
@@ -200,7 +200,7 @@ def test_a_huge_dense_layer_is_quantized_too():
     )
     assert model.layers[-2].count_params() > 4_000_000
     assert tuple(head_input(model).shape) == (None, 600)
-    content = convert_int8(model, calibration)
+    content = convert_integer(model, calibration)
     assert len(content) < 6_000_000
     ops = operators(content)
     assert ("FULLY_CONNECTED", "INT8") in ops and ops[-2:] == [
@@ -224,7 +224,7 @@ def test_nested_backbone_and_no_head():
     )
     headless = network(body=(keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(4), Doubled()))
     for model in (nested, headless):
-        answer = LiteRTModel(convert_int8(model, calibration)).predict(pixels)
+        answer = LiteRTModel(convert_integer(model, calibration)).predict(pixels)
         expected = np.asarray(model(pixels.astype(np.float32)))
         np.testing.assert_allclose(answer, expected, atol=0.05 * np.ptp(expected) + 0.02)
 
@@ -246,12 +246,12 @@ def test_mean_error_is_a_number_a_channel():
 
 def test_what_cannot_be_quantized_is_refused():
     with pytest.raises(UsageError, match="there were none"):
-        convert_int8(classifier(), lambda: [])
+        convert_integer(classifier(), lambda: [])
     linear = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
     with pytest.raises(UsageError, match="nothing before its head"):
-        convert_int8(linear, calibration)
+        convert_integer(linear, calibration)
     with pytest.raises(UsageError, match="Functional"):
-        convert_int8(keras.Sequential([keras.layers.Dense(2)]), calibration)
+        convert_integer(keras.Sequential([keras.layers.Dense(2)]), calibration)
 
 
 def test_an_error_of_the_images_is_the_error():
@@ -262,7 +262,7 @@ def test_an_error_of_the_images_is_the_error():
         raise DataError("b.png has changed")
 
     with pytest.raises(DataError, match=r"b\.png"):
-        convert_int8(classifier(), broken)
+        convert_integer(classifier(), broken)
 
 
 def test_stitching_refuses_what_does_not_fit():

@@ -1,0 +1,83 @@
+"""From a Keras model to one artefact: which converter makes which file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from keras_transfer.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+
+from keras_transfer.data.pipeline import batches  # noqa: E402
+from keras_transfer.data.table import ImageTable  # noqa: E402
+from keras_transfer.export import folder as layout  # noqa: E402
+from keras_transfer.export import saved_model  # noqa: E402
+from keras_transfer.export.front import with_uint8_input  # noqa: E402
+from keras_transfer.export.metadata import describe_classifier  # noqa: E402
+from keras_transfer.export.quantization import (  # noqa: E402
+    convert_all_integer,
+    convert_dynamic,
+    convert_integer,
+)
+from keras_transfer.export.runtimes import save_keras  # noqa: E402
+from keras_transfer.litert import convert  # noqa: E402
+from keras_transfer.preprocessing import Preprocessing  # noqa: E402
+
+CALIBRATION_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """How artefacts are made.
+
+    Attributes:
+        table: images and class names.
+        preprocessing: how an image becomes pixels.
+        rows: images of ``table`` that integers are calibrated on; None when no precision needs them.
+        uint8_input: every ``.tflite`` takes uint8 pixels, not only the integer ones.
+        all_integer: int8 means the head, the first layers and the edges, too.
+    """
+
+    table: ImageTable
+    preprocessing: Preprocessing
+    rows: np.ndarray | None
+    uint8_input: bool = False
+    all_integer: bool = False
+
+    def write(self, model: keras.Model, path: Path, precision: str) -> None:
+        """Write one artefact; its name says which format.
+
+        Raises:
+            ExportError: a converter failed.
+            UsageError: nothing in the model can be quantized.
+        """
+        if path.name == layout.SAVED_MODEL:
+            saved_model.save(model, path, self.table.classes, self.preprocessing)
+        elif path.name == layout.KERAS:
+            save_keras(model, path)
+        else:
+            described = describe_classifier(
+                self._convert(model, precision),
+                self.table.classes,
+                size=self.preprocessing.size,
+                name=model.name,
+                description=f"Tells {len(self.table.classes)} classes of images apart. Exported by keras_transfer.",
+            )
+            path.write_bytes(described)
+
+    def _convert(self, model: keras.Model, precision: str) -> bytes:
+        if precision == "int8" and self.all_integer:
+            return convert_all_integer(model, self._calibration)
+        if precision in ("int8", "int16x8"):
+            return convert_integer(model, self._calibration, activations=8 if precision == "int8" else 16)
+        if precision == "dynamic":
+            return convert_dynamic(model, uint8_input=self.uint8_input)
+        return convert(with_uint8_input(model) if self.uint8_input else model, precision)
+
+    def _calibration(self) -> Iterator[np.ndarray]:
+        return batches(self.table, self.preprocessing, CALIBRATION_BATCH, indices=self.rows)

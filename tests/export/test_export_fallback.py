@@ -1,0 +1,74 @@
+"""The smallest precision that is good enough is delivered, and the others are reported."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_transfer.errors import ParityError, UsageError
+from keras_transfer.export import conversion, load_bundle
+
+
+@pytest.fixture
+def worse_int8(monkeypatch):
+    """An int8 converter whose model exchanges the classes."""
+    genuine = conversion.convert_integer
+
+    def convert(model, calibration, *, activations):
+        image = keras.Input(model.inputs[0].shape[1:])
+        other = keras.Model(image, model(image)[:, ::-1]) if activations == 8 else model
+        return genuine(other, calibration, activations=activations)
+
+    monkeypatch.setattr(conversion, "convert_integer", convert)
+
+
+@pytest.fixture
+def trained(small, table, preprocessing):
+    """The small network, right about more images than not (else exchanging the classes would help)."""
+    from keras_transfer.data import batches
+
+    rows = np.arange(len(table))
+    pixels = np.concatenate(list(batches(table, preprocessing, indices=rows))).astype(np.float32)
+    small.compile("adam", "sparse_categorical_crossentropy")
+    small.fit(pixels, table.labels, epochs=15, verbose=0)
+    assert np.mean(small.predict(pixels, verbose=0).argmax(axis=1) == table.labels) > 0.8
+    return small
+
+
+def test_the_first_within_the_budget_is_delivered(export, trained, worse_int8, tmp_path):
+    report = export(
+        model=trained, accuracy_budget=1, fallback=("int8", "int16x8", "float16"), calibration_size=8
+    )
+    assert [one.precision for one in report.artefacts] == ["float32", "int16x8"] and report.passed
+    assert [one.precision for one in report.tried] == ["int8", "float16"]
+    assert {path.name for path in (tmp_path / "edge").glob("*.tflite")} == {
+        "model.tflite",
+        "model_int16x8.tflite",
+    }
+    bundle = load_bundle(tmp_path / "edge")
+    assert [one["precision"] for one in bundle.info["measured"]["tried"]] == ["int8", "float16"]
+    assert set(bundle.golden()["expected"]) == {"model.tflite", "model_int16x8.tflite"}
+    assert bundle.info["artefacts"][1]["tolerance"]["accuracy_drop"] == 0.01
+
+
+def test_when_none_is_good_enough_nothing_is_exported(export, trained, worse_int8, tmp_path):
+    with pytest.raises(ParityError, match=r"model_int8\.tflite: Accuracy falls"):
+        export(model=trained, accuracy_budget=1, fallback=("int8",), calibration_size=8)
+    assert [path.name for path in (tmp_path / "edge").iterdir()] == ["parity.json"]
+    report = export(model=trained, accuracy_budget=100, fallback=("int8",), calibration_size=8)
+    assert [one.precision for one in report.artefacts] == ["float32", "int8"] and report.passed
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"accuracy_budget": -1}, "0 to 100"),
+        ({"accuracy_budget": float("nan")}, "0 to 100"),
+        ({"accuracy_budget": 1, "fallback": ("int4",)}, "no precision 'int4'"),
+        ({"accuracy_budget": 1, "fallback": ()}, "No precision"),
+        ({"accuracy_budget": 1, "fallback": ("none", "int8")}, "none is asked for and in fallback"),
+        ({"accuracy_budget": 1, "formats": ("keras",)}, "'tflite' was not asked for"),
+    ],
+)
+def test_impossible_budgets_are_refused(export, changes, message):
+    with pytest.raises(UsageError, match=message):
+        export(**changes)
