@@ -69,7 +69,7 @@ def test_every_option_named_in_the_text_exists():
     for spec in (builtin.CLASSIFICATION, builtin.MULTILABEL, builtin.REGRESSION):
         for info in describe(spec.options):
             known |= {info.flag, info.flag.replace("--", "--no-")}
-    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXT)):
+    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", TEXT)):
         if option in ("--report", "--seeds"):
             continue  # of the scripts in benchmarks/
         if option == "--self-test":

@@ -1,0 +1,200 @@
+"""Every family of backbones through every precision: does it convert, and does it still answer the same?
+
+    python benchmarks/export_matrix.py [--size 160] [--families mobilenet_v3 ...] [--report docs/export-matrix.md]
+
+The smallest backbone of each family, with random weights (a converter sees operators, not what they have learned) and
+batch-normalization statistics taken from real images, so that answers depend on the image: a fresh network gives the
+same answer to all. A logistic regression on its features tells crops of two photographs apart (scikit-learn's china.jpg
+and flower.jpg); EfficientNet-Lite0 has its ImageNet weights. A family is one row a precision; one that cannot be
+converted is listed with the reason.
+
+Each finished family is printed at once, and kept in the results file (JSON lines), from which a later run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import platform
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from keras_transfer.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+from sklearn.datasets import load_sample_image  # noqa: E402
+
+from keras_transfer.backbones import load_backbone  # noqa: E402
+from keras_transfer.catalog import CATALOG  # noqa: E402
+from keras_transfer.errors import KerasTransferError  # noqa: E402
+from keras_transfer.export.parity import TOLERANCES, breaches, compare  # noqa: E402
+from keras_transfer.export.quantization import convert_dynamic, convert_integer  # noqa: E402
+from keras_transfer.export.runtimes import KerasRuntime  # noqa: E402
+from keras_transfer.heads import LOGITS, add_head, split_head  # noqa: E402
+from keras_transfer.litert import LiteRTModel, convert  # noqa: E402
+from keras_transfer.preprocessing import Preprocessing  # noqa: E402
+from keras_transfer.training.adapt import adapt_batchnorm  # noqa: E402
+from keras_transfer.training.probe import fit_probe  # noqa: E402
+from keras_transfer.training.temperature import fold_temperature  # noqa: E402
+
+PRECISIONS = ("float32", "float16", "dynamic", "int8")
+CROP, LEARN, TEST, CALIBRATE = 160, 60, 100, 16
+SPREAD = 3.0
+"""Standard deviation that the difference of the two logits is brought to."""
+REPORT = """# Export matrix
+
+    python benchmarks/export_matrix.py --report docs/export-matrix.md
+
+The smallest backbone of every family, {size} px, a head of two classes, through every precision. Random weights but for
+EfficientNet-Lite0, batch-normalization statistics from real images, logits spread alike; compared with Keras on {test}
+crops of two photographs that nothing was fitted on. `seconds` is the conversion. int8: first layers and head in float,
+{calibrate} calibration images. "ok" means within the tolerance of an export: float32 to 1e-4 on every image, the others at most 1
+point of accuracy. Weights that were never trained quantize in their own way: what int8 costs a trained network is
+measured by its own export.
+
+{table}
+
+Machine: {machine}.
+"""
+
+
+def crops(count: int, seed: int, preprocessing: Preprocessing) -> tuple[np.ndarray, np.ndarray]:
+    """``count`` crops of each photograph, uint8 ``(2 count, H, W, 3)``, and their labels."""
+    rng = np.random.default_rng(seed)
+    images, labels = [], []
+    for label, name in enumerate(("china.jpg", "flower.jpg")):
+        photo = load_sample_image(name)
+        for _ in range(count):
+            y, x = rng.integers(0, photo.shape[0] - CROP), rng.integers(0, photo.shape[1] - CROP)
+            images.append(preprocessing.apply(np.array(photo[y : y + CROP, x : x + CROP])))
+            labels.append(label)
+    return np.stack(images), np.array(labels)
+
+
+def classifier(name: str, size: int, images: np.ndarray, labels: np.ndarray) -> keras.Model:
+    """A backbone whose answers depend on the image, with a fitted head."""
+    keras.utils.set_random_seed(0)
+    weights = "auto" if CATALOG[name].weights_file is None else "none"
+    backbone = load_backbone(name, image_size=size, weights=weights)
+    if weights == "none":
+        rng = np.random.default_rng(0)
+        for variable in backbone.weights:
+            if variable.path.endswith("gamma"):  # of normalizations, and ConvNeXt's layer scales
+                variable.assign(rng.uniform(0.7, 1.3, variable.shape))
+        if any(isinstance(layer, keras.layers.BatchNormalization) for layer in backbone.layers):
+            adapt_batchnorm(backbone, images.astype(np.float32))
+    model = add_head(backbone, 2, dropout=0.0, seed=0)
+    features = KerasRuntime(split_head(model)[0]).predict(images)
+    rows = np.arange(len(images))
+    fit_probe(model, features, labels, train=rows[rows % 4 > 0], val=rows[rows % 4 == 0])
+    logits = features @ model.get_layer(LOGITS).get_weights()[0]
+    # Decided answers: a head that hardly tells the images apart would hide every difference.
+    fold_temperature(model, float((logits[:, 0] - logits[:, 1]).std()) / SPREAD)
+    return model
+
+
+def convert_to(model: keras.Model, precision: str, calibration: np.ndarray) -> bytes:
+    if precision == "int8":
+        return convert_integer(model, lambda: [calibration])
+    return convert_dynamic(model) if precision == "dynamic" else convert(model, precision)
+
+
+def measure(family: str, size: int) -> list[dict[str, Any]]:
+    """One row a precision."""
+    spec = min((one for one in CATALOG.values() if one.family == family), key=lambda one: one.params)
+    preprocessing = Preprocessing((size, size))
+    images, labels = crops(LEARN, 0, preprocessing)
+    unseen, truth = crops(TEST // 2, 1, preprocessing)
+    model = classifier(spec.name, size, images, labels)
+    expected = KerasRuntime(model).predict(unseen)
+    rows = []
+    for precision in PRECISIONS:
+        row: dict[str, Any] = {"family": family, "backbone": spec.name, "precision": precision, "size": size}
+        start = time.perf_counter()
+        try:
+            content = convert_to(model, precision, images[:: len(images) // CALIBRATE])
+            row["seconds"] = round(time.perf_counter() - start, 1)
+            answers = LiteRTModel(content).predict(unseen)
+        except KerasTransferError as error:
+            rows.append({**row, "reason": " ".join(str(error).split())[:200]})
+            continue
+        parity = compare(expected, answers, truth)
+        rows.append(
+            {
+                **row,
+                "bytes": len(content),
+                "max_difference": parity.max_difference,
+                "agreement": parity.agreement,
+                "accuracy": parity.accuracy,
+                "keras_accuracy": parity.keras_accuracy,
+                "breaches": list(breaches(parity, TOLERANCES[precision])),
+            }
+        )
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows as Markdown."""
+    lines = [
+        "| family | backbone | precision | seconds | MB | largest difference | agreement | accuracy (Keras) | |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        start = f"| {row['family']} | {row['backbone']} | {row['precision']} |"
+        if "reason" in row:
+            lines.append(f"{start} | | | | | not converted: {row['reason']} |")
+            continue
+        lines.append(
+            f"{start} {row['seconds']:.0f} | {row['bytes'] / 1e6:.1f} | {row['max_difference']:.1e} "
+            f"| {100 * row['agreement']:.0f} % | {100 * row['accuracy']:.0f} % ({100 * row['keras_accuracy']:.0f} %) "
+            f"| {'beyond its tolerance' if row['breaches'] else 'ok'} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    families = list(dict.fromkeys(spec.family for spec in CATALOG.values()))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=160, help="image size in pixels")
+    parser.add_argument("--families", nargs="+", choices=families, default=families)
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "export_matrix.jsonl")
+    parser.add_argument("--report", type=Path, help="write the table as Markdown")
+    options = parser.parse_args()
+    found: list[dict[str, Any]] = []
+    if options.results.is_file():
+        found = [json.loads(line) for line in options.results.read_text().splitlines()]
+    found = [row for row in found if row["size"] == options.size]
+    for family in options.families:
+        if any(row["family"] == family for row in found):
+            continue
+        rows = measure(family, options.size)
+        found += rows
+        with options.results.open("a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        print(table(rows), flush=True)
+        keras.backend.clear_session()
+    found.sort(key=lambda row: families.index(row["family"]))
+    print(table(found))
+    if options.report:
+        packages = ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "keras", "ai-edge-litert"))
+        machine = f"{os.cpu_count()} CPU cores ({platform.machine()}), Python {platform.python_version()}, {packages}"
+        options.report.write_text(
+            REPORT.format(
+                size=options.size, test=TEST, calibrate=CALIBRATE, table=table(found), machine=machine
+            )
+        )
+    failed = [row for row in found if "reason" in row or (row["precision"] == "float32" and row["breaches"])]
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
