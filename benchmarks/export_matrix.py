@@ -57,9 +57,9 @@ REPORT = """# Export matrix
 The smallest backbone of every family, {size} px, a head of two classes, through every precision. Random weights but for
 EfficientNet-Lite0, batch-normalization statistics from real images, logits spread alike; compared with Keras on {test}
 crops of two photographs that nothing was fitted on. `seconds` is the conversion. int8: first layers and head in float,
-{calibrate} calibration images. "ok" means within the tolerance of an export: float32 to 1e-4 on every image, the others at most 1
-point of accuracy. Weights that were never trained quantize in their own way: what int8 costs a trained network is
-measured by its own export.
+{calibrate} calibration images. "ok" means within the tolerance of an export: float32 to 1e-4 on every image, the others
+at most 1 point of accuracy. Weights that were never trained quantize in their own way: what int8 costs a trained
+network is measured by its own export.
 
 {table}
 
