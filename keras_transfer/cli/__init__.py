@@ -21,6 +21,7 @@ VERBS = {
     "export": "Export a run to a bundle: Keras, SavedModel and TFLite, with proof.",
     "verify": "Check a bundle: hashes, golden images, your own images.",
     "benchmark": "Time every artefact of a bundle.",
+    "doctor": "Find the layers that int8 hurts, and what keeping them in float gives.",
     "features": "Save the backbone's features of images.",
     "backbones": "List the pretrained networks.",
     "plugins": "List the installed tasks.",

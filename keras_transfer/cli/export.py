@@ -40,6 +40,12 @@ from keras_transfer.cli._common import (
 )
 @click.option("--all-integer", is_flag=True, help="int8: the first layers, the head and the edges, too.")
 @click.option(
+    "--keep-float",
+    default=0,
+    metavar="N",
+    help="int8: keep the N layers that lose most in float (see doctor).",
+)
+@click.option(
     "--calibration-size",
     default=100,
     show_default=True,
@@ -71,6 +77,7 @@ def export(
     data: str | None,
     uint8_input: bool,
     all_integer: bool,
+    keep_float: int,
     calibration_size: int,
     accuracy_budget: float | None,
     fallback: str | None,
@@ -107,6 +114,7 @@ def export(
         data=data,
         uint8_input=uint8_input,
         all_integer=all_integer,
+        keep_float=keep_float,
         calibration_size=calibration_size,
         accuracy_budget=accuracy_budget,
         **({} if fallback is None else {"fallback": tuple(tried)}),

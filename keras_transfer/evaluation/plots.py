@@ -146,6 +146,37 @@ def latency_chart(timings: Sequence[Mapping[str, Any]], path: Path) -> None:
     _save(figure, path)
 
 
+def doctor_chart(
+    layers: Sequence[Mapping[str, Any]], trials: Sequence[Mapping[str, Any]], path: Path
+) -> None:
+    """What eight bits cost: the layers with the largest errors, and the accuracy with the worst ones in float.
+
+    Args:
+        layers: ``layer`` and ``error`` (in steps of the scale), the worst first; 20 are shown.
+        trials: ``keep`` and ``accuracy``; ``keep`` None is the Keras model.
+        path: the picture to write.
+    """
+    shown = layers[:20]
+    figure, (left, right) = _figure(12.0, 1.5 + 0.28 * len(shown), columns=2)
+    names = [f"{place + 1}  {_short(row['layer'])}" for place, row in enumerate(shown)]
+    left.barh(names, [row["error"] for row in shown], color=ACCENT, height=0.6)
+    left.axvline(12**-0.5, color=SOFT, linestyle=":")
+    left.set_xlabel("error an operator adds, in steps of its scale; dotted: rounding alone")
+    left.invert_yaxis()
+    kept = [row for row in trials if row["keep"] is not None]
+    right.plot(
+        [row["keep"] for row in kept], [100 * row["accuracy"] for row in kept], color=ACCENT, marker="o"
+    )
+    for row in trials:
+        if row["keep"] is None:
+            right.axhline(100 * row["accuracy"], color=SOFT, linestyle=":", label="Keras")
+            right.legend(frameon=False)
+    right.set_xticks([row["keep"] for row in kept])
+    right.set_xlabel("worst layers kept in float")
+    right.set_ylabel("accuracy (%)")
+    _save(figure, path)
+
+
 def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)

@@ -17,6 +17,7 @@ from keras_transfer.data.pipeline import batches  # noqa: E402
 from keras_transfer.data.table import ImageTable  # noqa: E402
 from keras_transfer.export import folder as layout  # noqa: E402
 from keras_transfer.export import saved_model  # noqa: E402
+from keras_transfer.export.doctor import QuantizationDoctor  # noqa: E402
 from keras_transfer.export.front import with_uint8_input  # noqa: E402
 from keras_transfer.export.metadata import describe_classifier  # noqa: E402
 from keras_transfer.export.quantization import (  # noqa: E402
@@ -41,6 +42,7 @@ class Conversion:
         rows: images of ``table`` that integers are calibrated on; None when no precision needs them.
         uint8_input: every ``.tflite`` takes uint8 pixels, not only the integer ones.
         all_integer: int8 means the head, the first layers and the edges, too.
+        keep_float: how many of int8's worst layers stay in float.
     """
 
     table: ImageTable
@@ -48,6 +50,7 @@ class Conversion:
     rows: np.ndarray | None
     uint8_input: bool = False
     all_integer: bool = False
+    keep_float: int = 0
 
     def write(self, model: keras.Model, path: Path, precision: str) -> None:
         """Write one artefact; its name says which format.
@@ -73,6 +76,8 @@ class Conversion:
     def _convert(self, model: keras.Model, precision: str) -> bytes:
         if precision == "int8" and self.all_integer:
             return convert_all_integer(model, self._calibration)
+        if precision == "int8" and self.keep_float:
+            return QuantizationDoctor(model, self._calibration).convert(self.keep_float)
         if precision in ("int8", "int16x8"):
             return convert_integer(model, self._calibration, activations=8 if precision == "int8" else 16)
         if precision == "dynamic":

@@ -19,7 +19,7 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 
 from keras_transfer.data.table import ImageTable  # noqa: E402
-from keras_transfer.errors import ExportError, ParityError  # noqa: E402
+from keras_transfer.errors import ExportError, ParityError, UsageError  # noqa: E402
 from keras_transfer.evaluation.metrics import classification_metrics  # noqa: E402
 from keras_transfer.export import folder as layout  # noqa: E402
 from keras_transfer.export import golden, manifest, standalone  # noqa: E402
@@ -58,6 +58,7 @@ def export_model(
     classes: Sequence[str],
     uint8_input: bool = False,
     all_integer: bool = False,
+    keep_float: int = 0,
     calibration_size: int = 100,
     accuracy_budget: float | None = None,
     fallback: Sequence[str] = FALLBACK,
@@ -84,6 +85,8 @@ def export_model(
         classes: the names of the ``C`` outputs.
         uint8_input: every TFLite file takes uint8 pixels; without it only the integer ones do.
         all_integer: int8 quantizes the first layers, the head and the edges, too, for accelerators without float.
+        keep_float: so many layers of int8 stay in float, those that eight bits hurt most
+            (:class:`keras_transfer.export.doctor.QuantizationDoctor`).
         calibration_size: training images for int8 and int16x8, stratified.
         accuracy_budget: points of accuracy that may be lost. The first precision of ``fallback`` that loses no more is
             delivered, besides ``precisions``; the others are reported.
@@ -102,6 +105,11 @@ def export_model(
             and nothing else.
     """
     to = Path(os.path.abspath(Path(to).expanduser()))  # noqa: PTH100 (resolve() would replace a link by its target)
+    if keep_float < 0 or (keep_float and all_integer):
+        raise UsageError(
+            f"keep_float={keep_float} layers cannot stay in float"
+            + (" in an all-integer model." if all_integer else "; 0 or more are expected.")
+        )
     targets = plan_targets(formats, precisions)
     budget = plan_fallback(accuracy_budget, fallback, formats, precisions)
     reference = check_model(model, preprocessing, tuple(classes), table)
@@ -110,7 +118,7 @@ def export_model(
     rows = None
     if any(target.precision in CALIBRATED for target in (*targets, *budget)):
         rows = calibration_rows(table, calibration_size, seed)
-    conversion = Conversion(table, preprocessing, rows, uint8_input, all_integer)
+    conversion = Conversion(table, preprocessing, rows, uint8_input, all_integer, keep_float)
     labels = table.labels[table.indices(split)]
     try:
         with layout.new_folder(to, overwrite) as partial:

@@ -78,16 +78,42 @@ def convert_integer(model: keras.Model, calibration: Calibration, *, activations
         UsageError: no calibration images, or nothing in the model can be quantized.
         ExportError: the converter failed.
     """
-    backbone, cut = _backbone(model)
-    entrance = front_output(backbone, cut)
-    front = convert_front(backbone, entrance)
-    body = _quantize(
-        keras.Model(entrance, cut, name=model.name), calibration, LiteRTModel(front).predict, activations
+    return assemble(
+        model, calibration, lambda body, before: _quantize(body, calibration, before, activations)
     )
-    content = stitch(front, body)
-    correction = mean_error(KerasRuntime(backbone).predict, LiteRTModel(content).predict, calibration)
-    log.debug("Quantized: mean error of a channel %.3g (largest %.3g)", *_magnitudes(correction))
-    content = _attach_head(content, model, cut, correction)
+
+
+ConvertBody = Callable[[keras.Model, Callable[[np.ndarray], np.ndarray]], bytes]
+"""Quantizes a part of a model: given the part, and what turns pixels ``(B, H, W, 3)`` into its input."""
+
+
+def assemble(
+    model: keras.Model, calibration: Calibration, convert_body: ConvertBody, *, whole: bool = False
+) -> bytes:
+    """A classifier whose body ``convert_body`` quantizes, fed uint8 pixels, giving float32 probabilities.
+
+    Args:
+        model: see :func:`convert_integer`.
+        calibration: representative images.
+        convert_body: makes the quantized part.
+        whole: the first layers and the head belong to that part, too; there is no bias correction then.
+
+    Raises:
+        UsageError, ExportError: see :func:`convert_integer`.
+    """
+    if whole:
+        source = model.inputs[0]
+        front = convert_front(model, source)
+        content = stitch(front, convert_body(model, LiteRTModel(front).predict))
+    else:
+        backbone, cut = _backbone(model)
+        entrance = front_output(backbone, cut)
+        front = convert_front(backbone, entrance)
+        body = keras.Model(entrance, cut, name=model.name)
+        content = stitch(front, convert_body(body, LiteRTModel(front).predict))
+        correction = mean_error(KerasRuntime(backbone).predict, LiteRTModel(content).predict, calibration)
+        log.debug("Quantized: mean error of a channel %.3g (largest %.3g)", *_magnitudes(correction))
+        content = _attach_head(content, model, cut, correction)
     _check_edges(content)
     return content
 
@@ -222,19 +248,9 @@ def _quantize(
 ) -> bytes:
     """Convert a model to integers, calibrated on what ``before`` makes of the images, one by one."""
     failure: list[Exception] = []
-
-    def representative() -> Iterator[list[np.ndarray]]:
-        try:
-            for batch in calibration():
-                for start in range(len(batch)):
-                    yield [before(batch[start : start + 1])]
-        except Exception as error:
-            failure.append(error)  # the converter hides what its data set raises
-            raise
-
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = representative
+    converter.representative_dataset = lambda: one_by_one(calibration, before, failure)
     if activations == 16:
         converter.target_spec.supported_ops = [
             tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
@@ -248,6 +264,23 @@ def _quantize(
     except ExportError:
         if failure:
             raise failure[0] from None
+        raise
+
+
+def one_by_one(
+    images: Calibration, before: Callable[[np.ndarray], np.ndarray], failure: list[Exception]
+) -> Iterator[list[np.ndarray]]:
+    """What a converter asks of a data set: inputs of one image each. An error is kept: converters hide it."""
+    try:
+        empty = True
+        for batch in images():
+            for start in range(len(batch)):
+                empty = False
+                yield [before(batch[start : start + 1])]
+        if empty:
+            raise UsageError("int8 needs calibration images; there were none.")
+    except Exception as error:
+        failure.append(error)
         raise
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_transfer import options as option_tools
+from keras_transfer.data import ImageTable
 from keras_transfer.errors import UsageError
 from keras_transfer.export import FORMATS, About, ExportReport, export_model
 from keras_transfer.export.fallback import FALLBACK
@@ -15,6 +16,7 @@ from keras_transfer.plugins import task_spec
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.run import INFO, Run, open_run
 from keras_transfer.settings import DataSettings
+from keras_transfer.tasks.base import Task
 from keras_transfer.tasks.loading import load_task
 from keras_transfer.workflow.evaluate import run_table
 
@@ -28,6 +30,7 @@ def export_run(
     data: Any = None,
     uint8_input: bool = False,
     all_integer: bool = False,
+    keep_float: int = 0,
     calibration_size: int = 100,
     accuracy_budget: float | None = None,
     fallback: Sequence[str] = FALLBACK,
@@ -45,8 +48,9 @@ def export_run(
         precisions: of the TFLite files: ``none`` (float32), ``float16``, ``dynamic``, ``int8``, ``int16x8``.
         data: the run's data, when they cannot be found again by name (arrays, a moved folder); the recorded split
             is applied to them by content.
-        uint8_input: see :func:`keras_transfer.export.export_model`, as for the next four.
+        uint8_input: see :func:`keras_transfer.export.export_model`, as for the next five.
         all_integer: see there.
+        keep_float: see there.
         calibration_size: see there.
         accuracy_budget: see there.
         fallback: see there.
@@ -58,6 +62,38 @@ def export_run(
     Raises:
         UsageError: see :func:`keras_transfer.export.export_model`.
         ParityError: an artefact does not answer like the model; ``parity.json`` has the evidence.
+    """
+    opened, task, table = open_classifier(run, data)
+    return export_model(
+        task.inference_model(opened.load_model()),
+        Path(to),
+        formats=tuple(formats),
+        precisions=tuple(precisions),
+        table=table,
+        preprocessing=Preprocessing.from_dict(opened.info["preprocessing"]),
+        classes=tuple(opened.info["output"]["names"]),
+        uint8_input=uint8_input,
+        all_integer=all_integer,
+        keep_float=keep_float,
+        calibration_size=calibration_size,
+        accuracy_budget=accuracy_budget,
+        fallback=tuple(fallback),
+        seed=opened.info["request"]["settings"]["seed"],
+        allow_parity_failure=allow_parity_failure,
+        overwrite=overwrite,
+        about=About(
+            title=title or opened.path.resolve().name,
+            training=_origin(opened),
+            weights_licence=opened.info["backbone"].get("licence"),
+            data_licence=data_licence,
+        ),
+    )
+
+
+def open_classifier(run: str | Path | Run, data: Any = None) -> tuple[Run, Task, ImageTable]:
+    """A classifier's run, its task, and its data with the recorded split; ``data``: see :func:`export_run`.
+
+    Raises ``UsageError`` for another task, or data that are not found.
     """
     opened = run if isinstance(run, Run) else open_run(run)
     spec = task_spec(opened.info["request"]["task"])
@@ -79,29 +115,7 @@ def export_run(
             },
         )
         table = task.load_data(data, values, 0, names=opened.info["output"]["names"])
-    return export_model(
-        task.inference_model(opened.load_model()),
-        Path(to),
-        formats=tuple(formats),
-        precisions=tuple(precisions),
-        table=table,
-        preprocessing=Preprocessing.from_dict(opened.info["preprocessing"]),
-        classes=tuple(opened.info["output"]["names"]),
-        uint8_input=uint8_input,
-        all_integer=all_integer,
-        calibration_size=calibration_size,
-        accuracy_budget=accuracy_budget,
-        fallback=tuple(fallback),
-        seed=opened.info["request"]["settings"]["seed"],
-        allow_parity_failure=allow_parity_failure,
-        overwrite=overwrite,
-        about=About(
-            title=title or opened.path.resolve().name,
-            training=_origin(opened),
-            weights_licence=opened.info["backbone"].get("licence"),
-            data_licence=data_licence,
-        ),
-    )
+    return opened, task, table
 
 
 def _origin(run: Run) -> dict[str, Any]:

@@ -110,3 +110,20 @@ def test_the_bundle_tells_where_it_comes_from(exported):
     card = (edge / "README.md").read_text()
     front = card.split("---")[1]
     assert 'pipeline_tag: "image-classification"' in front and "model_int8.tflite" in card
+
+
+def test_the_doctor_examines_and_export_keeps_what_it_found(exported, tmp_path):
+    run, _, _ = exported
+    arguments = ("doctor", run.path, "--keep", "0", "--keep", "2", "--calibration-size", "8")
+    found = json.loads(call(*arguments, "--plot", tmp_path / "doctor.png", "--json")[0])
+    errors = [row["error"] for row in found["layers"]]
+    assert errors == sorted(errors, reverse=True) and len(errors) > 20
+    assert [row["keep"] for row in found["trials"]] == [None, 0, 2]
+    assert found["trials"][2]["bytes"] >= found["trials"][1]["bytes"] > 1e6
+    assert (tmp_path / "doctor.png").read_bytes().startswith(b"\x89PNG")
+    out, _ = call("export", run.path, "--to", tmp_path / "edge", "--format", "tflite", "--quantize", "int8",
+                  "--keep-float", "2", "--calibration-size", "8", "--json")  # fmt: skip
+    (row,) = json.loads(out)["artefacts"]
+    assert row["passed"] and row["bytes"] > found["trials"][2]["bytes"]  # the same, and its metadata
+    call("doctor", run.path, "--keep", "999", "--calibration-size", "8", code=2)
+    call("doctor", tmp_path, code=2)

@@ -182,6 +182,8 @@ def test_the_split(export, photo_folder, caplog):
         ({"formats": ()}, "No format"),
         ({"formats": ("saved-model",), "precisions": ("int8",)}, "for the format 'tflite'"),
         ({"precisions": ("int8",), "calibration_size": 0}, "calibration size is 0"),
+        ({"precisions": ("int8",), "keep_float": -1}, "0 or more"),
+        ({"precisions": ("int8",), "keep_float": 1, "all_integer": True}, "all-integer"),
         ({"parity_split": "tets"}, "Did you mean test"),
         ({"classes": ("china",)}, "1 class"),
         ({"classes": ("flower", "china")}, "same order"),

@@ -1,0 +1,77 @@
+"""``keras-transfer doctor``."""
+
+from __future__ import annotations
+
+import click
+
+from keras_transfer.cli._common import output_options, percent, prepare, print_json, print_table, size_of
+
+
+@click.command()
+@click.argument("run")
+@click.option(
+    "--keep",
+    multiple=True,
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Measure with the N worst layers in float; repeatable; default: 0, 1, 2, 4, 8.",
+)
+@click.option("--whole", is_flag=True, help="Plain int8: the first layers and the head are quantized, too.")
+@click.option(
+    "--split",
+    type=click.Choice(["train", "val", "test"]),
+    help="Images to measure on (default: val, or test).",
+)
+@click.option("--data", metavar="DATA", help="The run's data, if they are no longer where they were.")
+@click.option(
+    "--calibration-size", default=100, show_default=True, metavar="N", help="Images int8 is calibrated on."
+)
+@click.option("--plot", metavar="FILE", help="Draw layers and accuracies (PNG, SVG or PDF).")
+@output_options
+def doctor(
+    run: str,
+    keep: tuple[int, ...],
+    whole: bool,
+    split: str | None,
+    data: str | None,
+    calibration_size: int,
+    plot: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Find the layers of RUN that int8 hurts most, and measure the model with the worst of them in float.
+
+    `keras-transfer export RUN --quantize int8 --keep-float N` exports what is found here.
+    """
+    prepare(quiet)
+    from keras_transfer.workflow.doctor import KEEP, examine
+
+    result = examine(
+        run, keep=keep or KEEP, whole=whole, data=data, split=split, calibration_size=calibration_size
+    )
+    if plot:
+        from pathlib import Path
+
+        from keras_transfer.evaluation.plots import doctor_chart
+
+        doctor_chart(result["layers"], result["trials"], Path(plot))
+    if as_json:
+        print_json(result)
+        return
+    worst = [(f"{row['error']:.2f}", row["operator"], row["layer"]) for row in result["layers"][:10]]
+    print_table(["error", "operator", "layer"], worst, title="The worst layers (0.29 is rounding alone)")
+    rows = [
+        (
+            "Keras" if row["keep"] is None else f"int8, {row['keep']} in float",
+            percent(row["accuracy"]),
+            percent(row["agreement"]),
+            "-" if row["bytes"] is None else size_of(row["bytes"]),
+        )
+        for row in result["trials"]
+    ]
+    print_table(["model", "accuracy", "agreement", "size"], rows)
+    click.echo(
+        f"Measured on {result['images']} {result['split']} images; errors in steps of each output's scale."
+    )
+    if plot:
+        click.echo(f"Picture: {plot}")
