@@ -217,7 +217,7 @@ def _checked_size(size: Any) -> tuple[int, int]:
         height, width = size
         checked = (int(height), int(width))
         exact = checked == (height, width)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         exact = False
     if not exact or not all(1 <= side <= MAX_SIDE for side in checked):
         raise UsageError(f"Image size {size!r}; expected (height, width), whole pixels from 1 to {MAX_SIDE}.")

@@ -17,6 +17,8 @@ from keras_transfer import progress
 from keras_transfer.options import OptionInfo, describe
 from keras_transfer.quiet import import_tensorflow
 
+PICTURES = (".png", ".svg", ".pdf")
+
 
 def options_of(*groups: type) -> Callable[[Any], Any]:
     """Add one command-line option for each field of these dataclasses."""
@@ -39,6 +41,12 @@ def output_options(function: Any) -> Any:
     """Add ``--json`` and ``--quiet``."""
     function = click.option("--quiet", "-q", is_flag=True, help="Only warnings and results.")(function)
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(function)
+
+
+def check_plot(path: str | None) -> None:
+    """Whether a picture can be written there, before any work is done. Raises ``click.UsageError``."""
+    if path is not None and (Path(path).suffix.lower() not in PICTURES or Path(path).is_dir()):
+        raise click.UsageError(f"--plot {path}: a file that ends in {', '.join(PICTURES)} is expected.")
 
 
 offline_option = click.option("--offline", is_flag=True, help="Forbid downloads.")

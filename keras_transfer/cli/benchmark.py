@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from keras_transfer.cli._common import output_options, prepare, print_json, print_table, size_of
+from keras_transfer.cli._common import check_plot, output_options, prepare, print_json, print_table, size_of
 
 
 @click.command()
@@ -38,6 +38,7 @@ def benchmark(
     quiet: bool,
 ) -> None:
     """Time every artefact of BUNDLE on this machine, each in a process of its own."""
+    check_plot(plot)
     prepare(quiet)
     from keras_transfer.export.benchmark import benchmark as measure
     from keras_transfer.export.bundle import load_bundle

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import click
 
-from keras_transfer.cli._common import output_options, percent, prepare, print_json, print_table, size_of
+from keras_transfer.cli._common import (
+    check_plot,
+    output_options,
+    percent,
+    prepare,
+    print_json,
+    print_table,
+    size_of,
+)
 
 
 @click.command()
@@ -41,8 +49,10 @@ def doctor(
 ) -> None:
     """Find the layers of RUN that int8 hurts most, and measure the model with the worst of them in float.
 
-    `keras-transfer export RUN --quantize int8 --keep-float N` exports what is found here.
+    `keras-transfer export RUN --quantize int8 --keep-float N` exports what is found here (without --whole, and with the
+    same --calibration-size).
     """
+    check_plot(plot)
     prepare(quiet)
     from keras_transfer.workflow.doctor import KEEP, examine
 
@@ -58,7 +68,10 @@ def doctor(
     if as_json:
         print_json(result)
         return
-    worst = [(f"{row['error']:.2f}", row["operator"], row["layer"]) for row in result["layers"][:10]]
+    worst = [
+        ("not finite" if row["error"] is None else f"{row['error']:.2f}", row["operator"], row["layer"])
+        for row in result["layers"][:10]
+    ]
     print_table(["error", "operator", "layer"], worst, title="The worst layers (0.29 is rounding alone)")
     rows = [
         (

@@ -98,6 +98,8 @@ def export(
     if fallback is not None and accuracy_budget is None:
         raise click.UsageError("--fallback is the order for --accuracy-budget; give that, too.")
     tried = (fallback or "int8").split(",")
+    if keep_float and "int8" not in (*precisions, *(tried if accuracy_budget is not None else ())):
+        raise click.UsageError("--keep-float is for int8; add --quantize int8.")
     if all_integer and "int8" not in (
         *precisions,
         *((fallback or "int8").split(",") if accuracy_budget else ()),
@@ -139,7 +141,7 @@ def print_report(report: dict[str, Any]) -> None:
             size_of(row["bytes"]),
             percent(row["accuracy"]),
             percent(row["agreement"]),
-            f"{row['max_difference']:.1e}",
+            "not finite" if row["max_difference"] is None else f"{row['max_difference']:.1e}",
             f"{row['milliseconds']:.1f} ms",
             "not delivered" if row in report["tried"] else "ok" if row["passed"] else "FAILED",
         )

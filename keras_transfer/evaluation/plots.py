@@ -159,7 +159,7 @@ def doctor_chart(
     shown = layers[:20]
     figure, (left, right) = _figure(12.0, 1.5 + 0.28 * len(shown), columns=2)
     names = [f"{place + 1}  {_short(row['layer'])}" for place, row in enumerate(shown)]
-    left.barh(names, [row["error"] for row in shown], color=ACCENT, height=0.6)
+    left.barh(names, [row["error"] or 0.0 for row in shown], color=ACCENT, height=0.6)
     left.axvline(12**-0.5, color=SOFT, linestyle=":")
     left.set_xlabel("error an operator adds, in steps of its scale; dotted: rounding alone")
     left.invert_yaxis()

@@ -128,9 +128,9 @@ def _measure(path: Path, threads: int, seconds: float) -> dict[str, Any]:
     script = Path(standalone.__file__).with_name("measure.py")
     command = [sys.executable, str(script), str(path), "--threads", str(threads), "--seconds", str(seconds)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT + 3 * seconds)
     except subprocess.TimeoutExpired:
-        raise ExportError(f"{path} did not answer within {TIMEOUT} s.") from None
+        raise ExportError(f"{path} did not answer within {TIMEOUT + 3 * seconds:.0f} s.") from None
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         words = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]

@@ -1,11 +1,14 @@
 """A bundle folder, opened: what it promises is checked before anything in it is used.
 
-A bundle may come from anyone. Its list is read with a limit on its size; names that lead outside the folder, links,
-and files that are not the recorded ones are refused; models load without running code (Keras's safe mode).
+Its list is read with a limit on its size; names that lead outside the folder, links, and files that are not the
+recorded ones are refused; ``.keras`` files load without running the code in them (Keras's safe mode). That finds damage
+and clumsy hands. Who can rewrite the list can rewrite the hashes: a SavedModel is a program and ``classify.py`` is one,
+so a bundle of someone you do not trust is not made safe by this.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -17,12 +20,15 @@ import numpy as np
 
 from keras_transfer.errors import BundleError, DataError, UsageError, unknown_name
 from keras_transfer.export import manifest
-from keras_transfer.export.folder import BUNDLE, EXPECTED, LABELS, PARITY
+from keras_transfer.export.folder import BUNDLE, EXPECTED, KERAS, LABELS, PARITY, SAVED_MODEL, TFLITE
+from keras_transfer.export.parity import TOLERANCES, Tolerance
 from keras_transfer.export.report import digest
 from keras_transfer.preprocessing import ImageError, Preprocessing
 
-MOST_BYTES = 64_000_000
-"""``bundle.json`` and ``golden.json`` may be so large; a bundle of 10,000 classes needs a tenth."""
+MOST_BYTES = 256_000_000
+"""``bundle.json`` and ``golden.json`` may be so large: enough for 10,000 classes in every precision."""
+ARTEFACTS = frozenset({KERAS, f"{SAVED_MODEL}/", *TFLITE.values()})
+"""What an export makes. Nothing else in a bundle is opened as a model."""
 BATCH = 32
 
 
@@ -51,6 +57,10 @@ class Bundle:
         self.labels: tuple[str, ...] = tuple(info["labels"])
         self.preprocessing = Preprocessing.from_dict(info["preprocessing"])
         self.artefacts = tuple(Artefact(row["file"], row["precision"], row) for row in info["artefacts"])
+
+    def tolerance(self, file: str) -> Tolerance:
+        """What the export allowed an artefact to lose."""
+        return Tolerance(**self.artefact(file).info["tolerance"])
 
     def artefact(self, file: str | None = None) -> Artefact:
         """The artefact of that name; by default the first ``.tflite``, or the first of all.
@@ -105,13 +115,15 @@ class Bundle:
         names = [one.file for one in self.artefacts]
         try:
             files = [name for row in golden["images"] for name in (row["image"], row["input"])]
-            shapes = {np.shape(golden["expected"][name]) for name in names}
+            encoded = [rows for rows in golden["encoded"].values() if rows is not None]
+            answers = [*(golden["expected"][name] for name in names), *encoded]
+            shapes = {np.asarray(rows, np.float64).shape for rows in answers}
             numbers = [golden["pixel_tolerance"], *(golden["tolerances"][name] for name in names)]
             wanted = {(len(golden["images"]), len(self.labels))}
             sound = files and shapes == wanted and all(isinstance(number, (int, float)) for number in numbers)
-        except (KeyError, TypeError, ValueError) as error:
+            strangers = [name for name in files if name not in self.info["files"]]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BundleError(f"{self.path / EXPECTED} is damaged ({error!r}). Export again.") from None
-        strangers = [name for name in files if name not in self.info["files"]]
         if not sound or strangers:
             raise BundleError(f"{self.path / EXPECTED} does not fit {BUNDLE}. Export again.")
         return golden
@@ -180,6 +192,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return info
 
 
+def check_artefact(path: Path) -> None:
+    """A model file or SavedModel folder of a bundle, checked against its recorded hashes; others are let pass.
+
+    Raises ``BundleError`` when it is not what was exported.
+    """
+    files = read_manifest(path.parent)["files"]
+    check_files(
+        path.parent,
+        {name: row for name, row in files.items() if name == path.name or name.startswith(f"{path.name}/")},
+    )
+
+
 def check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
     """Every listed file is there, inside the folder, no link, and has its recorded size and hash.
 
@@ -193,12 +217,15 @@ def check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
 
 def _difference(folder: Path, name: str, recorded: Mapping[str, Any]) -> str | None:
     path = folder
-    for part in PurePosixPath(name).parts:
-        path = path / part
-        if path.is_symlink():
-            return "is a link, and a bundle holds none"
-    if not path.is_file():
-        return "is missing"
+    try:
+        for part in PurePosixPath(name).parts:
+            path = path / part
+            if path.is_symlink():
+                return "is a link, and a bundle holds none"
+        if not path.is_file():
+            return "is missing"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
     if path.stat().st_size != recorded["bytes"] or digest(path)[1] != recorded["sha256"]:
         return "is not the file that was exported"
     return None
@@ -206,7 +233,8 @@ def _difference(folder: Path, name: str, recorded: Mapping[str, Any]) -> str | N
 
 def unlisted(folder: Path, files: Mapping[str, Any]) -> list[str]:
     """Files in the folder that ``bundle.json`` does not list, but for the card; sorted."""
-    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    paths = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    found = (path.relative_to(folder).as_posix() for path in paths)
     return sorted(name for name in found if name not in files and name not in manifest.UNLISTED)
 
 
@@ -246,9 +274,28 @@ def _wrong_form(info: Mapping[str, Any]) -> str | None:
     for row in artefacts:
         if not isinstance(row, dict) or not _texts([row.get("file"), row.get("precision")]):
             return "an artefact has no file and precision"
-        name = row["file"]
-        if not (name in files or (name.endswith("/") and any(file.startswith(name) for file in files))):
-            return f"the artefact {name!r} is not among 'files'"
+        wrong = _wrong_artefact(row, files)
+        if wrong:
+            return wrong
+    return None
+
+
+def _wrong_artefact(row: Mapping[str, Any], files: Mapping[str, Any]) -> str | None:
+    name = row["file"]
+    if name not in ARTEFACTS:
+        return f"{name!r} is no artefact of an export; known are {', '.join(sorted(ARTEFACTS))}"
+    if not (name in files or (name.endswith("/") and any(file.startswith(name) for file in files))):
+        return f"the artefact {name!r} is not among 'files'"
+    if row["precision"] not in TOLERANCES:
+        return f"the artefact {name!r} has the unknown precision {row['precision']!r}"
+    if not isinstance(row.get("bytes"), int):
+        return f"the artefact {name!r} has no size"
+    tolerance = row.get("tolerance")
+    fields = {field.name for field in dataclasses.fields(Tolerance)}
+    if not isinstance(tolerance, dict) or set(tolerance) != fields:
+        return f"the artefact {name!r} has no tolerance"
+    if not all(value is None or type(value) in (int, float) for value in tolerance.values()):
+        return f"the tolerance of {name!r} is no number"
     return None
 
 

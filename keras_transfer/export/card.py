@@ -26,7 +26,7 @@ def card(bundle: dict[str, Any]) -> str:
         f"On {measured['images']} {measured['split']} images, every file in its own runtime. "
         f"Keras: accuracy {_percent(measured['keras']['accuracy'])}.\n",
         _table(bundle["artefacts"]),
-        _calibration(measured["calibration"]),
+        _calibration(measured["calibration"], [row["precision"] for row in bundle["artefacts"]]),
         "## How to run\n",
         _how_to_run(bundle, best),
         "## Intended use and limits\n",
@@ -86,8 +86,8 @@ def _table(artefacts: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _calibration(calibration: dict[str, Any] | None) -> str:
-    if calibration is None:
+def _calibration(calibration: dict[str, Any] | None, precisions: list[str]) -> str:
+    if calibration is None or not {"int8", "int16x8"} & set(precisions):
         return ""
     return f"Quantization was calibrated on {calibration['images']} training images.\n"
 

@@ -105,6 +105,9 @@ def export_model(
             and nothing else.
     """
     to = Path(os.path.abspath(Path(to).expanduser()))  # noqa: PTH100 (resolve() would replace a link by its target)
+    wanted = (*precisions, *(fallback if accuracy_budget is not None else ()))
+    if (keep_float or all_integer) and "int8" not in wanted:
+        raise UsageError("keep_float and all_integer are for int8, which is not among the precisions.")
     if keep_float < 0 or (keep_float and all_integer):
         raise UsageError(
             f"keep_float={keep_float} layers cannot stay in float"
@@ -228,7 +231,8 @@ def _describe(
 ) -> None:
     """The texts of a bundle. ``bundle.json`` comes last: it holds the hashes of the others."""
     (folder / layout.LABELS).write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
-    shutil.copyfile(Path(standalone.__file__).with_name(layout.SCRIPT), folder / layout.SCRIPT)
+    if any(one.file in layout.TFLITE.values() for one in report.artefacts):
+        shutil.copyfile(Path(standalone.__file__).with_name(layout.SCRIPT), folder / layout.SCRIPT)
     content = manifest.manifest(folder, report, classes, preprocessing, about)
     (folder / layout.CARD).write_text(card(content), encoding="utf-8")
     (folder / layout.BUNDLE).write_text(_json(content), encoding="utf-8")

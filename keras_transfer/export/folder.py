@@ -45,7 +45,7 @@ def check_destination(to: Path, overwrite: bool) -> None:
     found = {path.name for path in to.iterdir()}
     if not found - {PARITY}:
         return
-    strangers = sorted(found - OURS)
+    strangers = sorted(found - OURS if {BUNDLE, PARITY} & found else found)
     if strangers:
         shown = ", ".join(strangers[:3]) + (" ..." if len(strangers) > 3 else "")
         raise UsageError(f"{to} holds files that no export made ({shown}). Choose another folder.")

@@ -40,7 +40,6 @@ def describe_classifier(
     size: tuple[int, int],
     name: str,
     description: str,
-    licence: str | None = None,
 ) -> bytes:
     """Add metadata and labels to an image classifier.
 
@@ -50,7 +49,6 @@ def describe_classifier(
         size: (height, width) of the input in pixels.
         name: of the model.
         description: for people, one or two sentences.
-        licence: of the model.
 
     Returns:
         The file with metadata; the model in it computes the same as before.
@@ -104,7 +102,6 @@ def describe_classifier(
                     )
                 ]
             ),
-            5: tables.text(licence) if licence else None,
             7: tables.text(PARSER),
         }
     )

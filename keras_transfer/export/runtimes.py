@@ -170,10 +170,11 @@ def _load_keras(path: Path) -> keras.Model:
     failure: Exception | None = None
     with captured_output():
         try:
-            return keras.models.load_model(path, compile=False)
+            return keras.models.load_model(path, compile=False, safe_mode=True)
         except Exception as error:  # noqa: BLE001 (Keras raises many types for a damaged file)
             failure = error
     reason = " ".join(str(failure).split())[:300] or type(failure).__name__
     raise ExportError(
-        f"Cannot load the Keras model {path}: {reason}. It is damaged, or holds custom layers or code."
+        f"Cannot load the Keras model {path}: {reason}. It is damaged, or holds custom layers or code. "
+        "(Exporting your own layers? Leave out the format 'keras'.)"
     ) from failure

@@ -118,10 +118,12 @@ def check_artefact(
     bundle: Bundle, golden: Mapping[str, Any], file: str, runtime: Runtime, pixels: np.ndarray
 ) -> tuple[float, tuple[str, ...]]:
     """How far an artefact's answers are from the recorded ones, and what is wrong."""
+    if not len(pixels):
+        return float("inf"), ("It was not run: the golden pixels do not fit.",)
     allowed = golden["tolerances"][file]
     difference = _furthest(runtime.predict(pixels), golden["expected"][file])
     reasons = [*_beyond(difference, allowed, "A probability")]
-    recorded = golden.get("encoded", {}).get(file)
+    recorded = golden["encoded"].get(file)
     if recorded is not None and isinstance(runtime, SavedModelPredictor):
         encoded = [(bundle.path / row["image"]).read_bytes() for row in golden["images"]]
         answers = runtime.predict_encoded(encoded)

@@ -69,6 +69,8 @@ def examine(
     doctor = QuantizationDoctor(
         model, lambda: batches(table, preprocessing, CALIBRATION_BATCH, indices=sample), whole=whole
     )
+    if max(keep, default=0) > len(doctor.layers):
+        doctor.convert(max(keep))  # refuses, before anything is measured
     trials: list[dict[str, Any]] = [
         {"keep": None, "accuracy": float(np.mean(expected == labels)), "agreement": 1.0, "bytes": None}
     ]
@@ -84,7 +86,12 @@ def examine(
             }
         )
     layers = [
-        {"layer": one.layer, "operator": one.operator, "error": one.error, "scale": one.scale}
+        {
+            "layer": one.layer,
+            "operator": one.operator,
+            "error": one.error if np.isfinite(one.error) else None,
+            "scale": one.scale,
+        }
         for one in doctor.layers
     ]
     return {

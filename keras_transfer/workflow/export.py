@@ -84,7 +84,7 @@ def export_run(
         about=About(
             title=title or opened.path.resolve().name,
             training=_origin(opened),
-            weights_licence=opened.info["backbone"].get("licence"),
+            weights_licence=_weights_licence(opened),
             data_licence=data_licence,
         ),
     )
@@ -116,6 +116,13 @@ def open_classifier(run: str | Path | Run, data: Any = None) -> tuple[Run, Task,
         )
         table = task.load_data(data, values, 0, names=opened.info["output"]["names"])
     return opened, task, table
+
+
+def _weights_licence(run: Run) -> str | None:
+    """Of the pretrained weights the run began with; None where they were the user's own, or none."""
+    catalogued = run.info["backbone"].get("weights") in ("auto", "imagenet")
+    scratch = run.info["training"]["strategy"] == "scratch"
+    return run.info["backbone"].get("licence") if catalogued and not scratch else None
 
 
 def _origin(run: Run) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from keras_transfer.evaluation.metrics import classification_metrics
 from keras_transfer.export.bundle import Bundle, load_bundle
 from keras_transfer.export.exporter import METRICS
 from keras_transfer.export.measure import collect_answers
-from keras_transfer.export.parity import TOLERANCES, breaches, compare
+from keras_transfer.export.parity import breaches, compare
 from keras_transfer.export.runtimes import Runtime
 from keras_transfer.export.verify import (
     ArtefactCheck,
@@ -47,7 +47,7 @@ def verify(
         BundleError: a file is missing or not the one that was exported.
         DataError: the data cannot be used.
     """
-    opened = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
+    opened = load_bundle(bundle.path if isinstance(bundle, Bundle) else bundle)
     table, chosen = (None, None) if data is None else _table(opened, data, split)
     golden = opened.golden()
     pixels, furthest, reasons = check_pixels(opened, golden)
@@ -55,11 +55,7 @@ def verify(
     runtimes = [opened.runtime(one.file) for one in opened.artefacts]
     checks = []
     for one, runtime in zip(opened.artefacts, runtimes, strict=True):
-        difference, wrong = (
-            (float("inf"), ())
-            if not len(pixels)
-            else check_artefact(opened, golden, one.file, runtime, pixels)
-        )
+        difference, wrong = check_artefact(opened, golden, one.file, runtime, pixels)
         checks.append(
             ArtefactCheck(one.file, one.precision, difference, golden["tolerances"][one.file], reasons=wrong)
         )
@@ -114,6 +110,6 @@ def _measure(
         if floats:
             parity = compare(answers[floats[0]], given, table.labels)
             metrics |= {"agreement": parity.agreement, "max_difference": parity.max_difference}
-            wrong = breaches(parity, TOLERANCES[one.precision])
+            wrong = breaches(parity, bundle.tolerance(one.file))
         result.append(replace(one, metrics=metrics, reasons=(*one.reasons, *wrong)))
     return result

@@ -99,6 +99,9 @@ def test_benchmark_prints_and_draws(exported, tmp_path):
     assert [row["file"] for row in rows] == [row["file"] for row in first["artefacts"]]
     call("benchmark", tmp_path, code=2)
     call("benchmark", edge, "--threads", "0", code=2)
+    for plot in ("latency.bmp", tmp_path):
+        _, err = call("benchmark", edge, "--plot", plot, code=2)
+        assert ".png, .svg, .pdf" in err
 
 
 def test_the_bundle_tells_where_it_comes_from(exported):

@@ -167,7 +167,14 @@ def test_a_list_of_a_gigabyte_is_not_read(bundle_copy):
         (lambda info: info["files"].pop("golden/golden.json"), "'files' does not list"),
         (lambda info: info["files"].update({"classify.py": {}}), "no size and hash"),
         (lambda info: info.update(artefacts=[]), "'artefacts'"),
-        (lambda info: info["artefacts"][0].update(file="other.keras"), "not among 'files'"),
+        (lambda info: info["artefacts"][0].update(file="other.keras"), "is no artefact of an export"),
+        (lambda info: info["artefacts"][0].update(file="model_float16.tflite"), "not among 'files'"),
+        (lambda info: info["artefacts"][0].update(precision="int3"), "unknown precision"),
+        (lambda info: info["artefacts"][0].pop("bytes"), "no size"),
+        (lambda info: info["artefacts"][0].update(tolerance=None), "no tolerance"),
+        (lambda info: info["artefacts"][0]["tolerance"].update(agreement="all"), "is no number"),
+        (lambda info: info["preprocessing"].update(size=[float("inf"), 96]), "cannot be used"),
+        (lambda info: info["files"].update({"x" * 300: info["files"]["labels.txt"]}), "cannot be read"),
         (lambda info: info["preprocessing"].update(resize="stretch"), "cannot be used"),
         (lambda info: info["preprocessing"].update(version=9), "Update keras_transfer"),
     ],
@@ -220,6 +227,36 @@ def test_whatever_replaces_a_field_nothing_but_a_sentence_comes_out(bundle_copy,
         (bundle_copy / "bundle.json").write_text(original)
 
 
+def test_evaluate_and_predict_refuse_an_artefact_that_was_changed(bundle_copy, photo_folder):
+    from keras_transfer.workflow.evaluate import evaluate
+    from keras_transfer.workflow.predict import predict
+
+    assert evaluate(bundle_copy / "model.tflite", photo_folder)["images"] == 40
+    for name, changed in (
+        ("model.tflite", "model.tflite"),
+        ("saved_model", "saved_model/variables/variables.data-00000-of-00001"),
+    ):
+        content = bytearray((bundle_copy / changed).read_bytes())
+        content[-1] ^= 1
+        (bundle_copy / changed).write_bytes(content)
+        with pytest.raises(BundleError, match="not the file that was exported"):
+            evaluate(bundle_copy / name, photo_folder)
+        with pytest.raises(BundleError, match="not the file that was exported"):
+            list(predict(bundle_copy / name, [photo_folder]))
+    assert evaluate(bundle_copy / "model.keras", photo_folder)["images"] == 40  # the others are as they were
+
+
+def test_verification_allows_what_the_export_allowed(bundle_copy, photo_folder):
+    assert not verify(bundle_copy, photo_folder).artefacts[0].reasons
+
+    def stricter(info):
+        info["artefacts"][3]["tolerance"].update(max_difference=0.0, accuracy_drop=None)
+
+    edit_manifest(bundle_copy, stricter)
+    result = verify(bundle_copy, photo_folder)
+    assert [one.file for one in result.artefacts if one.reasons] == ["model_int8.tflite"]
+
+
 def test_there_is_no_bundle(tmp_path, export, monkeypatch):
     with pytest.raises(UsageError, match="is not a bundle") as caught:
         load_bundle(tmp_path)
@@ -233,6 +270,9 @@ def test_a_stranger_in_the_bundle_fails_verification(bundle_copy):
     (bundle_copy / "golden" / "notes.pkl").write_bytes(pickle.dumps("boo"))
     result = verify(bundle_copy)
     assert not result.passed and "golden/notes.pkl" in result.reasons[0]
+    (bundle_copy / "golden" / "notes.pkl").unlink()
+    (bundle_copy / "elsewhere").symlink_to(bundle_copy.parent)
+    assert "elsewhere" in verify(bundle_copy).reasons[0]
 
 
 def test_a_pickle_in_the_place_of_an_image_is_never_opened(bundle_copy, tmp_path):
@@ -285,6 +325,10 @@ def test_changed_expectations_and_pixels_fail_verification(bundle_copy):
         lambda golden: golden["images"].clear(),
         lambda golden: golden.update(tolerances={"model.keras": "big"}),
         lambda golden: golden["images"].__setitem__(0, 3),
+        lambda golden: golden["images"][0].update(image=["x"]),
+        lambda golden: golden["expected"]["model.keras"].__setitem__(0, ["a", "b"]),
+        lambda golden: golden.update(encoded=[]),
+        lambda golden: golden["encoded"].update({"saved_model/": [[1], [1, 2]]}),
     ],
 )
 def test_golden_vectors_that_do_not_fit_are_refused(bundle_copy, change):

@@ -12,6 +12,7 @@ from keras_transfer.data import load_data
 from keras_transfer.errors import DataError, ExportError, ParityError, UsageError
 from keras_transfer.export import conversion, exporter, load_runtime
 from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.workflow.verify import verify
 
 
 def names(folder):
@@ -101,6 +102,9 @@ def test_an_artefact_that_gives_nan_fails(export, small, monkeypatch, tmp_path):
         export()
     evidence = json.loads((tmp_path / "edge" / "parity.json").read_text())
     assert evidence["artefacts"][0]["max_difference"] is None
+    export(allow_parity_failure=True)
+    golden = (tmp_path / "edge" / "golden" / "golden.json").read_text()
+    assert "NaN" not in golden and not verify(tmp_path / "edge").passed
 
 
 def test_an_earlier_export_is_only_replaced_when_asked(export, tmp_path):
@@ -121,6 +125,10 @@ def test_other_peoples_files_are_never_replaced(export, tmp_path):
         with pytest.raises(UsageError, match=r"thesis\.docx"):
             export(overwrite=overwrite)
     assert (tmp_path / "edge" / "thesis.docx").read_text() == "precious"
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "README.md").write_text("precious")  # a name that a bundle has, too
+    with pytest.raises(UsageError, match=r"README\.md"):
+        export(tmp_path / "notes", overwrite=True)
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="is a file"):
         export(tmp_path / "file", overwrite=True)
@@ -183,6 +191,8 @@ def test_the_split(export, photo_folder, caplog):
         ({"formats": ("saved-model",), "precisions": ("int8",)}, "for the format 'tflite'"),
         ({"precisions": ("int8",), "calibration_size": 0}, "calibration size is 0"),
         ({"precisions": ("int8",), "keep_float": -1}, "0 or more"),
+        ({"keep_float": 1}, "for int8"),
+        ({"all_integer": True}, "for int8"),
         ({"precisions": ("int8",), "keep_float": 1, "all_integer": True}, "all-integer"),
         ({"parity_split": "tets"}, "Did you mean test"),
         ({"classes": ("china",)}, "1 class"),

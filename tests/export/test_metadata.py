@@ -60,28 +60,3 @@ def test_several_outputs_are_refused(small):
     double = keras.Model(small.inputs, [small.outputs[0], small.layers[-2].output])
     with pytest.raises(ExportError, match="2 outputs"):
         described(convert(double), ["china", "flower"])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "file", ["model.tflite", "model_float16.tflite", "model_dynamic.tflite", "model_int8.tflite"]
-)
-def test_mediapipe_agrees_on_fifty_images_by_name(exported, photos, file):
-    """Images at the model's size: what MediaPipe does to others is its own affair (docs/deploying.md)."""
-    from mediapipe.tasks.python import BaseOptions, vision
-
-    rng = np.random.default_rng(5)
-    crops = []
-    for photo in photos.values():
-        for _ in range(25):
-            y, x = rng.integers(0, photo.shape[0] - 96), rng.integers(0, photo.shape[1] - 96)
-            crops.append(np.ascontiguousarray(photo[y : y + 96, x : x + 96]))
-    ours = LiteRTModel(exported.path / file).predict(np.stack(crops))
-    options = vision.ImageClassifierOptions(BaseOptions(str(exported.path / file)), max_results=2)
-    with vision.ImageClassifier.create_from_options(options) as client:
-        for crop, expected in zip(crops, ours, strict=True):
-            picture = mediapipe.Image(mediapipe.ImageFormat.SRGB, crop)
-            categories = client.classify(picture).classifications[0].categories
-            scores = {category.category_name: category.score for category in categories}
-            assert categories[0].category_name == ("china", "flower")[expected.argmax()]
-            np.testing.assert_allclose([scores["china"], scores["flower"]], expected, atol=1e-5)

@@ -1,18 +1,13 @@
 """``classify.py`` of a bundle: one file, no TensorFlow, the same pixels and the same answers."""
 
-import importlib.metadata
 import importlib.util
 import json
-import os
-import re
 import shutil
-import subprocess
-import sys
-import venv
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers_export import run_script
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -23,7 +18,6 @@ from keras_transfer.export.benchmark import benchmark
 from keras_transfer.preprocessing import Preprocessing
 
 SCRIPT = Path(standalone.__file__).with_name("classify.py")
-NEEDED = ("ai-edge-litert", "numpy", "pillow")
 MODES = ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I;16")
 
 
@@ -67,33 +61,11 @@ def test_the_same_pixels_bit_for_bit(tmp_path_factory, contract, size, mode, ori
     np.testing.assert_array_equal(given, contract.load(path))
 
 
-def run(folder, *arguments, python=sys.executable, code=0, block=True):
-    """Run the bundle's script; TensorFlow, Keras and this package cannot be imported."""
-    environment = {**os.environ, "PYTHONPATH": "", "PYTHONIOENCODING": "utf-8"}
-    if block:
-        start = "import sys, runpy\nfor name in ('tensorflow', 'keras', 'keras_transfer'): sys.modules[name] = None\n"
-        start += "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-        command = [str(python), "-c", start, str(folder / "classify.py")]
-    else:
-        command = [str(python), str(folder / "classify.py")]
-    done = subprocess.run(
-        [*command, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env=environment,
-        timeout=120,
-    )
-    assert done.returncode == code, (done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr
-    return done.stdout, done.stderr
-
-
 def test_it_prints_what_the_bundle_predicts(small_bundle):
     bundle = load_bundle(small_bundle)
     images = [small_bundle / row["image"] for row in bundle.golden()["images"]][:3]
     for file, chosen in ((None, []), ("model_int8.tflite", ["--model", "model_int8.tflite"])):
-        out, _ = run(small_bundle, *chosen, *images)
+        out, _ = run_script(small_bundle, *chosen, *images)
         lines = iter(out.splitlines())
         for image, expected in zip(images, bundle.predict(images, file), strict=True):
             assert next(lines) == str(image)
@@ -103,7 +75,7 @@ def test_it_prints_what_the_bundle_predicts(small_bundle):
 
 def test_one_unreadable_image_stops_nothing(small_bundle, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image")
-    out, err = run(
+    out, err = run_script(
         small_bundle,
         tmp_path / "broken.png",
         tmp_path / "absent.png",
@@ -111,22 +83,22 @@ def test_one_unreadable_image_stops_nothing(small_bundle, tmp_path):
         code=1,
     )
     assert "broken.png cannot be read" in err and "absent.png: no such file" in err and "china" in out
-    _, err = run(small_bundle, "--model", "model_int4.tflite", tmp_path / "broken.png", code=1)
+    _, err = run_script(small_bundle, "--model", "model_int4.tflite", tmp_path / "broken.png", code=1)
     assert "There are: model.tflite, model_int8.tflite" in err
     for wrong in ([], ["--self-test", "x.png"], ["--top", "0", "x.png"]):
-        run(small_bundle, *wrong, code=2)
+        run_script(small_bundle, *wrong, code=2)
 
 
 def test_the_self_test_passes_also_where_only_some_files_were_copied(small_bundle, bundle_copy):
-    out, _ = run(small_bundle, "--self-test")
+    out, _ = run_script(small_bundle, "--self-test")
     assert "pixels identical" in out and out.endswith("passed\n")
     shutil.rmtree(bundle_copy / "saved_model")
     for name in ("model.keras", "model.tflite", "README.md"):
         (bundle_copy / name).unlink()
-    out, _ = run(bundle_copy, "--self-test")
+    out, _ = run_script(bundle_copy, "--self-test")
     assert "model_int8.tflite" in out and "model.tflite" not in out
     (bundle_copy / "model_int8.tflite").unlink()
-    _, err = run(bundle_copy, "--self-test", code=1)
+    _, err = run_script(bundle_copy, "--self-test", code=1)
     assert "There is no .tflite" in err
 
 
@@ -137,11 +109,11 @@ def test_the_self_test_fails_after_one_byte_is_changed(bundle_copy, name):
     content = bytearray((bundle_copy / name).read_bytes())
     content[len(content) // 2] ^= 1
     (bundle_copy / name).write_bytes(content)
-    out, err = run(bundle_copy, "--self-test", code=1)
+    out, err = run_script(bundle_copy, "--self-test", code=1)
     assert f"{name} is not the file that was exported" in err and out.endswith("FAILED\n")
     (bundle_copy / name).unlink()
     if not name.endswith(".tflite"):
-        _, err = run(bundle_copy, "--self-test", code=1)
+        _, err = run_script(bundle_copy, "--self-test", code=1)
         assert f"{name} is missing" in err
 
 
@@ -155,14 +127,14 @@ def test_the_self_test_measures_and_does_not_only_compare_hashes(bundle_copy):
     info = json.loads((bundle_copy / "bundle.json").read_text())
     info["files"]["golden/golden.json"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     (bundle_copy / "bundle.json").write_text(json.dumps(info))
-    _, err = run(bundle_copy, "--self-test", code=1)
+    _, err = run_script(bundle_copy, "--self-test", code=1)
     assert "model.tflite: a probability differs by 0.01" in err
     info["preprocessing"]["resize"], info["preprocessing"]["size"] = "pad", [64, 96]
     (bundle_copy / "bundle.json").write_text(json.dumps(info))
-    _, err = run(bundle_copy, "--self-test", code=1)
+    _, err = run_script(bundle_copy, "--self-test", code=1)
     assert "becomes (64, 96, 3); (96, 96, 3) is expected" in err
     (bundle_copy / "bundle.json").write_text("{")
-    _, err = run(bundle_copy, "--self-test", code=1)
+    _, err = run_script(bundle_copy, "--self-test", code=1)
     assert "bundle.json cannot be read" in err
 
 
@@ -171,42 +143,9 @@ def test_labels_in_any_script_are_printed(export, table, tmp_path):
 
     classes = ("שלום עולם", "🪴 Blume")
     export(tmp_path / "edge", table=replace(table, classes=classes), classes=classes)
-    out, _ = run(tmp_path / "edge", tmp_path / "edge/golden/00_image.png")
+    out, _ = run_script(tmp_path / "edge", tmp_path / "edge/golden/00_image.png")
     assert all(name in out for name in classes)
     assert load_bundle(tmp_path / "edge").labels == classes
-
-
-def requirements(names):
-    """Those distributions and all they need here (what is only for other systems is not installed)."""
-    installed = {re.sub(r"[-_.]+", "-", one.name).lower() for one in importlib.metadata.distributions()}
-    found, rest = set(), list(names)
-    while rest:
-        name = re.sub(r"[-_.]+", "-", rest.pop()).lower()
-        if name in installed - found:
-            found.add(name)
-            needed = importlib.metadata.requires(name) or []
-            rest += [re.match(r"[\w.-]+", one)[0] for one in needed if "extra ==" not in one]
-    return found
-
-
-@pytest.mark.slow
-def test_in_an_environment_that_holds_nothing_else(exported, tmp_path):
-    """A fresh virtual environment with the three packages (and what they need) linked into it."""
-    venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
-    python = tmp_path / "venv" / "bin" / "python"
-    (target,) = (tmp_path / "venv").rglob("site-packages")
-    for name in requirements(NEEDED):
-        for file in importlib.metadata.files(name):
-            top = file.parts[0]
-            if top != ".." and not (target / top).exists():
-                (target / top).symlink_to(Path(file.locate()).parents[len(file.parts) - 1] / top)
-    for name in ("tensorflow", "keras", "keras_transfer", "scipy"):
-        assert (
-            subprocess.run([python, "-c", f"import {name}"], capture_output=True, cwd=tmp_path).returncode
-            == 1
-        )
-    out, _ = run(exported.path, "--self-test", python=python, block=False)
-    assert out.count("largest difference") == 4 and out.endswith("passed\n")
 
 
 def test_benchmark_times_every_artefact(small_bundle):

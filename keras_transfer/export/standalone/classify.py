@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 SCHEMA = 1
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -52,11 +54,11 @@ class Problem(Exception):
 def read_image(path: Path) -> Image.Image:
     """The first frame, upright, RGB; what is transparent lies on white, 16-bit grey is divided by 257."""
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=FORMATS) as picture:
             picture.load()
             try:
                 turn = TURNS.get(picture.getexif().get(0x0112, 1))
-            except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError):
+            except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, struct.error):
                 turn = None  # a damaged EXIF block: as it is
             upright = _rgb(picture)
     except FileNotFoundError:
