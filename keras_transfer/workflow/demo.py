@@ -64,7 +64,6 @@ def run_demo(output: str | Path, *, seed: int = 0) -> DemoResult:
     report = export_run(
         run,
         folder / "export",
-        formats=("saved-model", "tflite"),
         precisions=("none", "float16", "int8"),
         overwrite=True,
         title="Defective solar cells",
