@@ -161,6 +161,9 @@ def _measuring_copy(model: keras.Model, kept: float) -> keras.Model:
     plain = keras.Model(model.input, model.output)
     network = keras.models.clone_model(plain, clone_function=copy, recursive=True)
     network.set_weights(plain.get_weights())
+    for layer in leaf_layers(network):
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it computes with tensors derived from its weights
     return network
 
 

@@ -81,6 +81,20 @@ def test_the_first_layer_gets_the_statistics_of_all_images_and_one_batch_answers
     assert again.variance_shift < 1e-3 < report.variance_shift
 
 
+def test_a_network_that_normalises_its_input_is_measured_on_what_it_computes(images):
+    """EfficientNet's own ``Normalization``: a copy that forgets its mean and variance would measure something else."""
+    image = keras.Input(images.shape[1:])
+    normalization = keras.layers.Normalization()
+    normalization.adapt(3.0 * images)
+    x = keras.layers.Conv2D(4, 3)(normalization(image))
+    layer = keras.layers.BatchNormalization()
+    model = keras.Model(image, layer(x))
+    adapt_batchnorm(model, images)
+    given = np.asarray(keras.Model(image, x)(np.asarray(images, np.float32)))
+    np.testing.assert_allclose(layer.moving_mean, given.mean(axis=(0, 1, 2)), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(layer.moving_variance, given.var(axis=(0, 1, 2)), rtol=1e-3)
+
+
 @pytest.mark.parametrize("nested", [False, True])
 def test_nothing_else_is_touched(images, nested):
     model = network(nested)
