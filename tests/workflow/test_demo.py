@@ -16,8 +16,9 @@ def test_the_demo_meets_its_bars(tmp_path):
     assert metrics["images"] == 656
     assert metrics["accuracy"] >= 0.84
     rows = {row["file"]: row for row in result.report.to_dict()["artefacts"]}
-    assert set(rows) == {"saved_model/", "model.tflite", "model_float16.tflite", "model_int8.tflite"}
-    for name in ("saved_model/", "model.tflite"):
+    tflite = {"model.tflite", "model_float16.tflite", "model_int8.tflite"}
+    assert set(rows) == {"model.keras", "saved_model/"} | tflite
+    for name in ("model.keras", "saved_model/", "model.tflite"):
         assert rows[name]["agreement"] == 1.0
         assert rows[name]["max_difference"] <= 1e-4
     assert rows["model_int8.tflite"]["accuracy"] >= rows["model_int8.tflite"]["keras_accuracy"] - 0.01
