@@ -70,6 +70,14 @@ class PluginError(KerasTransferError):
     """A plugin is broken, duplicated, or made for another version of the contract."""
 
 
+def require_utf8(what: str, text: str) -> None:
+    """Raise ``UsageError`` for a text that a UTF-8 file cannot hold, as file names that are not UTF-8 give it."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UsageError(f"The {what} {text!r} cannot be written as UTF-8; give another.") from None
+
+
 def unknown_name(what: str, given: str, known: Iterable[str]) -> UsageError:
     """The error for a name that is not in a list: the closest matches first, then how many there are.
 

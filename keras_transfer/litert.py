@@ -133,8 +133,7 @@ class LiteRTModel:
     """
 
     def __init__(self, content: bytes | Path, threads: int | None = None) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
+        interpreter = _interpreter()
         self._name = "the model" if isinstance(content, bytes) else str(content)
         if isinstance(content, Path):
             if not content.is_file():
@@ -144,7 +143,7 @@ class LiteRTModel:
         self._lock = threading.Lock()
         with captured_output() as captured:
             try:
-                self._interpreter = Interpreter(
+                self._interpreter = interpreter(
                     model_content=content, num_threads=threads or os.cpu_count() or 1
                 )
                 self._interpreter.allocate_tensors()
@@ -217,6 +216,17 @@ class LiteRTModel:
             return self._interpreter.get_tensor(self._output_index)[:count]
         except (ValueError, RuntimeError) as error:
             raise ExportError(f"{self._name} failed while running: {_first_lines(error)}") from error
+
+
+def _interpreter() -> Any:
+    """The interpreter's class. Raises ``ExportError`` with the command that installs it."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as error:
+        raise ExportError(
+            f"The LiteRT runtime is missing or does not fit this Python ({error}): pip install -U ai-edge-litert"
+        ) from error
+    return Interpreter
 
 
 def _info(detail: dict) -> TensorInfo:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -176,3 +177,9 @@ def test_a_path_and_its_bytes_are_the_same_model(content, pixels, tmp_path: Path
     path = tmp_path / "model.tflite"
     path.write_bytes(content)
     assert np.array_equal(LiteRTModel(path).predict(pixels), LiteRTModel(content).predict(pixels))
+
+
+def test_a_missing_runtime_is_one_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    with pytest.raises(ExportError, match="pip install -U ai-edge-litert"):
+        LiteRTModel(b"")

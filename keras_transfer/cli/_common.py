@@ -43,12 +43,26 @@ def output_options(function: Any) -> Any:
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(function)
 
 
-def check_plot(path: str | None) -> None:
-    """Whether a picture can be written there, before any work is done. Raises ``click.UsageError``."""
+def _picture(_context: click.Context, _parameter: click.Parameter, path: str | None) -> str | None:
+    """Whether a picture can be written there, before any work is done."""
     if path is not None and (Path(path).suffix.lower() not in PICTURES or Path(path).is_dir()):
         raise click.UsageError(f"--plot {path}: a file that ends in {', '.join(PICTURES)} is expected.")
+    return path
 
 
+plot_option = click.option(
+    "--plot", metavar="FILE", callback=_picture, help="Draw the result (PNG, SVG or PDF)."
+)
+run_data_option = click.option(
+    "--data", metavar="DATA", help="The run's data, if they are no longer where they were."
+)
+calibration_option = click.option(
+    "--calibration-size",
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Images integers are calibrated on.",
+)
 offline_option = click.option("--offline", is_flag=True, help="Forbid downloads.")
 
 

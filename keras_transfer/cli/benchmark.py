@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from keras_transfer.cli._common import check_plot, output_options, prepare, print_json, print_table, size_of
+from keras_transfer.cli._common import output_options, plot_option, prepare, print_json, print_table, size_of
 
 
 @click.command()
@@ -26,7 +26,7 @@ from keras_transfer.cli._common import check_plot, output_options, prepare, prin
 @click.option(
     "--rounds", default=1, show_default=True, type=click.IntRange(min=1), help="Times over all artefacts."
 )
-@click.option("--plot", metavar="FILE", help="Draw the latencies (PNG, SVG or PDF).")
+@plot_option
 @output_options
 def benchmark(
     bundle: str,
@@ -38,7 +38,6 @@ def benchmark(
     quiet: bool,
 ) -> None:
     """Time every artefact of BUNDLE on this machine, each in a process of its own."""
-    check_plot(plot)
     prepare(quiet)
     from keras_transfer.export.benchmark import benchmark as measure
     from keras_transfer.export.bundle import load_bundle

@@ -5,12 +5,14 @@ from __future__ import annotations
 import click
 
 from keras_transfer.cli._common import (
-    check_plot,
+    calibration_option,
     output_options,
     percent,
+    plot_option,
     prepare,
     print_json,
     print_table,
+    run_data_option,
     size_of,
 )
 
@@ -30,11 +32,9 @@ from keras_transfer.cli._common import (
     type=click.Choice(["train", "val", "test"]),
     help="Images to measure on (default: val, or test).",
 )
-@click.option("--data", metavar="DATA", help="The run's data, if they are no longer where they were.")
-@click.option(
-    "--calibration-size", default=100, show_default=True, metavar="N", help="Images int8 is calibrated on."
-)
-@click.option("--plot", metavar="FILE", help="Draw layers and accuracies (PNG, SVG or PDF).")
+@run_data_option
+@calibration_option
+@plot_option
 @output_options
 def doctor(
     run: str,
@@ -52,7 +52,6 @@ def doctor(
     `keras-transfer export RUN --quantize int8 --keep-float N` exports what is found here (without --whole, and with the
     same --calibration-size).
     """
-    check_plot(plot)
     prepare(quiet)
     from keras_transfer.workflow.doctor import KEEP, examine
 

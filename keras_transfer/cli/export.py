@@ -7,12 +7,14 @@ from typing import Any
 import click
 
 from keras_transfer.cli._common import (
+    calibration_option,
     offline_option,
     output_options,
     percent,
     prepare,
     print_json,
     print_table,
+    run_data_option,
     size_of,
 )
 
@@ -34,7 +36,7 @@ from keras_transfer.cli._common import (
     type=click.Choice(["none", "float16", "dynamic", "int8", "int16x8"]),
     help="Precision of the TFLite files; repeatable; default: none (float32).",
 )
-@click.option("--data", metavar="DATA", help="The run's data, if they are no longer where they were.")
+@run_data_option
 @click.option(
     "--uint8-input", is_flag=True, help="Every TFLite file takes uint8 pixels, not only the integer ones."
 )
@@ -45,13 +47,7 @@ from keras_transfer.cli._common import (
     metavar="N",
     help="int8: keep the N layers that lose most in float (see doctor).",
 )
-@click.option(
-    "--calibration-size",
-    default=100,
-    show_default=True,
-    metavar="N",
-    help="Images integers are calibrated on.",
-)
+@calibration_option
 @click.option(
     "--accuracy-budget",
     type=float,
@@ -97,14 +93,6 @@ def export(
     """
     if fallback is not None and accuracy_budget is None:
         raise click.UsageError("--fallback is the order for --accuracy-budget; give that, too.")
-    tried = (fallback or "int8").split(",")
-    if keep_float and "int8" not in (*precisions, *(tried if accuracy_budget is not None else ())):
-        raise click.UsageError("--keep-float is for int8; add --quantize int8.")
-    if all_integer and "int8" not in (
-        *precisions,
-        *((fallback or "int8").split(",") if accuracy_budget else ()),
-    ):
-        raise click.UsageError("--all-integer is for int8; add --quantize int8.")
     prepare(quiet, offline)
     from keras_transfer.workflow.export import export_run
 
@@ -119,7 +107,7 @@ def export(
         keep_float=keep_float,
         calibration_size=calibration_size,
         accuracy_budget=accuracy_budget,
-        **({} if fallback is None else {"fallback": tuple(tried)}),
+        **({} if fallback is None else {"fallback": tuple(fallback.split(","))}),
         allow_parity_failure=allow_parity_failure,
         overwrite=overwrite,
         title=title,

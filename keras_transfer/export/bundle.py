@@ -192,7 +192,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return info
 
 
-def check_artefact(path: Path) -> None:
+def check_model_file(path: Path) -> None:
     """A model file or SavedModel folder of a bundle, checked against its recorded hashes; others are let pass.
 
     Raises ``BundleError`` when it is not what was exported.

@@ -19,7 +19,7 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 
 from keras_transfer.data.table import ImageTable  # noqa: E402
-from keras_transfer.errors import ExportError, ParityError, UsageError  # noqa: E402
+from keras_transfer.errors import ExportError, ParityError  # noqa: E402
 from keras_transfer.evaluation.metrics import classification_metrics  # noqa: E402
 from keras_transfer.export import folder as layout  # noqa: E402
 from keras_transfer.export import golden, manifest, standalone  # noqa: E402
@@ -35,6 +35,7 @@ from keras_transfer.export.request import (  # noqa: E402
     CALIBRATED,
     FORMATS,
     Target,
+    check_integers,
     check_model,
     choose_split,
     plan_targets,
@@ -105,16 +106,9 @@ def export_model(
             and nothing else.
     """
     to = Path(os.path.abspath(Path(to).expanduser()))  # noqa: PTH100 (resolve() would replace a link by its target)
-    wanted = (*precisions, *(fallback if accuracy_budget is not None else ()))
-    if (keep_float or all_integer) and "int8" not in wanted:
-        raise UsageError("keep_float and all_integer are for int8, which is not among the precisions.")
-    if keep_float < 0 or (keep_float and all_integer):
-        raise UsageError(
-            f"keep_float={keep_float} layers cannot stay in float"
-            + (" in an all-integer model." if all_integer else "; 0 or more are expected.")
-        )
     targets = plan_targets(formats, precisions)
     budget = plan_fallback(accuracy_budget, fallback, formats, precisions)
+    check_integers((*targets, *budget), all_integer, keep_float)
     reference = check_model(model, preprocessing, tuple(classes), table)
     split = choose_split(table, parity_split)
     layout.check_destination(to, overwrite)
@@ -125,11 +119,9 @@ def export_model(
     labels = table.labels[table.indices(split)]
     try:
         with layout.new_folder(to, overwrite) as partial:
-            runtimes = []
-            for target in (*targets, *budget):
-                log.info("Converting to %s (%s)", target.file, target.precision)
-                conversion.write(model, partial / target.file, target.precision)
-                runtimes.append(load_runtime(partial / target.file))
+            runtimes = [_make(conversion, model, partial, target) for target in targets]
+            budget, candidates = _make_candidates(conversion, model, partial, budget)
+            runtimes += candidates
             expected, *answers = collect_answers(
                 [reference, *runtimes], table, preprocessing, split, len(classes)
             )
@@ -169,6 +161,34 @@ def export_model(
         raise ExportError(f"Cannot write the export {to}: {error.strerror or error}.") from error
     _conclude(report, allow_parity_failure)
     return report
+
+
+def _make(conversion: Conversion, model: keras.Model, folder: Path, target: Target) -> Runtime:
+    log.info("Converting to %s (%s)", target.file, target.precision)
+    conversion.write(model, folder / target.file, target.precision)
+    return load_runtime(folder / target.file)
+
+
+def _make_candidates(
+    conversion: Conversion, model: keras.Model, folder: Path, budget: Sequence[Target]
+) -> tuple[list[Target], list[Runtime]]:
+    """Those precisions that the model can be converted to, with a warning for each it cannot.
+
+    Raises ``ExportError`` when there is a budget and no precision to meet it with.
+    """
+    made, runtimes = [], []
+    for target in budget:
+        try:
+            runtimes.append(_make(conversion, model, folder, target))
+            made.append(target)
+        except ExportError as error:
+            (folder / target.file).unlink(missing_ok=True)
+            log.warning("%s is left out: %s", target.precision, error)
+    if budget and not made:
+        raise ExportError(
+            f"The model {model.name!r} can be converted to none of {', '.join(one.precision for one in budget)}."
+        )
+    return made, runtimes
 
 
 def _prove(

@@ -117,13 +117,17 @@ def write_expectations(
         "images": list(images.rows),
         "pixel_tolerance": PIXEL_TOLERANCE,
         "tolerances": {one.file: TOLERANCES[one.precision] for one in artefacts},
-        "expected": {
-            one.file: [[float(value) for value in row] for row in np.nan_to_num(answer)]
-            for one, answer in zip(artefacts, answers, strict=True)
+        "expected": {one.file: _finite(answer) for one, answer in zip(artefacts, answers, strict=True)},
+        "encoded": {
+            file: None if rows is None else _finite(np.asarray(rows)) for file, rows in encoded.items()
         },
-        "encoded": encoded,
     }
     (folder / EXPECTED).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _finite(answers: np.ndarray) -> list[list[float]]:
+    """JSON-able: 0 where a number is not finite."""
+    return np.where(np.isfinite(answers), answers, 0.0).astype(np.float64).tolist()
 
 
 def _warn_if_far(file: str, encoded: np.ndarray, answers: np.ndarray) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import keras_transfer
+from keras_transfer.errors import require_utf8
 from keras_transfer.export.folder import BUNDLE, CARD
 from keras_transfer.export.report import ExportReport, digest
 from keras_transfer.preprocessing import Preprocessing
@@ -27,12 +28,18 @@ class About:
         training: the run it comes from (backbone, strategy, fingerprint of the data ...), JSON-able.
         weights_licence: of the pretrained weights, None when unknown.
         data_licence: of the images it learned from, None when unknown.
+
+    Raises ``UsageError`` for a text that UTF-8 cannot hold.
     """
 
     title: str = "image classifier"
     training: dict[str, Any] = field(default_factory=dict)
     weights_licence: str | None = None
     data_licence: str | None = None
+
+    def __post_init__(self) -> None:
+        for what in ("title", "weights_licence", "data_licence"):
+            require_utf8(what.replace("_", " "), getattr(self, what) or "")
 
 
 def manifest(

@@ -13,7 +13,7 @@ quiet_tensorflow()
 import keras  # noqa: E402
 
 from keras_transfer.data.table import SPLITS, ImageTable  # noqa: E402
-from keras_transfer.errors import UsageError, unknown_name  # noqa: E402
+from keras_transfer.errors import UsageError, require_utf8, unknown_name  # noqa: E402
 from keras_transfer.export import folder as layout  # noqa: E402
 from keras_transfer.export.runtimes import KerasRuntime  # noqa: E402
 from keras_transfer.preprocessing import Preprocessing  # noqa: E402
@@ -61,6 +61,17 @@ def plan_targets(formats: Sequence[str], precisions: Sequence[str]) -> list[Targ
     return targets
 
 
+def check_integers(targets: Sequence[Target], all_integer: bool, keep_float: int) -> None:
+    """Raise ``UsageError`` unless the two options of int8 can be kept."""
+    if (all_integer or keep_float) and not any(target.precision == "int8" for target in targets):
+        raise UsageError("all_integer and keep_float are for int8, which was not asked for.")
+    if keep_float < 0 or (keep_float and all_integer):
+        raise UsageError(
+            f"keep_float={keep_float} layers cannot stay in float"
+            + (" in an all-integer model." if all_integer else "; 0 or more are expected.")
+        )
+
+
 def check_model(
     model: keras.Model, preprocessing: Preprocessing, classes: tuple[str, ...], table: ImageTable
 ) -> KerasRuntime:
@@ -78,8 +89,7 @@ def check_model(
             f"names; (None, {len(classes)}) is expected."
         )
     for name in classes:
-        if not name.isprintable() and _unwritable(name):
-            raise UsageError(f"The class name {name!r} cannot be written as UTF-8; rename it.")
+        require_utf8("class name", name)
         if not name.strip() or len(name.splitlines()) != 1:
             raise UsageError(
                 f"The class name {name!r} does not fit on one line of {layout.LABELS}; rename it."
@@ -94,14 +104,6 @@ def check_model(
             "in the same order."
         )
     return reference
-
-
-def _unwritable(name: str) -> bool:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return True
-    return False
 
 
 def _few(names: Sequence[str]) -> str:

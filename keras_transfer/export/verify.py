@@ -11,6 +11,8 @@ import numpy as np
 
 from keras_transfer.errors import BundleError
 from keras_transfer.export.bundle import Bundle, unlisted
+from keras_transfer.export.folder import BUNDLE
+from keras_transfer.export.metadata import attached_labels
 from keras_transfer.export.runtimes import Runtime
 from keras_transfer.export.saved_model import BYTES, SavedModelPredictor
 from keras_transfer.preprocessing import ImageError, decode
@@ -122,7 +124,7 @@ def check_artefact(
         return float("inf"), ("It was not run: the golden pixels do not fit.",)
     allowed = golden["tolerances"][file]
     difference = _furthest(runtime.predict(pixels), golden["expected"][file])
-    reasons = [*_beyond(difference, allowed, "A probability")]
+    reasons = [*_beyond(difference, allowed, "A probability"), *_other_labels(bundle, file)]
     recorded = golden["encoded"].get(file)
     if recorded is not None and isinstance(runtime, SavedModelPredictor):
         encoded = [(bundle.path / row["image"]).read_bytes() for row in golden["images"]]
@@ -140,6 +142,13 @@ def bundle_reasons(bundle: Bundle) -> tuple[str, ...]:
         return ()
     shown = ", ".join(strangers[:3]) + (" ..." if len(strangers) > 3 else "")
     return (f"The bundle holds files that no export wrote: {shown}. Remove them.",)
+
+
+def _other_labels(bundle: Bundle, file: str) -> list[str]:
+    """Clients such as MediaPipe name the classes by the labels inside a ``.tflite``."""
+    if not file.endswith(".tflite") or attached_labels((bundle.path / file).read_bytes()) == bundle.labels:
+        return []
+    return [f"The labels inside the file are not those of {BUNDLE}."]
 
 
 def _furthest(answers: np.ndarray, recorded: Any) -> float:

@@ -11,7 +11,6 @@ import numpy as np
 
 from keras_transfer import progress
 from keras_transfer.data.pipeline import batches
-from keras_transfer.errors import UsageError
 from keras_transfer.export.calibration import calibration_rows
 from keras_transfer.export.conversion import CALIBRATION_BATCH
 from keras_transfer.export.doctor import QuantizationDoctor
@@ -19,6 +18,7 @@ from keras_transfer.export.runtimes import KerasRuntime
 from keras_transfer.litert import LiteRTModel
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.run import Run
+from keras_transfer.workflow.evaluate import rows_of
 from keras_transfer.workflow.export import open_classifier
 
 log = logging.getLogger("keras_transfer")
@@ -50,15 +50,14 @@ def examine(
         ``trials`` (``keep``, ``accuracy``, ``agreement`` with Keras, ``bytes``; the first, ``keep`` None, is Keras).
 
     Raises:
-        UsageError: no such run, no images, or more layers than there are.
+        UsageError: no such run, or more layers than there are.
+        DataError: the split holds no image.
         ExportError: the converter failed.
     """
     opened, task, table = open_classifier(run, data)
     preprocessing = Preprocessing.from_dict(opened.info["preprocessing"])
     split = split or ("val" if len(table.indices("val")) else "test")
-    rows = table.indices(split)
-    if not len(rows):
-        raise UsageError(f"{opened.path}: the {split} split holds no image. Choose another --split.")
+    rows = rows_of(table, split)
     seed = opened.info["request"]["settings"]["seed"]
     sample = calibration_rows(table, calibration_size, seed)
     model = task.inference_model(opened.load_model())

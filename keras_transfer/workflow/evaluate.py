@@ -58,31 +58,18 @@ def evaluate(
         UsageError: unknown split, or nothing tells the class names.
         DataError: the split is empty, or a label the model does not know.
     """
-    if split is not None and split not in SPLITS:
-        raise UsageError(f"split {split!r} was given; one of {', '.join(SPLITS)} is expected.")
+    check_split(split)
     subject = open_subject(model, labels=labels, preprocessing=preprocessing)
     task = task_of(subject)
     if data is None:
         if subject.run is None:
             raise UsageError(f"{subject.name} does not tell its data: give a folder, a CSV or tfds:NAME.")
         table, default = run_table(subject.run), "test"
-    elif isinstance(data, ImageTable):
-        _require_order(subject, data)
-        table, default = data, "test" if len(data.indices("test")) else "all"
     else:
-        if subject.names is None:
-            raise UsageError(
-                f"Nothing beside {subject.name} tells its class names and their order. Put labels.txt (one name a "
-                "line) beside it, pass --labels-file (labels= from Python), or evaluate the run folder."
-            )
-        plain = settings or DataSettings(val_fraction=0.0, test_fraction=0.0, min_per_class=1)
-        table = task.load_data(data, plain, 0, names=subject.names)
+        table = labelled(data, task, subject.name, subject.names, settings)
         default = "test" if len(table.indices("test")) else "all"
     split = split or default
-    indices = np.arange(len(table)) if split == "all" else table.indices(split)
-    if not len(indices):
-        raise DataError(f"{table.source}: the {split} split holds no image. Choose another --split.")
-    measured = table.take(indices)
+    measured = table.take(rows_of(table, split))
     outputs = _outputs(subject, measured, views)
     metrics = task.evaluate(outputs, measured)
     seen = _trained_on(subject, measured)
@@ -101,6 +88,48 @@ def evaluate(
         "skipped": counted,
         "trained_on": seen,
     }
+
+
+def check_split(split: str | None) -> None:
+    """Raise ``UsageError`` unless it is None or one of :data:`SPLITS`."""
+    if split is not None and split not in SPLITS:
+        raise UsageError(f"split {split!r} was given; one of {', '.join(SPLITS)} is expected.")
+
+
+def labelled(
+    data: Any, task: Task, name: str, names: tuple[str, ...] | None, settings: DataSettings | None = None
+) -> ImageTable:
+    """The user's images, with the classes of a model in the order of its outputs.
+
+    Args:
+        data: anything ``load_data`` takes, or an ``ImageTable``.
+        task: of the model.
+        name: what the model is called in messages.
+        names: of its outputs, None when nothing tells.
+        settings: how the data are read; by default nothing is split off.
+
+    Raises:
+        UsageError: nothing tells the names, or a table has others or another order.
+        DataError: the data cannot be used.
+    """
+    if isinstance(data, ImageTable):
+        _require_order(name, names, data)
+        return data
+    if names is None:
+        raise UsageError(
+            f"Nothing beside {name} tells its class names and their order. Put labels.txt (one name a "
+            "line) beside it, pass --labels-file (labels= from Python), or evaluate the run folder."
+        )
+    plain = settings or DataSettings(val_fraction=0.0, test_fraction=0.0, min_per_class=1)
+    return task.load_data(data, plain, 0, names=names)
+
+
+def rows_of(table: ImageTable, split: str) -> np.ndarray:
+    """The rows of a split, or of ``all``. Raises ``DataError`` when there are none."""
+    rows = np.arange(len(table)) if split == "all" else table.indices(split)
+    if not len(rows):
+        raise DataError(f"{table.source}: the {split} split holds no image. Choose another --split.")
+    return rows
 
 
 def task_of(subject: Subject) -> Task:
@@ -141,12 +170,12 @@ def run_table(run: Any) -> ImageTable:
     return table
 
 
-def _require_order(subject: Subject, table: ImageTable) -> None:
+def _require_order(name: str, names: tuple[str, ...] | None, table: ImageTable) -> None:
     """A table brings its own numbering of the classes; with another one every metric would be wrong in silence."""
-    if subject.names is not None and table.classes and tuple(table.classes) != tuple(subject.names):
+    if names is not None and table.classes and tuple(table.classes) != tuple(names):
         raise UsageError(
-            f"{table.source} has the classes {', '.join(table.classes)}; {subject.name} gives "
-            f"{', '.join(subject.names)}, in this order. Load the data with load_data(..., classes={subject.names!r})."
+            f"{table.source} has the classes {', '.join(table.classes)}; {name} gives "
+            f"{', '.join(names)}, in this order. Load the data with load_data(..., classes={names!r})."
         )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from keras_transfer.errors import RunError, UsageError
-from keras_transfer.export.bundle import check_artefact, is_bundle, read_manifest
+from keras_transfer.export.bundle import check_model_file, is_bundle, read_manifest
 from keras_transfer.export.runtimes import KerasRuntime, load_runtime
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.run import Run, is_run, open_run
@@ -68,7 +68,7 @@ def open_subject(
     if run is None and path.parent.is_dir() and is_run(path.parent):
         run = open_run(path.parent)
     if run is None and is_bundle(path.parent):
-        check_artefact(path)
+        check_model_file(path)
     runtime = load_runtime(run.model_path if run is not None and path == run.path else path)
     task, options = "classification", {}
     if run is not None:

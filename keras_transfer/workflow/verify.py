@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from keras_transfer.data import ImageTable
-from keras_transfer.errors import DataError, UsageError
 from keras_transfer.evaluation.metrics import classification_metrics
 from keras_transfer.export.bundle import Bundle, load_bundle
 from keras_transfer.export.exporter import METRICS
@@ -23,10 +22,9 @@ from keras_transfer.export.verify import (
     check_artefact,
     check_pixels,
 )
-from keras_transfer.settings import DataSettings
 from keras_transfer.tasks.builtin import ClassificationOptions
 from keras_transfer.tasks.loading import load_task
-from keras_transfer.workflow.evaluate import SPLITS
+from keras_transfer.workflow.evaluate import check_split, labelled, rows_of
 
 
 def verify(
@@ -48,7 +46,13 @@ def verify(
         DataError: the data cannot be used.
     """
     opened = load_bundle(bundle.path if isinstance(bundle, Bundle) else bundle)
-    table, chosen = (None, None) if data is None else _table(opened, data, split)
+    check_split(split)
+    table = None
+    if data is not None:
+        _, task = load_task("classification", ClassificationOptions())
+        table = labelled(data, task, str(opened.path), opened.labels)
+        split = split or ("test" if len(table.indices("test")) else "all")
+        table = table.take(rows_of(table, split))
     golden = opened.golden()
     pixels, furthest, reasons = check_pixels(opened, golden)
     reasons = (*bundle_reasons(opened), *reasons)
@@ -60,8 +64,8 @@ def verify(
             ArtefactCheck(one.file, one.precision, difference, golden["tolerances"][one.file], reasons=wrong)
         )
     described = None
-    if table is not None and chosen is not None:
-        described = {"source": table.source, "split": chosen, "images": len(table)}
+    if table is not None:
+        described = {"source": table.source, "split": split, "images": len(table)}
         checks = _measure(opened, checks, runtimes, table)
     return Verification(
         opened.path,
@@ -72,26 +76,6 @@ def verify(
         described,
         reasons,
     )
-
-
-def _table(bundle: Bundle, data: Any, split: str | None) -> tuple[ImageTable, str]:
-    if split is not None and split not in SPLITS:
-        raise UsageError(f"split {split!r} was given; one of {', '.join(SPLITS)} is expected.")
-    if isinstance(data, ImageTable):
-        table = data
-        if tuple(table.classes) != bundle.labels:
-            raise UsageError(
-                f"{table.source} has the classes {', '.join(table.classes)}; the bundle has {', '.join(bundle.labels)}."
-            )
-    else:
-        _, task = load_task("classification", ClassificationOptions())
-        settings = DataSettings(val_fraction=0.0, test_fraction=0.0, min_per_class=1)
-        table = task.load_data(data, settings, 0, names=bundle.labels)
-    split = split or ("test" if len(table.indices("test")) else "all")
-    rows = np.arange(len(table)) if split == "all" else table.indices(split)
-    if not len(rows):
-        raise DataError(f"{table.source}: the {split} split holds no image. Choose another --split.")
-    return table.take(rows), split
 
 
 def _measure(

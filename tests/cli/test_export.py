@@ -128,5 +128,7 @@ def test_the_doctor_examines_and_export_keeps_what_it_found(exported, tmp_path):
                   "--keep-float", "2", "--calibration-size", "8", "--json")  # fmt: skip
     (row,) = json.loads(out)["artefacts"]
     assert row["passed"] and row["bytes"] > found["trials"][2]["bytes"]  # the same, and its metadata
+    for wrong in (("--keep-float", "2"), ("--all-integer",), ("--fallback", "int8")):
+        call("export", run.path, "--to", tmp_path / "no", *wrong, code=2)
     call("doctor", run.path, "--keep", "999", "--calibration-size", "8", code=2)
     call("doctor", tmp_path, code=2)

@@ -299,6 +299,23 @@ def test_another_model_in_the_place_of_one_fails_verification(bundle_copy, small
     assert "differs by" in result.artefacts[2].reasons[0]
 
 
+def test_other_labels_inside_a_tflite_fail_verification(bundle_copy):
+    """MediaPipe names the classes by them, whatever labels.txt says."""
+    from keras_transfer.export.metadata import describe_classifier
+    from keras_transfer.litert import convert
+
+    model = keras.models.load_model(bundle_copy / "model.keras", compile=False)
+    swapped = describe_classifier(
+        convert(model), ["flower", "china"], size=(96, 96), name="m", description="d"
+    )
+    (bundle_copy / "model.tflite").write_bytes(swapped)
+    record_again(bundle_copy, "model.tflite")
+    (row,) = [one for one in verify(bundle_copy).artefacts if one.reasons]
+    assert row.file == "model.tflite" and row.reasons == (
+        "The labels inside the file are not those of bundle.json.",
+    )
+
+
 def test_changed_expectations_and_pixels_fail_verification(bundle_copy):
     edit_golden(bundle_copy, lambda golden: golden["expected"]["model.keras"][0].reverse())
     assert [one.file for one in verify(bundle_copy).artefacts if one.reasons] == ["model.keras"]
@@ -355,7 +372,7 @@ def test_with_data_every_artefact_is_measured(small_bundle, photo_folder, table)
     assert held_out.data["split"] == "test" and held_out.data["images"] == len(table.indices("test"))
     recorded = {row["file"]: row["accuracy"] for row in load_bundle(small_bundle).info["artefacts"]}
     assert {one.file: one.metrics["accuracy"] for one in held_out.artefacts} == recorded
-    with pytest.raises(UsageError, match="the bundle has china, flower"):
+    with pytest.raises(UsageError, match="gives china, flower, in this order"):
         verify(small_bundle, load_data(photo_folder, classes=("flower", "china")))
     with pytest.raises(UsageError, match="split 'tset'"):
         verify(small_bundle, photo_folder, split="tset")

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_transfer.errors import ParityError, UsageError
+from keras_transfer.errors import ExportError, ParityError, UsageError
 from keras_transfer.export import conversion, load_bundle
 
 
@@ -48,6 +48,29 @@ def test_the_first_within_the_budget_is_delivered(export, trained, worse_int8, t
     assert [one["precision"] for one in bundle.info["measured"]["tried"]] == ["int8", "float16"]
     assert set(bundle.golden()["expected"]) == {"model.tflite", "model_int16x8.tflite"}
     assert bundle.info["artefacts"][1]["tolerance"]["accuracy_drop"] == 0.01
+
+
+def test_a_precision_that_cannot_be_converted_is_passed_over(export, trained, monkeypatch, caplog, tmp_path):
+    genuine = conversion.Conversion.write
+
+    def write(self, model, path, precision):
+        if precision.startswith("int"):
+            raise ExportError("no such kernel")
+        genuine(self, model, path, precision)
+
+    monkeypatch.setattr(conversion.Conversion, "write", write)
+    report = export(model=trained, accuracy_budget=1, fallback=("int8", "float16"), calibration_size=8)
+    assert [one.precision for one in report.artefacts] == ["float32", "float16"] and report.passed
+    assert "int8 is left out: no such kernel" in caplog.text and not report.tried
+    with pytest.raises(ExportError, match="none of int8, int16x8"):
+        export(
+            tmp_path / "other",
+            model=trained,
+            accuracy_budget=1,
+            fallback=("int8", "int16x8"),
+            calibration_size=8,
+        )
+    assert not (tmp_path / "other").exists()
 
 
 def test_when_none_is_good_enough_nothing_is_exported(export, trained, worse_int8, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from keras_transfer.data import load_data
 from keras_transfer.errors import DataError, ExportError, ParityError, UsageError
-from keras_transfer.export import conversion, exporter, load_runtime
+from keras_transfer.export import About, conversion, exporter, load_runtime
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.workflow.verify import verify
 
@@ -207,6 +207,47 @@ def test_impossible_requests_are_refused_before_any_work(export, tmp_path, chang
     with pytest.raises(UsageError, match=message):
         export(**changes)
     assert names(tmp_path) == []
+
+
+@keras.saving.register_keras_serializable("tests")
+class Registered(keras.layers.Layer):
+    def call(self, x):
+        return 2.0 * x
+
+
+class Unregistered(Registered):
+    """Keras cannot find this class when it reads the file."""
+
+
+def wrapped(layer):
+    image = keras.Input((96, 96, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(2, 5, strides=5)(layer(image)))
+    return keras.Model(image, keras.layers.Softmax()(x), name="wrapped")
+
+
+def test_a_custom_layer_is_exported_or_one_sentence(export, tmp_path):
+    assert export(model=wrapped(Registered()), formats=("keras", "tflite")).passed
+    with pytest.raises(ExportError, match=r"custom layers or code.*Leave out the format 'keras'"):
+        export(tmp_path / "other", model=wrapped(Unregistered()), formats=("keras", "tflite"))
+    assert not (tmp_path / "other").exists()
+    assert export(tmp_path / "other", model=wrapped(Unregistered()), formats=("saved-model", "tflite")).passed
+
+
+def test_models_that_have_no_fixed_image_are_refused(export, tmp_path):
+    free = keras.Input((None, None, 3))
+    scores = keras.layers.Dense(2, activation="softmax")(keras.layers.GlobalAveragePooling2D()(free))
+    with pytest.raises(UsageError, match="needs a fixed image size"):
+        export(model=keras.Model(free, scores))
+    both = [keras.Input((96, 96, 3), name="left"), keras.Input((96, 96, 3), name="right")]
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Add()(both))
+    with pytest.raises(UsageError, match="2 inputs and 1 outputs"):
+        export(model=keras.Model(both, keras.layers.Dense(2, activation="softmax")(pooled)))
+    assert names(tmp_path) == []
+
+
+def test_a_title_that_no_file_can_hold_is_refused_at_once():
+    with pytest.raises(UsageError, match=r"data licence .* cannot be written as UTF-8"):
+        About("cells", data_licence="\udce9")
 
 
 def test_a_model_with_broken_weights_is_refused(export, small, tmp_path):
