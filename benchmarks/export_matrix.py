@@ -1,6 +1,6 @@
 """Every family of backbones as float32, float16, dynamic range and int8: does it convert, and does it answer the same?
 
-    python benchmarks/export_matrix.py [--size 160] [--families mobilenet_v3 ...] [--report docs/export-matrix.md]
+    python benchmarks/export_matrix.py [--size 128] [--families mobilenet_v3 ...] [--report docs/export-matrix.md]
 
 The smallest backbone of each family, with random weights (a converter sees operators, not what they have learned) and
 batch-normalization statistics taken from real images, so that answers depend on the image: a fresh network gives the
@@ -166,7 +166,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> int:
     families = list(dict.fromkeys(spec.family for spec in CATALOG.values()))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=160, help="image size in pixels")
+    parser.add_argument("--size", type=int, default=128, help="image size in pixels")
     parser.add_argument("--families", nargs="+", choices=families, default=families)
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "export_matrix.jsonl")
     parser.add_argument("--report", type=Path, help="write the table as Markdown")
