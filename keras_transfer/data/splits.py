@@ -223,10 +223,14 @@ def _targets(totals: np.ndarray, units: np.ndarray, shares: list[float]) -> np.n
     ``totals`` (S,) are the images and ``units`` (S,) the units that hold a stratum.
     """
     targets = np.zeros((len(shares), len(totals)), np.int64)
+    one = (units >= 3).astype(np.int64)
+    least = [np.maximum(np.floor(totals * share + 1e-9).astype(np.int64), one) for share in shares]
     for k in range(1, len(shares)):  # the first one, train where there is one, takes the rest, at least 1
-        wanted = _rounded(totals * shares[k])
-        wanted[units >= 3] = np.maximum(wanted[units >= 3], 1)
-        targets[k] = np.minimum(wanted, np.maximum(totals - 1 - targets[1:k].sum(axis=0), 0))
+        wanted = np.maximum(_rounded(totals * shares[k]), one)
+        room = np.maximum(totals - 1 - targets[1:k].sum(axis=0), 0)
+        # What is rounded up here must not come out of what the next ones cannot do without.
+        spare = room - sum(least[k + 1 :])
+        targets[k] = np.minimum(wanted, np.maximum(spare, np.minimum(one, room)))
     targets[0] = totals - targets[1:].sum(axis=0)
     return targets
 
