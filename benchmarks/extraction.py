@@ -9,7 +9,7 @@ EfficientNet-Lite0 at 224 px with its ImageNet weights, on real images (ELPV sol
   for the converted backbone, whose conversion is reported on its own;
 - ``predict``: the first ``keras.Model.predict`` of a process on one float32 array in memory: nothing to decode,
   but the model is traced, as every process must (a converted backbone is kept on disk);
-- ``bare``: a loop around the interpreter alone, fed with decoded float32 batches from memory;
+- ``bare``: a loop around the interpreter alone, fed with decoded float32 batches from memory, at its fastest batch;
 - ``again``: ``extract`` once more, everything in the cache.
 
 Exit code 1 when a ratio is below its bar: extract/predict 3, extract/bare 0.9, again/extract 20.
@@ -63,7 +63,7 @@ def image_table(count: int, folder: Path, **options):
 
 
 class BareLoop:
-    """The interpreter and nothing else, all threads, 8 images a call: what the hardware gives."""
+    """The interpreter and nothing else, all threads, as many images a call as is fastest: what the hardware gives."""
 
     def __init__(self, content: bytes, batches: list) -> None:
         from ai_edge_litert.interpreter import Interpreter
@@ -90,6 +90,7 @@ def measure(count: int, rounds: int, folder: Path) -> dict:
     from keras_transfer.backbones import load_backbone
     from keras_transfer.data import batches
     from keras_transfer.features import extract
+    from keras_transfer.litert import best_batch
     from keras_transfer.paths import cache_dir
     from keras_transfer.preprocessing import Preprocessing
 
@@ -103,7 +104,7 @@ def measure(count: int, rounds: int, folder: Path) -> dict:
     start = extract(table, backbone, preprocessing=preprocessing, engine="litert", indices=rows[:32])
     (converted,) = (cache_dir() / "litert").glob("*.tflite")
     content = converted.read_bytes()
-    memory = [b.astype(np.float32) for b in batches(table, preprocessing, 8, indices=rows)]
+    memory = [b.astype(np.float32) for b in batches(table, preprocessing, best_batch(*SIZE), indices=rows)]
     array = np.concatenate(memory)
     bare = BareLoop(content, memory)
     seconds: dict[str, list[float]] = {name: [] for name in ("extract", "bare", "again", "predict")}

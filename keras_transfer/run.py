@@ -3,6 +3,7 @@
     RUN/
       run.json       what was asked, what was found, what was chosen, what was measured
       model.keras    pixels -> probabilities; loads with Keras alone
+      backbone_int8.tflite   with --deploy int8: the backbone the head was fitted on
       split.csv      every image with its label, split, group, weight and SHA-256
       history.csv    one row an epoch
       skipped.csv    files that could not be used, with the reason
@@ -28,9 +29,10 @@ from keras_transfer.errors import RunError, UsageError
 from keras_transfer.paths import atomic_write
 
 SCHEMA = 1
-INFO, MODEL, SPLIT, HISTORY, SKIPPED, PLOTS = (
+INFO, MODEL, BACKBONE, SPLIT, HISTORY, SKIPPED, PLOTS = (
     "run.json",
     "model.keras",
+    "backbone_int8.tflite",
     "split.csv",
     "history.csv",
     "skipped.csv",

@@ -69,6 +69,12 @@ class FitSettings:
         0.7, "Distillation: the teacher's share of the loss.", minimum=0.0, maximum=1.0
     )
     engine: str = option("auto", "What computes the frozen features.", choices=ENGINES)
+    deploy: str | None = option(
+        None,
+        "Fit the head on the features of the backbone in this precision, as the device computes them; `export "
+        "--quantize int8` ships that backbone.",
+        choices=("int8",),
+    )
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
+import types
+from importlib.metadata import requires
 from pathlib import Path
 
 import keras
@@ -183,3 +186,33 @@ def test_a_missing_runtime_is_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     with pytest.raises(ExportError, match="pip install -U ai-edge-litert"):
         LiteRTModel(b"")
+
+
+def test_a_runtime_that_is_too_old_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(litert, "version", lambda package: "1.4.0")
+    with pytest.raises(ExportError, match=r"pip install -U 'ai-edge-litert>=2\.0'"):
+        LiteRTModel(b"")
+
+
+def test_a_converter_that_is_too_old_or_gone_is_one_sentence(model, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(tf, "__version__", "2.9.3")
+        with pytest.raises(
+            ExportError, match=r"tensorflow 2\.9\.3 is too old.*pip install -U 'tensorflow>=2\.19'"
+        ):
+            convert(model)
+    with monkeypatch.context() as patch:
+        patch.setattr(litert, "tf", types.SimpleNamespace(__version__="3.0.0"))
+        with pytest.raises(ExportError, match="no TFLite converter any more: pip install"):
+            convert(model)
+
+
+def test_the_oldest_versions_are_those_of_the_dependencies():
+    asked = "\n".join(requires("keras-transfer"))
+    for package, oldest in litert.OLDEST.items():
+        assert re.search(rf"^{package}[^;\n]*>={'.'.join(map(str, oldest))}\b", asked, re.MULTILINE), package
+
+
+@pytest.mark.parametrize(("size", "batch"), [(224, 2), (96, 8), (300, 2), (160, 3), (28, 8)])
+def test_a_call_takes_few_large_images_and_many_small_ones(size, batch):
+    assert litert.best_batch(size, size) == batch

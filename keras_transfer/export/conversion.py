@@ -17,6 +17,7 @@ from keras_transfer.data.pipeline import batches  # noqa: E402
 from keras_transfer.data.table import ImageTable  # noqa: E402
 from keras_transfer.export import folder as layout  # noqa: E402
 from keras_transfer.export import saved_model  # noqa: E402
+from keras_transfer.export.deployed import Deployed  # noqa: E402
 from keras_transfer.export.doctor import QuantizationDoctor  # noqa: E402
 from keras_transfer.export.front import with_uint8_input  # noqa: E402
 from keras_transfer.export.metadata import describe_classifier  # noqa: E402
@@ -43,6 +44,7 @@ class Conversion:
         uint8_input: every ``.tflite`` takes uint8 pixels, not only the integer ones.
         all_integer: int8 means the head, the first layers and the edges, too.
         keep_float: how many of int8's worst layers stay in float.
+        deployed: the int8 backbone the head was fitted on, which int8 then ships; None: one is made.
     """
 
     table: ImageTable
@@ -51,6 +53,7 @@ class Conversion:
     uint8_input: bool = False
     all_integer: bool = False
     keep_float: int = 0
+    deployed: Deployed | None = None
 
     def write(self, model: keras.Model, path: Path, precision: str) -> None:
         """Write one artefact; its name says which format.
@@ -74,6 +77,8 @@ class Conversion:
             path.write_bytes(described)
 
     def _convert(self, model: keras.Model, precision: str) -> bytes:
+        if precision == "int8" and self.deployed is not None:
+            return self.deployed.complete(model)
         if precision == "int8" and self.all_integer:
             return convert_all_integer(model, self._calibration)
         if precision == "int8" and self.keep_float:

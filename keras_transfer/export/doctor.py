@@ -21,10 +21,10 @@ quiet_tensorflow()
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
 
 from keras_transfer.errors import ExportError, UsageError  # noqa: E402
 from keras_transfer.export.quantization import Calibration, assemble, one_by_one  # noqa: E402
+from keras_transfer.litert import converter_tools  # noqa: E402
 
 EXAMINED = 20
 """Images the layers are examined on: the first of the calibration images."""
@@ -102,10 +102,10 @@ class QuantizationDoctor:
                 yield inputs
 
         def run() -> bytes:
-            converter = tf.lite.TFLiteConverter.from_keras_model(body)
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter = converter_tools().TFLiteConverter.from_keras_model(body)
+            converter.optimizations = [converter_tools().Optimize.DEFAULT]
             converter.representative_dataset = lambda: one_by_one(self._calibration, before, failure)
-            self._debugger = tf.lite.experimental.QuantizationDebugger(
+            self._debugger = converter_tools().experimental.QuantizationDebugger(
                 converter=converter, debug_dataset=first
             )
             self._debugger.run()
@@ -120,7 +120,7 @@ class QuantizationDoctor:
 
     def _quantize(self, keep: list[str]) -> bytes:
         def run() -> bytes:
-            options = tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=keep)
+            options = converter_tools().experimental.QuantizationDebugOptions(denylisted_nodes=keep)
             # Setting `options` on the debugger would examine the new graph, which fails when little is left.
             self._debugger._debug_options = options
             return bytes(self._debugger.get_nondebug_quantized_model())

@@ -26,6 +26,7 @@ from keras_transfer.export import golden, manifest, standalone  # noqa: E402
 from keras_transfer.export.calibration import calibration_rows  # noqa: E402
 from keras_transfer.export.card import card  # noqa: E402
 from keras_transfer.export.conversion import Conversion  # noqa: E402
+from keras_transfer.export.deployed import Deployed  # noqa: E402
 from keras_transfer.export.fallback import FALLBACK, choose_within, plan_fallback  # noqa: E402
 from keras_transfer.export.manifest import About  # noqa: E402
 from keras_transfer.export.measure import collect_answers, latency  # noqa: E402
@@ -68,6 +69,7 @@ def export_model(
     allow_parity_failure: bool = False,
     overwrite: bool = False,
     about: About | None = None,
+    deployed: Deployed | None = None,
 ) -> ExportReport:
     """Export a classifier, run every artefact through its own runtime, and compare it with the Keras model.
 
@@ -97,6 +99,7 @@ def export_model(
         allow_parity_failure: keep artefacts that do not answer like the model.
         overwrite: replace an earlier export. If the new one fails its proof, only the evidence is left.
         about: title, origin and licences, for ``bundle.json`` and the card.
+        deployed: the int8 backbone the model's head was fitted on: int8 ships it instead of making one.
 
     Raises:
         UsageError: an impossible argument, a destination that is in use, or a model, classes and data that do not fit.
@@ -109,13 +112,15 @@ def export_model(
     targets = plan_targets(formats, precisions)
     budget = plan_fallback(accuracy_budget, fallback, formats, precisions)
     check_integers((*targets, *budget), all_integer, keep_float)
+    if deployed is not None and any(target.precision == "int8" for target in (*targets, *budget)):
+        deployed.check(all_integer, keep_float, calibration_size, seed)
     reference = check_model(model, preprocessing, tuple(classes), table)
     split = choose_split(table, parity_split)
     layout.check_destination(to, overwrite)
     rows = None
     if any(target.precision in CALIBRATED for target in (*targets, *budget)):
         rows = calibration_rows(table, calibration_size, seed)
-    conversion = Conversion(table, preprocessing, rows, uint8_input, all_integer, keep_float)
+    conversion = Conversion(table, preprocessing, rows, uint8_input, all_integer, keep_float, deployed)
     labels = table.labels[table.indices(split)]
     try:
         with layout.new_folder(to, overwrite) as partial:

@@ -28,7 +28,7 @@ from keras_transfer.errors import ExportError, UsageError  # noqa: E402
 from keras_transfer.export.front import convert_front, front_output, with_uint8_input  # noqa: E402
 from keras_transfer.export.runtimes import KerasRuntime  # noqa: E402
 from keras_transfer.export.stitching import stitch  # noqa: E402
-from keras_transfer.litert import LiteRTModel, convert, run_converter  # noqa: E402
+from keras_transfer.litert import LiteRTModel, convert, converter_tools, run_converter  # noqa: E402
 
 log = logging.getLogger("keras_transfer")
 
@@ -113,7 +113,7 @@ def assemble(
         content = stitch(front, convert_body(body, LiteRTModel(front).predict))
         correction = mean_error(KerasRuntime(backbone).predict, LiteRTModel(content).predict, calibration)
         log.debug("Quantized: mean error of a channel %.3g (largest %.3g)", *_magnitudes(correction))
-        content = _attach_head(content, model, cut, correction)
+        content = attach_head(content, model, cut, correction)
     _check_edges(content)
     return content
 
@@ -167,7 +167,7 @@ def convert_dynamic(model: keras.Model, *, uint8_input: bool = False) -> bytes:
     backbone, cut = _backbone(model)
     if uint8_input:
         backbone = with_uint8_input(backbone)
-    return _attach_head(convert(backbone, "dynamic"), model, cut)
+    return attach_head(convert(backbone, "dynamic"), model, cut)
 
 
 def _backbone(model: keras.Model) -> tuple[keras.Model, keras.KerasTensor]:
@@ -178,7 +178,7 @@ def _backbone(model: keras.Model) -> tuple[keras.Model, keras.KerasTensor]:
     return keras.Model(model.inputs, cut, name=model.name), cut
 
 
-def _attach_head(
+def attach_head(
     content: bytes, model: keras.Model, cut: keras.KerasTensor, correction: np.ndarray | None = None
 ) -> bytes:
     """Join the quantized backbone and the rest of the model in float32; ``correction`` ``(D,)`` is added between."""
@@ -248,16 +248,16 @@ def _quantize(
 ) -> bytes:
     """Convert a model to integers, calibrated on what ``before`` makes of the images, one by one."""
     failure: list[Exception] = []
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter = converter_tools().TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [converter_tools().Optimize.DEFAULT]
     converter.representative_dataset = lambda: one_by_one(calibration, before, failure)
     if activations == 16:
         converter.target_spec.supported_ops = [
-            tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
-            tf.lite.OpsSet.TFLITE_BUILTINS,
+            converter_tools().OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
+            converter_tools().OpsSet.TFLITE_BUILTINS,
         ]
     if integer_edges:
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.target_spec.supported_ops = [converter_tools().OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.uint8
     try:
         return run_converter(converter, f"model {model.name!r} to int{activations}")

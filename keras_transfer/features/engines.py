@@ -29,7 +29,7 @@ quiet_tensorflow()
 import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-from keras_transfer.litert import LiteRTModel, convert  # noqa: E402
+from keras_transfer.litert import LiteRTModel, best_batch, convert  # noqa: E402
 
 logger = logging.getLogger("keras_transfer")
 
@@ -56,7 +56,6 @@ COSTS = {
 }
 CONVERSION_SECONDS = 15.0
 _COPIES_BYTES = 400_000_000  # of weights, in all interpreters together
-_CALL_PIXELS = 2 * 224 * 224  # images a call: two of 224x224, one larger or several smaller ones
 
 
 class Engine(Protocol):
@@ -106,7 +105,7 @@ class KerasEngine:
 
 
 class LiteRTEngine:
-    """A converted backbone on all CPU cores: one single-threaded interpreter a core, fed two images at a time.
+    """A converted backbone on all CPU cores: one single-threaded interpreter a core, fed a few images at a time.
 
     Against one interpreter with all threads and batches of 8 this needs a tenth less processor time (an
     image's activations stay in the core's own cache) and does not wait for the slowest thread of every
@@ -119,8 +118,7 @@ class LiteRTEngine:
         cores = default_threads()
         self._copies = max(1, min(cores, _COPIES_BYTES // len(content)))
         models = [LiteRTModel(content, threads=cores // self._copies) for _ in range(self._copies)]
-        height, width = models[0].input_size
-        self._step = max(1, _CALL_PIXELS // (height * width))
+        self._step = best_batch(*models[0].input_size)
         self._free: SimpleQueue[LiteRTModel] = SimpleQueue()
         for model in models:
             self._free.put(model)

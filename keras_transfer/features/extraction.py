@@ -65,6 +65,7 @@ def extract(
     batch_size: int = 32,
     cache: bool = True,
     indices: Sequence[int] | np.ndarray | None = None,
+    converted: bytes | None = None,
 ) -> Features:
     """The backbone's pooled features of every image: ``GAP(backbone(x))`` within 1e-4 of the scale.
 
@@ -81,6 +82,8 @@ def extract(
         batch_size: images decoded and computed together, at most; LiteRT takes fewer where that is faster.
         cache: False: nothing is read from the disk's cache or written to it.
         indices: rows of the table, in any order; all by default.
+        converted: the backbone as a ``.tflite`` in another precision, pixels to (B, D): its features are given, and
+            ``engine`` is not asked.
 
     Raises:
         UsageError: unknown engine, or sizes that do not fit.
@@ -97,8 +100,10 @@ def extract(
         places.setdefault(table.sha256[row], position)
 
     disk = FeatureCache() if cache else None
-    identity = _identity(pooled) if disk else None
-    known = _collections(disk, identity, pooled, preprocessing)
+    precision, identity = "float32", _identity(pooled) if disk else None
+    if converted is not None:
+        engine, precision, identity = "litert", "converted", hashlib.sha256(converted).hexdigest()
+    known = _collections(disk, identity, pooled, preprocessing, precision)
     models = ConvertedModels(disk if identity else None)
     model_key = _hash({"model": identity, "runtime": engines.runtime("litert")})
     if engine == "auto":
@@ -115,7 +120,11 @@ def extract(
         def sample() -> np.ndarray:
             return np.concatenate(list(batches(table, preprocessing, indices=some)))
 
-        runner = engines.prepare(engine, pooled, sample, models, model_key)
+        runner = (
+            engines.LiteRTEngine(converted)
+            if converted is not None
+            else engines.prepare(engine, pooled, sample, models, model_key)
+        )
         prepared = time.perf_counter() - begin
         if runner.name != engine:  # LiteRT was refused: Keras's features may be known already
             engine = runner.name
@@ -181,7 +190,11 @@ def _identity(pooled: keras.Model) -> str | None:
 
 
 def _collections(
-    disk: FeatureCache | None, identity: str | None, pooled: keras.Model, preprocessing: Preprocessing
+    disk: FeatureCache | None,
+    identity: str | None,
+    pooled: keras.Model,
+    preprocessing: Preprocessing,
+    precision: str,
 ) -> dict[str, Collection]:
     """Where each engine's features are kept, under everything they depend on; empty: nowhere.
 
@@ -198,7 +211,7 @@ def _collections(
             "preprocessing": preprocessing.fingerprint(),
             "dim": pooled.output_shape[1],
             "engine": name,
-            "precision": "float32",
+            "precision": precision,
             "runtime": engines.runtime(name),
         }
         about = {"backbone": pooled.name, "size": f"{height}x{width}", "engine": name}

@@ -25,12 +25,14 @@ from keras_transfer.data.pipeline import batches  # noqa: E402
 from keras_transfer.errors import DataError, UsageError  # noqa: E402
 from keras_transfer.evaluation.contact_sheet import draw_contact_sheet  # noqa: E402
 from keras_transfer.evaluation.plots_training import lr_finder_plot  # noqa: E402
+from keras_transfer.export.deployed import Deployed  # noqa: E402
 from keras_transfer.features import extract  # noqa: E402
 from keras_transfer.features.engines import KerasEngine  # noqa: E402
 from keras_transfer.freeze_plan import FreezePlan  # noqa: E402
 from keras_transfer.freezing import set_trainable  # noqa: E402
 from keras_transfer.heads import split_head  # noqa: E402
 from keras_transfer.plugins import task_spec  # noqa: E402
+from keras_transfer.run import BACKBONE  # noqa: E402
 from keras_transfer.settings import GradientSettings, TrainSettings  # noqa: E402
 from keras_transfer.tasks.base import Job, Task  # noqa: E402
 from keras_transfer.training.adapt import adapt_batchnorm  # noqa: E402
@@ -92,6 +94,13 @@ def require_sense(strategy: Strategy, settings: TrainSettings, data: ImageTable)
         raise UsageError(
             f"--balance {settings.gradient.balance} is for single classes, not for {data.kind} labels."
         )
+    if fit.deploy is not None and data.kind != "classes":
+        raise UsageError(f"--deploy is for classifiers so far, not for {data.kind} labels.")
+    if fit.deploy is not None and strategy.name != "probe":
+        raise UsageError(
+            f"--deploy {fit.deploy} fits the head on a frozen backbone: it goes with --strategy probe, not "
+            f"{strategy.name}."
+        )
     if fit.teacher is not None and strategy.name == "probe":
         raise UsageError("A teacher trains the network, not only its head: pass --strategy finetune or full.")
     if strategy.name in ("finetune", "full") and fit.guard and not held_out:
@@ -127,9 +136,23 @@ def _fit_probe(
     model: keras.Model, data: ImageTable, job: Job, probe: Probe, rows: np.ndarray, learned: int
 ) -> None:
     extractor, _ = split_head(model)
+    deployed = None
+    if job.settings.fit.deploy is not None:
+        with job.run.stage("int8 backbone"):
+            deployed = Deployed.make(extractor, data, job.preprocessing, job.settings.seed)
+        (job.run.path / BACKBONE).write_bytes(deployed.content)
+        job.notes["deploy"] = deployed.to_dict()
+        job.say(
+            f"The head is fitted on the features of the int8 backbone ({len(deployed.content) / 1e6:.1f} MB)."
+        )
     with job.run.stage("extraction"):
         features = extract(
-            data, extractor, preprocessing=job.preprocessing, engine=job.settings.fit.engine, indices=rows
+            data,
+            extractor,
+            preprocessing=job.preprocessing,
+            engine=job.settings.fit.engine,
+            indices=rows,
+            converted=deployed.content if deployed else None,
         )
     job.say(
         f"Features: {len(rows)} images, {features.cached} from the cache, {features.computed} computed "

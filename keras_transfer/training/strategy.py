@@ -45,7 +45,9 @@ class Strategy:
 def choose(fit: FitSettings, gradient: GradientSettings, table: ImageTable) -> Strategy:
     """Turn what the user asked for into a plan; only ``auto`` looks at the labels of the training images."""
     name, why = fit.strategy, "asked for"
-    if name == "auto":
+    if name == "auto" and fit.deploy is not None:
+        name, why = "probe", f"--deploy {fit.deploy} fits the head on a frozen backbone"
+    elif name == "auto":
         name, why = _by_count(table)
         if fit.teacher is not None and name == "probe":
             name, why = "finetune", "a teacher trains more than the head"

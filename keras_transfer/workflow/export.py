@@ -11,10 +11,11 @@ from keras_transfer import options as option_tools
 from keras_transfer.data import ImageTable
 from keras_transfer.errors import UsageError
 from keras_transfer.export import FORMATS, About, ExportReport, export_model
+from keras_transfer.export.deployed import Deployed
 from keras_transfer.export.fallback import FALLBACK
 from keras_transfer.plugins import task_spec
 from keras_transfer.preprocessing import Preprocessing
-from keras_transfer.run import INFO, Run, open_run
+from keras_transfer.run import BACKBONE, INFO, Run, open_run
 from keras_transfer.settings import DataSettings
 from keras_transfer.tasks.base import Task
 from keras_transfer.tasks.loading import load_task
@@ -64,6 +65,7 @@ def export_run(
         ParityError: an artefact does not answer like the model; ``parity.json`` has the evidence.
     """
     opened, task, table = open_classifier(run, data)
+    deploy = opened.info["training"].get("deploy")
     return export_model(
         task.inference_model(opened.load_model()),
         Path(to),
@@ -81,6 +83,7 @@ def export_run(
         seed=opened.info["request"]["settings"]["seed"],
         allow_parity_failure=allow_parity_failure,
         overwrite=overwrite,
+        deployed=Deployed.read(opened.path / BACKBONE, deploy) if deploy else None,
         about=About(
             title=title or opened.path.resolve().name,
             training=_origin(opened),
@@ -132,6 +135,7 @@ def _origin(run: Run) -> dict[str, Any]:
         "backbone": info["backbone"]["name"],
         "weights": info["backbone"].get("hash"),
         "strategy": info["training"]["strategy"],
+        **({"head_fitted_on": "int8 backbone"} if "deploy" in info["training"] else {}),
         "seed": info["request"]["settings"]["seed"],
         "images": info["data"]["splits"]["train"]["images"],
         "data": info["data"]["fingerprint"],
