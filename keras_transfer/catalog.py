@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from . import plugins
 from .errors import unknown_name
 
 
@@ -229,12 +230,29 @@ CATALOG: Mapping[str, BackboneSpec] = MappingProxyType({spec.name: spec for spec
 def get_spec(name: str) -> BackboneSpec:
     """The row of a backbone. Case, ``-`` and ``_`` do not matter: ``MobileNetV2`` is ``mobilenet_v2``.
 
-    Raises :class:`UsageError` with the closest names for one that is not in the catalog.
+    Plugins may add rows (entry-point group ``keras_transfer.backbones``).
+
+    Raises:
+        UsageError: no backbone has this name; the closest ones are named.
+        PluginError: a plugin's row that is broken or there twice.
     """
     spec = {_plain(known): spec for known, spec in CATALOG.items()}.get(_plain(name))
-    if spec is None:
-        raise unknown_name("backbone", name, CATALOG)
-    return spec
+    if spec is not None:
+        return spec
+    added = [entry.name for entry in plugins.entries(plugins.BACKBONES)]
+    for known in added:
+        if _plain(known) == _plain(name):
+            return plugins.backbone_spec(known)
+    raise unknown_name("backbone", name, [*CATALOG, *added])
+
+
+def all_specs() -> list[BackboneSpec]:
+    """Every row: the catalog's own, then those that plugins add and that work."""
+    states = plugins.statuses(plugins.BACKBONES)
+    return [
+        *CATALOG.values(),
+        *(plugins.backbone_spec(one.entry.name) for one in states if one.state == "ok"),
+    ]
 
 
 def _plain(name: str) -> str:

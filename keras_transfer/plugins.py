@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,11 @@ from typing import Any
 from keras_transfer.errors import PluginError, unknown_name
 
 TASKS = "keras_transfer.tasks"
+COMMANDS = "keras_transfer.commands"
+BACKBONES = "keras_transfer.backbones"
+WEIGHTS = "keras_transfer.weights"
+KINDS = {"task": TASKS, "command": COMMANDS, "backbone": BACKBONES, "weights": WEIGHTS}
+"""What a plugin can bring, and the entry-point group it comes in by."""
 OWN = "keras-transfer"
 
 
@@ -48,6 +54,7 @@ class PluginStatus:
     def to_dict(self) -> dict[str, str]:
         """JSON-able."""
         return {
+            "kind": next(kind for kind, group in KINDS.items() if group == self.entry.group),
             "name": self.entry.name,
             "state": self.state,
             "summary": self.summary,
@@ -70,9 +77,9 @@ def entries(group: str) -> list[Entry]:
     return sorted(found, key=lambda entry: (entry.name, entry.distribution))
 
 
-def task_statuses() -> list[PluginStatus]:
-    """The state of every task plugin. Imports each one's light spec, catching whatever goes wrong there."""
-    found = entries(TASKS)
+def statuses(group: str = TASKS) -> list[PluginStatus]:
+    """The state of every plugin of a group. Imports what is light (all but weights), catching whatever goes wrong."""
+    found = entries(group)
     return [_status(entry, found)[0] for entry in found]
 
 
@@ -84,15 +91,38 @@ def task_spec(name: str) -> Any:
         PluginError: the plugin is broken, incompatible or duplicated; the message says why.
     """
     found = entries(TASKS)
+    if name not in [entry.name for entry in found]:
+        raise unknown_name("task", name, [entry.name for entry in found])
+    return _load("task", name, found)
+
+
+def command(name: str) -> Any:
+    """The ``click.Command`` a plugin adds as a verb; None when no plugin has one of this name.
+
+    Raises ``PluginError`` when it is broken or duplicated; the message says why.
+    """
+    return _load("command", name, entries(COMMANDS))
+
+
+def backbone_spec(name: str) -> Any:
+    """The :class:`~keras_transfer.catalog.BackboneSpec` a plugin adds; None when no plugin has one of this name.
+
+    Raises ``PluginError`` when it is broken or duplicated; the message says why.
+    """
+    return _load("backbone", name, entries(BACKBONES))
+
+
+def _load(kind: str, name: str, found: list[Entry]) -> Any:
     named = [entry for entry in found if entry.name == name]
     if not named:
-        raise unknown_name("task", name, [entry.name for entry in found])
-    status, spec = _status(named[0], found)
+        return None
+    status, thing = _status(named[0], found)
     if status.state != "ok":
         raise PluginError(
-            f"The task {name!r} ({status.entry.distribution} {status.entry.version}) is {status.state}: {status.reason}"
+            f"The {kind} {name!r} ({status.entry.distribution} {status.entry.version}) is {status.state}: "
+            f"{status.reason}"
         )
-    return spec
+    return thing
 
 
 def import_object(path: str) -> Any:
@@ -115,34 +145,74 @@ def guarded(call: Callable[[], Any]) -> tuple[Any, str]:
 
 
 def _status(entry: Entry, found: list[Entry]) -> tuple[PluginStatus, Any]:
-    from keras_transfer.tasks.base import CONTRACT, OLDEST_CONTRACT, TaskSpec
-
+    """What became of one entry point, and what it names where that is ok (of weights nothing is imported)."""
     rivals = [other for other in found if other.name == entry.name and other != entry]
     if rivals:
         names = " and ".join(sorted({entry.distribution, *(rival.distribution for rival in rivals)}))
         return PluginStatus(entry, "duplicate", f"{names} both offer it; uninstall one of them."), None
-    spec, reason = guarded(entry.load)
+    if entry.group == WEIGHTS:
+        package = entry.value.partition(":")[0].partition(".")[0]
+        there, reason = guarded(lambda: importlib.util.find_spec(package) is not None)
+        if not there:
+            return PluginStatus(entry, "broken", reason or f"there is no package {package!r}."), None
+        return PluginStatus(entry, "ok", "", f"weights for {entry.name}"), None
+    thing, reason = guarded(entry.load)
     if reason:
         return PluginStatus(entry, "broken", reason), None
-    if not isinstance(spec, TaskSpec):
+    judge = {TASKS: _task_status, COMMANDS: _command_status, BACKBONES: _backbone_status}[entry.group]
+    status = judge(entry, thing)
+    return status, thing if status.state == "ok" else None
+
+
+def _command_status(entry: Entry, found: Any) -> PluginStatus:
+    import click
+
+    from keras_transfer.cli import VERBS
+
+    if not isinstance(found, click.Command):
         return PluginStatus(
-            entry, "broken", f"{entry.value} is a {type(spec).__name__}, not a TaskSpec."
-        ), None
+            entry, "broken", f"{entry.value} is a {type(found).__name__}, not a click.Command."
+        )
+    if entry.name in VERBS:
+        return PluginStatus(entry, "duplicate", f"keras-transfer has a verb {entry.name!r} of its own.")
+    return PluginStatus(entry, "ok", "", found.get_short_help_str(80))
+
+
+def _backbone_status(entry: Entry, found: Any) -> PluginStatus:
+    from keras_transfer.catalog import CATALOG, BackboneSpec
+
+    if not isinstance(found, BackboneSpec):
+        return PluginStatus(
+            entry, "broken", f"{entry.value} is a {type(found).__name__}, not a BackboneSpec."
+        )
+    if found.name != entry.name:
+        reason = f"it is called {found.name!r} and its entry point {entry.name!r}; give both one name."
+        return PluginStatus(entry, "broken", reason)
+    if entry.name in CATALOG:
+        return PluginStatus(entry, "duplicate", f"the catalog has a backbone {entry.name!r} of its own.")
+    return PluginStatus(entry, "ok", "", found.paper)
+
+
+def _task_status(entry: Entry, spec: Any) -> PluginStatus:
+    from keras_transfer.tasks.base import CONTRACT, OLDEST_CONTRACT, TaskSpec
+
+    if not isinstance(spec, TaskSpec):
+        return PluginStatus(entry, "broken", f"{entry.value} is a {type(spec).__name__}, not a TaskSpec.")
     if not isinstance(spec.contract, int):
-        return PluginStatus(entry, "broken", f"its contract is {spec.contract!r}, not a whole number."), None
+        return PluginStatus(entry, "broken", f"its contract is {spec.contract!r}, not a whole number.")
     if not OLDEST_CONTRACT <= spec.contract <= CONTRACT:
         reason = (
             f"it is written for contract {spec.contract}; this keras-transfer speaks {OLDEST_CONTRACT} to {CONTRACT}."
             " Upgrade the older of the two."
         )
-        return PluginStatus(entry, "incompatible", reason, spec.summary), None
+        return PluginStatus(entry, "incompatible", reason, spec.summary)
     names, reason = guarded(lambda: {field.name for field in dataclasses.fields(spec.options)})
     if reason:
-        return PluginStatus(entry, "broken", f"its options are no dataclass ({reason})."), None
+        return PluginStatus(entry, "broken", f"its options are no dataclass ({reason}).")
     if taken := sorted(names & _core_names()):
         reason = f"its options have the names of the core's own: {', '.join(taken)}. Rename them."
-        return PluginStatus(entry, "broken", reason, spec.summary), None
-    return PluginStatus(entry, "ok", "", spec.summary), spec
+        return PluginStatus(entry, "broken", reason, spec.summary)
+    return PluginStatus(entry, "ok", "", spec.summary)
 
 
 def _core_names() -> set[str]:

@@ -3,9 +3,9 @@
 import os
 import subprocess
 import sys
-import textwrap
 
 import pytest
+from helpers_plugins import distribution
 
 from keras_transfer import plugins
 from keras_transfer.errors import PluginError, UsageError
@@ -16,16 +16,6 @@ print("noise at import")
 SPEC = TaskSpec(name="{name}", summary="A good one.", factory="{module}:Task", metrics={{"score": "higher"}},
                 main_metric="score", contract={contract})
 """
-
-
-def distribution(site, dist, name, source, *, value=None, version="1.0"):
-    """Write a module and the metadata of a distribution that offers it as a task."""
-    module = dist.replace("-", "_")
-    (site / f"{module}.py").write_text(textwrap.dedent(source))
-    info = site / f"{module}-{version}.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {dist}\nVersion: {version}\n")
-    (info / "entry_points.txt").write_text(f"[keras_transfer.tasks]\n{name} = {value or module + ':SPEC'}\n")
 
 
 @pytest.fixture
@@ -52,7 +42,7 @@ def site(tmp_path, monkeypatch):
 
 
 def test_every_kind_of_plugin_gets_its_state_and_its_reason(site):
-    found = {status.entry.distribution: status for status in plugins.task_statuses()}
+    found = {status.entry.distribution: status for status in plugins.statuses()}
     states = {name: status.state for name, status in found.items()}
     assert states == {
         "keras-transfer": "ok",
@@ -118,3 +108,116 @@ def test_the_command_line_survives_them_all(site):
         assert done.returncode == code, done.stderr
         assert "Traceback" not in done.stderr
     assert "SystemExit: 3" in done.stderr
+
+
+VERB = """
+import click
+@click.command()
+@click.argument("name")
+def greet(name):
+    "Say hello."
+    from keras_transfer.errors import UsageError
+    if name == "nobody":
+        raise UsageError("nobody was given; a name is expected.")
+    click.echo(f"hello {name}")
+"""
+
+ROW = """
+from keras_transfer.catalog import BackboneSpec
+SPEC = BackboneSpec(name="{name}", constructor="{module}_net:layers", family="stranger", feature_dim=8, params=224,
+                    default_size=32, min_size=8, input_mode="unit", pyramid=("c", "c", "c", "c"), weights_file=None,
+                    paper="Stranger 2026", licence="MIT")
+"""
+
+NET = """
+import keras
+def layers(input_tensor):
+    return keras.layers.Conv2D(8, 3, strides=4, name="c")(input_tensor)
+"""
+
+
+@pytest.fixture
+def strangers(tmp_path, monkeypatch):
+    """Verbs, a backbone and weights, good ones and wrong ones."""
+    verbs, rows = "keras_transfer.commands", "keras_transfer.backbones"
+    distribution(tmp_path, "kt-greet", "greet", VERB, value="kt_greet:greet", group=verbs)
+    distribution(tmp_path, "kt-verb-exits", "leave", "import sys; sys.exit(3)", group=verbs)
+    distribution(tmp_path, "kt-verb-wrong", "wrongverb", "SPEC = print", group=verbs)
+    distribution(tmp_path, "kt-verb-train", "train", VERB, value="kt_verb_train:greet", group=verbs)
+    distribution(tmp_path, "kt-net", "tiny_net", ROW.format(name="tiny_net", module="kt_net"), group=rows)
+    (tmp_path / "kt_net_net.py").write_text(NET)
+    distribution(tmp_path, "kt-alias", "alias", ROW.format(name="other", module="kt_net"), group=rows)
+    distribution(tmp_path, "kt-vgg", "vgg16", ROW.format(name="vgg16", module="kt_net"), group=rows)
+    distribution(tmp_path, "kt-row", "norow", "SPEC = 1", group=rows)
+    weights = "keras_transfer.weights"
+    distribution(
+        tmp_path, "kt-weights", "tiny_net", "def give(): return {}", value="kt_weights:give", group=weights
+    )
+    distribution(tmp_path, "kt-lost", "vgg19", "", value="not_there_at_all:give", group=weights)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def test_every_kind_of_thing_a_plugin_brings_has_a_state(strangers):
+    found = {
+        status.entry.distribution: status
+        for group in plugins.KINDS.values()
+        for status in plugins.statuses(group)
+        if status.entry.distribution != "keras-transfer"
+    }
+    assert {name: status.state for name, status in found.items()} == {
+        "kt-greet": "ok",
+        "kt-verb-exits": "broken",
+        "kt-verb-wrong": "broken",
+        "kt-verb-train": "duplicate",
+        "kt-net": "ok",
+        "kt-alias": "broken",
+        "kt-vgg": "duplicate",
+        "kt-row": "broken",
+        "kt-weights": "ok",
+        "kt-lost": "broken",
+    }
+    assert found["kt-greet"].to_dict()["kind"] == "command" and found["kt-greet"].summary == "Say hello."
+    assert "not a click.Command" in found["kt-verb-wrong"].reason
+    assert "'other'" in found["kt-alias"].reason and "not_there_at_all" in found["kt-lost"].reason
+
+
+def test_verbs_of_plugins_are_listed_run_and_survived(strangers):
+    environment = {**os.environ, "PYTHONPATH": f"{strangers}{os.pathsep}{os.environ['PYTHONPATH']}"}
+
+    def call(*arguments, code=0):
+        command = [sys.executable, "-m", "keras_transfer", *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
+        return done.stdout + done.stderr
+
+    listed = call("--help")
+    assert "From kt-greet 1.0." in listed and "From kt-verb-exits 1.0." in listed
+    assert "kt-verb-train" not in listed  # the core's own verb stays what it is
+    assert call("greet", "world") == "hello world\n"
+    assert "a name is expected" in call("greet", "nobody", code=2)
+    assert "SystemExit: 3" in call("leave", code=1)
+    assert "not a click.Command" in call("wrongverb", code=1)
+    assert "Did you mean" in call("gret", code=2) and "greet" in call("gret", code=2)
+    assert "tiny_net" in call("backbones") and "Stranger 2026" in call("backbones", "tiny-net")
+    assert "not a BackboneSpec" in call("backbones", "norow", code=1)
+
+
+def test_listing_verbs_and_backbones_imports_no_plugin(strangers):
+    before = set(sys.modules)
+    assert {"greet", "leave", "wrongverb"} <= {entry.name for entry in plugins.entries(plugins.COMMANDS)}
+    assert not [name for name in set(sys.modules) - before if name.startswith("kt_")]
+
+
+def test_a_backbone_of_a_plugin_is_built_like_any_other(strangers):
+    from keras_transfer.backbones import load_backbone
+    from keras_transfer.catalog import get_spec
+
+    assert get_spec("Tiny-Net").feature_dim == 8
+    model = load_backbone("tiny_net", weights="none", image_size=32)
+    assert model.output_shape == (None, 8, 8, 8) and model.count_params() == 224
+    assert get_spec("vgg16").family == "vgg"
+    with pytest.raises(PluginError, match="give both one name"):
+        get_spec("alias")
+    with pytest.raises(UsageError, match="tiny_net"):
+        get_spec("tiny_ned")

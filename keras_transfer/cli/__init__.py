@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 import keras_transfer
+from keras_transfer import plugins as discovery
 from keras_transfer.errors import KerasTransferError
 
 VERBS = {
@@ -48,29 +49,33 @@ class Failure(click.ClickException):
 
 
 class Verbs(click.Group):
-    """Imports a verb's module when the verb is used; its help line is already in :data:`VERBS`."""
+    """Imports a verb's module when the verb is used; its help line is already in :data:`VERBS`.
+
+    Plugins add verbs by the entry-point group ``keras_transfer.commands``; they are listed without being imported.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The verbs in the order people use them."""
-        return list(VERBS)
+        """The verbs in the order people use them, then those of plugins."""
+        return [*VERBS, *_added()]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the verb."""
         if cmd_name not in VERBS:
-            return None
+            return discovery.command(cmd_name)
         return getattr(importlib.import_module(f"keras_transfer.cli.{cmd_name}"), cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of verbs, without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(VERBS.items()))
+            formatter.write_dl([*VERBS.items(), *_added().items()])
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Name the closest verb when there is none of this name."""
         from keras_transfer.errors import unknown_name
 
-        if args and args[0] not in VERBS and not args[0].startswith("-"):
-            raise Failure(unknown_name("command", args[0], VERBS))
+        known = [*VERBS, *_added()]
+        if args and args[0] not in known and not args[0].startswith("-"):
+            raise Failure(unknown_name("command", args[0], known))
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -91,6 +96,15 @@ class Verbs(click.Group):
                 "\nInterrupted. What was computed is kept: the same command goes on from there.", err=True
             )
             ctx.exit(130)
+
+
+def _added() -> dict[str, str]:
+    """The verbs of plugins, and where each is from."""
+    return {
+        entry.name: f"From {entry.distribution} {entry.version}.".replace(" .", ".")
+        for entry in discovery.entries(discovery.COMMANDS)
+        if entry.name not in VERBS
+    }
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})

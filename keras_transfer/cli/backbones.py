@@ -6,7 +6,7 @@ import dataclasses
 
 import click
 
-from keras_transfer.catalog import CATALOG, get_spec
+from keras_transfer.catalog import all_specs, get_spec
 from keras_transfer.cli._common import print_json
 
 
@@ -25,7 +25,7 @@ def backbones(name: str | None, as_json: bool) -> None:
                 shown = ", ".join(map(str, value)) if isinstance(value, (tuple, list)) else value
                 click.echo(f"{key.replace('_', ' ') + ':':<16} {shown}")
         return
-    specs = list(CATALOG.values())
+    specs = all_specs()
     if as_json:
         print_json([dataclasses.asdict(spec) for spec in specs])
         return

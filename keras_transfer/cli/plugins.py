@@ -2,31 +2,60 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import click
 
-from keras_transfer.cli._common import print_json, print_table
-from keras_transfer.plugins import task_statuses
+from keras_transfer import progress
+from keras_transfer.cli._common import offline_option, output_options, prepare, print_json, print_table
+from keras_transfer.plugins import KINDS, statuses
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def plugins(as_json: bool) -> None:
-    """List the installed tasks and whether they work.
+@click.pass_context
+def plugins(ctx: click.Context, as_json: bool) -> None:
+    """List what is installed and whether it works: tasks, verbs, backbones, weights.
 
-    A task is ok, broken (it cannot be imported), incompatible (made for another contract) or duplicate.
+    A plugin is ok, broken (it cannot be imported), incompatible (made for another contract) or duplicate.
     KERAS_TRANSFER_PLUGINS=a,b considers only the plugins named.
     """
-    statuses = [status.to_dict() for status in task_statuses()]
+    if ctx.invoked_subcommand is not None:
+        return
+    found = [status.to_dict() for group in KINDS.values() for status in statuses(group)]
     if as_json:
-        print_json(statuses)
+        print_json(found)
         return
     rows = [
         (
+            row["kind"],
             row["name"],
             row["state"],
             row["reason"] or row["summary"],
             f"{row['distribution']} {row['version']}".strip(),
         )
-        for row in statuses
+        for row in found
     ]
-    print_table(["task", "state", "", "from"], rows)
+    print_table(["kind", "name", "state", "", "from"], rows)
+
+
+@plugins.command()
+@click.argument("name")
+@click.option("--data", metavar="DATA", help="Train on these images (default: the task's own sample).")
+@offline_option
+@output_options
+def check(name: str, data: str | None, offline: bool, as_json: bool, quiet: bool) -> None:
+    """Try the task NAME against everything the core promises of a task; exit code 1 when one promise is broken."""
+    prepare(True, offline)  # the trainings' own messages tell nothing here
+    from keras_transfer.testing import CHECKS, Kit
+
+    progress.enable(not quiet and sys.stderr.isatty())
+    kit = Kit(name, data=None if data is None else lambda folder: Path(data))
+    results = list(progress.track(kit.results(), "Checking", len(CHECKS)))
+    if as_json:
+        print_json([result.to_dict() for result in results])
+    else:
+        print_table(["check", "", ""], [(one.check, one.state, one.reason) for one in results])
+    if any(one.state == "failed" for one in results):
+        raise SystemExit(1)

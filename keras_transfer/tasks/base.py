@@ -48,6 +48,9 @@ class TaskSpec:
         metrics: what ``evaluate`` returns at least, and which way is better: ``{"accuracy": "higher"}``.
         main_metric: the one of them that is shown first.
         contract: the contract version it is written for.
+        sample: ``"package.module:function"``: makes a small data set in the folder it is given and returns what
+            ``train`` takes; the conformance kit trains on it.
+        tolerance: how far the float32 TFLite file may be from the Keras model, as a share of the outputs' scale.
     """
 
     name: str
@@ -58,6 +61,8 @@ class TaskSpec:
     options: type = NoOptions
     needs_backbone: bool = True
     contract: int = CONTRACT
+    sample: str = ""
+    tolerance: float = 1e-4
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ CLASSIFICATION = TaskSpec(
         "log_loss": "lower",
     },
     main_metric="accuracy",
+    sample="keras_transfer.testing.samples:two_photographs",
 )
 
 
@@ -60,6 +61,7 @@ MULTILABEL = TaskSpec(
         "log_loss": "lower",
     },
     main_metric="mean_average_precision",
+    sample="keras_transfer.testing.samples:with_labels",
 )
 
 
@@ -75,4 +77,5 @@ REGRESSION = TaskSpec(
     options=RegressionOptions,
     metrics={"mae": "lower", "rmse": "lower", "r2": "higher"},
     main_metric="mae",
+    sample="keras_transfer.testing.samples:with_numbers",
 )

@@ -6,7 +6,8 @@ from typing import Any
 
 from keras_transfer import options as option_tools
 from keras_transfer import plugins
-from keras_transfer.errors import UsageError
+from keras_transfer.errors import PluginError, UsageError
+from keras_transfer.run import Run
 from keras_transfer.tasks.base import Task, TaskSpec
 
 
@@ -27,8 +28,35 @@ def load_task(name: str, task_options: Any = None) -> tuple[TaskSpec, Task]:
     option_tools.check(task_options)
     factory, reason = plugins.guarded(lambda: plugins.import_object(spec.factory))
     if reason:
-        raise plugins.PluginError(f"The task {name!r} cannot be loaded from {spec.factory}: {reason}")
+        raise PluginError(f"The task {name!r} cannot be loaded from {spec.factory}: {reason}")
     task, reason = plugins.guarded(lambda: factory(task_options))
     if reason:
-        raise plugins.PluginError(f"The task {name!r} cannot be made by {spec.factory}: {reason}")
+        raise PluginError(f"The task {name!r} cannot be made by {spec.factory}: {reason}")
     return spec, task
+
+
+def task_of_run(run: Run) -> tuple[TaskSpec, Task]:
+    """The task a run was made with, its options as they were and what the training had noted taken up.
+
+    Raises:
+        PluginError: the plugin is not installed (the message names its package), or broken.
+        UsageError: options it does not know any more.
+    """
+    request = run.info["request"]
+    name = request["task"]
+    if name not in [entry.name for entry in plugins.entries(plugins.TASKS)]:
+        package = run.info.get("plugin", {"distribution": "a package that is not known", "version": ""})
+        raise PluginError(
+            f"{run.path} was made with the task {name!r} of {package['distribution']} {package['version']}".rstrip()
+            + ", which is not installed. Install it and repeat the command."
+        )
+    spec = plugins.task_spec(name)
+    _, task = load_task(name, option_tools.from_dict(spec.options, request["options"]))
+    task.restore(run.info.get("training", {}))
+    return spec, task
+
+
+def origin(name: str) -> dict[str, str]:
+    """The distribution an installed task comes from, for ``run.json``."""
+    entry = next(entry for entry in plugins.entries(plugins.TASKS) if entry.name == name)
+    return {"distribution": entry.distribution, "version": entry.version}

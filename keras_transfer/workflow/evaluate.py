@@ -18,7 +18,7 @@ from keras_transfer.plugins import task_spec
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.settings import DataSettings, TrainSettings
 from keras_transfer.tasks.base import Task
-from keras_transfer.tasks.loading import load_task
+from keras_transfer.tasks.loading import load_task, task_of_run
 from keras_transfer.workflow.subject import Subject, open_subject
 from keras_transfer.workflow.tta import tta_predict
 
@@ -138,11 +138,10 @@ def task_of(subject: Subject) -> Task:
     Raises:
         UsageError, PluginError: see :func:`keras_transfer.workflow.train.load_task`.
     """
-    spec = task_spec(subject.task)
-    _, task = load_task(subject.task, option_tools.from_dict(spec.options, subject.options))
     if subject.run is not None:
-        task.restore(subject.run.info.get("training", {}))
-    return task
+        return task_of_run(subject.run)[1]
+    spec = task_spec(subject.task)
+    return load_task(subject.task, option_tools.from_dict(spec.options, subject.options))[1]
 
 
 def run_table(run: Any) -> ImageTable:
@@ -159,8 +158,7 @@ def run_table(run: Any) -> ImageTable:
         )
     values = option_tools.to_dict(settings.data)
     values.update(split_from=str(run.split_path))
-    spec = task_spec(run.info["request"]["task"])
-    _, task = load_task(spec.name, option_tools.from_dict(spec.options, run.info["request"]["options"]))
+    _, task = task_of_run(run)
     try:
         table = task.load_data(source, option_tools.from_dict(DataSettings, values), settings.seed)
     except UsageError as error:

@@ -13,12 +13,11 @@ from keras_transfer.errors import UsageError
 from keras_transfer.export import FORMATS, About, ExportReport, export_model
 from keras_transfer.export.deployed import Deployed
 from keras_transfer.export.fallback import FALLBACK
-from keras_transfer.plugins import task_spec
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.run import BACKBONE, INFO, Run, open_run
 from keras_transfer.settings import DataSettings
 from keras_transfer.tasks.base import Task
-from keras_transfer.tasks.loading import load_task
+from keras_transfer.tasks.loading import task_of_run
 from keras_transfer.workflow.evaluate import run_table
 
 
@@ -99,8 +98,7 @@ def open_classifier(run: str | Path | Run, data: Any = None) -> tuple[Run, Task,
     Raises ``UsageError`` for another task, or data that are not found.
     """
     opened = run if isinstance(run, Run) else open_run(run)
-    spec = task_spec(opened.info["request"]["task"])
-    _, task = load_task(spec.name, option_tools.from_dict(spec.options, opened.info["request"]["options"]))
+    spec, task = task_of_run(opened)
     if spec.name != "classification":
         raise UsageError(f"{opened.path} holds a {spec.name} model; only classifiers can be exported so far.")
     if data is None:

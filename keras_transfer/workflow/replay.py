@@ -12,9 +12,9 @@ import numpy as np
 
 from keras_transfer import options as option_tools
 from keras_transfer.errors import UsageError
-from keras_transfer.plugins import task_spec
 from keras_transfer.run import HISTORY, Run, open_run
 from keras_transfer.settings import TrainSettings
+from keras_transfer.tasks.loading import task_of_run
 from keras_transfer.workflow.train import train
 
 log = logging.getLogger("keras_transfer")
@@ -48,7 +48,7 @@ def replay(run: Run | str | Path, *, output: str | Path | None = None) -> dict[s
             f"{run.path} was trained on data given from Python, which cannot be found again. Train it again with the "
             "same data and compare the two run.json."
         )
-    spec = task_spec(request["task"])
+    spec, _ = task_of_run(run)
     with tempfile.TemporaryDirectory() as temporary:
         again = train(
             request["source"],

@@ -34,7 +34,7 @@ from keras_transfer.preprocessing import Preprocessing  # noqa: E402
 from keras_transfer.run import HISTORY, MODEL, SKIPPED, SPLIT, Run, RunWriter, new_run, open_run  # noqa: E402
 from keras_transfer.settings import ModelSettings, TrainSettings  # noqa: E402
 from keras_transfer.tasks.base import Job, Task, TaskSpec  # noqa: E402
-from keras_transfer.tasks.loading import load_task  # noqa: E402
+from keras_transfer.tasks.loading import load_task, origin  # noqa: E402
 from keras_transfer.workflow.teacher import teach  # noqa: E402
 
 log = logging.getLogger("keras_transfer")
@@ -196,6 +196,7 @@ def _train_into(
             "started": started.isoformat(timespec="seconds"),
             "seconds": {name: round(value, 3) for name, value in run.seconds.items()},
             "resumed": run.resumed,
+            "plugin": origin(spec.name),
             "versions": _versions(),
             "determinism": DETERMINISM,
             "data": {"source": data.source, "fingerprint": data.fingerprint(), **data.summary()},

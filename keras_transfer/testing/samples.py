@@ -1,0 +1,55 @@
+"""Small sets of real images for the built-in tasks: crops of the two photographs that come with scikit-learn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+CROPS, SIDE = 16, 96
+
+
+def two_photographs(folder: Path) -> Path:
+    """``china/`` and ``flower/``, 16 crops of 96 px each: one label an image."""
+    for name, number, crop in _crops():
+        (folder / name).mkdir(exist_ok=True)
+        Image.fromarray(crop).save(folder / name / f"{number:02d}.png")
+    return folder
+
+
+def with_labels(folder: Path) -> Path:
+    """A CSV of the same crops with several labels an image: what it shows, and ``bright`` where it is."""
+    rows = []
+    for name, number, crop in _crops():
+        path = f"{name}{number:02d}.png"
+        Image.fromarray(crop).save(folder / path)
+        rows.append(f"{path},{name}{';bright' if crop.mean() > 120 else ''}")
+    return _table(folder, rows)
+
+
+def with_numbers(folder: Path) -> Path:
+    """A CSV of the same crops with the mean of their pixels, 0 to 1."""
+    rows = []
+    for name, number, crop in _crops():
+        path = f"{name}{number:02d}.png"
+        Image.fromarray(crop).save(folder / path)
+        rows.append(f"{path},{crop.mean() / 255:.4f}")
+    return _table(folder, rows)
+
+
+def _crops() -> Iterator[tuple[str, int, np.ndarray]]:
+    rng = np.random.default_rng(0)
+    for name in ("china", "flower"):
+        photo = load_sample_image(f"{name}.jpg")
+        for number in range(CROPS):
+            y, x = (int(rng.integers(0, side - SIDE)) for side in photo.shape[:2])
+            yield name, number, photo[y : y + SIDE, x : x + SIDE]
+
+
+def _table(folder: Path, rows: list[str]) -> Path:
+    path = folder / "labels.csv"
+    path.write_text("path,label\n" + "\n".join(rows) + "\n")
+    return path

@@ -1,0 +1,311 @@
+"""The kit fails, with the right sentence, on every kind of wrong task, and passes on a right one."""
+
+import shutil
+import textwrap
+
+import numpy as np
+import pytest
+from helpers_plugins import distribution
+
+from keras_transfer.errors import PluginError, UsageError
+from keras_transfer.testing import CHECKS, Broken, Kit, conformance
+from keras_transfer.testing.samples import two_photographs
+
+pytestmark = pytest.mark.slow
+
+SPEC = """
+from dataclasses import dataclass
+from keras_transfer.options import option
+from keras_transfer.tasks.base import TaskSpec
+
+{extra}
+
+@dataclass(frozen=True)
+class Options:
+    {options}
+
+SPEC = TaskSpec(name="{name}", summary="One label an image, by its colours.",
+                factory="{module}_task:Colours", options=Options, metrics={metrics},
+                main_metric="accuracy", needs_backbone={backbone},
+                sample="keras_transfer.testing.samples:two_photographs")
+"""
+
+TASK = """
+import keras
+import numpy as np
+from keras_transfer import load_data
+from keras_transfer.data import batches
+from keras_transfer.tasks.base import OutputContract, Task
+
+class Right(Task):
+    def load_data(self, source, settings, seed, *, names=None):
+        return load_data(source, seed=seed, classes=names, **vars(settings))
+
+    def build(self, data, job):
+        image = keras.Input((*job.preprocessing.size, 3))
+        x = keras.layers.Rescaling(1 / 255)(image)
+        x = keras.layers.GlobalAveragePooling2D()(x)
+        x = keras.layers.Dense(len(data.classes), kernel_initializer="zeros", name="logits")(x)
+        return keras.Model(image, keras.layers.Softmax()(x))
+
+    def fit(self, model, data, job):
+        rows = data.indices("train")
+        pixels = np.concatenate(list(batches(data, job.preprocessing, indices=rows)))
+        model.compile(keras.optimizers.SGD(20.0), "sparse_categorical_crossentropy")
+        for epoch in range(40):
+            loss = model.train_on_batch(pixels.astype("float32"), data.labels[rows])
+            job.history.append({"epoch": epoch, "loss": float(loss)})
+
+    def evaluate(self, outputs, data):
+        right = outputs.argmax(axis=1) == data.labels
+        return {"images": len(right), "accuracy": float(right.mean())}
+
+    def predict(self, outputs, names, top):
+        return [{"label": names[int(row.argmax())]} for row in outputs]
+
+    def inference_model(self, model):
+        return model
+
+    def output_contract(self, data):
+        return OutputContract("probabilities", (len(data.classes),), data.classes)
+
+    def plots(self, metrics, job):
+        pass
+
+class Colours(Right):
+    pass
+"""
+
+RIGHT = {
+    "extra": "",
+    "options": 'shade: float = option(0.5, "How dark.", maximum=1.0)',
+    "metrics": '{"accuracy": "higher"}',
+    "backbone": "False",
+}
+
+WRONG = {
+    "heavy": ("spec_is_light", "imports numpy", {"extra": "import numpy"}, ""),
+    "mute": ("options_round_trip", "--shade have no help text", {"options": "shade: float = 0.5"}, ""),
+    "beyond": (
+        "options_round_trip",
+        "at most 1.0 is expected",
+        {"options": 'shade: float = option(2.0, "How dark.", maximum=1.0)'},
+        "",
+    ),
+    "restless": (
+        "data_are_read_alike",
+        "two tables for the same data and seed",
+        {},
+        """
+        count = 0
+        def load_data(self, source, settings, seed, *, names=None):
+            Colours.count += 1
+            return super().load_data(source, settings, seed + Colours.count, names=names)
+        """,
+    ),
+    "clumsy": (
+        "bad_input_is_said",
+        "raised FileNotFoundError",
+        {},
+        """
+        def load_data(self, source, settings, seed, *, names=None):
+            import os
+            os.listdir(source)
+            return super().load_data(source, settings, seed, names=names)
+        """,
+    ),
+    "greedy": (
+        "builds_offline",
+        "the network was reached for",
+        {},
+        """
+        def build(self, data, job):
+            import socket
+            socket.create_connection(("example.org", 80))
+            return super().build(data, job)
+        """,
+    ),
+    "exploding": (
+        "training_is_finite",
+        "a trained weight is not finite",
+        {},
+        """
+        def fit(self, model, data, job):
+            dense = model.get_layer("logits")
+            dense.set_weights([np.full_like(weight, np.nan) for weight in dense.get_weights()])
+        """,
+    ),
+    "thawing": (
+        "frozen_weights_stay",
+        "changed the layer",
+        {"backbone": "True"},
+        """
+        def build(self, data, job):
+            pooled = keras.layers.GlobalAveragePooling2D()(job.backbone.output)
+            outputs = keras.layers.Dense(len(data.classes), activation="softmax", name="logits")(pooled)
+            return keras.Model(job.backbone.inputs, outputs)
+        def fit(self, model, data, job):
+            for layer in model.layers:
+                layer.set_weights([weight * 1.01 for weight in layer.get_weights()])
+        """,
+    ),
+    "upside_down": (
+        "metrics_are_as_declared",
+        "the direction is wrong",
+        {"metrics": '{"accuracy": "lower"}'},
+        "",
+    ),
+    "random": (
+        "same_seed_same_result",
+        "gave different weights",
+        {},
+        """
+        def fit(self, model, data, job):
+            import os
+            super().fit(model, data, job)
+            dense = model.get_layer("logits")
+            noise = np.random.default_rng(int.from_bytes(os.urandom(8), "big"))
+            dense.set_weights([weight + noise.normal(0, 1e-3, weight.shape) for weight in dense.get_weights()])
+        """,
+    ),
+    "numpy": (
+        "predictions_are_json",
+        "no JSON",
+        {},
+        """
+        def predict(self, outputs, names, top):
+            return [{"probability": row.max()} for row in outputs]
+        """,
+    ),
+    "misnamed": (
+        "output_contract_fits",
+        "names 1 outputs; the model gives 2",
+        {},
+        """
+        def output_contract(self, data):
+            return OutputContract("probabilities", (2,), ("one",))
+        """,
+    ),
+    "clinging": (
+        "answers_alike_in_a_fresh_process",
+        "does not load with Keras alone",
+        {},
+        """
+        def build(self, data, job):
+            model = super().build(data, job)
+            return keras.Model(model.input, Twice()(model.output))
+
+    @keras.saving.register_keras_serializable("clinging")
+    class Twice(keras.layers.Layer):
+        def call(self, x):
+            return x * 1.0
+        """,
+    ),
+    "unportable": (
+        "tflite_agrees",
+        "Cannot convert",
+        {},
+        """
+        def build(self, data, job):
+            model = super().build(data, job)
+            return keras.Model(model.input, keras.ops.erfinv(model.output * 0.5) * 2)
+        """,
+    ),
+}
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Make a distribution with a task of this name."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def make(name, spec, body):
+        module = f"kt_{name}"
+        source = SPEC.format(name=name, module=module, **{**RIGHT, **spec})
+        distribution(tmp_path, f"kt-{name}", name, source)
+        body = textwrap.indent(textwrap.dedent(body), "    ").replace("\n    \n", "\n")
+        outside = body.split("\n    @keras.saving", 1) if "@keras.saving" in body else [body]
+        text = TASK.rstrip().removesuffix("pass") + (outside[0].lstrip() or "pass") + "\n"
+        if len(outside) > 1:
+            text += textwrap.dedent("    @keras.saving" + outside[1])
+        (tmp_path / f"{module}_task.py").write_text(text)
+        return name
+
+    return make
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_task_fails_its_check_with_the_right_sentence(install, name):
+    check, sentence, spec, body = WRONG[name]
+    kit = Kit(install(name, spec, body))
+    with pytest.raises(Broken, match=sentence):
+        kit.check(check)
+
+
+def test_a_right_task_keeps_all_promises(install):
+    results = list(Kit(install("right", {}, "")).results())
+    assert [(one.check, one.state, one.reason) for one in results] == [
+        (name, "passed", "") for name in CHECKS
+    ]
+
+
+def test_an_expected_failure_is_expected_and_a_kept_promise_is_not(install):
+    name = install("known", *WRONG["numpy"][2:])
+    kit = Kit(
+        name,
+        expected_failures={"predictions_are_json": "a float of NumPy", "output_contract_fits": "it is not"},
+    )
+    states = {one.check: one for one in kit.results() if one.check in kit.expected_failures}
+    assert states["predictions_are_json"].state == "expected"
+    assert (
+        states["output_contract_fits"].state == "failed"
+        and "remove its name" in states["output_contract_fits"].reason
+    )
+
+
+def test_the_decorator_makes_a_strict_test_of_every_check():
+    @conformance("anything", expected_failures={"tflite_agrees": "no converter for it"})
+    def test(check):
+        check()
+
+    (mark,) = test.pytestmark
+    assert [case.id for case in mark.args[1]] == list(CHECKS)
+    marked = {case.id: case.marks for case in mark.args[1] if case.marks}
+    assert list(marked) == ["tflite_agrees"]
+    (expected,) = marked["tflite_agrees"]
+    assert expected.kwargs == {"strict": True, "raises": Broken, "reason": "no converter for it"}
+
+
+def test_what_cannot_be_checked_is_said():
+    with pytest.raises(UsageError, match="tflite_agrees"):
+        Kit("classification", expected_failures={"tflite_agreed": "?"})
+    with pytest.raises(UsageError, match="classification"):
+        Kit("clasification")
+    with pytest.raises(UsageError, match="spec_is_light"):
+        Kit("classification").check("spec_is_ligt")
+
+
+def test_a_task_without_sample_asks_for_data(install, monkeypatch):
+    name = install("plain", {}, "")
+    kit = Kit(name)
+    object.__setattr__(kit._trial.spec, "sample", "")
+    with pytest.raises(Broken, match="names no sample"):
+        kit.check("data_are_read_alike")
+    Kit(name, data=two_photographs).check("data_are_read_alike")
+
+
+@pytest.mark.parametrize("task", ["classification", "multilabel", "regression"])
+def test_the_built_in_tasks_keep_their_promises(task):
+    failed = {one.check: one.reason for one in Kit(task).results() if one.state != "passed"}
+    assert failed == {}
+
+
+def test_using_a_task_that_vanished_says_so(install, tmp_path):
+    kit = Kit(install("gone", {}, ""))
+    run = kit._trial.run
+    shutil.rmtree(tmp_path / "kt_gone-1.0.dist-info")
+    from keras_transfer.workflow.evaluate import evaluate
+
+    with pytest.raises(PluginError, match=r"task 'gone' of kt-gone 1\.0, which is not installed"):
+        evaluate(run)
+    assert np.isfinite(run.load_model().get_weights()[0]).all()
