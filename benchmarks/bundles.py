@@ -71,7 +71,7 @@ def measure(source: Path, folder: Path, **settings: Any) -> dict[str, Any]:
         run = train(source, folder / f"run{name}", strategy="probe", deploy=deploy, **settings)
         report = export_run(run, folder / f"edge{name}", precisions=precisions, allow_parity_failure=True)
         content = report.to_dict()
-        result[f"images{name}"], result[f"keras{name}"] = content["images"], report.keras_accuracy
+        result[f"images{name}"], result[f"keras{name}"] = content["images"], report.keras_score
         result[f"artefacts{name}"] = {row["file"]: row for row in content["artefacts"]}
         result[f"verified{name}"] = verify(report.path, run_table(run), split="test").passed
     return result

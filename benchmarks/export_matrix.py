@@ -36,7 +36,7 @@ from sklearn.datasets import load_sample_image  # noqa: E402
 from keras_transfer.backbones import load_backbone  # noqa: E402
 from keras_transfer.catalog import CATALOG  # noqa: E402
 from keras_transfer.errors import KerasTransferError  # noqa: E402
-from keras_transfer.export.parity import TOLERANCES, breaches, compare  # noqa: E402
+from keras_transfer.export.parity import Judge, breaches, compare, tolerance_for  # noqa: E402
 from keras_transfer.export.quantization import convert_dynamic, convert_integer  # noqa: E402
 from keras_transfer.export.runtimes import KerasRuntime  # noqa: E402
 from keras_transfer.heads import LOGITS, add_head, split_head  # noqa: E402
@@ -65,6 +65,10 @@ network is measured by its own export.
 
 Machine: {machine}.
 """
+JUDGE = Judge(
+    ("china", "flower"),
+    measure=lambda answers, truth: {"accuracy": float(np.mean(answers.argmax(axis=1) == truth))},
+)
 
 
 def crops(count: int, seed: int, preprocessing: Preprocessing) -> tuple[np.ndarray, np.ndarray]:
@@ -129,16 +133,16 @@ def measure(family: str, size: int) -> list[dict[str, Any]]:
         except KerasTransferError as error:
             rows.append({**row, "reason": " ".join(str(error).split())[:200]})
             continue
-        parity = compare(expected, answers, truth)
+        parity = compare(expected, answers, JUDGE, truth)
         rows.append(
             {
                 **row,
                 "bytes": len(content),
                 "max_difference": parity.max_difference,
                 "agreement": parity.agreement,
-                "accuracy": parity.accuracy,
-                "keras_accuracy": parity.keras_accuracy,
-                "breaches": list(breaches(parity, TOLERANCES[precision])),
+                "accuracy": parity.score,
+                "keras_accuracy": parity.keras_score,
+                "breaches": list(breaches(parity, tolerance_for(precision, JUDGE, expected), JUDGE)),
             }
         )
     return rows

@@ -109,6 +109,13 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
+def score(metric: str, value: float | None) -> str:
+    """A metric for people: accuracies in percent, others as numbers; None -> ``-``."""
+    if value is None or metric.endswith("accuracy"):
+        return percent(value)
+    return f"{value:.4g}"
+
+
 def size_of(count: float) -> str:
     """Bytes for people: ``3.4 MB`` (1 MB is a million bytes)."""
     for unit in ("B", "kB", "MB"):

@@ -15,6 +15,7 @@ from keras_transfer.cli._common import (
     print_json,
     print_table,
     run_data_option,
+    score,
     size_of,
 )
 
@@ -122,12 +123,13 @@ def export(
 
 def print_report(report: dict[str, Any]) -> None:
     """The table of an export: what each artefact is, and how it answers."""
+    metric = report["metric"]
     rows = [
         (
             row["file"],
             row["precision"],
             size_of(row["bytes"]),
-            percent(row["accuracy"]),
+            score(metric, row[metric]),
             percent(row["agreement"]),
             "not finite" if row["max_difference"] is None else f"{row['max_difference']:.1e}",
             f"{row['milliseconds']:.1f} ms",
@@ -135,4 +137,5 @@ def print_report(report: dict[str, Any]) -> None:
         )
         for row in (*report["artefacts"], *report["tried"])
     ]
-    print_table(["artefact", "precision", "size", "accuracy", "agreement", "max diff.", "latency", ""], rows)
+    name = metric.replace("_", " ")
+    print_table(["artefact", "precision", "size", name, "agreement", "max diff.", "latency", ""], rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from keras_transfer.cli._common import output_options, percent, prepare, print_json, print_table
+from keras_transfer.cli._common import output_options, percent, prepare, print_json, print_table, score
 
 
 @click.command()
@@ -34,13 +34,14 @@ def verify(
     else:
         columns = ["artefact", "precision", "golden diff.", "allowed"]
         if data:
-            columns += ["accuracy", "balanced", "agreement"]
+            metrics = result["metrics"][:2]
+            columns += [*(name.replace("_", " ") for name in metrics), "agreement"]
         rows = []
         for row in result["artefacts"]:
             difference = "-" if row["difference"] is None else f"{row['difference']:.1e}"
             cells = [row["file"], row["precision"], difference, f"{row['tolerance']:g}"]
             if data:
-                cells += [percent(row.get(name)) for name in ("accuracy", "balanced_accuracy", "agreement")]
+                cells += [*(score(name, row.get(name)) for name in metrics), percent(row.get("agreement"))]
             rows.append([*cells, "ok" if row["passed"] else "FAILED"])
         print_table([*columns, ""], rows)
         click.echo(

@@ -3,7 +3,7 @@
 from keras_transfer.export.bundle import Artefact, Bundle, is_bundle, load_bundle
 from keras_transfer.export.exporter import export_model
 from keras_transfer.export.manifest import About
-from keras_transfer.export.parity import TOLERANCES, Parity, Tolerance, breaches, compare
+from keras_transfer.export.parity import Judge, Parity, Tolerance, breaches, compare, tolerance_for
 from keras_transfer.export.report import ArtefactReport, CalibrationReport, ExportReport
 from keras_transfer.export.request import FORMATS, PRECISIONS
 from keras_transfer.export.runtimes import KerasRuntime, Runtime, load_runtime
@@ -11,13 +11,13 @@ from keras_transfer.export.runtimes import KerasRuntime, Runtime, load_runtime
 __all__ = [
     "FORMATS",
     "PRECISIONS",
-    "TOLERANCES",
     "About",
     "Artefact",
     "ArtefactReport",
     "Bundle",
     "CalibrationReport",
     "ExportReport",
+    "Judge",
     "KerasRuntime",
     "Parity",
     "Runtime",
@@ -28,4 +28,5 @@ __all__ = [
     "is_bundle",
     "load_bundle",
     "load_runtime",
+    "tolerance_for",
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ import numpy as np
 from keras_transfer.errors import BundleError, DataError, UsageError, unknown_name
 from keras_transfer.export import manifest
 from keras_transfer.export.folder import BUNDLE, EXPECTED, KERAS, LABELS, PARITY, SAVED_MODEL, TFLITE
-from keras_transfer.export.parity import TOLERANCES, Tolerance
+from keras_transfer.export.golden import step_for
+from keras_transfer.export.parity import PRECISIONS, Tolerance
 from keras_transfer.export.report import digest
 from keras_transfer.preprocessing import ImageError, Preprocessing
 
@@ -48,6 +50,7 @@ class Bundle:
         path: the folder.
         info: the content of ``bundle.json``.
         labels: the names of the outputs, in order.
+        shape: of one image's output.
         preprocessing: how an image becomes pixels.
         artefacts: the models, in the order of the export.
     """
@@ -55,6 +58,7 @@ class Bundle:
     def __init__(self, path: Path, info: Mapping[str, Any]) -> None:
         self.path, self.info = path, info
         self.labels: tuple[str, ...] = tuple(info["labels"])
+        self.shape: tuple[int, ...] = tuple(info["output"]["shape"])
         self.preprocessing = Preprocessing.from_dict(info["preprocessing"])
         self.artefacts = tuple(Artefact(row["file"], row["precision"], row) for row in info["artefacts"])
 
@@ -89,14 +93,14 @@ class Bundle:
             file: which artefact; see :meth:`artefact`.
 
         Returns:
-            float32 ``(N, C)``: probabilities in the order of :attr:`labels`.
+            float32 ``(N, C)``: probabilities in the order of :attr:`labels`; ``(N, *shape)`` where it is no classifier.
 
         Raises:
             UsageError: something that is no image.
             DataError: an image that cannot be read.
         """
         runtime = self.runtime(file)
-        parts, batch = [np.zeros((0, len(self.labels)), np.float32)], []
+        parts, batch = [np.zeros((0, *self.shape), np.float32)], []
         for image in images:
             batch.append(self._pixels(image))
             if len(batch) == BATCH:
@@ -119,8 +123,11 @@ class Bundle:
             answers = [*(golden["expected"][name] for name in names), *encoded]
             shapes = {np.asarray(rows, np.float64).shape for rows in answers}
             numbers = [golden["pixel_tolerance"], *(golden["tolerances"][name] for name in names)]
-            wanted = {(len(golden["images"]), len(self.labels))}
-            sound = files and shapes == wanted and all(isinstance(number, (int, float)) for number in numbers)
+            step = step_for(self.shape)
+            kept = -(-math.prod(self.shape) // step)
+            wanted = {(len(golden["images"]), kept)}
+            sound = files and shapes == wanted and golden["step"] == step
+            sound = sound and all(isinstance(number, (int, float)) for number in numbers)
             strangers = [name for name in files if name not in self.info["files"]]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BundleError(f"{self.path / EXPECTED} is damaged ({error!r}). Export again.") from None
@@ -258,6 +265,9 @@ def _wrong_form(info: Mapping[str, Any]) -> str | None:
     labels, artefacts, files = info.get("labels"), info.get("artefacts"), info.get("files")
     if not _texts(labels):
         return "'labels' is not a list of names"
+    wrong = _wrong_output(info)
+    if wrong:
+        return wrong
     if not isinstance(files, dict) or LABELS not in files or EXPECTED not in files:
         return f"'files' does not list {LABELS} and {EXPECTED}"
     for name, row in files.items():
@@ -280,13 +290,29 @@ def _wrong_form(info: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _wrong_output(info: Mapping[str, Any]) -> str | None:
+    output = info.get("output")
+    if not isinstance(output, dict) or not _texts(
+        [info.get("task"), output.get("kind"), output.get("metric")]
+    ):
+        return "'task' and 'output' do not say what the models give"
+    shape = output.get("shape")
+    if not isinstance(shape, list) or not shape or not all(type(size) is int and size > 0 for size in shape):
+        return "the shape of the output is not a list of sizes"
+    if shape[-1] != len(info["labels"]) or math.prod(shape) > MOST_BYTES:
+        return "the shape of the output does not fit 'labels'"
+    if not isinstance(info.get("options"), dict) or not isinstance(info.get("notes"), dict):
+        return "'options' and 'notes' of the task are missing"
+    return None
+
+
 def _wrong_artefact(row: Mapping[str, Any], files: Mapping[str, Any]) -> str | None:
     name = row["file"]
     if name not in ARTEFACTS:
         return f"{name!r} is no artefact of an export; known are {', '.join(sorted(ARTEFACTS))}"
     if not (name in files or (name.endswith("/") and any(file.startswith(name) for file in files))):
         return f"the artefact {name!r} is not among 'files'"
-    if row["precision"] not in TOLERANCES:
+    if row["precision"] not in PRECISIONS:
         return f"the artefact {name!r} has the unknown precision {row['precision']!r}"
     if not isinstance(row.get("bytes"), int):
         return f"the artefact {name!r} has no size"

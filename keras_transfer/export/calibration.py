@@ -18,7 +18,7 @@ def calibration_rows(table: ImageTable, size: int = 100, seed: int = 0) -> np.nd
     Every class gets its share (largest remainder), and at least one image where ``size`` allows.
 
     Args:
-        table: images with class labels.
+        table: the images.
         size: how many; all training images when there are fewer.
 
     Returns:
@@ -40,13 +40,16 @@ def calibration_rows(table: ImageTable, size: int = 100, seed: int = 0) -> np.nd
 
 
 def stratified(table: ImageTable, rows: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """``size`` of the rows, each class its share (largest remainder, at least one where ``size`` allows).
+    """``size`` of the rows, each class its share (largest remainder, at least one where ``size`` allows); any of them
+    where an image has not one class.
 
     The same for the same seed; all of them where there are fewer. int64, by class.
     """
     if len(rows) <= size:
         return rows
     rng = np.random.default_rng(seed)
+    if table.kind != "classes":
+        return np.sort(rng.choice(rows, size, replace=False))
     labels = table.labels[rows]
     classes, counts = np.unique(labels, return_counts=True)
     chosen = [

@@ -9,30 +9,33 @@ from __future__ import annotations
 import json
 from typing import Any
 
+TAGS = {"classification": "image-classification", "multilabel": "image-classification"}
+"""By task: what model hubs call it."""
+OUTPUTS = {"classification": "one probability a class", "multilabel": "one probability a label"}
+
 
 def card(bundle: dict[str, Any]) -> str:
     """The card of a bundle, from the content of its ``bundle.json``."""
-    measured = bundle["measured"]
+    measured, metric = bundle["measured"], bundle["output"]["metric"]
     best = next(
         (row for row in bundle["artefacts"] if row["file"].endswith(".tflite")), bundle["artefacts"][0]
     )
     sections = [
         _front_matter(bundle, best),
         f"# {_line(bundle['title'])}\n",
-        f"An image classifier with {len(bundle['labels'])} classes, exported by keras_transfer "
-        f"{bundle['keras_transfer']}.\n",
+        f"{_what(bundle)}, exported by keras_transfer {bundle['keras_transfer']}.\n",
         _training(bundle),
         "## Measured\n",
         f"On {measured['images']} {measured['split']} images, every file in its own runtime. "
-        f"Keras: accuracy {_percent(measured['keras']['accuracy'])}.\n",
-        _table(bundle["artefacts"]),
+        f"Keras: {_name(metric)} {_score(bundle, measured['keras'][metric])}.\n",
+        _table(bundle),
         _calibration(measured["calibration"], [row["precision"] for row in bundle["artefacts"]]),
         "## How to run\n",
         _how_to_run(bundle, best),
         "## Intended use and limits\n",
         "Images like those it was trained and measured on. On other cameras, other light or other classes the numbers "
-        "above do not hold: measure it there (`keras-transfer verify . PHOTOS`). It always names one of its classes, "
-        "also for an image of something else. Add here what it is for and what it must not decide.\n",
+        "above do not hold: measure it there (`keras-transfer verify . PHOTOS`). It always answers, also for an "
+        "image of something else. Add here what it is for and what it must not decide.\n",
         f"Licence of the pretrained weights: {_line(bundle['licences']['weights'] or 'unknown')}. "
         f"Of the images: {_line(bundle['licences']['data'] or 'unknown')}. `golden/` holds some of them.\n",
     ]
@@ -40,19 +43,20 @@ def card(bundle: dict[str, Any]) -> str:
 
 
 def _front_matter(bundle: dict[str, Any], best: dict[str, Any]) -> str:
-    measured = bundle["measured"]
+    measured, metric = bundle["measured"], bundle["output"]["metric"]
+    tag = TAGS.get(bundle["task"], "other")
     result = {
-        "task": {"type": "image-classification"},
+        "task": {"type": tag},
         "dataset": {"type": "custom", "name": measured["split"], "split": measured["split"]},
-        "metrics": [{"type": "accuracy", "value": best["accuracy"], "name": f"accuracy of {best['file']}"}],
+        "metrics": [{"type": metric, "value": best[metric], "name": f"{_name(metric)} of {best['file']}"}],
     }
     fields = {
         "license": "other",
         "license_name": bundle["licences"]["weights"] or "unknown",
         "library_name": "keras",
-        "pipeline_tag": "image-classification",
-        "tags": ["image-classification", "keras", "tflite", "litert", "keras-transfer"],
-        "metrics": ["accuracy"],
+        "pipeline_tag": tag,
+        "tags": [tag, "keras", "tflite", "litert", "keras-transfer"],
+        "metrics": [metric],
         "model-index": [{"name": bundle["title"], "results": [result]}],
     }
     lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items()]
@@ -72,16 +76,18 @@ def _training(bundle: dict[str, Any]) -> str:
     return "".join(f"- {name}: {_line(str(value))}\n" for name, value in facts.items() if value is not None)
 
 
-def _table(artefacts: list[dict[str, Any]]) -> str:
+def _table(bundle: dict[str, Any]) -> str:
+    metric = bundle["output"]["metric"]
     lines = [
-        "| file | precision | bytes | accuracy | agreement with Keras | largest difference |",
+        f"| file | precision | bytes | {_name(metric)} | agreement with Keras | largest difference |",
         "|---|---|---|---|---|---|",
     ]
-    for row in artefacts:
+    for row in bundle["artefacts"]:
+        agreement = "-" if row["agreement"] is None else _percent(row["agreement"])
         difference = "not finite" if row["max_difference"] is None else f"{row['max_difference']:.1e}"
         lines.append(
-            f"| `{row['file']}` | {row['precision']} | {row['bytes']:,} | {_percent(row['accuracy'])} "
-            f"| {_percent(row['agreement'])} | {difference}{'' if row['passed'] else ' (beyond its tolerance)'} |"
+            f"| `{row['file']}` | {row['precision']} | {row['bytes']:,} | {_score(bundle, row[metric])} "
+            f"| {agreement} | {difference}{'' if row['passed'] else ' (beyond its tolerance)'} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -100,11 +106,29 @@ def _how_to_run(bundle: dict[str, Any], best: dict[str, Any]) -> str:
         "    python classify.py IMAGE...",
         "",
         f"Input: RGB pixels from 0 to 255, {height} high and {width} wide, as `bundle.json` says under "
-        "`preprocessing`; no other scaling. Output: one probability a class, in the order of `labels.txt`.",
+        f"`preprocessing`; no other scaling. Output: {OUTPUTS.get(bundle['task'], bundle['output']['kind'])}, in the "
+        "order of `labels.txt`.",
     ]
-    if not best["file"].endswith(".tflite"):
+    if not best["file"].endswith(".tflite") or len(bundle["output"]["shape"]) > 1:
         lines = lines[4:]
     return "\n".join(lines) + "\n"
+
+
+def _what(bundle: dict[str, Any]) -> str:
+    count = len(bundle["labels"])
+    if bundle["task"] == "classification":
+        return f"An image classifier with {count} classes"
+    return f"A model of images for the task {_line(bundle['task'])} ({count} output{'s' * (count > 1)})"
+
+
+def _name(metric: str) -> str:
+    return metric.replace("_", " ")
+
+
+def _score(bundle: dict[str, Any], value: float | None) -> str:
+    if value is None:
+        return "-"
+    return _percent(value) if bundle["output"]["metric"] == "accuracy" else f"{value:.4g}"
 
 
 def _percent(share: float) -> str:

@@ -20,7 +20,8 @@ from keras_transfer.export import saved_model  # noqa: E402
 from keras_transfer.export.deployed import Deployed  # noqa: E402
 from keras_transfer.export.doctor import QuantizationDoctor  # noqa: E402
 from keras_transfer.export.front import with_uint8_input  # noqa: E402
-from keras_transfer.export.metadata import describe_classifier  # noqa: E402
+from keras_transfer.export.metadata import describe_classifier, has_metadata  # noqa: E402
+from keras_transfer.export.parity import Judge  # noqa: E402
 from keras_transfer.export.quantization import (  # noqa: E402
     convert_all_integer,
     convert_dynamic,
@@ -40,6 +41,7 @@ class Conversion:
     Attributes:
         table: images and class names.
         preprocessing: how an image becomes pixels.
+        judge: what the outputs are, and their names.
         rows: images of ``table`` that integers are calibrated on; None when no precision needs them.
         uint8_input: every ``.tflite`` takes uint8 pixels, not only the integer ones.
         all_integer: int8 means the head, the first layers and the edges, too.
@@ -49,6 +51,7 @@ class Conversion:
 
     table: ImageTable
     preprocessing: Preprocessing
+    judge: Judge
     rows: np.ndarray | None
     uint8_input: bool = False
     all_integer: bool = False
@@ -63,18 +66,20 @@ class Conversion:
             UsageError: nothing in the model can be quantized.
         """
         if path.name == layout.SAVED_MODEL:
-            saved_model.save(model, path, self.table.classes, self.preprocessing)
+            saved_model.save(model, path, self.judge, self.preprocessing)
         elif path.name == layout.KERAS:
             save_keras(model, path)
         else:
-            described = describe_classifier(
-                self._convert(model, precision),
-                self.table.classes,
-                size=self.preprocessing.size,
-                name=model.name,
-                description=f"Tells {len(self.table.classes)} classes of images apart. Exported by keras_transfer.",
-            )
-            path.write_bytes(described)
+            content = self._convert(model, precision)
+            if has_metadata(self.judge.kind, self.judge.shape):
+                content = describe_classifier(
+                    content,
+                    self.judge.names,
+                    size=self.preprocessing.size,
+                    name=model.name,
+                    description=f"Tells {len(self.judge.names)} classes of images apart. Exported by keras_transfer.",
+                )
+            path.write_bytes(content)
 
     def _convert(self, model: keras.Model, precision: str) -> bytes:
         if precision == "int8" and self.deployed is not None:

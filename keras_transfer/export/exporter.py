@@ -20,7 +20,6 @@ import numpy as np  # noqa: E402
 
 from keras_transfer.data.table import ImageTable  # noqa: E402
 from keras_transfer.errors import ExportError, ParityError  # noqa: E402
-from keras_transfer.evaluation.metrics import classification_metrics  # noqa: E402
 from keras_transfer.export import folder as layout  # noqa: E402
 from keras_transfer.export import golden, manifest, standalone  # noqa: E402
 from keras_transfer.export.calibration import calibration_rows  # noqa: E402
@@ -30,7 +29,7 @@ from keras_transfer.export.deployed import Deployed  # noqa: E402
 from keras_transfer.export.fallback import FALLBACK, choose_within, plan_fallback  # noqa: E402
 from keras_transfer.export.manifest import About  # noqa: E402
 from keras_transfer.export.measure import collect_answers, latency  # noqa: E402
-from keras_transfer.export.parity import TOLERANCES, breaches, compare  # noqa: E402
+from keras_transfer.export.parity import Judge, breaches, compare, scale_of, tolerance_for  # noqa: E402
 from keras_transfer.export.report import ArtefactReport, CalibrationReport, ExportReport, digest  # noqa: E402
 from keras_transfer.export.request import (  # noqa: E402
     CALIBRATED,
@@ -45,8 +44,6 @@ from keras_transfer.export.runtimes import Runtime, load_runtime  # noqa: E402
 from keras_transfer.preprocessing import Preprocessing  # noqa: E402
 
 log = logging.getLogger("keras_transfer")
-
-METRICS = ("balanced_accuracy", "macro_f1", "log_loss", "calibration_error")
 
 
 def export_model(
@@ -70,6 +67,7 @@ def export_model(
     overwrite: bool = False,
     about: About | None = None,
     deployed: Deployed | None = None,
+    judge: Judge | None = None,
 ) -> ExportReport:
     """Export a classifier, run every artefact through its own runtime, and compare it with the Keras model.
 
@@ -100,6 +98,7 @@ def export_model(
         overwrite: replace an earlier export. If the new one fails its proof, only the evidence is left.
         about: title, origin and licences, for ``bundle.json`` and the card.
         deployed: the int8 backbone the model's head was fitted on: int8 ships it instead of making one.
+        judge: how outputs are judged, for a model that is no classifier; ``classes`` are then the outputs' names.
 
     Raises:
         UsageError: an impossible argument, a destination that is in use, or a model, classes and data that do not fit.
@@ -114,34 +113,39 @@ def export_model(
     check_integers((*targets, *budget), all_integer, keep_float)
     if deployed is not None and any(target.precision == "int8" for target in (*targets, *budget)):
         deployed.check(all_integer, keep_float, calibration_size, seed)
-    reference = check_model(model, preprocessing, tuple(classes), table)
+    judge = judge or Judge(tuple(classes))
+    reference = check_model(model, preprocessing, judge, table)
     split = choose_split(table, parity_split)
     layout.check_destination(to, overwrite)
     rows = None
     if any(target.precision in CALIBRATED for target in (*targets, *budget)):
         rows = calibration_rows(table, calibration_size, seed)
-    conversion = Conversion(table, preprocessing, rows, uint8_input, all_integer, keep_float, deployed)
-    labels = table.labels[table.indices(split)]
+    conversion = Conversion(table, preprocessing, judge, rows, uint8_input, all_integer, keep_float, deployed)
+    measured = table.take(table.indices(split))
     try:
         with layout.new_folder(to, overwrite) as partial:
             runtimes = [_make(conversion, model, partial, target) for target in targets]
             budget, candidates = _make_candidates(conversion, model, partial, budget)
             runtimes += candidates
             expected, *answers = collect_answers(
-                [reference, *runtimes], table, preprocessing, split, len(classes)
+                [reference, *runtimes], table, preprocessing, split, judge.shape
             )
             proven = [
-                _prove(partial, target, runtime, expected, given, labels, classes, preprocessing)
+                _prove(partial, target, runtime, expected, given, measured, judge, preprocessing)
                 for target, runtime, given in zip((*targets, *budget), runtimes, answers, strict=True)
             ]
-            artefacts = (*proven[: len(targets)], *choose_within(proven[len(targets) :], accuracy_budget))
+            artefacts = (
+                *proven[: len(targets)],
+                *choose_within(proven[len(targets) :], accuracy_budget, judge),
+            )
             kept = {one.file for one in artefacts}
             report = ExportReport(
                 path=to,
                 split=split,
-                images=len(labels),
+                images=len(measured),
                 threads=os.cpu_count() or 1,
-                keras_accuracy=float(np.mean(expected.argmax(axis=1) == labels)),
+                metric=judge.metric,
+                keras_score=judge.measure(expected, measured)[judge.metric],
                 keras_milliseconds=latency(reference, preprocessing),
                 artefacts=artefacts,
                 tried=tuple(one for one in proven if one.file not in kept),
@@ -157,8 +161,10 @@ def export_model(
                 images = golden.write_images(
                     partial, table, golden.choose_rows(table, split, seed), preprocessing
                 )
-                golden.write_expectations(partial, images, report.artefacts, runtimes)
-                _describe(partial, report, preprocessing, classes, about or About())
+                golden.write_expectations(
+                    partial, images, report.artefacts, runtimes, scale_of(judge, expected)
+                )
+                _describe(partial, report, preprocessing, judge, about or About())
             else:
                 layout.keep_only_evidence(partial)
                 (partial / layout.PARITY).write_text(_json(report.to_dict()), encoding="utf-8")
@@ -202,13 +208,14 @@ def _prove(
     runtime: Runtime,
     reference: np.ndarray,
     answers: np.ndarray,
-    labels: np.ndarray,
-    classes: Sequence[str],
+    measured: ImageTable,
+    judge: Judge,
     preprocessing: Preprocessing,
 ) -> ArtefactReport:
     path = folder / target.file
     size, sha256 = digest(path)
-    parity, tolerance = compare(reference, answers, labels), TOLERANCES[target.precision]
+    parity = compare(reference, answers, judge, measured)
+    tolerance = tolerance_for(target.precision, judge, reference)
     return ArtefactReport(
         file=target.file + ("/" if path.is_dir() else ""),
         precision=target.precision,
@@ -216,11 +223,11 @@ def _prove(
         sha256=sha256,
         inputs=runtime.inputs,
         outputs=runtime.outputs,
-        metrics=_metrics(answers, labels, classes),
+        metric=judge.metric,
         parity=parity,
         tolerance=tolerance,
         milliseconds=latency(runtime, preprocessing),
-        reasons=breaches(parity, tolerance),
+        reasons=breaches(parity, tolerance, judge),
     )
 
 
@@ -229,12 +236,15 @@ def _calibration_report(
 ) -> CalibrationReport | None:
     if rows is None:
         return None
-    counts = np.bincount(table.labels[rows], minlength=len(table.classes))
+    per_class = {}
+    if table.kind == "classes":
+        counts = np.bincount(table.labels[rows], minlength=len(table.classes))
+        per_class = {name: int(count) for name, count in zip(table.classes, counts, strict=True)}
     return CalibrationReport(
         images=len(rows),
         asked=asked,
         seed=seed,
-        per_class={name: int(count) for name, count in zip(table.classes, counts, strict=True)},
+        per_class=per_class,
         fingerprint=table.take(rows).fingerprint(),
     )
 
@@ -244,21 +254,15 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
-def _metrics(answers: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
-    if not np.isfinite(answers).all():
-        return {}
-    measured = classification_metrics(answers, labels, classes)
-    return {name: measured[name] for name in METRICS}
-
-
 def _describe(
-    folder: Path, report: ExportReport, preprocessing: Preprocessing, classes: Sequence[str], about: About
+    folder: Path, report: ExportReport, preprocessing: Preprocessing, judge: Judge, about: About
 ) -> None:
     """The texts of a bundle. ``bundle.json`` comes last: it holds the hashes of the others."""
-    (folder / layout.LABELS).write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
-    if any(one.file in layout.TFLITE.values() for one in report.artefacts):
+    (folder / layout.LABELS).write_text("".join(f"{name}\n" for name in judge.names), encoding="utf-8")
+    # The script tells one number a name; it can show no pictures.
+    if len(judge.shape) == 1 and any(one.file in layout.TFLITE.values() for one in report.artefacts):
         shutil.copyfile(Path(standalone.__file__).with_name(layout.SCRIPT), folder / layout.SCRIPT)
-    content = manifest.manifest(folder, report, classes, preprocessing, about)
+    content = manifest.manifest(folder, report, judge, preprocessing, about)
     (folder / layout.CARD).write_text(card(content), encoding="utf-8")
     (folder / layout.BUNDLE).write_text(_json(content), encoding="utf-8")
 

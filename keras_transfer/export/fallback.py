@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from keras_transfer.errors import UsageError
-from keras_transfer.export.parity import Tolerance, breaches
+from keras_transfer.export.parity import Judge, Tolerance, breaches
 from keras_transfer.export.report import ArtefactReport
 from keras_transfer.export.request import Target, plan_targets
 
@@ -40,10 +40,17 @@ def plan_fallback(
     return plan_targets(("tflite",), fallback)
 
 
-def choose_within(tried: Sequence[ArtefactReport], budget: float | None) -> tuple[ArtefactReport, ...]:
-    """The first that loses at most ``budget`` points; all of them, with what is wrong, when none does."""
+def choose_within(
+    tried: Sequence[ArtefactReport], budget: float | None, judge: Judge
+) -> tuple[ArtefactReport, ...]:
+    """The first that loses at most ``budget`` points; all of them, with what is wrong, when none does.
+
+    Points are hundredths of a metric where more is better, percent of Keras's where less is.
+    """
     if budget is None:
         return ()
-    tolerance = Tolerance(accuracy_drop=budget / 100)
-    judged = [replace(one, tolerance=tolerance, reasons=breaches(one.parity, tolerance)) for one in tried]
+    tolerance = Tolerance(drop=budget / 100)
+    judged = [
+        replace(one, tolerance=tolerance, reasons=breaches(one.parity, tolerance, judge)) for one in tried
+    ]
     return next(((one,) for one in judged if one.passed), tuple(judged))

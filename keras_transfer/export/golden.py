@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ log = logging.getLogger("keras_transfer")
 LEAST, MOST = 8, 24
 LONGEST_SIDE = 640
 """Larger images are shrunk first: the resize to the model's input is still there to be checked."""
+MOST_NUMBERS = 20_000
+"""Of an image's output are recorded; of a larger one, every so-manyth."""
 PIXEL_TOLERANCE = 1
 """Of 255. The pixels were identical wherever this was tried; another Pillow may round another way."""
 FAR = 0.05
@@ -50,7 +53,7 @@ class GoldenImages:
     """Images of a bundle.
 
     Attributes:
-        rows: one each: ``image`` and ``input`` (files in the bundle) and ``label`` (the true class).
+        rows: one each: ``image`` and ``input`` (files in the bundle) and ``label`` (the true class, or labels).
         pixels: uint8 ``(N, H, W, 3)``, the model's input.
         encoded: each image's PNG file.
     """
@@ -90,21 +93,29 @@ def write_images(
         encoded.append(_png(picture))
         (folder / names["image"]).write_bytes(encoded[-1])
         (folder / names["input"]).write_bytes(_png(Image.fromarray(prepared)))
-        entries.append({**names, "label": table.classes[table.labels[row]]})
+        entries.append({**names, "label": table.label_text(int(row))})
         pixels.append(prepared)
     return GoldenImages(tuple(entries), np.stack(pixels), tuple(encoded))
 
 
 def write_expectations(
-    folder: Path, images: GoldenImages, artefacts: Sequence[ArtefactReport], runtimes: Sequence[Runtime]
+    folder: Path,
+    images: GoldenImages,
+    artefacts: Sequence[ArtefactReport],
+    runtimes: Sequence[Runtime],
+    scale: float = 1.0,
 ) -> None:
-    """Write ``golden/golden.json``: by artefact the probabilities ``(N, C)`` and how far another machine's may be.
+    """Write ``golden/golden.json``: by artefact the outputs ``(N, C)`` and how far another machine's may be.
+
+    Larger outputs are recorded flat and in part (:func:`sampled`). ``scale`` is that of the numbers, 1 for
+    probabilities.
 
     An artefact whose numbers are not finite (``allow_parity_failure``) gets zeros, and never passes a verification.
 
     A SavedModel's answers to the images' files are under ``encoded``, None when it takes none.
     """
     answers = [runtime.predict(images.pixels) for runtime in runtimes]
+    step = step_for(answers[0].shape[1:])
     encoded = {
         one.file: runtime.predict_encoded(images.encoded)
         for one, runtime in zip(artefacts, runtimes, strict=True)
@@ -116,13 +127,27 @@ def write_expectations(
     content = {
         "images": list(images.rows),
         "pixel_tolerance": PIXEL_TOLERANCE,
-        "tolerances": {one.file: TOLERANCES[one.precision] for one in artefacts},
-        "expected": {one.file: _finite(answer) for one, answer in zip(artefacts, answers, strict=True)},
+        "tolerances": {one.file: scale * TOLERANCES[one.precision] for one in artefacts},
+        "step": step,
+        "expected": {
+            one.file: _finite(sampled(answer, step)) for one, answer in zip(artefacts, answers, strict=True)
+        },
         "encoded": {
-            file: None if rows is None else _finite(np.asarray(rows)) for file, rows in encoded.items()
+            file: None if rows is None else _finite(sampled(np.asarray(rows), step))
+            for file, rows in encoded.items()
         },
     }
     (folder / EXPECTED).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def step_for(shape: tuple[int, ...]) -> int:
+    """Of an output of this shape, every so-manyth number is recorded."""
+    return max(1, -(-math.prod(shape) // MOST_NUMBERS))
+
+
+def sampled(answers: np.ndarray, step: int) -> np.ndarray:
+    """``(N, ...)`` to ``(N, K)``: flat, every ``step``-th number."""
+    return answers.reshape(len(answers), -1)[:, ::step]
 
 
 def _finite(answers: np.ndarray) -> list[list[float]]:

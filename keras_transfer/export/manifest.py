@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import keras_transfer
 from keras_transfer.errors import require_utf8
 from keras_transfer.export.folder import BUNDLE, CARD
+from keras_transfer.export.parity import Judge
 from keras_transfer.export.report import ExportReport, digest
 from keras_transfer.preprocessing import Preprocessing
 
@@ -43,7 +43,7 @@ class About:
 
 
 def manifest(
-    folder: Path, report: ExportReport, classes: Sequence[str], preprocessing: Preprocessing, about: About
+    folder: Path, report: ExportReport, judge: Judge, preprocessing: Preprocessing, about: About
 ) -> dict[str, Any]:
     """The content of ``bundle.json`` for a folder whose other files are all written."""
     content = report.to_dict()
@@ -52,8 +52,11 @@ def manifest(
         "schema": SCHEMA,
         "keras_transfer": keras_transfer.__version__,
         "title": about.title,
-        "task": "classification",
-        "labels": list(classes),
+        "task": judge.task,
+        "options": dict(judge.options),
+        "notes": dict(judge.notes),
+        "output": {"kind": judge.kind, "shape": list(judge.shape), "metric": judge.metric},
+        "labels": list(judge.names),
         "preprocessing": preprocessing.to_dict(),
         "artefacts": content["artefacts"],
         "measured": {

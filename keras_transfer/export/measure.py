@@ -25,31 +25,31 @@ def collect_answers(
     table: ImageTable,
     preprocessing: Preprocessing,
     split: str,
-    width: int,
+    shape: tuple[int, ...],
 ) -> list[np.ndarray]:
     """What every runtime answers to the images of a split, in one pass: an image is decoded once for all.
 
     Args:
         runtimes: the Keras model's first, then those of the artefacts.
-        width: number of classes ``C``.
+        shape: of one image's output, ``(C,)`` for a classifier.
 
     Returns:
-        Probabilities float32 ``(N, C)``, one array a runtime.
+        Outputs float32 ``(N, *shape)``, one array a runtime.
 
     Raises:
         DataError: the Keras model gives numbers that are not finite, or an image cannot be read any more.
         ExportError: an artefact's output has another shape.
     """
     indices = table.indices(split)
-    answers = [np.empty((len(indices), width), np.float32) for _ in runtimes]
+    answers = [np.empty((len(indices), *shape), np.float32) for _ in runtimes]
     start = 0
     source = batches(table, preprocessing, BATCH, indices=indices)
     for batch in progress.track(source, f"Comparing on {split}", total=-(-len(indices) // BATCH)):
         for runtime, store in zip(runtimes, answers, strict=True):
             given = runtime.predict(batch)
-            if given.shape != (len(batch), width):
+            if given.shape != (len(batch), *shape):
                 raise ExportError(
-                    f"An artefact gives {given.shape} for {len(batch)} images and {width} classes."
+                    f"An artefact gives {given.shape} for {len(batch)} images; {(len(batch), *shape)} is expected."
                 )
             store[start : start + len(batch)] = given
         start += len(batch)

@@ -33,6 +33,11 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's first day: the same model gives the same
 _IMAGE_PROPERTIES, _RGB, _NORMALIZATION, _AXIS_LABELS = 2, 1, 1, 2  # values of the schema's enumerations
 
 
+def has_metadata(kind: str, shape: tuple[int, ...]) -> bool:
+    """Whether a model of such outputs carries metadata with labels: one probability a name."""
+    return kind == "probabilities" and len(shape) == 1
+
+
 def describe_classifier(
     content: bytes,
     labels: Sequence[str],

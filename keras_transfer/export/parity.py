@@ -2,36 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from keras_transfer.data.table import ImageTable
 from keras_transfer.errors import UsageError
+from keras_transfer.evaluation.metrics import classification_metrics
+
+CLASSIFICATION = ("balanced_accuracy", "macro_f1", "log_loss", "calibration_error")
+
+
+@dataclass(frozen=True)
+class Judge:
+    """How the outputs of a task are judged; by default those of a classifier.
+
+    Attributes:
+        names: of the outputs, in order.
+        task: its name.
+        kind: what the outputs are: ``probabilities``, ``values``, ``score`` ...
+        shape: of one image's output.
+        metric: the metric that decides.
+        higher: whether more of it is better.
+        drop: how much of it int8 and the other reduced precisions may lose: an amount where more is better, a share of
+            Keras's where less is.
+        others: metrics that are told besides.
+        measure: ``(outputs (N, ...), table of N images)`` to metrics.
+        decide: outputs ``(N, ...)`` to what they come to ``(N, ...)``, which artefacts must agree on; None: they are
+            numbers, and nothing is decided.
+        options: of the task, JSON-able, and ``notes``, what its training left: for whoever opens a bundle.
+    """
+
+    names: tuple[str, ...]
+    task: str = "classification"
+    kind: str = "probabilities"
+    shape: tuple[int, ...] = ()
+    metric: str = "accuracy"
+    higher: bool = True
+    drop: float = 0.01
+    others: Sequence[str] = CLASSIFICATION
+    measure: Callable[[np.ndarray, ImageTable], Mapping[str, Any]] = lambda outputs, table: (
+        classification_metrics(outputs, table.labels, table.classes)
+    )
+    decide: Callable[[np.ndarray], np.ndarray | None] = lambda outputs: outputs.argmax(axis=-1)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.shape:
+            object.__setattr__(self, "shape", (len(self.names),))
+
+    @property
+    def classifies(self) -> bool:
+        """Whether an image has one class: the most probable one."""
+        return self.task == "classification"
 
 
 @dataclass(frozen=True)
 class Parity:
-    """Two models' answers to the same images, compared.
+    """Two models' outputs for the same images, compared.
 
     Attributes:
         images: how many.
-        agreement: share of images with the same most probable class, in [0, 1].
-        max_difference: largest absolute difference of a probability; infinite when the candidate's are not finite.
-        mean_difference: mean absolute difference of the probabilities.
-        accuracy: share of images the candidate gets right.
-        keras_accuracy: share of images the Keras model gets right.
-        finite: whether all of the candidate's probabilities are finite numbers.
+        agreement: share of equal decisions (most probable classes), in [0, 1]; None when nothing is decided.
+        max_difference: largest absolute difference of a number; infinite when the candidate's are not finite.
+        mean_difference: mean absolute difference.
+        score: the judge's metric for the candidate (for classifiers its accuracy, in [0, 1]); None when its numbers are
+            not finite, or nothing could be measured.
+        keras_score: the same for the Keras model.
+        finite: whether all of the candidate's numbers are.
+        metrics: the judge's other metrics for the candidate; empty when its numbers are not finite.
     """
 
     images: int
-    agreement: float
+    agreement: float | None
     max_difference: float
     mean_difference: float
-    accuracy: float
-    keras_accuracy: float
+    score: float | None
+    keras_score: float | None
     finite: bool
+    metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -39,86 +91,122 @@ class Tolerance:
     """What an artefact may lose; ``None`` means that it is measured and not judged.
 
     Attributes:
-        max_difference: largest absolute difference of a probability.
-        agreement: smallest share of images with the same most probable class.
-        accuracy_drop: largest loss of accuracy against the Keras model, as a share (0.01 is one point).
+        max_difference: largest absolute difference of a number.
+        agreement: smallest share of equal decisions.
+        drop: largest loss of the judge's metric against the Keras model: 0.01 is one point of accuracy; a share of the
+            Keras model's where less is better.
     """
 
     max_difference: float | None = None
     agreement: float | None = None
-    accuracy_drop: float | None = None
+    drop: float | None = None
 
 
-_SAME_NUMBERS = Tolerance(max_difference=1e-4, agreement=1.0)
-_ONE_POINT = Tolerance(accuracy_drop=0.01)
-
-TOLERANCES: Mapping[str, Tolerance] = MappingProxyType(
-    {
-        "float32": _SAME_NUMBERS,
-        "float16": _ONE_POINT,
-        "dynamic": _ONE_POINT,
-        "int8": _ONE_POINT,
-        "int16x8": _ONE_POINT,
-    }
-)
-"""By precision. A SavedModel is float32."""
+PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16x8")
+SAME_NUMBERS = 1e-4
+"""float32: of the scale of the numbers, which is 1 for probabilities."""
+SAME_DECISIONS, SAME_PIXELS = 1.0, 0.999
+"""float32: the share of equal decisions, where an image has one, and where it has many."""
 
 
-def compare(reference: np.ndarray, candidate: np.ndarray, labels: np.ndarray) -> Parity:
-    """Compare an artefact's probabilities with the Keras model's.
+def tolerance_for(precision: str, judge: Judge, reference: np.ndarray) -> Tolerance:
+    """What an artefact of this precision may lose against the Keras model's outputs. A SavedModel is float32."""
+    if precision != "float32":
+        return Tolerance(drop=judge.drop)
+    decided = judge.decide(reference[:1])
+    agreement = None if decided is None else SAME_DECISIONS if decided.ndim == 1 else SAME_PIXELS
+    return Tolerance(max_difference=SAME_NUMBERS * scale_of(judge, reference), agreement=agreement)
+
+
+def scale_of(judge: Judge, reference: np.ndarray) -> float:
+    """1 for probabilities; of other numbers the largest absolute one."""
+    largest = float(np.abs(reference).max(initial=0.0))
+    return 1.0 if judge.kind == "probabilities" or not largest else largest
+
+
+def compare(reference: np.ndarray, candidate: np.ndarray, judge: Judge, table: ImageTable) -> Parity:
+    """Compare an artefact's outputs with the Keras model's.
 
     Args:
-        reference: the Keras model's, float ``(N, C)``.
+        reference: the Keras model's, float ``(N, ...)``.
         candidate: the artefact's, for the same images in the same order.
-        labels: int ``(N,)``, true class indices.
+        judge: what they are worth.
+        table: the N images.
 
     Raises:
         UsageError: no images, or shapes that do not fit each other.
     """
-    reference, candidate, labels = np.asarray(reference), np.asarray(candidate), np.asarray(labels)
-    if reference.ndim != 2 or not len(reference) or candidate.shape != reference.shape:
+    reference, candidate = np.asarray(reference), np.asarray(candidate)
+    if not len(reference) or candidate.shape != reference.shape:
         raise UsageError(
-            f"Probabilities of shapes {reference.shape} (Keras) and {candidate.shape} (artefact) cannot be compared; "
-            "two equal shapes (N, C) with at least one image are expected."
+            f"Outputs of shapes {reference.shape} (Keras) and {candidate.shape} (artefact) cannot be compared; two "
+            "equal shapes with at least one image are expected."
         )
-    if labels.shape != (len(reference),):
-        raise UsageError(f"{len(reference)} images need {len(reference)} labels, not {labels.shape}.")
+    if len(table) != len(reference):
+        raise UsageError(f"{len(reference)} outputs need {len(reference)} images, not {len(table)}.")
     finite = bool(np.isfinite(candidate).all())
     difference = np.abs(reference.astype(np.float64) - candidate.astype(np.float64))
-    chosen, expected = candidate.argmax(axis=1), reference.argmax(axis=1)
+    expected, given = judge.decide(reference), judge.decide(candidate)
+    measured = judge.measure(candidate, table) if finite else {}
     return Parity(
         images=len(reference),
-        agreement=float(np.mean(chosen == expected)),
+        agreement=None if expected is None or given is None else float(np.mean(given == expected)),
         max_difference=float(difference.max()) if finite else float("inf"),
         mean_difference=float(difference.mean()) if finite else float("inf"),
-        accuracy=float(np.mean(chosen == labels)),
-        keras_accuracy=float(np.mean(expected == labels)),
+        score=measured.get(judge.metric),
+        keras_score=judge.measure(reference, table)[judge.metric],
         finite=finite,
+        metrics={name: measured[name] for name in judge.others if name in measured},
     )
 
 
-def breaches(parity: Parity, tolerance: Tolerance) -> tuple[str, ...]:
+def breaches(parity: Parity, tolerance: Tolerance, judge: Judge) -> tuple[str, ...]:
     """What is wrong with an artefact, one sentence each; empty when it may be delivered."""
+    number = "probability" if judge.kind == "probabilities" else "number"
     if not parity.finite:
-        return ("It gives probabilities that are not finite numbers.",)
+        plural = "probabilities" if judge.kind == "probabilities" else "numbers"
+        return (f"It gives {plural} that are not finite numbers.",)
     reasons = []
     limit = tolerance.max_difference
     if limit is not None and parity.max_difference > limit:
+        reasons.append(f"A {number} differs by {parity.max_difference:.2g}; at most {limit:.0e} is allowed.")
+    if (
+        tolerance.agreement is not None
+        and parity.agreement is not None
+        and parity.agreement < tolerance.agreement
+    ):
+        what, some = "Its decision", ""
+        if judge.classifies:
+            other = round((1 - parity.agreement) * parity.images)
+            what, some = "The most probable class", f" of the images ({other} of {parity.images} differ)"
         reasons.append(
-            f"A probability differs by {parity.max_difference:.2g}; at most {limit:.0e} is allowed."
+            f"{what} agrees on {parity.agreement:.2%}{some}; {100 * tolerance.agreement:g}% is required."
         )
-    if tolerance.agreement is not None and parity.agreement < tolerance.agreement:
-        other = round((1 - parity.agreement) * parity.images)
-        reasons.append(
-            f"The most probable class agrees on {parity.agreement:.2%} of the images ({other} of {parity.images} "
-            f"differ); {tolerance.agreement:.0%} is required."
-        )
-    drop = parity.keras_accuracy - parity.accuracy
-    # 1e-9: a loss of exactly the limit may be delivered, whatever the rounding of the two shares.
-    if tolerance.accuracy_drop is not None and drop > tolerance.accuracy_drop + 1e-9:
-        lost = round(drop * parity.images)
-        reasons.append(
-            f"Accuracy falls from {parity.keras_accuracy:.2%} to {parity.accuracy:.2%}, by {100 * drop:.2f} points "
-            f"({lost} of {parity.images} images); at most {100 * tolerance.accuracy_drop:g} is allowed."
-        )
+    reasons += _drop(parity, tolerance, judge)
     return tuple(reasons)
+
+
+def _drop(parity: Parity, tolerance: Tolerance, judge: Judge) -> list[str]:
+    if tolerance.drop is None or parity.score is None or parity.keras_score is None:
+        return []
+    name = judge.metric.replace("_", " ")
+    # 1e-9: a loss of exactly the limit may be delivered, whatever the rounding of the two numbers.
+    if judge.higher:
+        drop = parity.keras_score - parity.score
+        if drop <= tolerance.drop + 1e-9:
+            return []
+        lost = (
+            f" ({round(drop * parity.images)} of {parity.images} images)"
+            if judge.metric == "accuracy"
+            else ""
+        )
+        return [
+            f"{name.capitalize()} falls from {parity.keras_score:.2%} to {parity.score:.2%}, by {100 * drop:.2f} points"
+            f"{lost}; at most {100 * tolerance.drop:g} is allowed."
+        ]
+    if parity.score <= parity.keras_score * (1 + tolerance.drop) + 1e-9:
+        return []
+    return [
+        f"{name.capitalize()} rises from {parity.keras_score:.4g} to {parity.score:.4g}; at most {tolerance.drop:.0%} "
+        "more is allowed."
+    ]

@@ -194,8 +194,8 @@ def attach_head(
 def head_input(model: keras.Model) -> keras.KerasTensor:
     """Where the head begins: the last feature map ``(B, h, w, D)``, or what a layer that is no head layer gives.
 
-    Walks from the output towards the input over layers of :data:`HEAD_LAYERS` while their weights number at most
-    :data:`FLOAT_HEAD_LIMIT`, and stops at a feature map.
+    Walks from the output towards the input over layers of :data:`HEAD_LAYERS` and functions of ``keras.ops`` while
+    their weights number at most :data:`FLOAT_HEAD_LIMIT`, and stops at a feature map.
 
     Raises:
         UsageError: the model is neither Functional nor a built Sequential.
@@ -209,9 +209,10 @@ def head_input(model: keras.Model) -> keras.KerasTensor:
     while len(tensor.shape) < 4:
         layer, node, _ = tensor._keras_history
         before = layer._inbound_nodes[node].input_tensors
-        if type(layer).__name__ not in HEAD_LAYERS or len(before) != 1:
+        plain = not isinstance(layer, keras.layers.Layer)  # a function of keras.ops
+        if (type(layer).__name__ not in HEAD_LAYERS and not plain) or len(before) != 1:
             break
-        weights += layer.count_params()
+        weights += 0 if plain else layer.count_params()
         if weights > FLOAT_HEAD_LIMIT:
             break
         tensor = before[0]

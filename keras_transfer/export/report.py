@@ -26,9 +26,8 @@ class ArtefactReport:
         sha256: of the file; of a folder see :func:`digest`.
         inputs: what it takes: name, shape (-1 where free), dtype, quantization parameters.
         outputs: what it gives.
-        metrics: on those images: balanced accuracy, macro F1, log loss, calibration error; empty when its numbers
-            are not finite.
-        parity: its answers compared with the Keras model's.
+        metric: which metric decides; ``accuracy`` for classifiers.
+        parity: its answers compared with the Keras model's, and its other metrics.
         tolerance: what it may lose.
         milliseconds: median time of one image (batch of 1) in its own runtime, after warming up.
         reasons: what is wrong, one sentence each; empty when it passed.
@@ -40,7 +39,7 @@ class ArtefactReport:
     sha256: str
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
-    metrics: dict[str, float]
+    metric: str
     parity: Parity
     tolerance: Tolerance
     milliseconds: float
@@ -60,18 +59,31 @@ class ArtefactReport:
             "sha256": self.sha256,
             "inputs": [tensor.to_dict() for tensor in self.inputs],
             "outputs": [tensor.to_dict() for tensor in self.outputs],
-            "metrics": dict(self.metrics),
-            **_json(dataclasses.asdict(self.parity)),
+            "metrics": dict(self.parity.metrics),
+            **self._parity(),
             "milliseconds": self.milliseconds,
             "tolerance": dataclasses.asdict(self.tolerance),
             "passed": self.passed,
             "reasons": list(self.reasons),
         }
 
+    def _parity(self) -> dict[str, Any]:
+        parity = self.parity
+        return {
+            "images": parity.images,
+            "agreement": parity.agreement,
+            "max_difference": finite(parity.max_difference),
+            "mean_difference": finite(parity.mean_difference),
+            self.metric: parity.score,
+            f"keras_{self.metric}": parity.keras_score,
+            "finite": parity.finite,
+        }
+
 
 @dataclass(frozen=True)
 class CalibrationReport:
-    """What int8 was calibrated on: training images per class, and the fingerprint of the sample."""
+    """What int8 was calibrated on: training images per class (empty where they have none), and the sample's
+    fingerprint."""
 
     images: int
     asked: int
@@ -89,7 +101,8 @@ class ExportReport:
         split: which images the artefacts were compared on.
         images: how many.
         threads: cores each runtime may use.
-        keras_accuracy: of the Keras model on those images, in [0, 1].
+        metric: which metric decides; ``accuracy`` for classifiers.
+        keras_score: that metric of the Keras model on those images; None where it cannot be measured.
         keras_milliseconds: median time of one image in Keras (a traced function).
         artefacts: in the order they were asked for.
         tried: what was made and measured, and not delivered because another precision was good enough, or better.
@@ -101,7 +114,8 @@ class ExportReport:
     split: str
     images: int
     threads: int
-    keras_accuracy: float
+    metric: str
+    keras_score: float | None
     keras_milliseconds: float
     artefacts: tuple[ArtefactReport, ...]
     tried: tuple[ArtefactReport, ...]
@@ -121,7 +135,8 @@ class ExportReport:
             "split": self.split,
             "images": self.images,
             "threads": self.threads,
-            "keras": {"accuracy": self.keras_accuracy, "milliseconds": self.keras_milliseconds},
+            "metric": self.metric,
+            "keras": {self.metric: self.keras_score, "milliseconds": self.keras_milliseconds},
             "artefacts": [artefact.to_dict() for artefact in self.artefacts],
             "tried": [artefact.to_dict() for artefact in self.tried],
             "calibration": None if self.calibration is None else dataclasses.asdict(self.calibration),
@@ -150,6 +165,6 @@ def digest(path: Path) -> tuple[int, str]:
     return size, hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def _json(values: dict[str, Any]) -> dict[str, Any]:
+def finite(number: float) -> float | None:
     """JSON knows no infinity."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+    return number if math.isfinite(number) else None

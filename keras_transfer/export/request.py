@@ -15,6 +15,7 @@ import keras  # noqa: E402
 from keras_transfer.data.table import SPLITS, ImageTable  # noqa: E402
 from keras_transfer.errors import UsageError, require_utf8, unknown_name  # noqa: E402
 from keras_transfer.export import folder as layout  # noqa: E402
+from keras_transfer.export.parity import Judge  # noqa: E402
 from keras_transfer.export.runtimes import KerasRuntime  # noqa: E402
 from keras_transfer.preprocessing import Preprocessing  # noqa: E402
 
@@ -73,9 +74,10 @@ def check_integers(targets: Sequence[Target], all_integer: bool, keep_float: int
 
 
 def check_model(
-    model: keras.Model, preprocessing: Preprocessing, classes: tuple[str, ...], table: ImageTable
+    model: keras.Model, preprocessing: Preprocessing, judge: Judge, table: ImageTable
 ) -> KerasRuntime:
-    """The model, ready to run, if it, its classes, its preprocessing and the data fit; else ``UsageError``."""
+    """The model, ready to run, if it, its outputs' names, its preprocessing and the data fit; else ``UsageError``."""
+    classes = judge.names
     reference = KerasRuntime(model)
     shape = (*preprocessing.size, 3)
     if tuple(model.inputs[0].shape)[1:] != shape:
@@ -83,10 +85,10 @@ def check_model(
             f"The model {model.name!r} takes {tuple(model.inputs[0].shape)}, and the preprocessing gives "
             f"{(None, *shape)}. An exported model needs a fixed image size: build it with that size."
         )
-    if tuple(model.outputs[0].shape)[1:] != (len(classes),):
+    if tuple(model.outputs[0].shape)[1:] != judge.shape or judge.shape[-1] != len(classes):
         raise UsageError(
             f"The model {model.name!r} gives {tuple(model.outputs[0].shape)}, and there are {len(classes)} class "
-            f"names; (None, {len(classes)}) is expected."
+            f"names; {(None, *judge.shape[:-1], len(classes))} is expected."
         )
     for name in classes:
         require_utf8("class name", name)
@@ -96,6 +98,8 @@ def check_model(
             )
     if len(set(classes)) != len(classes):
         raise UsageError("Two classes have the same name; rename one.")
+    if not judge.classifies:
+        return reference
     if table.kind != "classes":
         raise UsageError(f"The data hold {table.kind} labels; artefacts are compared on one class an image.")
     if tuple(table.classes) != classes:

@@ -15,6 +15,7 @@ import tensorflow as tf  # noqa: E402
 
 from keras_transfer.errors import ExportError, UsageError  # noqa: E402
 from keras_transfer.export import encoded  # noqa: E402
+from keras_transfer.export.parity import Judge  # noqa: E402
 from keras_transfer.litert import TensorInfo  # noqa: E402
 from keras_transfer.preprocessing import Preprocessing  # noqa: E402
 
@@ -24,11 +25,12 @@ OUTPUT, CLASSES = "probabilities", "classes"
 BATCH = 32
 
 
-def save(model: keras.Model, path: Path, classes: Sequence[str], preprocessing: Preprocessing) -> None:
+def save(model: keras.Model, path: Path, judge: Judge, preprocessing: Preprocessing) -> None:
     """Write a SavedModel that ``tf.saved_model.load`` runs with no Python of ours or of Keras.
 
     Every signature gives ``probabilities`` float32 ``(B, C)`` and ``classes`` string ``(B,)``, the name of the most
-    probable one. Inference mode: dropout and augmentation layers do nothing.
+    probable one; a model that is no classifier gives its outputs alone, named by their kind. Inference
+    mode: dropout and augmentation layers do nothing.
 
     - ``serving_default``: ``image`` float32 ``(B, H, W, 3)``, RGB in [0, 255], at the model's size.
     - ``classify_pixels``: ``image`` uint8, otherwise the same.
@@ -38,7 +40,7 @@ def save(model: keras.Model, path: Path, classes: Sequence[str], preprocessing: 
     Args:
         model: pixels to probabilities, one input and one output.
         path: the folder to make.
-        classes: the names of the ``C`` outputs.
+        judge: what the outputs are, and their names.
         preprocessing: what ``classify_bytes`` does to an image.
 
     Raises:
@@ -46,10 +48,12 @@ def save(model: keras.Model, path: Path, classes: Sequence[str], preprocessing: 
     """
 
     def answer(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = infer(model, image)
+        outputs = infer(model, image)
+        if not judge.classifies:
+            return {judge.kind: outputs}
         return {
-            OUTPUT: probabilities,
-            CLASSES: tf.gather(tf.constant(classes), tf.argmax(probabilities, axis=-1)),
+            OUTPUT: outputs,
+            CLASSES: tf.gather(tf.constant(judge.names), tf.argmax(outputs, axis=-1)),
         }
 
     def from_pixels(image: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -143,7 +147,8 @@ class SavedModelPredictor:
         """Probabilities for encoded images, from ``classify_bytes``; None when there is no such signature."""
         if BYTES not in self._loaded.signatures:
             return None
-        return self._loaded.signatures[BYTES](**{ENCODED: tf.constant(list(images))})[OUTPUT].numpy().tolist()
+        answer = self._loaded.signatures[BYTES](**{ENCODED: tf.constant(list(images))})
+        return answer[self._output].numpy().tolist()
 
     def predict(self, batch: np.ndarray) -> np.ndarray:
         """Run the model.
@@ -163,9 +168,8 @@ class SavedModelPredictor:
             pixels = tf.constant(batch[start : start + BATCH].astype(self._dtype, copy=False))
             parts.append(self._signature(**{self._input: pixels})[self._output].numpy())
         if not parts:
-            return np.zeros(
-                (0, int(self._signature.structured_outputs[self._output].shape[-1] or 0)), np.float32
-            )
+            shape = self._signature.structured_outputs[self._output].shape[1:]
+            return np.zeros((0, *(int(size or 0) for size in shape)), np.float32)
         return np.concatenate(parts).astype(np.float32, copy=False)
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from keras_transfer.errors import BundleError
 from keras_transfer.export.bundle import Bundle, unlisted
 from keras_transfer.export.folder import BUNDLE
-from keras_transfer.export.metadata import attached_labels
+from keras_transfer.export.golden import sampled
+from keras_transfer.export.metadata import attached_labels, has_metadata
 from keras_transfer.export.runtimes import Runtime
 from keras_transfer.export.saved_model import BYTES, SavedModelPredictor
 from keras_transfer.preprocessing import ImageError, decode
@@ -25,7 +26,7 @@ class ArtefactCheck:
     Attributes:
         file: name in the bundle.
         precision: as exported.
-        difference: largest absolute difference of a probability.
+        difference: largest absolute difference of a number.
         tolerance: what is allowed.
         metrics: on the user's images, empty without.
         reasons: what is wrong, one sentence each.
@@ -50,6 +51,7 @@ class Verification:
         pixel_difference: how far the pixels are from the recorded ones, of 255.
         artefacts: one each.
         data: the user's images (source, split, how many), None without.
+        metrics: names of what was measured on them, the one that decides first.
         reasons: what is wrong with the bundle as a whole.
     """
 
@@ -59,6 +61,7 @@ class Verification:
     pixel_difference: int
     artefacts: tuple[ArtefactCheck, ...]
     data: Mapping[str, Any] | None
+    metrics: tuple[str, ...]
     reasons: tuple[str, ...]
 
     @property
@@ -75,6 +78,7 @@ class Verification:
             "golden": self.golden,
             "pixel_difference": self.pixel_difference,
             "data": None if self.data is None else dict(self.data),
+            "metrics": list(self.metrics),
             "reasons": list(self.reasons),
             "artefacts": [
                 {
@@ -123,16 +127,21 @@ def check_artefact(
     if not len(pixels):
         return float("inf"), ("It was not run: the golden pixels do not fit.",)
     allowed = golden["tolerances"][file]
-    difference = _furthest(runtime.predict(pixels), golden["expected"][file])
-    reasons = [*_beyond(difference, allowed, "A probability"), *_other_labels(bundle, file)]
+    step = golden["step"]
+    difference = _furthest(sampled(runtime.predict(pixels), step), golden["expected"][file])
+    reasons = [*_beyond(difference, allowed, _number(bundle)), *_other_labels(bundle, file)]
     recorded = golden["encoded"].get(file)
     if recorded is not None and isinstance(runtime, SavedModelPredictor):
         encoded = [(bundle.path / row["image"]).read_bytes() for row in golden["images"]]
         answers = runtime.predict_encoded(encoded)
-        off = float("inf") if answers is None else _furthest(np.array(answers), recorded)
-        reasons += _beyond(off, allowed, f"A probability of the signature {BYTES}")
+        off = float("inf") if answers is None else _furthest(sampled(np.array(answers), step), recorded)
+        reasons += _beyond(off, allowed, f"{_number(bundle)} of the signature {BYTES}")
         difference = max(difference, off)
     return difference, tuple(reasons)
+
+
+def _number(bundle: Bundle) -> str:
+    return "A probability" if bundle.info["output"]["kind"] == "probabilities" else "A number"
 
 
 def bundle_reasons(bundle: Bundle) -> tuple[str, ...]:
@@ -146,7 +155,9 @@ def bundle_reasons(bundle: Bundle) -> tuple[str, ...]:
 
 def _other_labels(bundle: Bundle, file: str) -> list[str]:
     """Clients such as MediaPipe name the classes by the labels inside a ``.tflite``."""
-    if not file.endswith(".tflite") or attached_labels((bundle.path / file).read_bytes()) == bundle.labels:
+    if not file.endswith(".tflite") or not has_metadata(bundle.info["output"]["kind"], bundle.shape):
+        return []
+    if attached_labels((bundle.path / file).read_bytes()) == bundle.labels:
         return []
     return [f"The labels inside the file are not those of {BUNDLE}."]
 

@@ -50,6 +50,8 @@ class TaskSpec:
         contract: the contract version it is written for.
         sample: ``"package.module:function"``: makes a small data set in the folder it is given and returns what
             ``train`` takes; the conformance kit trains on it.
+        drop: how much of the main metric int8 and the other reduced precisions may lose: an amount where higher is
+            better, a share of Keras's where lower is.
         tolerance: how far the float32 TFLite file may be from the Keras model, as a share of the outputs' scale.
     """
 
@@ -62,6 +64,7 @@ class TaskSpec:
     needs_backbone: bool = True
     contract: int = CONTRACT
     sample: str = ""
+    drop: float = 0.01
     tolerance: float = 1e-4
 
 
@@ -130,6 +133,13 @@ class Task(abc.ABC):
             UsageError: settings that contradict the task's options.
         """
         return settings
+
+    def decide(self, outputs: np.ndarray) -> np.ndarray | None:
+        """What outputs ``(N, ...)`` come to, ``(N, ...)``: the formats of an export must agree on it.
+
+        The default is None: the outputs are numbers, and nothing is decided.
+        """
+        return None
 
     @abc.abstractmethod
     def load_data(

@@ -77,5 +77,6 @@ REGRESSION = TaskSpec(
     options=RegressionOptions,
     metrics={"mae": "lower", "rmse": "lower", "r2": "higher"},
     main_metric="mae",
+    drop=0.05,
     sample="keras_transfer.testing.samples:with_numbers",
 )

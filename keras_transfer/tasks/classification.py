@@ -147,6 +147,10 @@ class Classification(Task):
         self._measured = np.asarray(outputs), data.labels
         return classification_metrics(outputs, data.labels, data.classes)
 
+    def decide(self, outputs: np.ndarray) -> np.ndarray:
+        """The most probable class, ``(N,)``."""
+        return outputs.argmax(axis=1)
+
     def predict(self, outputs: np.ndarray, names: Sequence[str], top: int) -> list[dict[str, Any]]:
         """The ``top`` most probable classes of each image, most probable first."""
         results = []

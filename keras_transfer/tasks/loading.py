@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from keras_transfer import options as option_tools
 from keras_transfer import plugins
-from keras_transfer.errors import PluginError, UsageError
+from keras_transfer.errors import PluginError, RunError, UsageError
 from keras_transfer.run import Run
 from keras_transfer.tasks.base import Task, TaskSpec
 
@@ -50,9 +51,19 @@ def task_of_run(run: Run) -> tuple[TaskSpec, Task]:
             f"{run.path} was made with the task {name!r} of {package['distribution']} {package['version']}".rstrip()
             + ", which is not installed. Install it and repeat the command."
         )
+    return task_with_notes(name, request["options"], run.info.get("training", {}))
+
+
+def task_with_notes(name: str, options: Mapping[str, Any], notes: Mapping[str, Any]) -> tuple[TaskSpec, Task]:
+    """An installed task with recorded options, and what a training had noted taken up. Errors: :func:`load_task`."""
     spec = plugins.task_spec(name)
-    _, task = load_task(name, option_tools.from_dict(spec.options, request["options"]))
-    task.restore(run.info.get("training", {}))
+    _, task = load_task(name, option_tools.from_dict(spec.options, dict(options)))
+    try:
+        task.restore(notes)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(
+            f"What its training noted does not fit the task {name!r} ({error!r}). Train or export again."
+        ) from error
     return spec, task
 
 

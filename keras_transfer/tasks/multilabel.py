@@ -125,6 +125,10 @@ class MultiLabel(Task):
         self._measured = np.asarray(outputs), data.labels
         return multilabel_metrics(outputs, data.labels, data.classes, self._cuts(len(data.classes)))
 
+    def decide(self, outputs: np.ndarray) -> np.ndarray:
+        """Which labels reach their threshold, ``(N, C)``."""
+        return outputs >= self._cuts(outputs.shape[1])
+
     def predict(self, outputs: np.ndarray, names: Sequence[str], top: int) -> list[dict[str, Any]]:
         """For each image ``labels`` (all that reach their threshold) and ``classes`` (the ``top`` most probable).
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_transfer import progress
 from keras_transfer.data.pipeline import batches
+from keras_transfer.errors import UsageError
 from keras_transfer.export.calibration import calibration_rows
 from keras_transfer.export.conversion import CALIBRATION_BATCH
 from keras_transfer.export.doctor import QuantizationDoctor
@@ -19,7 +20,7 @@ from keras_transfer.litert import LiteRTModel
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.run import Run
 from keras_transfer.workflow.evaluate import rows_of
-from keras_transfer.workflow.export import open_classifier
+from keras_transfer.workflow.export import open_with_data
 
 log = logging.getLogger("keras_transfer")
 KEEP = (0, 1, 2, 4, 8)
@@ -54,7 +55,9 @@ def examine(
         DataError: the split holds no image.
         ExportError: the converter failed.
     """
-    opened, task, table = open_classifier(run, data)
+    opened, task, table = open_with_data(run, data)
+    if opened.info["request"]["task"] != "classification":
+        raise UsageError(f"{opened.path} is no classifier's run; the doctor examines classifiers so far.")
     preprocessing = Preprocessing.from_dict(opened.info["preprocessing"])
     split = split or ("val" if len(table.indices("val")) else "test")
     rows = rows_of(table, split)

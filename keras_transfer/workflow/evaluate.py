@@ -14,11 +14,10 @@ from keras_transfer import progress
 from keras_transfer.data import ImageTable
 from keras_transfer.data.pipeline import batches
 from keras_transfer.errors import DataError, UsageError
-from keras_transfer.plugins import task_spec
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.settings import DataSettings, TrainSettings
 from keras_transfer.tasks.base import Task
-from keras_transfer.tasks.loading import load_task, task_of_run
+from keras_transfer.tasks.loading import task_of_run, task_with_notes
 from keras_transfer.workflow.subject import Subject, open_subject
 from keras_transfer.workflow.tta import tta_predict
 
@@ -140,8 +139,7 @@ def task_of(subject: Subject) -> Task:
     """
     if subject.run is not None:
         return task_of_run(subject.run)[1]
-    spec = task_spec(subject.task)
-    return load_task(subject.task, option_tools.from_dict(spec.options, subject.options))[1]
+    return task_with_notes(subject.task, subject.options, subject.notes)[1]
 
 
 def run_table(run: Any) -> ImageTable:

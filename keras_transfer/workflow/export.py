@@ -9,16 +9,18 @@ from typing import Any
 
 from keras_transfer import options as option_tools
 from keras_transfer.data import ImageTable
-from keras_transfer.errors import UsageError
 from keras_transfer.export import FORMATS, About, ExportReport, export_model
 from keras_transfer.export.deployed import Deployed
 from keras_transfer.export.fallback import FALLBACK
+from keras_transfer.export.parity import Judge
+from keras_transfer.plugins import task_spec
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.run import BACKBONE, INFO, Run, open_run
 from keras_transfer.settings import DataSettings
 from keras_transfer.tasks.base import Task
 from keras_transfer.tasks.loading import task_of_run
 from keras_transfer.workflow.evaluate import run_table
+from keras_transfer.workflow.judging import judge_for
 
 
 def export_run(
@@ -63,7 +65,8 @@ def export_run(
         UsageError: see :func:`keras_transfer.export.export_model`.
         ParityError: an artefact does not answer like the model; ``parity.json`` has the evidence.
     """
-    opened, task, table = open_classifier(run, data)
+    opened, task, table = open_with_data(run, data)
+    output = opened.info["output"]
     deploy = opened.info["training"].get("deploy")
     return export_model(
         task.inference_model(opened.load_model()),
@@ -72,7 +75,8 @@ def export_run(
         precisions=tuple(precisions),
         table=table,
         preprocessing=Preprocessing.from_dict(opened.info["preprocessing"]),
-        classes=tuple(opened.info["output"]["names"]),
+        classes=tuple(output["names"]),
+        judge=None if task_name(opened) == "classification" else judge_of(opened, task),
         uint8_input=uint8_input,
         all_integer=all_integer,
         keep_float=keep_float,
@@ -92,15 +96,32 @@ def export_run(
     )
 
 
-def open_classifier(run: str | Path | Run, data: Any = None) -> tuple[Run, Task, ImageTable]:
-    """A classifier's run, its task, and its data with the recorded split; ``data``: see :func:`export_run`.
+def task_name(run: Run) -> str:
+    """Of the task a run was made with."""
+    return run.info["request"]["task"]
 
-    Raises ``UsageError`` for another task, or data that are not found.
+
+def judge_of(run: Run, task: Task) -> Judge:
+    """How a run's task judges the outputs of its model."""
+    spec, output = task_spec(task_name(run)), run.info["output"]
+    return judge_for(
+        spec,
+        task,
+        output["kind"],
+        tuple(output["shape"]),
+        tuple(output["names"]),
+        run.info["request"]["options"],
+        run.info["training"],
+    )
+
+
+def open_with_data(run: str | Path | Run, data: Any = None) -> tuple[Run, Task, ImageTable]:
+    """A run, its task, and its data with the recorded split; ``data``: see :func:`export_run`.
+
+    Raises ``UsageError`` for data that are not found.
     """
     opened = run if isinstance(run, Run) else open_run(run)
-    spec, task = task_of_run(opened)
-    if spec.name != "classification":
-        raise UsageError(f"{opened.path} holds a {spec.name} model; only classifiers can be exported so far.")
+    _, task = task_of_run(opened)
     if data is None:
         table = run_table(opened)
     else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ class Subject:
         predict: pixels ``(B, H, W, 3)`` uint8 or float32 in [0, 255] -> outputs ``(B, C)`` float32.
         preprocessing: how an image becomes those pixels.
         names: names of the outputs, or None when nothing beside the model tells.
-        task: name of the task, and ``options`` for it.
+        task: name of the task, with ``options`` and what its training left in its ``notes``.
         run: the run folder it belongs to, if any.
     """
 
@@ -43,6 +43,7 @@ class Subject:
     task: str
     options: dict[str, Any]
     run: Run | None
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 def open_subject(
@@ -70,7 +71,9 @@ def open_subject(
     if run is None and is_bundle(path.parent):
         check_model_file(path)
     runtime = load_runtime(run.model_path if run is not None and path == run.path else path)
-    task, options = "classification", {}
+    task: str = "classification"
+    options: dict[str, Any] = {}
+    notes: dict[str, Any] = {}
     if run is not None:
         try:
             request, recorded = run.info["request"], Preprocessing.from_dict(run.info["preprocessing"])
@@ -79,9 +82,14 @@ def open_subject(
         except (KeyError, TypeError) as error:
             raise RunError(f"{run.path / 'run.json'} is damaged: {error} is missing. Train again.") from None
     else:
-        recorded, beside = _beside(path, runtime.input_size)
-        names = names or beside
-    return Subject(str(path), runtime.predict, preprocessing or recorded, names, task, options, run)
+        if is_bundle(path.parent):
+            info = read_manifest(path.parent)
+            task, options, notes = info["task"], info["options"], info["notes"]
+            recorded, names = Preprocessing.from_dict(info["preprocessing"]), names or tuple(info["labels"])
+        else:
+            recorded, beside = _beside(path, runtime.input_size)
+            names = names or beside
+    return Subject(str(path), runtime.predict, preprocessing or recorded, names, task, options, run, notes)
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
@@ -104,10 +112,7 @@ def _keras_subject(model: Any, names: tuple[str, ...] | None, preprocessing: Pre
 
 
 def _beside(path: Path, size: tuple[int, int] | None) -> tuple[Preprocessing, tuple[str, ...] | None]:
-    folder, labels = path.parent, path.parent / "labels.txt"
-    if is_bundle(folder):
-        info = read_manifest(folder)
-        return Preprocessing.from_dict(info["preprocessing"]), tuple(info["labels"])
+    labels = path.parent / "labels.txt"
     names = read_labels(labels) if labels.is_file() else None
     log.warning(
         "Nothing beside %s tells its preprocessing: pixels in [0, 255], resized by squashing with a bilinear "

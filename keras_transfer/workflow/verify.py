@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 
 from keras_transfer.data import ImageTable
-from keras_transfer.evaluation.metrics import classification_metrics
 from keras_transfer.export.bundle import Bundle, load_bundle
-from keras_transfer.export.exporter import METRICS
 from keras_transfer.export.measure import collect_answers
-from keras_transfer.export.parity import breaches, compare
+from keras_transfer.export.parity import Judge, breaches, compare
 from keras_transfer.export.runtimes import Runtime
 from keras_transfer.export.verify import (
     ArtefactCheck,
@@ -22,9 +20,10 @@ from keras_transfer.export.verify import (
     check_artefact,
     check_pixels,
 )
-from keras_transfer.tasks.builtin import ClassificationOptions
-from keras_transfer.tasks.loading import load_task
+from keras_transfer.tasks.base import Task
+from keras_transfer.tasks.loading import task_with_notes
 from keras_transfer.workflow.evaluate import check_split, labelled, rows_of
+from keras_transfer.workflow.judging import judge_for
 
 
 def verify(
@@ -48,8 +47,9 @@ def verify(
     opened = load_bundle(bundle.path if isinstance(bundle, Bundle) else bundle)
     check_split(split)
     table = None
+    judge = Judge(opened.labels)
     if data is not None:
-        _, task = load_task("classification", ClassificationOptions())
+        task, judge = _task_and_judge(opened)
         table = labelled(data, task, str(opened.path), opened.labels)
         split = split or ("test" if len(table.indices("test")) else "all")
         table = table.take(rows_of(table, split))
@@ -66,7 +66,7 @@ def verify(
     described = None
     if table is not None:
         described = {"source": table.source, "split": split, "images": len(table)}
-        checks = _measure(opened, checks, runtimes, table)
+        checks = _measure(opened, checks, runtimes, table, judge)
     return Verification(
         opened.path,
         len(opened.info["files"]),
@@ -74,26 +74,41 @@ def verify(
         furthest,
         tuple(checks),
         described,
+        () if described is None else (judge.metric, *judge.others),
         reasons,
     )
 
 
+def _task_and_judge(bundle: Bundle) -> tuple[Task, Judge]:
+    """The bundle's task, with its options and what its training had noted."""
+    info = bundle.info
+    spec, task = task_with_notes(info["task"], info["options"], info["notes"])
+    if spec.name == "classification":
+        return task, Judge(bundle.labels)
+    kind, options, notes = info["output"]["kind"], info["options"], info["notes"]
+    return task, judge_for(spec, task, kind, bundle.shape, bundle.labels, options, notes)
+
+
 def _measure(
-    bundle: Bundle, checks: list[ArtefactCheck], runtimes: list[Runtime], table: ImageTable
+    bundle: Bundle,
+    checks: list[ArtefactCheck],
+    runtimes: list[Runtime],
+    table: ImageTable,
+    judge: Judge,
 ) -> list[ArtefactCheck]:
     everything = replace(table, splits=np.full(len(table), "test"))
-    answers = collect_answers(runtimes, everything, bundle.preprocessing, "test", len(bundle.labels))
+    answers = collect_answers(runtimes, everything, bundle.preprocessing, "test", bundle.shape)
     floats = [place for place, one in enumerate(checks) if one.precision == "float32"]
     result = []
     for one, given in zip(checks, answers, strict=True):
         metrics: dict[str, Any] = {}
         wrong: tuple[str, ...] = ()
         if np.isfinite(given).all():
-            measured = classification_metrics(given, table.labels, bundle.labels)
-            metrics = {name: measured[name] for name in ("accuracy", *METRICS)}
+            measured = judge.measure(given, table)
+            metrics = {name: measured[name] for name in (judge.metric, *judge.others)}
         if floats:
-            parity = compare(answers[floats[0]], given, table.labels)
+            parity = compare(answers[floats[0]], given, judge, table)
             metrics |= {"agreement": parity.agreement, "max_difference": parity.max_difference}
-            wrong = breaches(parity, bundle.tolerance(one.file))
+            wrong = breaches(parity, bundle.tolerance(one.file), judge)
         result.append(replace(one, metrics=metrics, reasons=(*one.reasons, *wrong)))
     return result

@@ -250,7 +250,7 @@ def test_verification_allows_what_the_export_allowed(bundle_copy, photo_folder):
     assert not verify(bundle_copy, photo_folder).artefacts[0].reasons
 
     def stricter(info):
-        info["artefacts"][3]["tolerance"].update(max_difference=0.0, accuracy_drop=None)
+        info["artefacts"][3]["tolerance"].update(max_difference=0.0, drop=None)
 
     edit_manifest(bundle_copy, stricter)
     result = verify(bundle_copy, photo_folder)
@@ -396,6 +396,7 @@ def test_golden_rows(labels, count, wanted, caplog):
     labels = np.array(labels)
     splits = np.array(["test"] * (len(labels) // 2) + ["train"] * (len(labels) - len(labels) // 2))
     fake = SimpleNamespace(
+        kind="classes",
         classes=tuple(map(str, range(labels.max() + 1))),
         labels=labels,
         indices=lambda split: np.flatnonzero(splits == split),

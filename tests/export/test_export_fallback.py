@@ -47,7 +47,7 @@ def test_the_first_within_the_budget_is_delivered(export, trained, worse_int8, t
     bundle = load_bundle(tmp_path / "edge")
     assert [one["precision"] for one in bundle.info["measured"]["tried"]] == ["int8", "float16"]
     assert set(bundle.golden()["expected"]) == {"model.tflite", "model_int16x8.tflite"}
-    assert bundle.info["artefacts"][1]["tolerance"]["accuracy_drop"] == 0.01
+    assert bundle.info["artefacts"][1]["tolerance"]["drop"] == 0.01
 
 
 def test_a_precision_that_cannot_be_converted_is_passed_over(export, trained, monkeypatch, caplog, tmp_path):

@@ -2,15 +2,29 @@ import numpy as np
 import pytest
 
 from keras_transfer.errors import UsageError
-from keras_transfer.export.parity import TOLERANCES, breaches, compare
+from keras_transfer.export.parity import PRECISIONS, Judge, Tolerance, tolerance_for
+from keras_transfer.export.parity import breaches as judged_breaches
+from keras_transfer.export.parity import compare as judged_compare
 
 REFERENCE = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]], np.float32)
 LABELS = np.array([0, 1, 1, 1])
+JUDGE = Judge(
+    ("a", "b"), measure=lambda answers, truth: {"accuracy": float(np.mean(answers.argmax(axis=1) == truth))}
+)
+TOLERANCES = {precision: tolerance_for(precision, JUDGE, REFERENCE) for precision in PRECISIONS}
+
+
+def compare(reference, candidate, labels):
+    return judged_compare(reference, candidate, JUDGE, labels)
+
+
+def breaches(parity, tolerance):
+    return judged_breaches(parity, tolerance, JUDGE)
 
 
 def test_the_same_answers_are_in_parity():
     parity = compare(REFERENCE, REFERENCE.copy(), LABELS)
-    assert (parity.agreement, parity.max_difference, parity.accuracy, parity.keras_accuracy) == (
+    assert (parity.agreement, parity.max_difference, parity.score, parity.keras_score) == (
         1,
         0,
         0.75,
@@ -26,7 +40,7 @@ def test_differences_are_measured():
     assert parity.agreement == 0.75
     assert parity.max_difference == pytest.approx(0.5)
     assert parity.mean_difference == pytest.approx(0.125)
-    assert (parity.accuracy, parity.keras_accuracy) == (0.5, 0.75)
+    assert (parity.score, parity.keras_score) == (0.5, 0.75)
 
 
 def test_float32_may_differ_by_a_ten_thousandth_and_never_in_the_class():
@@ -74,3 +88,63 @@ def test_shapes_that_do_not_fit_are_refused(candidate, labels):
 def test_no_images_are_no_proof():
     with pytest.raises(UsageError, match="at least one image"):
         compare(REFERENCE[:0], REFERENCE[:0], LABELS[:0])
+
+
+AGE = Judge(
+    ("age",),
+    task="regression",
+    kind="values",
+    metric="mae",
+    higher=False,
+    drop=0.05,
+    others=("rmse",),
+    measure=lambda answers, truth: {
+        "mae": float(np.abs(answers[:, 0] - truth).mean()),
+        "rmse": float(np.sqrt(((answers[:, 0] - truth) ** 2).mean())),
+    },
+    decide=lambda outputs: None,
+)
+AGES = np.array([[20.0], [30.0], [40.0], [50.0]], np.float32)
+TRUE_AGES = np.array([22.0, 30.0, 40.0, 48.0])
+
+
+def test_numbers_are_compared_on_their_own_scale_and_decide_nothing():
+    tolerance = tolerance_for("float32", AGE, AGES)
+    assert tolerance == Tolerance(max_difference=pytest.approx(50e-4))
+    near, far = (judged_compare(AGES, AGES + np.float32(off), AGE, TRUE_AGES) for off in (0.004, 0.02))
+    assert near.agreement is None and judged_breaches(near, tolerance, AGE) == ()
+    (reason,) = judged_breaches(far, tolerance, AGE)
+    assert reason.startswith("A number differs by 0.02")
+
+
+def test_less_is_better_where_the_judge_says_so():
+    tolerance = tolerance_for("int8", AGE, AGES)
+    parity = judged_compare(AGES, AGES + np.float32(1), AGE, TRUE_AGES)
+    assert (parity.keras_score, parity.score) == (1.0, 1.5) and parity.metrics == {
+        "rmse": pytest.approx(3**0.5)
+    }
+    (reason,) = judged_breaches(parity, tolerance, AGE)
+    assert reason == "Mae rises from 1 to 1.5; at most 5% more is allowed."
+    better = judged_compare(AGES + np.float32(1), AGES, AGE, TRUE_AGES)
+    assert judged_breaches(better, tolerance, AGE) == ()
+
+
+def test_of_many_decisions_an_image_a_thousandth_may_differ():
+    pixels = Judge(
+        ("sky", "sea"),
+        task="segmentation",
+        shape=(40, 50, 2),
+        metric="mean_iou",
+        measure=lambda answers, truth: {"mean_iou": 0.5},
+        decide=lambda outputs: outputs.argmax(axis=-1),
+    )
+    reference = np.tile(np.array([0.51, 0.49], np.float32), (1, 40, 50, 1))
+    candidate = reference.copy()
+    candidate[0, 0, :2] = candidate[0, 0, :2, ::-1]
+    tolerance = tolerance_for("float32", pixels, reference)
+    assert tolerance.agreement == 0.999
+    kept = Tolerance(agreement=0.999)
+    assert judged_breaches(judged_compare(reference, candidate, pixels, [0]), kept, pixels) == ()
+    candidate[0, 1, 0] = candidate[0, 1, 0, ::-1]
+    (reason,) = judged_breaches(judged_compare(reference, candidate, pixels, [0]), kept, pixels)
+    assert reason == "Its decision agrees on 99.85%; 99.9% is required."

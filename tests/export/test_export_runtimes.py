@@ -5,15 +5,14 @@ import numpy as np
 import pytest
 
 from keras_transfer.errors import ExportError, UsageError
-from keras_transfer.export import KerasRuntime, load_runtime
+from keras_transfer.export import Judge, KerasRuntime, load_runtime
 from keras_transfer.export.saved_model import save as save_model
 from keras_transfer.preprocessing import Preprocessing
 
 
 def save(model, path):
-    save_model(
-        model, path, ("a", "b", "c")[: model.outputs[0].shape[-1]], Preprocessing(model.inputs[0].shape[1:3])
-    )
+    judge = Judge(("a", "b", "c")[: model.outputs[0].shape[-1]])
+    save_model(model, path, judge, Preprocessing(model.inputs[0].shape[1:3]))
 
 
 @pytest.fixture

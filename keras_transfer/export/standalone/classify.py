@@ -194,9 +194,16 @@ def classify(bundle: dict[str, Any], images: list[str], model: str | None, top: 
             print(problem, file=sys.stderr)
             failed = 1
             continue
-        best = np.argsort(-answer, kind="stable")[:top]
-        print(name, *(f"  {bundle['labels'][place]} {100 * answer[place]:.1f} %" for place in best), sep="\n")
+        print(name, *(f"  {line}" for line in told(bundle, answer, top)), sep="\n")
     return failed
+
+
+def told(bundle: dict[str, Any], answer: np.ndarray, top: int) -> list[str]:
+    """The ``top`` most probable classes; all numbers where they are no probabilities."""
+    if bundle["output"]["kind"] != "probabilities":
+        return [f"{name} {number:.4g}" for name, number in zip(bundle["labels"], answer, strict=True)]
+    best = np.argsort(-answer, kind="stable")[:top]
+    return [f"{bundle['labels'][place]} {100 * answer[place]:.1f} %" for place in best]
 
 
 def self_test(bundle: dict[str, Any], threads: int) -> int:

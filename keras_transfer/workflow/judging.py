@@ -1,0 +1,35 @@
+"""From a task to the judge that the export and the verification ask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from keras_transfer.export.parity import Judge
+from keras_transfer.tasks.base import Task, TaskSpec
+
+
+def judge_for(
+    spec: TaskSpec,
+    task: Task,
+    kind: str,
+    shape: tuple[int, ...],
+    names: tuple[str, ...],
+    options: Mapping[str, Any],
+    notes: Mapping[str, Any],
+) -> Judge:
+    """How ``task`` judges outputs of this kind, shape and these names."""
+    return Judge(
+        names=names,
+        task=spec.name,
+        kind=kind,
+        shape=shape,
+        metric=spec.main_metric,
+        higher=spec.metrics[spec.main_metric] == "higher",
+        drop=spec.drop,
+        others=tuple(name for name in spec.metrics if name != spec.main_metric),
+        measure=task.evaluate,
+        decide=task.decide,
+        options=options,
+        notes=notes,
+    )

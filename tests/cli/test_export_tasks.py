@@ -1,0 +1,111 @@
+"""Export, verify, evaluate and predict for tasks other than classification: their own metric, their own numbers."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from helpers_cli import call
+
+from keras_transfer.errors import BundleError
+from keras_transfer.export import load_bundle
+from keras_transfer.litert import LiteRTModel
+from keras_transfer.testing.samples import with_labels, with_numbers
+
+pytestmark = pytest.mark.slow
+TASKS = {"regression": (with_numbers, "mae"), "multilabel": (with_labels, "mean_average_precision")}
+
+
+@pytest.fixture(scope="module", params=TASKS)
+def exported(request, tmp_path_factory):
+    """The name of a task, its metric, its data, its bundle, and what the export said."""
+    sample, metric = TASKS[request.param]
+    folder = tmp_path_factory.mktemp(request.param)
+    (folder / "images").mkdir()
+    data = sample(folder / "images")
+    arguments = ["--task", request.param, "--image-size", "96", "--strategy", "probe", "--quiet"]
+    call("train", data, "-o", folder / "run", *arguments)
+    precisions = ["--quantize", "none", "--quantize", "int8"]
+    said, _ = call("export", folder / "run", "--to", folder / "edge", *precisions, "--json")
+    return request.param, metric, data, folder / "edge", json.loads(said)
+
+
+def test_every_artefact_is_judged_by_the_tasks_own_metric(exported):
+    task, metric, _, edge, report = exported
+    assert report["metric"] == metric and report["passed"]
+    for row in report["artefacts"]:
+        assert np.isfinite([row[metric], row[f"keras_{metric}"]]).all()
+        assert "accuracy" not in row
+        if row["precision"] == "float32":
+            assert row["max_difference"] <= row["tolerance"]["max_difference"] <= 1e-4
+            assert row["agreement"] == (None if task == "regression" else 1)
+    info = json.loads((edge / "bundle.json").read_text())
+    assert (info["task"], info["output"]["metric"]) == (task, metric)
+    assert metric.replace("_", " ") in (edge / "README.md").read_text()
+
+
+def test_it_verifies_with_and_without_data_and_notices_a_change(exported, tmp_path):
+    _, metric, data, edge, _ = exported
+    assert json.loads(call("verify", edge, "--json")[0])["passed"]
+    found = json.loads(call("verify", edge, data, "--split", "all", "--json")[0])
+    assert found["passed"] and found["metrics"][0] == metric
+    assert all(np.isfinite(row[metric]) for row in found["artefacts"])
+    shown, _ = call("verify", edge, data, "--split", "all")
+    assert metric.split("_")[0] in shown
+
+
+def test_its_files_answer_beside_the_bundle_as_the_run_does(exported):
+    task, metric, data, edge, _ = exported
+    whole = json.loads(call("evaluate", edge.parent / "run", data, "--json")[0])
+    small = json.loads(call("evaluate", edge / "model.tflite", data, "--json")[0])
+    assert small["task"] == task and small[metric] == pytest.approx(whole[metric], abs=1e-5)
+    image = data.parent / "china00.png"
+    answers = [
+        json.loads(call("predict", one, image, "--json")[0])
+        for one in (edge.parent / "run", edge / "model.tflite")
+    ]
+    first, second = (answer[0] if isinstance(answer, list) else answer for answer in answers)
+    key = "values" if task == "regression" else "labels"
+    if task == "regression":
+        assert second[key]["target"] == pytest.approx(first[key]["target"], abs=1e-5)
+    else:
+        assert [one["label"] for one in first[key]] == [one["label"] for one in second[key]] != []
+
+
+def test_the_script_tells_numbers_as_numbers_and_chances_in_percent(exported):
+    task, _, data, edge, _ = exported
+    for arguments in (["--self-test"], [data.parent / "china00.png"]):
+        done = subprocess.run(
+            [sys.executable, str(edge / "classify.py"), *map(str, arguments)], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    assert ("%" in done.stdout) == (task == "multilabel")
+    bundle = load_bundle(edge)
+    (answer,) = bundle.predict([data.parent / "china00.png"])
+    shown = f"target {answer[0]:.4g}" if task == "regression" else f"china {100 * answer[1]:.1f} %"
+    assert shown in done.stdout
+
+
+def test_a_manifest_that_does_not_fit_is_refused(exported):
+    edge = exported[3]
+    text = (edge / "bundle.json").read_text()
+    for field, wrong in (("shape", [7]), ("shape", []), ("kind", 3)):
+        info = json.loads(text)
+        info["output"][field] = wrong
+        (edge / "bundle.json").write_text(json.dumps(info))
+        with pytest.raises(BundleError, match=r"output|what the models give"):
+            load_bundle(edge)
+    (edge / "bundle.json").write_text(text)
+    assert load_bundle(edge).shape == tuple(json.loads(text)["output"]["shape"])
+
+
+def test_numbers_of_every_artefact_are_those_of_the_model(exported):
+    _, _, data, edge, _ = exported
+    bundle = load_bundle(edge)
+    images = sorted(data.parent.glob("*.png"))[:5]
+    pixels = np.stack([bundle.preprocessing.load(path) for path in images])
+    assert np.array_equal(
+        bundle.predict(images, "model.tflite"), LiteRTModel(edge / "model.tflite").predict(pixels)
+    )
+    assert bundle.predict([]).shape == (0, *bundle.shape)
