@@ -1,12 +1,12 @@
 """Every way of training, on 2,624 real solar cells: accuracy over seeds, beside what was published.
 
-    python benchmarks/elpv.py [--seeds 5] [--rows probe svm svm-rbf partial full full-all] [--report FILE]
+    python benchmarks/elpv.py [--seeds 5] [--rows probe svm svm-rbf partial full] [--results FILE] [--report FILE]
 
 ELPV (Deitsch et al. 2019, arXiv:1807.02894), installed by the extra ``demo``: label = probability of a defect > 0.5,
 75 % to learn from, 25 % to test on, both with the same share of each class; for one seed all rows have the same test
 images. Nothing is chosen on them: heads choose by cross-validation on the 75 %; fine-tuning holds a tenth of all
 images out of the 75 % for epoch, guard and calibration, and the best configuration is the one with the highest mean
-accuracy there. ``full-all`` learns from that tenth, too, with what was chosen on it.
+accuracy there.
 
 A finished (row, configuration, seed) is kept in the results file (JSON lines) and not run again, so the table may grow
 over many runs; an interrupted training goes on. ``--report`` writes the table as Markdown, with the machine.
@@ -50,17 +50,13 @@ ROWS: dict[str, dict[str, Any]] = {
         "patience": 10,
     },
     "full": {**GRADIENT, "strategy": "full", "epochs": 10, "patience": 10},
-    # Rate and epochs as the validation images of "full" had them; then these are learned from, too.
-    "full-all": {**GRADIENT, "strategy": "full", "epochs": 10, "val_fraction": 0.0, "guard": False},
 }
-FINE_TUNED, VALIDATED = ("partial", "full", "full-all"), ("partial", "full")
 TITLES = {
     "probe": "probe (logistic regression), 300 px",
     "svm": "linear SVM, 300 px",
     "svm-rbf": "RBF SVM, 300 px",
     "partial": "fine-tuned from block6a, split-cache, 224 px",
     "full": "fine-tuned, all layers, 224 px",
-    "full-all": "the same, the validation images learned from, too",
 }
 VIEWS = {"": "", "_2_views": ", 2 views of each image"}
 """Plain answers, and the mean of those to an image and its mirror image (``evaluate --tta 2``)."""
@@ -75,8 +71,7 @@ REPORT = """# Results
 2,624 electroluminescence images (Deitsch et al. 2019), label = probability of a defect above 0.5, 25 % of each class
 to test on (656 images). EfficientNet-Lite0, ImageNet weights. Mean and standard deviation over seeds, each with its own
 split and training. Heads choose by cross-validation on the other 75 %; fine-tuning takes a tenth of all images out of
-them to choose epoch and model, but for the row that learns from them, too (rate and number of epochs as chosen with
-them, the last epoch kept). Nothing was chosen on test images.
+them to choose epoch and model. Nothing was chosen on test images.
 
 {table}
 
@@ -135,9 +130,8 @@ def run_one(row: str, seed: int, folder: Path) -> dict[str, Any]:
         "processor_seconds": round(time.process_time() - processor, 1),
     }
     measured = {"": run.info["metrics"]["test"]}
-    if row in FINE_TUNED:
+    if row in ("partial", "full"):
         measured["_2_views"] = evaluate(run, views=2)
-    if row in VALIDATED:
         guard = run.info["training"]["guard"]
         entry["kept"], entry["probe_validation"] = guard["kept"], guard["probe"]
         entry["best_epoch"] = run.info["training"]["gradient"]["best_epoch"]
@@ -180,14 +174,14 @@ def best_on_validation(found: list[dict[str, Any]]) -> tuple[str, str, float] | 
     scores = [
         (mean(entry[f"validation{name}"] for entry in found if entry["row"] == row), row, name)
         for row, name in _configurations(found)
-        if row in VALIDATED
+        if row in ("partial", "full")
     ]
     return (max(scores)[1:] + max(scores)[:1]) if scores else None
 
 
 def _configurations(found: list[dict[str, Any]]) -> list[tuple[str, str]]:
     rows = [row for row in TITLES if any(entry["row"] == row for entry in found)]
-    return [(row, name) for row in rows for name in VIEWS if not name or row in FINE_TUNED]
+    return [(row, name) for row in rows for name in VIEWS if not name or row in ("partial", "full")]
 
 
 def _spread(entries: list[dict[str, Any]], name: str) -> str:
