@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import textwrap
 
 import pytest
 from helpers_plugins import distribution
@@ -221,3 +222,50 @@ def test_a_backbone_of_a_plugin_is_built_like_any_other(strangers):
         get_spec("alias")
     with pytest.raises(UsageError, match="tiny_net"):
         get_spec("tiny_ned")
+
+
+def test_a_slow_plugin_slows_nobody_who_does_not_use_it(tmp_path):
+    """Importing it leaves a trace: help, lists and other tasks leave none, using it does."""
+    trace = tmp_path / "imported"
+    noise = f"import pathlib; pathlib.Path({str(trace)!r}).touch()\n"
+    good = GOOD.format(name="slow", module="kt_slow", contract=1)
+    distribution(tmp_path, "kt-slow", "slow", noise + textwrap.dedent(good))
+    verbs, rows = "keras_transfer.commands", "keras_transfer.backbones"
+    distribution(
+        tmp_path, "kt-crawl", "crawl", noise + textwrap.dedent(VERB), value="kt_crawl:greet", group=verbs
+    )
+    row = ROW.format(name="heavy_net", module="kt_heavy_net")
+    distribution(tmp_path, "kt-heavy-net", "heavy_net", noise + textwrap.dedent(row), group=rows)
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ['PYTHONPATH']}"}
+
+    def call(*arguments):
+        command = [sys.executable, "-m", "keras_transfer", *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    for arguments in (
+        ["--help"],
+        ["--version"],
+        ["train", "--help"],
+        ["backbones", "vgg16"],
+        ["cache", "ls"],
+    ):
+        call(*arguments)
+        assert not trace.exists(), arguments
+    for arguments in (["train", "--task", "slow", "--help"], ["crawl", "--help"], ["backbones", "heavy_net"]):
+        call(*arguments)
+        assert trace.exists(), arguments
+        trace.unlink()
+
+
+def test_a_factory_that_is_not_there_is_said_when_the_task_is_used(tmp_path, monkeypatch):
+    from keras_transfer.tasks.loading import load_task
+
+    source = GOOD.format(name="hollow", module="kt_nowhere", contract=1)
+    distribution(tmp_path, "kt-hollow", "hollow", source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (status,) = [one for one in plugins.statuses() if one.entry.name == "hollow"]
+    assert status.state == "ok"  # nothing heavy is imported to list it
+    with pytest.raises(PluginError, match=r"cannot be loaded from kt_nowhere:Task: ModuleNotFoundError"):
+        load_task("hollow")
