@@ -52,8 +52,8 @@ class FreezePlan:
 
     Attributes:
         rule: what was asked for.
-        batchnorm: ``"frozen"``: every batch normalization stays in inference mode; ``"train"``: those in trained
-            layers learn; ``"adapt"``: as frozen, after their statistics were re-estimated on the target images.
+        batchnorm: ``"frozen"``: every batch normalization of the backbone stays in inference mode; ``"train"``: those in
+            trained layers learn; ``"adapt"``: as frozen, after their statistics were re-estimated on the target images.
         rows: the blocks, bottom to top.
         layers: names of the layers that train, batch normalization included where it learns.
         multipliers: block name -> learning-rate multiplier, for the blocks that train.
@@ -95,7 +95,10 @@ class FreezePlan:
         learns = {
             name
             for name in chosen
-            if batchnorm == "train" or not isinstance(layers[name], keras.layers.BatchNormalization)
+            # What was put on the backbone is new: its batch normalization has no statistics worth keeping.
+            if batchnorm == "train"
+            or name in head
+            or not isinstance(layers[name], keras.layers.BatchNormalization)
         }
         some = any(layers[name].weights for name in learns - head)
         _require_some(str(rule), some, bool(body) and chosen & body == body, model.name)

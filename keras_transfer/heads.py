@@ -84,11 +84,12 @@ def add_head(
 
 
 def head_layers(model: keras.Model) -> list[str]:
-    """Names of the layers :func:`add_head` put on a backbone; none for a model it did not make."""
+    """Names of the layers put on a backbone (``head_...``, ``decoder_...``, logits and what follows), if any were."""
     names = [layer.name for layer in model.layers]
     if LOGITS not in names:
         return []
-    return [name for name in names if name.startswith("head_") or name in (LOGITS, PROBABILITIES, VALUES)]
+    ours = ("head_", "decoder_")
+    return [name for name in names if name.startswith(ours) or name in (LOGITS, PROBABILITIES, VALUES)]
 
 
 def features_input(model: keras.Model) -> keras.KerasTensor:

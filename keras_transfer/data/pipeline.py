@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -105,8 +105,8 @@ def tf_dataset(
     repeat: bool = False,
     one_hot: bool = False,
     weights: bool | np.ndarray | None = False,
-    labels: np.ndarray | None = None,
-    augment: Augmenter | None = None,
+    labels: Any = None,
+    augment: Any = None,
     sampling: Sequence[float] | np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """Batches for ``keras.Model.fit``, decoded in parallel, in an order that the seed alone decides.
@@ -124,7 +124,9 @@ def tf_dataset(
             of an epoch may be smaller; no batch spans two.
         one_hot: classes as float32 (B, C) instead of int32 (B,).
         weights: yield the sample weights too: the table's (True), or these, float (N,) for the table's N rows.
-        labels: yield these instead of the table's: an array of N rows, such as a teacher's probabilities.
+        labels: yield these instead of the table's: an array of N rows, such as a teacher's probabilities; or
+            targets that are loaded with each image (int32), which ``augment`` then varies together with it
+            (:mod:`keras_transfer.data.targets`).
         augment: varies the images of step ``s`` of epoch ``e`` with the key (e, s), so that a training taken
             up at ``first_epoch`` sees what it would have seen. When it mixes images, float labels of
             classes are mixed with them (class indices and regression's values cannot be: those images are
@@ -149,8 +151,12 @@ def tf_dataset(
 
     rows = row_numbers(indices, len(table))
     _require_positive(batch_size=batch_size)
-    targets = _label_array(table, one_hot) if labels is None else np.asarray(labels)
-    if np.issubdtype(targets.dtype, np.floating):
+    loaded = hasattr(labels, "load")
+    if labels is None:
+        targets: Any = _label_array(table, one_hot)
+    else:
+        targets = labels if loaded else np.asarray(labels)
+    if not loaded and np.issubdtype(targets.dtype, np.floating):
         targets = targets.astype(np.float32, copy=False)
     columns = [targets]
     if weights is not None and weights is not False:
@@ -161,7 +167,7 @@ def tf_dataset(
     epoch_rows(
         rows, seed, first_epoch, shuffle, sampling
     )  # an impossible sampling is refused now, not in a thread
-    mixed = table.kind != "regression" and targets.ndim == 2 and targets.dtype == np.float32
+    mixed = not loaded and table.kind != "regression" and targets.ndim == 2 and targets.dtype == np.float32
     iterators = itertools.count(first_epoch)
 
     def epoch(number: int) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
@@ -176,16 +182,29 @@ def tf_dataset(
         chosen_rows = (chosen for _, chosen in for_images)
         with contextlib.closing(_batches(table, preprocessing, chosen_rows, None, 2 * batch_size)) as images:
             for pixels, (key, chosen) in zip(images, plan, strict=False):
-                batch = (pixels, *(column[chosen] for column in columns))
-                yield batch if augment is None else _augmented(augment, key, mixed, *batch)
+                batch = (pixels, *(_values(column, chosen, preprocessing) for column in columns))
+                if augment is None:
+                    yield batch
+                elif loaded:
+                    yield (*augment(*batch[:2], key), *batch[2:])
+                else:
+                    yield _augmented(augment, key, mixed, *batch)
 
+    shapes = [_values(column, rows[:1], preprocessing) for column in columns]
     signature = [
         tf.TensorSpec((None, *preprocessing.size, 3), tf.uint8 if augment is None else tf.float32),
-        *(tf.TensorSpec((None, *column.shape[1:]), column.dtype) for column in columns),
+        *(tf.TensorSpec((None, *column.shape[1:]), column.dtype) for column in shapes),
     ]
     return dataset_of_batches(
         generate, signature, None if repeat and len(rows) else -(-len(rows) // batch_size)
     )
+
+
+def _values(column: Any, rows: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """Some rows of a column: of an array, or of targets that are loaded."""
+    if not hasattr(column, "load"):
+        return column[rows]
+    return np.stack([column.load(int(i), preprocessing) for i in rows]).astype(np.int32)
 
 
 def dataset_of_batches(

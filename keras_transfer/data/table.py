@@ -25,7 +25,7 @@ from keras_transfer.preprocessing import ImageError, Preprocessing, decode, read
 logger = logging.getLogger("keras_transfer")
 
 SPLITS = ("train", "val", "test")
-KINDS = ("classes", "multilabel", "regression")
+KINDS = ("classes", "multilabel", "regression", "targets")
 CSV_COLUMNS = ("path", "label", "split", "group", "weight", "sha256", "kind")
 
 
@@ -171,9 +171,10 @@ class ImageTable:
     Attributes:
         source: what the user gave (``photos/``, ``tfds:...``, ``arrays``).
         images: where the pixels come from.
-        kind: ``classes``, ``multilabel`` or ``regression``.
+        kind: ``classes``, ``multilabel``, ``regression``, or ``targets`` (such as masks; what a plugin's task loads).
         classes: the class names in the order of the model's outputs; () for regression.
-        labels: int32 (N,) class indices; or uint8 (N, C) of 0/1; or float32 (N, T).
+        labels: int32 (N,) class indices; or uint8 (N, C) of 0/1; or float32 (N, T); or a
+            :class:`keras_transfer.data.targets.Targets` column.
         splits: str (N,), each ``train``, ``val`` or ``test``.
         groups: str (N,) or None; a group never spans two splits.
         weights: float32 (N,), sample weights >= 0.
@@ -185,7 +186,7 @@ class ImageTable:
     images: PathImages | ArrayImages
     kind: str
     classes: tuple[str, ...]
-    labels: np.ndarray
+    labels: Any
     splits: np.ndarray
     groups: np.ndarray | None
     weights: np.ndarray
@@ -229,6 +230,8 @@ class ImageTable:
         """The label as a CSV source would hold it: a name, names or numbers joined by ``;``."""
         if self.kind == "classes":
             return self.classes[int(self.labels[i])]
+        if self.kind == "targets":
+            return self.labels.text(i)
         if self.kind == "multilabel":
             return ";".join(name for name, on in zip(self.classes, self.labels[i], strict=True) if on)
         return ";".join(repr(float(value)) for value in self.labels[i])

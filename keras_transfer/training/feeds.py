@@ -94,13 +94,7 @@ def make_feed(
     targets = objective.targets(table, teacher)
     weights = _weights(table, settings, train)
     sampling = sampling_probabilities(table.labels[train]) if settings.balance == "sampling" else None
-    augmenter = None
-    if settings.augment != "none":
-        augmenter = Augmenter(settings.augment, preprocessing.size, seed=seed, flips=settings.flips)
-        if augmenter.mixes and objective.kind == "regression":
-            raise UsageError(
-                f"--augment {settings.augment} mixes images, and numbers cannot be mixed. Use standard."
-            )
+    augmenter = None if settings.augment == "none" else objective.augmenter(settings, preprocessing, seed)
     watched = val if len(val) else train
     steps = math.ceil(len(train) / settings.batch_size)
     order: dict[str, Any] = {
@@ -110,6 +104,8 @@ def make_feed(
         "repeat": True,
         "sampling": sampling,
     }
+    if hasattr(targets, "load"):  # they move with the image: its activations cannot be kept
+        boundary = Boundary("off")
     name, about = _cut(model, boundary, augmenter, len(train), settings)
     if name is not None:
         lower, upper = cut_at(model, name)

@@ -36,7 +36,7 @@ from keras_transfer.settings import GradientSettings  # noqa: E402
 from keras_transfer.training.callbacks import Bars, CloseEpoch, KeepRaw, Record  # noqa: E402
 from keras_transfer.training.feeds import Boundary, Feed, make_feed  # noqa: E402
 from keras_transfer.training.lr_finder import LearningRateFinding, find_learning_rate  # noqa: E402
-from keras_transfer.training.objective import HIGHER, METRICS, Objective, in_standard_units  # noqa: E402
+from keras_transfer.training.objective import Objective, in_standard_units  # noqa: E402
 from keras_transfer.training.optimizers import make_optimizer  # noqa: E402
 from keras_transfer.training.phases import Phase  # noqa: E402
 from keras_transfer.training.precision import computing_in  # noqa: E402
@@ -138,7 +138,9 @@ def fine_tune(
         # Of its own, so that compiling the other does not put its optimizer into the files.
         kept = logits_model(model)
         starts = [phase.start for phase in phases]
-        record = Record(folder, kept, monitor, settings.monitor in HIGHER, settings.patience, starts[-1])
+        record = Record(
+            folder, kept, monitor, settings.monitor in objective.higher, settings.patience, starts[-1]
+        )
         resumed_at = record.done
         if resumed_at:
             log.info("Taking up the training after epoch %d.", resumed_at)
@@ -317,7 +319,7 @@ def _trains_statistics(model: keras.Model, phase: Phase) -> bool:
 
 
 def _monitor(name: str, objective: Objective, held_out: bool) -> str:
-    known = METRICS[objective.kind]
+    known = objective.watched
     if name not in known:
         raise unknown_name(f"metric to monitor for {objective.kind} labels", name, known)
     return f"val_{name}" if held_out else name

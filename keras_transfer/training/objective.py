@@ -14,8 +14,11 @@ quiet_tensorflow()
 import keras  # noqa: E402
 
 from keras_transfer.data import ImageTable  # noqa: E402
+from keras_transfer.data.augmentation import Augmenter  # noqa: E402
 from keras_transfer.errors import UsageError  # noqa: E402
 from keras_transfer.heads import LOGITS  # noqa: E402
+from keras_transfer.preprocessing import Preprocessing  # noqa: E402
+from keras_transfer.settings import GradientSettings  # noqa: E402
 
 METRICS = {
     "classes": ("loss", "accuracy"),
@@ -58,6 +61,28 @@ class Objective:
             )
         if self.temperature is not None and self.kind != "classes":
             raise UsageError(f"Distillation is for single classes, not for {self.kind} labels.")
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """The metrics an epoch can be chosen by, without ``val_``."""
+        return METRICS[self.kind]
+
+    @property
+    def higher(self) -> tuple[str, ...]:
+        """Those of which more is better."""
+        return HIGHER
+
+    def augmenter(self, settings: GradientSettings, preprocessing: Preprocessing, seed: int) -> Augmenter:
+        """What varies the training images.
+
+        Raises ``UsageError`` for a policy that these labels cannot follow.
+        """
+        made = Augmenter(settings.augment, preprocessing.size, seed=seed, flips=settings.flips)
+        if made.mixes and self.kind == "regression":
+            raise UsageError(
+                f"--augment {settings.augment} mixes images, and numbers cannot be mixed. Use standard."
+            )
+        return made
 
     def targets(self, table: ImageTable, teacher: np.ndarray | None = None) -> np.ndarray:
         """What the loss compares with.

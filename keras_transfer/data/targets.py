@@ -1,0 +1,42 @@
+"""Labels that are too large to be held in an array: loaded with their image, moved with it by augmentation."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from keras_transfer.preprocessing import Preprocessing
+
+
+class Targets(Protocol):
+    """The ``labels`` of an :class:`ImageTable` of kind ``targets``: one target an image, such as a mask.
+
+    Row ``i`` belongs to image ``i``; ``len`` and indexing by an array of rows are those of an array.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: np.ndarray) -> Targets:
+        """The targets of some rows, in the order given."""
+
+    def text(self, i: int) -> str:
+        """What stands for target ``i`` in ``split.csv``; it changes when the target's content does."""
+
+    def load(self, i: int, preprocessing: Preprocessing) -> np.ndarray:
+        """Target ``i`` at the model's size, int32; of one shape for all. ``DataError`` when it is gone or damaged."""
+
+
+class PairAugmenter(Protocol):
+    """Varies images together with their targets."""
+
+    def __call__(
+        self, images: np.ndarray, targets: np.ndarray, key: tuple[int, int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 ``(B, H, W, 3)`` and targets to float32 images and targets of the same shapes.
+
+        ``key``: (epoch, step).
+        """
+
+    def describe(self) -> Any:
+        """JSON-able: what it does."""
