@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from keras_transfer.errors import DataError, UsageError, unknown_name
 from keras_transfer.paths import atomic_write
 from keras_transfer.preprocessing import ImageError, Preprocessing, read_image_bytes, verify
-from keras_transfer_segmentation.classes import Classes, palette
+from keras_transfer_segmentation.classes import IGNORE_INDEX, Classes, palette
 
 ENCODINGS = ("index", "binary", "color")
 _LOSSY = {"JPEG": "JPEG", "MPO": "JPEG", "WEBP": "WebP"}
@@ -88,6 +88,41 @@ def find_encoding(paths: Iterable[Path], classes: Classes) -> str:
     return _encoding_of(((str(path), _pixels(path, str(path))[0]) for path in paths), classes)
 
 
+def discover_classes(paths: Iterable[Path], ignore_index: int = IGNORE_INDEX) -> Classes:
+    """Classes from the values in all masks of a data set, where nobody has named them.
+
+    Only 0 and 255: ``background`` and ``foreground``. Else ``class_0`` to the largest value but ``ignore_index``.
+
+    Raises:
+        DataError: RGB masks, fewer than two classes, or a file :func:`read_mask` refuses.
+    """
+    values: set[int] = set()
+    for path in paths:
+        pixels, _ = _pixels(path, str(path))
+        if pixels.ndim == 3:
+            raise DataError(_no_colors(str(path)))
+        values.update(np.unique(pixels).tolist())
+    return classes_of_values(values, ignore_index)
+
+
+def classes_of_values(values: set[int], ignore_index: int = IGNORE_INDEX) -> Classes:
+    """As :func:`discover_classes`, of the values found."""
+    if 255 in values and values <= {0, 255}:
+        return Classes(("background", "foreground"), ignore_index=ignore_index)
+    known = values - {ignore_index}
+    if not known or max(known) < 1:
+        raise DataError(
+            f"The masks have only the values {sorted(values)}: one class at most, with nothing to tell apart. "
+            "Expected class indices from 0."
+        )
+    if max(known) >= ignore_index:
+        raise DataError(
+            f"The masks have values up to {max(known)}, above the ignore index {ignore_index}. Name the classes, or "
+            "give another ignore index."
+        )
+    return Classes(tuple(f"class_{index}" for index in range(max(known) + 1)), ignore_index=ignore_index)
+
+
 def write_mask(path: Path, mask: np.ndarray, classes: Classes) -> None:
     """Write class indices (h, w) as a palette PNG in the classes' colours; 16-bit grey where an index is above 255.
 
@@ -99,7 +134,7 @@ def write_mask(path: Path, mask: np.ndarray, classes: Classes) -> None:
     mask = np.asarray(mask)
     if mask.ndim != 2 or not np.issubdtype(mask.dtype, np.integer) or not mask.size:
         raise UsageError(f"The mask is {mask.dtype} {mask.shape}; expected whole numbers (height, width).")
-    _require_known(mask, classes, f"The mask for {path}")
+    require_known(mask, classes, f"The mask for {path}")
     if classes.ignore_index <= 255:
         colors = palette()
         colors[: len(classes)] = classes.drawing_colors
@@ -130,6 +165,20 @@ def resize_mask(mask: np.ndarray, preprocessing: Preprocessing, ignore_index: in
     nearest = dataclasses.replace(preprocessing, interpolation="nearest", antialias=True)
     low, high, inside = np.moveaxis(nearest.apply(carrier).astype(np.int32), -1, 0)
     return np.where(inside == 255, low + (high << 8), ignore_index).astype(mask.dtype)
+
+
+def require_known(pixels: np.ndarray, classes: Classes, name: str) -> None:
+    """``DataError``, beginning with ``name``, that counts the values which are neither class nor ignore index."""
+    unknown = ((pixels < 0) | (pixels >= len(classes))) & (pixels != classes.ignore_index)
+    if unknown.any():
+        hint = ""
+        if len(classes) == 2 and classes.ignore_index != 255 and (pixels[unknown] == 255).all():
+            hint = " If 255 stands for the second class, give the encoding 'binary'."
+        raise DataError(
+            f"{name} has values that are no class: {_counts(pixels[unknown])}. Expected 0 to {len(classes) - 1} "
+            f"({', '.join(classes.names[:_NAMED])}{', ...' if len(classes) > _NAMED else ''}), or "
+            f"{classes.ignore_index} for pixels to ignore.{hint}"
+        )
 
 
 def _pixels(source: Path | bytes, name: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -191,7 +240,7 @@ def _encoding_of(masks: Iterable[tuple[str, np.ndarray]], classes: Classes) -> s
 
 def _by_value(pixels: np.ndarray, classes: Classes, name: str, binary: bool) -> np.ndarray:
     if not binary:
-        _require_known(pixels, classes, name)
+        require_known(pixels, classes, name)
         return pixels.astype(classes.dtype)
     wrong = (pixels != 0) & (pixels != 255)
     if wrong.any():
@@ -231,19 +280,6 @@ def _require_one_channel(pixels: np.ndarray, classes: Classes, name: str) -> Non
     if pixels.ndim == 3:
         hint = "Leave the encoding to be found, or give 'color'." if classes.colors else _no_colors(name)
         raise DataError(f"{name} is RGB; an index mask has one channel. {hint}")
-
-
-def _require_known(pixels: np.ndarray, classes: Classes, name: str) -> None:
-    unknown = ((pixels < 0) | (pixels >= len(classes))) & (pixels != classes.ignore_index)
-    if unknown.any():
-        hint = ""
-        if len(classes) == 2 and classes.ignore_index != 255 and (pixels[unknown] == 255).all():
-            hint = " If 255 stands for the second class, give the encoding 'binary'."
-        raise DataError(
-            f"{name} has values that are no class: {_counts(pixels[unknown])}. Expected 0 to {len(classes) - 1} "
-            f"({', '.join(classes.names[:_NAMED])}{', ...' if len(classes) > _NAMED else ''}), or "
-            f"{classes.ignore_index} for pixels to ignore.{hint}"
-        )
 
 
 def _counts(values: np.ndarray) -> str:
