@@ -8,11 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from keras_transfer_segmentation.classes import Classes
-from keras_transfer_segmentation.masks import find_encoding, read_mask, resize_mask, write_mask
+from keras_transfer_segmentation.masks import find_encoding, read_mask, write_mask
 from PIL import Image
 
 from keras_transfer.errors import DataError, UsageError
-from keras_transfer.preprocessing import Preprocessing
 
 THREE = Classes(("sky", "tree", "road"))
 TWO = Classes(("background", "cell"))
@@ -201,60 +200,3 @@ def test_only_masks_can_be_written(tmp_path):
     with pytest.raises(DataError, match="7: 4 pixels"):
         write_mask(tmp_path / "mask.png", np.full((2, 2), 7), THREE)
     assert not list(tmp_path.iterdir())
-
-
-RULES = st.builds(
-    Preprocessing,
-    size=st.tuples(st.integers(1, 24), st.integers(1, 24)),
-    resize=st.sampled_from(["squash", "crop", "pad"]),
-    antialias=st.booleans(),
-)
-
-
-@given(
-    arrays.arrays(
-        np.int32, arrays.array_shapes(min_dims=2, max_dims=2, max_side=24), elements=st.integers(0, 65535)
-    ),
-    RULES,
-)
-def test_resizing_never_invents_a_class(mask, rules):
-    before = mask.copy()
-    resized = resize_mask(mask, rules, 65535)
-    assert resized.shape == rules.size
-    assert resized.dtype == mask.dtype
-    allowed = set(mask.ravel().tolist()) | ({65535} if rules.resize == "pad" else set())
-    assert set(resized.ravel().tolist()) <= allowed
-    np.testing.assert_array_equal(mask, before)
-
-
-@given(
-    st.integers(2, 40),
-    st.integers(2, 40),
-    st.integers(0, 39),
-    st.booleans(),
-    st.sampled_from([0, 255]),
-    RULES,
-)
-def test_a_resized_mask_lines_up_with_its_image(height, width, edge, vertical, left, rules):
-    """A two-coloured image and the mask that says where it is bright stay together, to the pixel."""
-    bright = np.zeros((height, width), bool)
-    if vertical:
-        bright[:, min(edge, width - 1) :] = True
-    else:
-        bright[min(edge, height - 1) :] = True
-    image = np.where(bright, 255 - left, left).astype(np.uint8)
-    image = np.repeat(image[..., None], 3, axis=2)
-    resized = rules.apply(image)[..., 0].astype(int)
-    mask = resize_mask(bright.astype(np.uint8), rules, 255)
-    is_bright = resized > 127 if left == 0 else resized < 128
-    clear = np.abs(resized - 127.5) > 64  # between the colours, either is right
-    counted = clear & (mask != 255)
-    np.testing.assert_array_equal(mask[counted], is_bright[counted])
-
-
-@pytest.mark.parametrize("size", [(32, 20), (20, 32), (7, 9), (64, 64), (10, 20)])
-def test_padding_is_ignored_and_is_where_the_image_is_black(size):
-    rules = Preprocessing(size, resize="pad")
-    padded = rules.apply(np.full((20, 40, 3), 200, np.uint8))[..., 0] == 0
-    mask = resize_mask(np.ones((20, 40), np.uint8), rules, 255)
-    np.testing.assert_array_equal(mask == 255, padded)

@@ -144,7 +144,7 @@ def _sample(array: np.ndarray, place: tuple[float, ...], how: Image.Resampling, 
 
 def _recolor(image: np.ndarray, brightness: float, contrast: float, saturation: float) -> np.ndarray:
     """float32 (H, W, 3) in [0, 255]; all 0: the image as it is."""
-    pixels = image.astype(np.float32)
+    pixels: np.ndarray = image.astype(np.float32)
     if not (brightness or contrast or saturation):
         return pixels
     grey = (pixels @ _LUMA)[..., None]

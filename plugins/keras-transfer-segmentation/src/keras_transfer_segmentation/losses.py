@@ -244,7 +244,7 @@ class WeightedSum(SegmentationLoss):
     def __init__(self, spec: str = "cross_entropy+dice", **arguments: Any) -> None:
         super().__init__(**arguments)
         self.spec = spec
-        shared = {
+        shared: dict[str, Any] = {
             "from_logits": self.from_logits,
             "ignore_index": self.ignore_index,
             "class_weights": self.class_weights,

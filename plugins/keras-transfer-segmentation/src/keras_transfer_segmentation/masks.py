@@ -7,7 +7,6 @@ background and ignored pixels holds {0, 255}, too. :func:`find_encoding` therefo
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +16,7 @@ from PIL import Image, ImageOps
 
 from keras_transfer.errors import DataError, UsageError, unknown_name
 from keras_transfer.paths import atomic_write
-from keras_transfer.preprocessing import ImageError, Preprocessing, read_image_bytes, verify
+from keras_transfer.preprocessing import ImageError, read_image_bytes, verify
 from keras_transfer_segmentation.classes import IGNORE_INDEX, Classes, palette
 
 ENCODINGS = ("index", "binary", "color")
@@ -149,24 +148,6 @@ def write_mask(path: Path, mask: np.ndarray, classes: Classes) -> None:
     atomic_write(path, content.getvalue())
 
 
-def resize_mask(mask: np.ndarray, preprocessing: Preprocessing, ignore_index: int) -> np.ndarray:
-    """The mask at the size of its image after ``preprocessing.apply``: same geometry, nearest neighbour.
-
-    Args:
-        mask: whole numbers (h, w), from 0 to 65535.
-        preprocessing: of the image. ``pad`` fills with ``ignore_index``.
-
-    Returns:
-        (height, width), of the mask's dtype. No value that is not in the mask, but for ``ignore_index``.
-    """
-    # As an RGB image of low byte, high byte and "inside", a mask goes through the very code its image goes through.
-    inside = np.full(mask.shape, 255)
-    carrier = np.stack([mask & 255, mask.astype(np.int32) >> 8, inside], axis=-1).astype(np.uint8)
-    nearest = dataclasses.replace(preprocessing, interpolation="nearest", antialias=True)
-    low, high, inside = np.moveaxis(nearest.apply(carrier).astype(np.int32), -1, 0)
-    return np.where(inside == 255, low + (high << 8), ignore_index).astype(mask.dtype)
-
-
 def require_known(pixels: np.ndarray, classes: Classes, name: str) -> None:
     """``DataError``, beginning with ``name``, that counts the values which are neither class nor ignore index."""
     unknown = ((pixels < 0) | (pixels >= len(classes))) & (pixels != classes.ignore_index)
@@ -188,24 +169,24 @@ def _pixels(source: Path | bytes, name: str) -> tuple[np.ndarray, np.ndarray | N
         verify(content)
     except ImageError as error:
         raise DataError(f"{name} cannot be read as a mask: {error}.") from error
-    with Image.open(io.BytesIO(content)) as picture:
-        kind = picture.format or ""
+    with Image.open(io.BytesIO(content)) as file:
+        kind = file.format or ""
         if kind in _LOSSY:
             raise DataError(
                 f"{name} is a {_LOSSY[kind]} file. Such files are lossy: compression changes the values, and with "
                 "them the classes. Save masks as PNG, from the annotation, not from the lossy file."
             )
-        if picture.has_transparency_data:
+        if file.has_transparency_data:
             raise DataError(
                 f"{name} has transparency. Expected a mask whose every pixel is one class; save it without an alpha "
                 "channel."
             )
         colors = None
-        if picture.mode == "P":
-            given = np.array(picture.getpalette(), np.uint8).reshape(-1, 3)
+        if file.mode == "P":
+            given = np.array(file.getpalette(), np.uint8).reshape(-1, 3)
             colors = np.zeros((256, 3), np.uint8)
             colors[: len(given)] = given
-        picture = ImageOps.exif_transpose(picture)
+        picture = ImageOps.exif_transpose(file)
         if picture.mode not in ("1", "L", "P", "RGB") and not picture.mode.startswith("I"):
             raise DataError(
                 f"{name} has pixels of mode {picture.mode}; expected grey, a palette or RGB. Save it as such a PNG."

@@ -123,7 +123,7 @@ class SegmentationMetrics:
         self.ignore_index = ignore_index
         self.boundary_tolerance = boundary_tolerance
         self._matrix = np.zeros((len(self.classes), len(self.classes)), np.int64)
-        self._per_image: list[tuple[float, float, float]] = []
+        self._per_image: list[list[float]] = []
         self._boundaries: list[np.ndarray] = []
 
     def update(self, truth: np.ndarray, prediction: np.ndarray) -> None:
@@ -141,7 +141,7 @@ class SegmentationMetrics:
         if not matrix.any():  # nothing counts: no evidence, so no image
             return
         image = (np.nanmean(iou(matrix)), np.nanmean(dice(matrix)), pixel_accuracy(matrix))
-        self._per_image.append(tuple(float(value) for value in image))
+        self._per_image.append([float(value) for value in image])
         if self.boundary_tolerance is not None:
             scores = boundary_f1(
                 truth, prediction, len(self.classes), self.boundary_tolerance, self.ignore_index

@@ -70,7 +70,10 @@ def pair_folder(root: Path) -> PairedFiles:
         )
     if len(set(splits)) < len(splits):
         raise DataError(f"{root} has two folders for one split: {', '.join(tops)}. Merge them.")
-    images, masks, given, skipped = [], [], [], []
+    images: list[str] = []
+    masks: list[str] = []
+    given: list[str] = []
+    skipped: list[Skipped] = []
     for name, top in tops.items():
         paired, left = _pair(top)
         prefix = f"{name}/" if name else ""
@@ -100,7 +103,8 @@ def pair_csv(path: Path, root: Path | None = None) -> PairedFiles:
     rows = _rows(path)
     if not rows:
         raise DataError(f"{path} has no rows below its header. Expected one for each image.")
-    images, masks = [], []
+    images: list[str] = []
+    masks: list[str] = []
     for place, row in rows:
         for column, names in (("image", images), ("mask", masks)):
             names.append(_relative(row[column], root, f"the {column} of {place}"))

@@ -26,9 +26,9 @@ from keras_transfer_segmentation.masks import (
     find_encoding,
     read_mask,
     require_known,
-    resize_mask,
 )
 from keras_transfer_segmentation.pairing import PairedFiles, pair_csv, pair_folder
+from keras_transfer_segmentation.resizing import resize_mask
 
 logger = logging.getLogger("keras_transfer")
 
@@ -154,7 +154,11 @@ def load_pairs(
         )
     _require_two_classes(pairs)
     labels = Labels("multilabel", pairs.classes.names, (pairs.pixels > 0).astype(np.float32))
-    shares = {"val_fraction": float(val_fraction), "test_fraction": float(test_fraction), "seed": seed}
+    shares: dict[str, Any] = {
+        "val_fraction": float(val_fraction),
+        "test_fraction": float(test_fraction),
+        "seed": seed,
+    }
     if given is None:
         splits = make_splits(labels, pairs.sha256, pairs.groups, **shares)
     else:
