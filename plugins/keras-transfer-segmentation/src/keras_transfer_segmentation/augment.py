@@ -77,7 +77,7 @@ class Augmentation:
 
         Args:
             images: uint8 (B, H, W, 3), RGB; not changed.
-            masks: whole numbers (B, H, W), from 0 to 65535; not changed.
+            masks: whole numbers (B, H, W) of a type that holds ``ignore_index``; not changed.
             key: whole numbers of at least 0 that say which draw this is, such as (epoch, step).
 
         Returns:
@@ -94,6 +94,10 @@ class Augmentation:
             raise UsageError(
                 f"The masks are {masks.dtype} {masks.shape}; expected whole numbers {images.shape[:3]}."
             )
+        if np.iinfo(masks.dtype).max < self.ignore_index:
+            raise UsageError(
+                f"The masks are {masks.dtype}, which cannot hold the ignore index {self.ignore_index}."
+            )
         numbers = [int(number) for number in key]
         if not numbers or min(numbers) < 0:
             raise UsageError(
@@ -107,8 +111,8 @@ class Augmentation:
             place = self._place(random, images.shape[1:3])
             # A drawing for each of them whatever the strengths: one strength does not change what another draws.
             colors = random.uniform(-1, 1, 3) * (self.brightness, self.contrast, self.saturation)
-            varied[i] = _recolor(_sample(images[i], place, Image.Resampling.BILINEAR, 0), *colors)
-            moved[i] = _sample(masks[i].astype(np.int32), place, Image.Resampling.NEAREST, self.ignore_index)
+            varied[i] = _recolor(_sample_image(images[i], place), *colors)
+            moved[i] = _sample_mask(masks[i], place, self.ignore_index)
         return varied, moved
 
     def _place(self, random: np.random.Generator, size: tuple[int, int]) -> tuple[float, ...]:
@@ -135,11 +139,22 @@ class Augmentation:
         )
 
 
-def _sample(array: np.ndarray, place: tuple[float, ...], how: Image.Resampling, outside: int) -> np.ndarray:
-    picture = Image.fromarray(array)
-    fill = (outside,) * 3 if picture.mode == "RGB" else outside
-    size = (array.shape[1], array.shape[0])
-    return np.asarray(picture.transform(size, Image.Transform.AFFINE, place, how, fillcolor=fill))
+def _sample_image(image: np.ndarray, place: tuple[float, ...]) -> np.ndarray:
+    size = (image.shape[1], image.shape[0])
+    moved = Image.fromarray(image).transform(size, Image.Transform.AFFINE, place, Image.Resampling.BILINEAR)
+    return np.asarray(moved)
+
+
+def _sample_mask(mask: np.ndarray, place: tuple[float, ...], outside: int) -> np.ndarray:
+    # Not by Pillow, whose nearest neighbour is found in fixed-point numbers: at the image's edge a pixel could be
+    # inside for the mask and outside for the image.
+    a, b, c, d, e, f = place
+    height, width = mask.shape
+    x, y = np.arange(width)[None, :] + 0.5, np.arange(height)[:, None] + 0.5
+    columns, rows = a * x + b * y + c, d * x + e * y + f
+    inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+    nearest = (np.where(inside, axis, 0).astype(np.int64) for axis in (rows, columns))
+    return np.where(inside, mask[tuple(nearest)], outside).astype(mask.dtype)
 
 
 def _recolor(image: np.ndarray, brightness: float, contrast: float, saturation: float) -> np.ndarray:

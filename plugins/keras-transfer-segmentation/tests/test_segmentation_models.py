@@ -239,11 +239,15 @@ def test_the_paper_s_network_has_its_layers():
         ("fpn", "resnet50", (64, 50)),
     ],
 )
-def test_any_family_will_do(name, backbone, size):
+def test_any_family_will_do(name, backbone, size, tmp_path):
     model = make(name, size, backbone)
-    probabilities = model(pixels(size, 1))
+    images = pixels(size, 1)
+    probabilities = model.predict(images, verbose=0)
     assert probabilities.shape == (1, *size, CLASSES)
     assert np.isfinite(probabilities).all()
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras", compile=False)
+    np.testing.assert_allclose(again.predict(images, verbose=0), probabilities, atol=1e-6)
 
 
 def mobilenet():
