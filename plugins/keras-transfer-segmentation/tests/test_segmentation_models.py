@@ -1,5 +1,6 @@
 """Networks: right sizes for any image, trainable to the first layer, files that need nothing of this package."""
 
+import functools
 import subprocess
 import sys
 
@@ -21,7 +22,12 @@ SMALL = {
     "fpn": (fpn, {"width": 16, "head_width": 8}),
     "deeplab_v3_plus": (deeplab_v3_plus, {"width": 16, "low_level_width": 8}),
 }
-NAMES = [*SMALL, "unet_from_scratch"]
+KINDS = [*SMALL, "unet_from_scratch"]
+NAMES = [
+    "unet",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in list(SMALL)[1:]),
+    "unet_from_scratch",
+]
 MOSTLY_SLOW = [*(pytest.param(name, marks=pytest.mark.slow) for name in SMALL), "unet_from_scratch"]
 
 
@@ -43,20 +49,18 @@ def settle(model, images):
         model(images, training=True)
 
 
-@pytest.fixture(scope="session")
-def models():
-    """One of each, for an odd size, with statistics."""
-    made = {}
-    for name in NAMES:
-        keras.utils.set_random_seed(0)
-        made[name] = make(name, (50, 71))
-        settle(made[name], pixels((50, 71), 4))
-    return made
+@functools.cache
+def ready(name):
+    """One of each kind, for an odd size, with statistics."""
+    keras.utils.set_random_seed(0)
+    model = make(name, (50, 71))
+    settle(model, pixels((50, 71), 4))
+    return model
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_one_probability_for_each_class_in_each_pixel(models, name):
-    model = models[name]
+def test_one_probability_for_each_class_in_each_pixel(name):
+    model = ready(name)
     assert model.output.shape == (None, 50, 71, CLASSES)
     assert [layer.name for layer in model.layers[-2:]] == ["logits", "probabilities"]
     images = pixels((50, 71))
@@ -78,15 +82,15 @@ def test_any_size_will_do(name, size):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_model_is_flat_and_of_keras_alone(models, name):
-    for layer in models[name].layers:
+def test_the_model_is_flat_and_of_keras_alone(name):
+    for layer in ready(name).layers:
         assert not isinstance(layer, (keras.Model, keras.layers.Lambda))
         assert type(layer).__module__.startswith("keras.")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_gradients_reach_every_weight(models, name):
-    model = models[name]
+def test_gradients_reach_every_weight(name):
+    model = ready(name)
     images = pixels((50, 71))
     labels = np.random.default_rng(1).integers(0, CLASSES, (2, 50, 71))
     with tf.GradientTape() as tape:
@@ -113,9 +117,10 @@ assert not [name for name in sys.modules if name.startswith("keras_transfer")]
 
 
 @pytest.mark.slow
-def test_a_saved_file_needs_keras_alone(models, tmp_path):
+def test_a_saved_file_needs_keras_alone(tmp_path):
     """All of them in one fresh process, which does not have this package."""
     images = pixels((50, 71))
+    models = {name: ready(name) for name in KINDS}
     np.save(tmp_path / "images.npy", images)
     script = "import sys\n"
     for name, model in models.items():
@@ -135,11 +140,11 @@ def test_a_saved_file_needs_keras_alone(models, tmp_path):
 
 
 @pytest.mark.parametrize("name", MOSTLY_SLOW)
-def test_tflite_gives_the_same_classes(models, name):
+def test_tflite_gives_the_same_classes(name):
     """The converter is asked for builtin operators only, and would refuse others."""
     images = pixels((50, 71), 4, seed=3)
-    expected = models[name].predict(images, verbose=0)
-    got = LiteRTModel(convert(models[name]), threads=1).predict(images)
+    expected = ready(name).predict(images, verbose=0)
+    got = LiteRTModel(convert(ready(name)), threads=1).predict(images)
     assert (got.argmax(-1) == expected.argmax(-1)).mean() >= 0.999
     np.testing.assert_allclose(got, expected, atol=1e-3)
 
@@ -163,9 +168,10 @@ def test_the_backbones_weights_are_in_the_model():
 
 
 @pytest.mark.slow
-def test_padding_is_the_same_as_a_black_border():
+@pytest.mark.parametrize("backbone", ["mobilenet_v3_small", "efficientnet_b0"])
+def test_padding_is_the_same_as_a_black_border(backbone):
     """A model for 50x71 answers like the one for 64x96 with the same weights, given the padded image."""
-    small, large = make("fpn", (50, 71)), make("fpn", (64, 96))
+    small, large = make("fpn", (50, 71), backbone), make("fpn", (64, 96), backbone)
     for layer in large.layers:
         layer.set_weights(small.get_layer(layer.name).get_weights())
     settle(small, pixels((50, 71)))
@@ -202,6 +208,8 @@ def test_dropout_is_active_in_training_only():
     layer = model.get_layer("head_dropout")
     assert layer.rate == 0.5
     np.testing.assert_array_equal(model(images, training=False), model(images, training=False))
+    once, again = model(images, training=True), model(images, training=True)
+    assert not np.array_equal(once, again)
 
 
 def test_a_small_network_learns_where_the_bright_half_is():

@@ -51,8 +51,8 @@ def encode(backbone: keras.Model) -> Encoder:
     padded = padded_size((height, width), STRIDE)
     if padded != (height, width):
         wide = load_backbone(spec.name, weights="none", image_size=padded)
+        _copy_weights(backbone, wide)
         for layer in wide.layers:
-            layer.set_weights(backbone.get_layer(layer.name).get_weights())
             layer.trainable = backbone.get_layer(layer.name).trainable
         backbone = _behind_padding(wide, (height, width), padded)
     maps = pyramid_model(backbone, spec).output
@@ -83,9 +83,16 @@ def _behind_padding(model: keras.Model, size: tuple[int, int], padded: tuple[int
         return operation(*arguments, **options)
 
     copy = keras.models.clone_model(model, input_tensors=image, clone_function=_fresh, call_function=call)
-    for layer in model.layers:
-        copy.get_layer(layer.name).set_weights(layer.get_weights())
+    _copy_weights(model, copy)
     return copy
+
+
+def _copy_weights(source: keras.Model, target: keras.Model) -> None:
+    for layer in source.layers:
+        other = target.get_layer(layer.name)
+        other.set_weights(layer.get_weights())
+        if isinstance(other, keras.layers.Normalization):
+            other.finalize_state()  # what it computes with is derived from its weights, here only
 
 
 def _fresh(operation: Any) -> Any:
