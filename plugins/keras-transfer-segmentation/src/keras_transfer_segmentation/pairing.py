@@ -1,0 +1,210 @@
+"""Which mask belongs to which image: by folders and file names, or by a CSV. No pixel is read here."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from keras_transfer.data.folder import SPLIT_FOLDERS, find_images
+from keras_transfer.data.table import Skipped
+from keras_transfer.errors import DataError, UsageError
+
+IMAGES, MASKS = "images", "masks"
+_COLUMNS = ("image", "mask", "split", "group")
+
+
+@dataclass(frozen=True, eq=False)
+class PairedFiles:
+    """Row ``i`` of every field is one image.
+
+    Attributes:
+        root: what the names are relative to.
+        images, masks: POSIX paths.
+        splits: str (N,) where the source gives them.
+        groups: str (N,) where the source gives them.
+        skipped: masks without image, and files that are no images by their name.
+    """
+
+    root: Path
+    images: tuple[str, ...]
+    masks: tuple[str, ...]
+    splits: np.ndarray | None = None
+    groups: np.ndarray | None = None
+    skipped: tuple[Skipped, ...] = ()
+
+
+def pair_folder(root: Path) -> PairedFiles:
+    """Pairs of ``images/NAME.*`` and ``masks/NAME.*``, in a folder or in its ``train/``, ``val/``, ``test/``.
+
+    Folders below ``images/`` must be repeated below ``masks/``. A mask without an image is noted as skipped.
+
+    Raises:
+        UsageError: no such folder. DataError: another layout, an image without mask, two files of one name, no image.
+    """
+    if not root.is_dir():
+        raise UsageError(f"There is no folder {root}. {_layout()}")
+    tops = {"": root}
+    if not (root / IMAGES).is_dir():
+        tops = {
+            child.name: child
+            for child in sorted(root.iterdir())
+            if child.is_dir() and child.name in SPLIT_FOLDERS
+        }
+    for top in tops.values():
+        for part in (IMAGES, MASKS):
+            if not (top / part).is_dir():
+                raise DataError(f"There is no folder {top / part}. {_layout()}")
+    if not tops:
+        raise DataError(
+            f"There is neither {IMAGES}/ nor a split folder such as train/ in {root}. {_layout()}"
+        )
+    splits = [SPLIT_FOLDERS[name] for name in tops if name]
+    if splits and "train" not in splits:
+        raise DataError(
+            f"{root} has {', '.join(tops)} and no train folder. Add train/ with {IMAGES}/ and {MASKS}/."
+        )
+    if len(set(splits)) < len(splits):
+        raise DataError(f"{root} has two folders for one split: {', '.join(tops)}. Merge them.")
+    images: list[str] = []
+    masks: list[str] = []
+    given: list[str] = []
+    skipped: list[Skipped] = []
+    for name, top in tops.items():
+        paired, left = _pair(top)
+        prefix = f"{name}/" if name else ""
+        images += [f"{prefix}{IMAGES}/{image}" for image, _ in paired]
+        masks += [f"{prefix}{MASKS}/{mask}" for _, mask in paired]
+        given += [SPLIT_FOLDERS.get(name, "train")] * len(paired)
+        skipped += left
+    return PairedFiles(
+        root, tuple(images), tuple(masks), np.array(given, "<U5") if splits else None, skipped=tuple(skipped)
+    )
+
+
+def pair_csv(path: Path, root: Path | None = None) -> PairedFiles:
+    """Pairs of a CSV in UTF-8 with the columns ``image,mask`` and optionally ``split,group``; others are passed over.
+
+    Args:
+        path: the CSV. root: what its paths are relative to, the CSV's folder by default; paths outside are refused.
+
+    Raises:
+        UsageError: no such file or folder. DataError: a missing column, value or file, an image twice; with its line.
+    """
+    root = path.parent if root is None else root
+    if not path.is_file():
+        raise UsageError(f"There is no CSV {path}. Expected one with the columns image,mask.")
+    if not root.is_dir():
+        raise UsageError(f"There is no folder {root} that the paths in {path} could be relative to.")
+    rows = _rows(path)
+    if not rows:
+        raise DataError(f"{path} has no rows below its header. Expected one for each image.")
+    images: list[str] = []
+    masks: list[str] = []
+    for place, row in rows:
+        for column, names in (("image", images), ("mask", masks)):
+            names.append(_relative(row[column], root, f"the {column} of {place}"))
+    twice = (
+        next((name for name in images if images.count(name) > 1), None)
+        if len(set(images)) < len(images)
+        else None
+    )
+    if twice:
+        raise DataError(f"{path} has the image {twice!r} twice. Keep one row for each image.")
+    splits = [row["split"].lower() for _, row in rows]
+    for (place, _), split in zip(rows, splits, strict=True):
+        if any(splits) and split not in SPLIT_FOLDERS:
+            raise DataError(
+                f"The split of {place} is {split!r}; expected one of {', '.join(SPLIT_FOLDERS)}, or none in all rows."
+            )
+    groups = [row["group"] or f"alone: {image}" for (_, row), image in zip(rows, images, strict=True)]
+    return PairedFiles(
+        root,
+        tuple(images),
+        tuple(masks),
+        np.array([SPLIT_FOLDERS[split] for split in splits], "<U5") if any(splits) else None,
+        np.array(groups) if any(row["group"] for _, row in rows) else None,
+    )
+
+
+def _pair(top: Path) -> tuple[list[tuple[str, str]], list[Skipped]]:
+    """(image, mask) names below ``images/`` and ``masks/`` of one folder, and what is left over."""
+    stems, skipped = {}, []
+    for part in (IMAGES, MASKS):
+        found = find_images(top / part)
+        skipped += found.skipped
+        stems[part] = _by_stem(found.images, top / part)
+    missing = [name for stem, name in stems[IMAGES].items() if stem not in stems[MASKS]]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(stems[IMAGES])} images in {top / IMAGES} have no mask in {top / MASKS}: "
+            f"{_some(missing)}. A mask has the name of its image (any suffix of images); where names differ, give a "
+            "CSV with image,mask."
+        )
+    if not stems[IMAGES]:
+        raise DataError(f"There are no images in {top / IMAGES}. {_layout()}")
+    for stem, name in stems[MASKS].items():
+        if stem not in stems[IMAGES]:
+            skipped.append(Skipped(str(top / MASKS / name), "mask without image", counted=False))
+    return [(name, stems[MASKS][stem]) for stem, name in stems[IMAGES].items()], skipped
+
+
+def _by_stem(names: list[str], folder: Path) -> dict[str, str]:
+    same: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        same[str(PurePosixPath(name).with_suffix(""))].append(name)
+    twice = next((files for files in same.values() if len(files) > 1), None)
+    if twice:
+        raise DataError(f"Two files in {folder} have one name: {' and '.join(twice)}. Rename or remove one.")
+    return {stem: files[0] for stem, files in same.items()}
+
+
+def _rows(path: Path) -> list[tuple[str, dict[str, str]]]:
+    """[("line 7 of pairs.csv", {column: value})]; every column of ``_COLUMNS`` has a value."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = [column.strip().lower() for column in next(reader, [])]
+            missing = [column for column in ("image", "mask") if column not in header]
+            if missing:
+                raise DataError(
+                    f"{path} has no column {missing[0]!r}; its first line is {','.join(header)!r}. Expected image,mask "
+                    "and optionally split,group, separated by commas."
+                )
+            rows = []
+            for fields in reader:
+                place = f"line {reader.line_num} of {path}"
+                if not any(field.strip() for field in fields):
+                    continue
+                if len(fields) != len(header):
+                    raise DataError(f"There are {len(fields)} values in {place}, and {len(header)} columns.")
+                values = dict(zip(header, fields, strict=True))
+                rows.append((place, {column: values.get(column, "").strip() for column in _COLUMNS}))
+            return rows
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is not a CSV in UTF-8: {error}.") from error
+
+
+def _relative(text: str, root: Path, what: str) -> str:
+    base = os.path.abspath(root)  # noqa: PTH100  (lexically: a link stays a link)
+    full = os.path.normpath(os.path.join(base, text))  # noqa: PTH118
+    if not text or full == base or os.path.commonpath([full, base]) != base:
+        raise DataError(f"{what[0].upper()}{what[1:]} is {text!r}; expected a path below {root}.")
+    if not Path(full).is_file():
+        raise DataError(f"{what[0].upper()}{what[1:]} is {text!r}, and there is no such file below {root}.")
+    return Path(full).relative_to(base).as_posix()
+
+
+def _layout() -> str:
+    return (
+        f"Expected {IMAGES}/ and {MASKS}/ with files of the same names, or the same inside train/, val/ and test/, or "
+        "a CSV with image,mask."
+    )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
