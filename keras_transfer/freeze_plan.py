@@ -52,8 +52,9 @@ class FreezePlan:
 
     Attributes:
         rule: what was asked for.
-        batchnorm: ``"frozen"``: every batch normalization of the backbone stays in inference mode; ``"train"``: those in
-            trained layers learn; ``"adapt"``: as frozen, after their statistics were re-estimated on the target images.
+        batchnorm: ``"frozen"``: every batch normalization of the backbone stays in inference mode; ``"train"``: those
+            in trained layers learn; ``"adapt"``: as frozen, after their statistics were re-estimated on the target
+            images. The head's own always learns.
         rows: the blocks, bottom to top.
         layers: names of the layers that train, batch normalization included where it learns.
         multipliers: block name -> learning-rate multiplier, for the blocks that train.

@@ -1,0 +1,82 @@
+"""What a segmentation network is trained on: loss, targets, metrics and augmentation, for the core's training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from keras_transfer.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+
+from keras_transfer.data import ImageTable  # noqa: E402
+from keras_transfer.errors import UsageError  # noqa: E402
+from keras_transfer.preprocessing import Preprocessing  # noqa: E402
+from keras_transfer.settings import GradientSettings  # noqa: E402
+from keras_transfer_segmentation.augment import Augmentation  # noqa: E402
+from keras_transfer_segmentation.losses import WeightedSum  # noqa: E402
+
+POLICIES: dict[str, dict[str, Any]] = {
+    "light": {"scale": (1.0, 1.25), "rotation": 0.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0},
+    "standard": {},
+    "strong": {
+        "scale": (0.6, 2.0),
+        "rotation": 25.0,
+        "brightness": 0.25,
+        "contrast": 0.4,
+        "saturation": 0.4,
+    },
+}
+"""``--augment``: strengths of :class:`Augmentation`; ``standard`` are its defaults."""
+
+
+@dataclass(frozen=True)
+class SegmentationObjective:
+    """The counterpart of the core's ``Objective`` for networks that end in logits ``(B, H, W, C)``.
+
+    Attributes:
+        spec: the loss, see :class:`WeightedSum`.
+        ignore_index: mask value of pixels that do not count.
+    """
+
+    spec: str
+    ignore_index: int
+    kind: str = "targets"
+    scale: tuple[float, ...] = ()
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """What an epoch can be chosen by."""
+        return ("loss", "pixel_accuracy")
+
+    @property
+    def higher(self) -> tuple[str, ...]:
+        """Those of which more is better."""
+        return ("pixel_accuracy",)
+
+    def targets(self, table: ImageTable, teacher: np.ndarray | None = None) -> Any:
+        """The table's masks. Raises ``UsageError`` for a teacher: distillation is for classifiers."""
+        if teacher is not None:
+            raise UsageError("--teacher is for classifiers; segmentation learns from masks alone.")
+        return table.labels
+
+    def loss(self) -> keras.losses.Loss:
+        """On logits."""
+        return WeightedSum(self.spec, from_logits=True, ignore_index=self.ignore_index)
+
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The share of right pixels, the mean over images."""
+        return [keras.metrics.MeanMetricWrapper(self._right, name="pixel_accuracy")]
+
+    def augmenter(self, settings: GradientSettings, preprocessing: Preprocessing, seed: int) -> Augmentation:
+        """What varies image and mask together."""
+        strengths = POLICIES[settings.augment]
+        return Augmentation(flips=settings.flips, seed=seed, ignore_index=self.ignore_index, **strengths)
+
+    def _right(self, y_true: Any, y_pred: Any) -> Any:
+        counted = keras.ops.cast(keras.ops.not_equal(y_true, self.ignore_index), "float32")
+        equal = keras.ops.equal(keras.ops.cast(keras.ops.argmax(y_pred, axis=-1), "int32"), y_true)
+        hits = keras.ops.sum(keras.ops.cast(equal, "float32") * counted, axis=(1, 2))
+        return hits / keras.ops.maximum(keras.ops.sum(counted, axis=(1, 2)), 1.0)

@@ -1,0 +1,31 @@
+"""A small data set for the conformance kit: crops of a photograph, and which of their pixels are red."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+CROPS, SIDE = 16, 96
+
+
+def photographs(folder: Path) -> Path:
+    """``images/`` and ``masks/`` (0 and 1: is the pixel red?), 16 crops of scikit-learn's ``flower.jpg``."""
+    photo = load_sample_image("flower.jpg")
+    values = photo.astype(np.int32)
+    red = (values[..., 0] > values[..., 1] + 40) & (values[..., 0] > values[..., 2] + 40)
+    rng = np.random.default_rng(0)
+    for name in ("images", "masks"):
+        (folder / name).mkdir()
+    number = 0
+    while number < CROPS:
+        y, x = (int(rng.integers(0, side - SIDE)) for side in photo.shape[:2])
+        part = np.s_[y : y + SIDE, x : x + SIDE]
+        if not 0.1 < red[part].mean() < 0.9:
+            continue
+        Image.fromarray(photo[part]).save(folder / "images" / f"{number:02d}.png")
+        Image.fromarray(red[part].astype(np.uint8)).save(folder / "masks" / f"{number:02d}.png")
+        number += 1
+    return folder

@@ -1,0 +1,50 @@
+"""What the command line must know of the task before it imports TensorFlow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from keras_transfer.options import option
+from keras_transfer.tasks.base import TaskSpec
+
+ARCHITECTURES = ("unet", "fpn", "deeplab", "unet-scratch")
+ENCODINGS = ("auto", "index", "binary", "color")
+
+
+@dataclass(frozen=True)
+class SegmentationOptions:
+    """Each field is an option of ``train --task segmentation``."""
+
+    architecture: str = option(
+        "unet",
+        "What is put on the backbone; unet-scratch is the paper's, without one.",
+        choices=ARCHITECTURES,
+    )
+    class_names: tuple[str, ...] = option(
+        (), "Name of a class, in the order of the mask's values (repeatable)."
+    )
+    color_table: Path | None = option(None, "CSV name,r,g,b: the classes of colour-coded masks.")  # noqa: RUF009
+    encoding: str = option("auto", "How mask files are read.", choices=ENCODINGS)
+    ignore_index: int = option(255, "Mask value of pixels that do not count.", minimum=1, maximum=65535)
+    loss: str = option("cross_entropy+dice", "Sum of losses, such as cross_entropy+0.5*dice.")
+    decoder_dropout: float = option(0.0, "Share of channels dropped in training.", minimum=0.0, below=1.0)
+    boundary_tolerance: float = option(2.0, "Pixels a boundary may be off (boundary F1).", minimum=0.0)
+
+
+SEGMENTATION = TaskSpec(
+    name="segmentation",
+    summary="A class for every pixel.",
+    factory="keras_transfer_segmentation.task:Segmentation",
+    options=SegmentationOptions,
+    metrics={
+        "mean_iou": "higher",
+        "mean_dice": "higher",
+        "pixel_accuracy": "higher",
+        "frequency_weighted_iou": "higher",
+        "per_image_mean_iou": "higher",
+        "boundary_f1": "higher",
+    },
+    main_metric="mean_iou",
+    sample="keras_transfer_segmentation.sample:photographs",
+)

@@ -1,0 +1,248 @@
+"""The segmentation task: pairs of images and masks to a model that gives every pixel a class."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from keras_transfer.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+
+from keras_transfer.data import ImageTable  # noqa: E402
+from keras_transfer.data.assemble import apply_recorded_split  # noqa: E402
+from keras_transfer.errors import UsageError  # noqa: E402
+from keras_transfer.evaluation import plots  # noqa: E402
+from keras_transfer.freezing import set_trainable  # noqa: E402
+from keras_transfer.preprocessing import Preprocessing  # noqa: E402
+from keras_transfer.settings import DataSettings, TrainSettings  # noqa: E402
+from keras_transfer.tasks.base import Job, OutputContract, Task  # noqa: E402
+from keras_transfer.training.finetune import fine_tune  # noqa: E402
+from keras_transfer.training.phases import plan_phases  # noqa: E402
+from keras_transfer.training.strategy import choose  # noqa: E402
+from keras_transfer_segmentation.classes import Classes, read_color_table  # noqa: E402
+from keras_transfer_segmentation.masks_column import MaskColumn  # noqa: E402
+from keras_transfer_segmentation.metrics import SegmentationMetrics  # noqa: E402
+from keras_transfer_segmentation.models import deeplab_v3_plus, fpn, unet, unet_from_scratch  # noqa: E402
+from keras_transfer_segmentation.objective import SegmentationObjective  # noqa: E402
+from keras_transfer_segmentation.pairs import load_pairs  # noqa: E402
+from keras_transfer_segmentation.pictures import area_percent, save_picture, strip  # noqa: E402
+
+log = logging.getLogger("keras_transfer")
+ON_BACKBONE = {"unet": unet, "fpn": fpn, "deeplab": deeplab_v3_plus}
+RATE = 1e-3
+"""Peak learning rate where none is given: a decoder is new, whatever is below it."""
+SHOWN = 3
+
+
+class Segmentation(Task):
+    """Backbone and decoder, a probability for every class in every pixel."""
+
+    _classes: Classes | None = None
+    _preprocessing: Preprocessing | None = None
+    _measured: tuple[np.ndarray, ImageTable] | None = None
+
+    def settings_for(self, settings: TrainSettings) -> TrainSettings:
+        """Masks are no single classes: nothing is balanced, distilled, or fitted in closed form.
+
+        Raises ``UsageError`` for settings that ask for it.
+        """
+        gradient, fit = settings.gradient, settings.fit
+        for asked, given in (
+            ("--balance", gradient.balance != "none"),
+            ("--focal", gradient.focal is not None),
+            ("--label-smoothing", gradient.label_smoothing > 0),
+            ("--teacher", fit.teacher is not None),
+            ("--deploy", fit.deploy is not None),
+        ):
+            if given:
+                raise UsageError(
+                    f"{asked} is for classifiers; segmentation has --loss instead. Leave it out."
+                )
+        if self.options.architecture == "unet-scratch" and fit.strategy not in ("auto", "scratch"):
+            raise UsageError(
+                f"--architecture unet-scratch has no backbone to {fit.strategy}; it goes with --strategy scratch."
+            )
+        if self.options.architecture == "unet-scratch":
+            fit = replace(fit, strategy="scratch")
+        return replace(settings, fit=fit)
+
+    def load_data(
+        self, source: Any, settings: DataSettings, seed: int, *, names: Sequence[str] | None = None
+    ) -> ImageTable:
+        """Pairs of images and masks; see :func:`keras_transfer_segmentation.pairs.load_pairs`."""
+        pairs = load_pairs(
+            source,
+            self._known_classes(names),
+            encoding=None if self.options.encoding == "auto" else self.options.encoding,
+            image_root=settings.image_root,
+            ignore_index=self.options.ignore_index,
+            val_fraction=settings.val_fraction,
+            test_fraction=settings.test_fraction,
+            seed=seed,
+        )
+        self._classes = pairs.classes
+        table = ImageTable(
+            source=pairs.source,
+            images=pairs.images,
+            kind="targets",
+            classes=pairs.classes.names,
+            labels=MaskColumn(pairs, np.arange(len(pairs))),
+            splits=pairs.splits,
+            groups=pairs.groups,
+            weights=np.ones(len(pairs), np.float32),
+            sha256=pairs.sha256,
+            skipped=pairs.skipped,
+        )
+        if settings.split_from is None:
+            return table
+        from pathlib import Path
+
+        return apply_recorded_split(table, Path(settings.split_from))
+
+    def _known_classes(self, names: Sequence[str] | None) -> Classes | None:
+        """What the options, or the outputs of a trained model, say of the classes; None: the masks tell."""
+        options = self.options
+        if options.color_table is not None:
+            if options.class_names:
+                raise UsageError("--color-table names the classes; leave --class-names out.")
+            return read_color_table(options.color_table, options.ignore_index)
+        known = tuple(options.class_names or names or ())
+        return Classes(known, ignore_index=options.ignore_index) if known else None
+
+    def build(self, data: ImageTable, job: Job) -> keras.Model:
+        """The decoder that ``--architecture`` names, on the backbone."""
+        options, seed = self.options, job.settings.seed
+        self._preprocessing = job.preprocessing
+        if options.architecture == "unet-scratch":
+            return unet_from_scratch(job.preprocessing.size, len(data.classes), seed=seed)
+        if job.backbone is None:
+            raise UsageError("The segmentation task needs a backbone.")
+        make = ON_BACKBONE[options.architecture]
+        return make(job.backbone, len(data.classes), dropout=options.decoder_dropout, seed=seed)
+
+    def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
+        """Gradient training: of the decoder alone (``probe``), of the top of the backbone too, or of everything."""
+        fit, gradient = job.settings.fit, job.settings.gradient
+        strategy = choose(fit, gradient, data)
+        rate = gradient.learning_rate or strategy.learning_rate / 2e-4 * RATE
+        if strategy.name == "scratch":
+            rate = gradient.learning_rate or strategy.learning_rate
+        job.say(f"Strategy: {strategy.name} ({strategy.why}).")
+        phases = plan_phases(model, strategy, fit, gradient)
+        set_trainable(model, "none")
+        with job.run.stage("training"):
+            result = fine_tune(
+                model,
+                data,
+                job.preprocessing,
+                phases=phases,
+                objective=SegmentationObjective(self.options.loss, self.options.ignore_index),
+                keep_start=False,
+                seed=job.settings.seed,
+                state=job.run.state,
+                settings=replace(gradient, learning_rate=rate),
+            )
+        job.history.extend(result.history)
+        job.notes.update(
+            strategy=strategy.name,
+            why=strategy.why,
+            plan=phases[0].plan.to_dict() if phases[0].plan else None,
+            classes=self._classes.to_dict() if self._classes else None,
+            preprocessing=job.preprocessing.to_dict(),
+            gradient={
+                "learning_rate": result.learning_rate,
+                "best_epoch": result.best_epoch,
+                "epochs": len(result.history) - 1,
+                "resumed_at": result.resumed_at,
+                "diverged": result.diverged,
+            },
+        )
+
+    def restore(self, notes: Mapping[str, Any]) -> None:
+        """The classes and the size of a finished run."""
+        if notes.get("classes"):
+            self._classes = Classes.from_dict(dict(notes["classes"]))
+        if notes.get("preprocessing"):
+            self._preprocessing = Preprocessing.from_dict(notes["preprocessing"])
+
+    def evaluate(self, outputs: np.ndarray, data: ImageTable) -> dict[str, Any]:
+        """IoU and its relatives at the model's size; see :class:`SegmentationMetrics`."""
+        preprocessing = self._at(outputs)
+        metrics = SegmentationMetrics(
+            data.classes,
+            ignore_index=self.options.ignore_index,
+            boundary_tolerance=self.options.boundary_tolerance,
+        )
+        for i, output in enumerate(outputs):
+            metrics.update(data.labels.load(i, preprocessing), output.argmax(axis=-1))
+        self._measured = outputs, data
+        return metrics.result()
+
+    def _at(self, outputs: np.ndarray) -> Preprocessing:
+        size = (outputs.shape[1], outputs.shape[2])
+        known = self._preprocessing
+        return known if known is not None and known.size == size else Preprocessing(size=size)
+
+    def decide(self, outputs: np.ndarray) -> np.ndarray:
+        """The most probable class of every pixel, ``(N, H, W)``."""
+        return outputs.argmax(axis=-1)
+
+    def predict(self, outputs: np.ndarray, names: Sequence[str], top: int) -> list[dict[str, Any]]:
+        """``areas``: the share of each class, in percent of the image, largest first."""
+        classes = Classes(tuple(names), ignore_index=self.options.ignore_index)
+        results = []
+        for mask in outputs.argmax(axis=-1):
+            areas = area_percent(mask, classes)
+            order = sorted(areas, key=lambda name: -areas[name])
+            results.append({"areas": [{"label": name, "percent": round(areas[name], 4)} for name in order]})
+        return results
+
+    def inference_model(self, model: keras.Model) -> keras.Model:
+        """The model itself: pixels to probabilities."""
+        return model
+
+    def output_contract(self, data: ImageTable) -> OutputContract:
+        """A probability for every class in every pixel."""
+        if self._preprocessing is None:
+            raise UsageError("The model's size is not known before it is built.")
+        return OutputContract("probabilities", (*self._preprocessing.size, len(data.classes)), data.classes)
+
+    def plots(self, metrics: Mapping[str, Any], job: Job) -> None:
+        """The best, the median and the worst image; the confusion of pixels; the learning curves."""
+        folder = job.run.plots
+        names = list(metrics["per_class"])
+        plots.confusion_matrix(metrics["confusion_matrix"], names, folder / "confusion_matrix.png")
+        if job.history:
+            plots.learning_curves(job.history, folder / "learning_curves.png", "pixel_accuracy")
+        if self._measured is not None and self._classes is not None:
+            save_picture(folder / "examples.png", self._examples(*self._measured))
+
+    def _examples(self, outputs: np.ndarray, data: ImageTable) -> np.ndarray:
+        assert self._classes is not None
+        preprocessing, scores = self._at(outputs), []
+        for i, output in enumerate(outputs):
+            one = SegmentationMetrics(
+                data.classes, ignore_index=self.options.ignore_index, boundary_tolerance=None
+            )
+            one.update(data.labels.load(i, preprocessing), output.argmax(axis=-1))
+            scores.append(one.result()["mean_iou"] if one._matrix.any() else 1.0)
+        order = np.argsort(-np.array(scores), kind="stable")
+        chosen = dict.fromkeys(int(order[place]) for place in (0, len(order) // 2, len(order) - 1))
+        rows = [
+            strip(
+                data.images.load(i, preprocessing),
+                data.labels.load(i, preprocessing),
+                outputs[i].argmax(axis=-1),
+                self._classes,
+                alpha=0.5,
+            )
+            for i in chosen
+        ]
+        gap = np.full((4, rows[0].shape[1], 3), 255, np.uint8)
+        parts = [part for row in rows for part in (row, gap)][:-1]
+        return np.vstack(parts)
