@@ -1,4 +1,4 @@
-"""What the plugin's tests share: no downloads, a cache of their own, unhurried properties, small helpers."""
+"""What the plugin's tests share: no downloads, a cache of their own, and properties without a deadline."""
 
 from __future__ import annotations
 
