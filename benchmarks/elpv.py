@@ -26,6 +26,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from reporting import write_section
+
 PUBLISHED = {"SVM (Deitsch et al. 2019)": 0.8244, "VGG-19, fine-tuned (Deitsch et al. 2019)": 0.8842}
 HEADS = {"strategy": "probe", "image_size": 300, "val_fraction": 0.0}
 GRADIENT = {
@@ -62,11 +64,7 @@ VIEWS = {"": "", "_2_views": ", 2 views of each image"}
 """Plain answers, and the mean of those to an image and its mirror image (``evaluate --tta 2``)."""
 
 
-REPORT = """# Results
-
-## Solar cells
-
-    python benchmarks/elpv.py --report docs/results.md
+REPORT = """    python benchmarks/elpv.py --report docs/results.md
 
 2,624 electroluminescence images (Deitsch et al. 2019), label = probability of a defect above 0.5, 25 % of each class
 to test on (656 images). EfficientNet-Lite0, ImageNet weights. Mean and standard deviation over seeds, each with its own
@@ -229,7 +227,7 @@ def main() -> int:
     table = report(found)
     print(table)
     if options.report:
-        options.report.write_text(REPORT.format(table=table, machine=machine()))
+        write_section(options.report, "Solar cells", REPORT.format(table=table, machine=machine()))
     return 0
 
 

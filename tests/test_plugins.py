@@ -43,7 +43,12 @@ def site(tmp_path, monkeypatch):
 
 
 def test_every_kind_of_plugin_gets_its_state_and_its_reason(site):
-    found = {status.entry.distribution: status for status in plugins.statuses()}
+    ours = ("keras-transfer", "kt-")  # plugins of this repository may be installed, too
+    found = {
+        status.entry.distribution: status
+        for status in plugins.statuses()
+        if status.entry.distribution == ours[0] or status.entry.distribution.startswith(ours[1])
+    }
     states = {name: status.state for name, status in found.items()}
     assert states == {
         "keras-transfer": "ok",
@@ -76,7 +81,7 @@ def test_using_one_that_is_not_ok_repeats_the_reason(site, name, said):
 
 def test_listing_entries_imports_nothing(site):
     before = set(sys.modules)
-    assert len(plugins.entries(plugins.TASKS)) == 14
+    assert len([one for one in plugins.entries(plugins.TASKS) if one.name != "segmentation"]) == 14
     assert not [name for name in set(sys.modules) - before if name.startswith("kt_")]
 
 
@@ -164,7 +169,7 @@ def test_every_kind_of_thing_a_plugin_brings_has_a_state(strangers):
         status.entry.distribution: status
         for group in plugins.KINDS.values()
         for status in plugins.statuses(group)
-        if status.entry.distribution != "keras-transfer"
+        if status.entry.distribution.startswith("kt-")
     }
     assert {name: status.state for name, status in found.items()} == {
         "kt-greet": "ok",

@@ -69,8 +69,17 @@ def evaluate(
     print_table(["metric", "value"], [(name.replace("_", " "), f"{value:.4f}") for name, value in scalars])
     per_class = result.get("per_class")
     if per_class:
-        rows = [
-            (name, row["images"], percent(row["precision"]), percent(row["recall"]), percent(row["f1"]))
-            for name, row in per_class.items()
-        ]
-        print_table(["class", "images", "precision", "recall", "F1"], rows)
+        print_table(*_by_class(per_class))
+
+
+def _by_class(per_class: dict[str, dict[str, Any]]) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Columns and rows: whatever the task tells of each class, counts first, shares in percent."""
+    first = next(iter(per_class.values()))
+    counts = [name for name, value in first.items() if isinstance(value, int)]
+    lists = [name for name, value in first.items() if isinstance(value, (list, dict, str))]
+    shares = [name for name in first if name not in (*counts, *lists)]
+    rows = [
+        (name, *(row[count] for count in counts), *(percent(row[share]) for share in shares))
+        for name, row in per_class.items()
+    ]
+    return ["class", *(name.replace("_", " ") for name in (*counts, *shares))], rows

@@ -42,12 +42,13 @@ def predict(
     """
     if top < 1:
         raise UsageError(f"top={top} was given; at least 1 is expected.")
-    paths = _find_images(images)
+    paths = find_images(images)
     subject = open_subject(model, labels=labels, preprocessing=preprocessing)
     return _answers(subject, task_of(subject), paths, top)
 
 
-def _find_images(images: Sequence[str | Path]) -> list[Path]:
+def find_images(images: Sequence[str | Path]) -> list[Path]:
+    """The files, and the images in the folders, in order. ``UsageError`` where there are none."""
     found: list[Path] = []
     for item in map(Path, images):
         if item.is_dir():

@@ -29,3 +29,11 @@ def photographs(folder: Path) -> Path:
         Image.fromarray(red[part].astype(np.uint8)).save(folder / "masks" / f"{number:02d}.png")
         number += 1
     return folder
+
+
+if __name__ == "__main__":
+    import sys
+
+    target = Path(sys.argv[1])
+    target.mkdir(parents=True)
+    photographs(target)

@@ -1,0 +1,118 @@
+"""Masks of image files, as files: at the image's own size, shrunk to the model's or tile by tile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_transfer.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+import numpy as np  # noqa: E402
+
+from keras_transfer import progress  # noqa: E402
+from keras_transfer.errors import UsageError  # noqa: E402
+from keras_transfer.paths import atomic_write  # noqa: E402
+from keras_transfer.preprocessing import ImageError, Preprocessing, decode  # noqa: E402
+from keras_transfer.workflow.predict import find_images  # noqa: E402
+from keras_transfer.workflow.subject import Subject, open_subject  # noqa: E402
+from keras_transfer_segmentation.classes import IGNORE_INDEX, Classes  # noqa: E402
+from keras_transfer_segmentation.masks import write_mask  # noqa: E402
+from keras_transfer_segmentation.pictures import area_percent, overlay, save_picture  # noqa: E402
+from keras_transfer_segmentation.resizing import restore_mask  # noqa: E402
+from keras_transfer_segmentation.tiling import predict_tiled  # noqa: E402
+
+
+def segment_files(
+    model: Any,
+    images: Sequence[str | Path],
+    output: Path,
+    *,
+    tile: bool = False,
+    overlap: float = 0.5,
+    overlays: bool = False,
+    probabilities: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Write ``NAME.png`` (a palette PNG of class indices) for every image; ``NAME_overlay.png``, ``NAME.npy`` as asked.
+
+    Args:
+        model: a run folder of the task segmentation, or a file of its bundle.
+        images: files, or folders that are searched.
+        output: the folder; made where it is missing.
+        tile: images larger than the model's input are cut into overlapping tiles at their own scale.
+        overlap: of the tiles, in [0, 0.9].
+        overlays: the image with its mask laid over it.
+        probabilities: float32 (h, w, C), at the image's size when tiled, else at the model's.
+
+    Yields:
+        ``path``, ``mask`` (the file written) and ``areas`` (percent by class); or ``path`` and ``error``.
+
+    Raises:
+        UsageError: no such image, a model that segments nothing, two images that would have one mask.
+    """
+    paths = find_images(images)
+    names = [path.stem for path in paths]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"Two images are called {twice}; their masks would be one file. Segment them apart.")
+    subject = open_subject(model)
+    classes = _classes(subject)
+    output.mkdir(parents=True, exist_ok=True)
+    return _answers(subject, classes, paths, output, tile, overlap, overlays, probabilities)
+
+
+def _classes(subject: Subject) -> Classes:
+    if subject.task != "segmentation" or subject.names is None:
+        raise UsageError(f"{subject.name} is a model of the task {subject.task}; segmentation is expected.")
+    notes = subject.run.info["training"] if subject.run is not None else subject.notes
+    if notes.get("classes"):
+        return Classes.from_dict(dict(notes["classes"]))
+    return Classes(subject.names, ignore_index=IGNORE_INDEX)
+
+
+def _answers(
+    subject: Subject,
+    classes: Classes,
+    paths: list[Path],
+    output: Path,
+    tile: bool,
+    overlap: float,
+    overlays: bool,
+    probabilities: bool,
+) -> Iterator[dict[str, Any]]:
+    for path in progress.track(paths, "Segmenting", len(paths)):
+        try:
+            image = decode(path)
+        except ImageError as error:
+            yield {"path": str(path), "error": str(error)}
+            continue
+        chances, mask = _segment(subject, image, classes, tile, overlap)
+        target = output / f"{path.stem}.png"
+        write_mask(target, mask, classes)
+        if overlays:
+            save_picture(output / f"{path.stem}_overlay.png", overlay(image, mask, classes))
+        if probabilities:
+            _write_array(output / f"{path.stem}.npy", chances)
+        yield {"path": str(path), "mask": str(target), "areas": area_percent(mask, classes)}
+
+
+def _segment(
+    subject: Subject, image: np.ndarray, classes: Classes, tile: bool, overlap: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities, and the mask at the image's size."""
+    preprocessing: Preprocessing = subject.preprocessing
+    if tile:
+        chances = predict_tiled(subject.predict, image, preprocessing.size, overlap=overlap)
+        return chances, chances.argmax(axis=-1).astype(classes.dtype)
+    chances = subject.predict(preprocessing.apply(image)[np.newaxis])[0]
+    mask = chances.argmax(axis=-1).astype(classes.dtype)
+    return chances, restore_mask(mask, preprocessing, image.shape[:2], classes.ignore_index)
+
+
+def _write_array(path: Path, values: np.ndarray) -> None:
+    import io
+
+    file = io.BytesIO()
+    np.save(file, values.astype(np.float32))
+    atomic_write(path, file.getvalue())

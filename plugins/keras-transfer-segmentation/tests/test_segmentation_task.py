@@ -1,0 +1,223 @@
+"""The task through the core's own verbs: train, evaluate, predict, segment, export, verify; and its bad input."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from keras_transfer_segmentation.classes import Classes
+from keras_transfer_segmentation.masks import read_mask
+from keras_transfer_segmentation.sample import photographs
+from PIL import Image
+
+from keras_transfer.cli import cli
+from keras_transfer.litert import LiteRTModel
+from keras_transfer.testing import conformance
+
+pytestmark = pytest.mark.slow
+NAMES = ["--class-names", "other", "--class-names", "petals"]
+TRAINING = ["--task", "segmentation", "--image-size", "64", "--batch-size", "4", "--quiet", *NAMES]
+
+
+@conformance("segmentation")
+def test_the_task_keeps_its_promises(check):
+    check()
+
+
+def call(*arguments, code=0):
+    """The command line in this process: what it printed, and what it complained of."""
+    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    assert result.exit_code == code, (result.output, result.exception)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.stdout, result.stderr
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory):
+    """Data, a run and its bundle."""
+    folder = tmp_path_factory.mktemp("segmentation")
+    (folder / "data").mkdir()
+    photographs(folder / "data")
+    more = ["--strategy", "probe", "--epochs", "12", "--augment", "light"]
+    call("train", folder / "data", "-o", folder / "run", *TRAINING, *more)
+    call(
+        "export",
+        folder / "run",
+        "--to",
+        folder / "edge",
+        "--quantize",
+        "none",
+        "--quantize",
+        "int8",
+        "--quiet",
+    )
+    return folder
+
+
+def test_a_decoder_learns_petals_and_the_run_tells_it(street):
+    found = json.loads(call("evaluate", street / "run", "--json")[0])
+    assert found["task"] == "segmentation" and found["mean_iou"] > 0.7
+    assert set(found["per_class"]) == {"other", "petals"}
+    assert {path.name for path in (street / "run" / "plots").iterdir()} == {
+        "confusion_matrix.png",
+        "examples.png",
+        "learning_curves.png",
+    }
+    with Image.open(street / "run" / "plots" / "examples.png") as picture:
+        assert picture.width >= 3 * 64
+    info = json.loads((street / "run" / "run.json").read_text())
+    assert info["plugin"]["distribution"] == "keras-transfer-segmentation"
+    assert info["training"]["classes"]["names"] == ["other", "petals"]
+    shown, _ = call("evaluate", street / "run")
+    assert "boundary f1" in shown and "petals" in shown
+
+
+def test_the_files_of_the_bundle_answer_like_the_run(street):
+    whole = json.loads(call("evaluate", street / "run", street / "data", "--json")[0])
+    found = json.loads(call("verify", street / "edge", street / "data", "--split", "all", "--json")[0])
+    assert found["passed"]
+    rows = {row["file"]: row for row in found["artefacts"]}
+    assert rows["model.tflite"]["agreement"] >= 0.999
+    assert rows["model.tflite"]["mean_iou"] == pytest.approx(whole["mean_iou"], abs=1e-3)
+    assert rows["model_int8.tflite"]["mean_iou"] >= whole["mean_iou"] - 0.01
+    assert not (street / "edge" / "classify.py").exists()
+
+
+def test_areas_add_up(street):
+    found = json.loads(
+        call("predict", street / "edge" / "model.tflite", street / "data" / "images", "--json")[0]
+    )
+    assert len(found) == 16
+    for answer in found:
+        assert sum(one["percent"] for one in answer["areas"]) == pytest.approx(100, abs=0.01)
+
+
+def test_masks_are_written_at_the_size_of_the_image(street, tmp_path):
+    photo = Image.fromarray(np.asarray(Image.open(street / "data" / "images" / "00.png")).repeat(2, axis=1))
+    photo.save(tmp_path / "wide.png")
+    classes = Classes(("other", "petals"))
+    for arguments in ([], ["--tile"]):
+        said, _ = call(
+            "segment", street / "run", tmp_path / "wide.png", "-o", tmp_path / "out", *arguments,
+            "--overlays", "--probabilities", "--json", "--quiet",
+        )  # fmt: skip
+        (told,) = json.loads(said)
+        mask = read_mask(tmp_path / "out" / "wide.png", classes)
+        assert mask.shape == (96, 192) and set(np.unique(mask)) == {0, 1}
+        assert told["areas"]["petals"] == pytest.approx(100 * (mask == 1).mean(), abs=1e-3)
+        with Image.open(tmp_path / "out" / "wide_overlay.png") as picture:
+            assert picture.size == (192, 96)
+        chances = np.load(tmp_path / "out" / "wide.npy")
+        assert np.abs(chances.sum(axis=-1) - 1).max() < 1e-4
+        assert chances.shape[:2] == ((96, 192) if arguments else (64, 64))
+
+
+def test_what_cannot_be_segmented_is_said(street, tmp_path):
+    (tmp_path / "broken.png").write_text("no image")
+    said, _ = call(
+        "segment", street / "run", tmp_path / "broken.png", "-o", tmp_path / "out", "--quiet", code=1
+    )
+    assert "broken.png" in said
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (64, 64)).save(tmp_path / folder / "one.png")
+    _, said = call("segment", street / "run", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "out", code=2)
+    assert "Two images are called one" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--balance", "weights"], "--balance is for classifiers"),
+        (["--label-smoothing", "0.1"], "--label-smoothing is for classifiers"),
+        (["--deploy", "int8"], "--deploy is for classifiers"),
+        (["--architecture", "unet-scratch", "--strategy", "probe"], "has no backbone"),
+        (["--loss", "cross_entropy+dize"], "dice"),
+        (["--architecture", "unet++"], "unet"),
+        (["--color-table", "nowhere.csv"], "nowhere.csv|color-table"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(street, tmp_path, arguments, words):
+    import re
+
+    _, said = call("train", street / "data", "-o", tmp_path / "run", *TRAINING, *arguments, code=2)
+    assert re.search(words, said), said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda data: (data / "masks" / "03.png").unlink(), "03"),
+        (lambda data: Image.new("L", (10, 10)).save(data / "masks" / "03.png"), "10"),
+        (lambda data: Image.new("L", (96, 96), 7).save(data / "masks" / "03.png"), "7"),
+        (lambda data: Image.new("RGB", (96, 96), (9, 9, 200)).save(data / "masks" / "03.png"), "colo"),
+        (lambda data: Image.new("L", (96, 96), 255).save(data / "masks" / "03.png"), "03.png"),
+    ],
+)
+def test_masks_that_cannot_be_are_refused(tmp_path, damage, words):
+    (tmp_path / "data").mkdir()
+    photographs(tmp_path / "data")
+    damage(tmp_path / "data")
+    _, said = call("train", tmp_path / "data", "-o", tmp_path / "run", *TRAINING, code=1)
+    assert words in said and not (tmp_path / "run").exists()
+
+
+def test_an_interrupted_training_goes_on_to_the_same_weights(street, tmp_path, monkeypatch):
+    from keras_transfer.training import callbacks
+
+    arguments = [
+        street / "data",
+        "-o",
+        tmp_path / "run",
+        *TRAINING,
+        "--strategy",
+        "finetune",
+        "--unfreeze",
+        "blocks:1",
+    ]
+    arguments += ["--epochs", "3", "--augment", "standard"]
+    genuine = callbacks.CloseEpoch.on_epoch_end
+
+    def stop(self, epoch, logs=None):
+        genuine(self, epoch, logs)
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.CloseEpoch, "on_epoch_end", stop)
+        call("train", *arguments, code=130)
+    call("train", *arguments)
+    call("train", street / "data", "-o", tmp_path / "whole", *arguments[3:])
+    import keras
+
+    first, second = (
+        keras.models.load_model(tmp_path / name / "model.keras").get_weights() for name in ("run", "whole")
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["training"]["gradient"]["resumed_at"] > 0
+
+
+@pytest.mark.parametrize("architecture", ["fpn", "deeplab", "unet-scratch"])
+def test_every_architecture_trains_and_exports(street, tmp_path, architecture):
+    more = ["--architecture", architecture, "--epochs", "1", "--image-size", "32"]
+    strategy = [] if architecture == "unet-scratch" else ["--strategy", "probe"]
+    call("train", street / "data", "-o", tmp_path / "run", *TRAINING, *more, *strategy)
+    call("export", tmp_path / "run", "--to", tmp_path / "edge", "--format", "tflite", "--quiet")
+    model = LiteRTModel(tmp_path / "edge" / "model.tflite")
+    assert model.outputs[0].shape[1:] == (32, 32, 2)
+
+
+def test_the_commands_of_the_readme_are_understood():
+    import re
+    import shlex
+    from pathlib import Path
+
+    import click
+
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^    keras-transfer (.*)$", text, re.MULTILINE)
+    assert len(lines) == 5
+    for line in lines:
+        verb, *arguments = shlex.split(line)
+        cli.get_command(click.Context(cli), verb).make_context("check", arguments)
