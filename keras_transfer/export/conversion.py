@@ -20,7 +20,7 @@ from keras_transfer.export import saved_model  # noqa: E402
 from keras_transfer.export.deployed import Deployed  # noqa: E402
 from keras_transfer.export.doctor import QuantizationDoctor  # noqa: E402
 from keras_transfer.export.front import with_uint8_input  # noqa: E402
-from keras_transfer.export.metadata import describe_classifier, has_metadata  # noqa: E402
+from keras_transfer.export.metadata import describe_model, has_metadata  # noqa: E402
 from keras_transfer.export.parity import Judge  # noqa: E402
 from keras_transfer.export.quantization import (  # noqa: E402
     convert_all_integer,
@@ -72,12 +72,12 @@ class Conversion:
         else:
             content = self._convert(model, precision)
             if has_metadata(self.judge.kind, self.judge.shape):
-                content = describe_classifier(
+                content = describe_model(
                     content,
                     self.judge.names,
                     size=self.preprocessing.size,
                     name=model.name,
-                    description=f"Tells {len(self.judge.names)} classes of images apart. Exported by keras_transfer.",
+                    description=f"Tells {len(self.judge.names)} classes apart. Exported by keras_transfer.",
                 )
             path.write_bytes(content)
 

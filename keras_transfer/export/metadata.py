@@ -34,11 +34,11 @@ _IMAGE_PROPERTIES, _RGB, _NORMALIZATION, _AXIS_LABELS = 2, 1, 1, 2  # values of 
 
 
 def has_metadata(kind: str, shape: tuple[int, ...]) -> bool:
-    """Whether a model of such outputs carries metadata with labels: one probability a name."""
-    return kind == "probabilities" and len(shape) == 1
+    """Whether a model of such outputs carries metadata with labels: one probability a name, of the image or a pixel."""
+    return kind == "probabilities" and len(shape) in (1, 3)
 
 
-def describe_classifier(
+def describe_model(
     content: bytes,
     labels: Sequence[str],
     *,
@@ -46,10 +46,11 @@ def describe_classifier(
     name: str,
     description: str,
 ) -> bytes:
-    """Add metadata and labels to an image classifier.
+    """Add metadata and labels to a model that gives every class a probability, in the image or in each pixel.
 
     Args:
-        content: a ``.tflite`` of one input ``(B, H, W, 3)``, RGB in [0, 255], and one output ``(B, C)``.
+        content: a ``.tflite`` of one input ``(B, H, W, 3)``, RGB in [0, 255], and one output ``(B, C)`` or
+            ``(B, H, W, C)``.
         labels: the names of the ``C`` outputs, in order.
         size: (height, width) of the input in pixels.
         name: of the model.

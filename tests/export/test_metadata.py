@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from keras_transfer.errors import ExportError
-from keras_transfer.export.metadata import attached_labels, describe_classifier
+from keras_transfer.export.metadata import attached_labels, describe_model
 from keras_transfer.litert import LiteRTModel, convert
 
 mediapipe = pytest.importorskip("mediapipe")
 
 
 def described(content, labels, size=(96, 96)):
-    return describe_classifier(content, labels, size=size, name="small", description="Two photographs.")
+    return describe_model(content, labels, size=size, name="small", description="Two photographs.")
 
 
 def read_back(content):

@@ -221,3 +221,27 @@ def test_the_commands_of_the_readme_are_understood():
     for line in lines:
         verb, *arguments = shlex.split(line)
         cli.get_command(click.Context(cli), verb).make_context("check", arguments)
+
+
+@pytest.mark.parametrize("file", ["model.tflite", "model_int8.tflite"])
+def test_a_real_client_opens_it_and_sees_the_same(street, file):
+    """MediaPipe's image segmenter, on images at the model's size: same classes, same probabilities, labels by name."""
+    import mediapipe
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    options = vision.ImageSegmenterOptions(
+        base_options=BaseOptions(model_asset_path=str(street / "edge" / file)),
+        output_category_mask=True,
+        output_confidence_masks=True,
+    )
+    ours = LiteRTModel(street / "edge" / file)
+    with vision.ImageSegmenter.create_from_options(options) as client:
+        assert list(client.labels) == ["other", "petals"]
+        for path in sorted((street / "data" / "images").iterdir())[:8]:
+            with Image.open(path) as picture:
+                pixels = np.array(picture.convert("RGB").resize((64, 64)))
+            found = client.segment(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=pixels))
+            expected = ours.predict(pixels[np.newaxis])[0]
+            assert np.array_equal(found.category_mask.numpy_view().squeeze(), expected.argmax(axis=-1))
+            for place, mask in enumerate(found.confidence_masks):
+                assert np.abs(mask.numpy_view().squeeze() - expected[..., place]).max() < 1e-5
