@@ -236,12 +236,12 @@ def get_spec(name: str) -> BackboneSpec:
         UsageError: no backbone has this name; the closest ones are named.
         PluginError: a plugin's row that is broken or there twice.
     """
-    spec = {_plain(known): spec for known, spec in CATALOG.items()}.get(_plain(name))
+    spec = {plain_name(known): spec for known, spec in CATALOG.items()}.get(plain_name(name))
     if spec is not None:
         return spec
     added = [entry.name for entry in plugins.entries(plugins.BACKBONES)]
     for known in added:
-        if _plain(known) == _plain(name):
+        if plain_name(known) == plain_name(name):
             return plugins.backbone_spec(known)
     raise unknown_name("backbone", name, [*CATALOG, *added])
 
@@ -255,5 +255,6 @@ def all_specs() -> list[BackboneSpec]:
     ]
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """What two spellings of a backbone's name have in common."""
     return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -64,7 +64,7 @@ def convert(model: keras.Model, precision: str = "float32") -> bytes:
 
 
 def converter_tools() -> Any:
-    """TensorFlow's converter and quantizer, the module ``tf.lite``: they are reached through here alone.
+    """TensorFlow's converter and quantizer, the module ``tf.lite``: they are reached through here.
 
     Raises ``ExportError`` with the command that installs them, when they are too old or no longer there.
     """
@@ -227,7 +227,9 @@ class LiteRTModel:
             )
         results = []
         with self._lock:
-            step = best_batch(*batch.shape[1:3]) if source.shape[0] == -1 else source.shape[0]
+            step = source.shape[0]
+            if step == -1:
+                step = best_batch(*batch.shape[1:3]) if batch.ndim == 4 else LARGEST_BATCH
             for start in range(0, len(batch), step):
                 results.append(self._run(_store(batch[start : start + step], source)))
         if not results:

@@ -25,6 +25,33 @@ WEIGHTS = "keras_transfer.weights"
 KINDS = {"task": TASKS, "command": COMMANDS, "backbone": BACKBONES, "weights": WEIGHTS}
 """What a plugin can bring, and the entry-point group it comes in by."""
 OWN = "keras-transfer"
+RESERVED = frozenset(
+    (
+        *(
+            "file",
+            "precision",
+            "bytes",
+            "sha256",
+            "inputs",
+            "outputs",
+            "metrics",
+            "images",
+            "agreement",
+            "finite",
+        ),
+        *(
+            "max_difference",
+            "mean_difference",
+            "milliseconds",
+            "tolerance",
+            "passed",
+            "reasons",
+            "difference",
+        ),
+        *("model", "task", "data", "split", "views", "skipped", "trained_on"),
+    )
+)
+"""What rows of reports hold besides a task's metrics."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +94,19 @@ class PluginStatus:
 
 def entries(group: str) -> list[Entry]:
     """All entry points of a group that are installed and not excluded, sorted by name; nothing is imported."""
-    only = {name.strip() for name in os.environ.get("KERAS_TRANSFER_PLUGINS", "").split(",") if name.strip()}
     found: dict[Entry, None] = {}
     for point in metadata.entry_points(group=group):
         distribution = point.dist.name if point.dist else "unknown"
         entry = Entry(group, point.name, point.value, distribution, point.dist.version if point.dist else "")
-        if not only or distribution == OWN or point.name in only:
+        if considered(point.name, distribution):
             found[entry] = None
     return sorted(found, key=lambda entry: (entry.name, entry.distribution))
+
+
+def considered(name: str, distribution: str) -> bool:
+    """Whether ``KERAS_TRANSFER_PLUGINS`` leaves a plugin in."""
+    only = {part.strip() for part in os.environ.get("KERAS_TRANSFER_PLUGINS", "").split(",") if part.strip()}
+    return not only or distribution == OWN or name in only
 
 
 def statuses(group: str = TASKS) -> list[PluginStatus]:
@@ -179,7 +211,7 @@ def _command_status(entry: Entry, found: Any) -> PluginStatus:
 
 
 def _backbone_status(entry: Entry, found: Any) -> PluginStatus:
-    from keras_transfer.catalog import CATALOG, BackboneSpec
+    from keras_transfer.catalog import CATALOG, BackboneSpec, plain_name
 
     if not isinstance(found, BackboneSpec):
         return PluginStatus(
@@ -188,7 +220,7 @@ def _backbone_status(entry: Entry, found: Any) -> PluginStatus:
     if found.name != entry.name:
         reason = f"it is called {found.name!r} and its entry point {entry.name!r}; give both one name."
         return PluginStatus(entry, "broken", reason)
-    if entry.name in CATALOG:
+    if plain_name(entry.name) in {plain_name(name) for name in CATALOG}:
         return PluginStatus(entry, "duplicate", f"the catalog has a backbone {entry.name!r} of its own.")
     return PluginStatus(entry, "ok", "", found.paper)
 
@@ -209,6 +241,12 @@ def _task_status(entry: Entry, spec: Any) -> PluginStatus:
     names, reason = guarded(lambda: {field.name for field in dataclasses.fields(spec.options)})
     if reason:
         return PluginStatus(entry, "broken", f"its options are no dataclass ({reason}).")
+    if spec.main_metric not in spec.metrics or set(spec.metrics.values()) - {"higher", "lower"}:
+        reason = f"its main metric {spec.main_metric!r} and its metrics {dict(spec.metrics)} do not fit each other."
+        return PluginStatus(entry, "broken", reason, spec.summary)
+    if taken := sorted(set(spec.metrics) & RESERVED):
+        reason = f"its metrics have names that reports use themselves: {', '.join(taken)}. Rename them."
+        return PluginStatus(entry, "broken", reason, spec.summary)
     if taken := sorted(names & _core_names()):
         reason = f"its options have the names of the core's own: {', '.join(taken)}. Rename them."
         return PluginStatus(entry, "broken", reason, spec.summary)

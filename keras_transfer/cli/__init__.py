@@ -25,7 +25,7 @@ VERBS = {
     "doctor": "Find the layers that int8 hurts, and what keeping them in float gives.",
     "features": "Save the backbone's features of images.",
     "backbones": "List the pretrained networks.",
-    "plugins": "List the installed tasks.",
+    "plugins": "List the installed plugins, or check one.",
     "cache": "Look at, shrink or clear the cache.",
     "demo": "Run the whole street on real solar cells.",
 }
@@ -60,6 +60,8 @@ class Verbs(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the verb."""
+        if cmd_name not in VERBS and ctx.resilient_parsing and cmd_name in _added():
+            return click.Command(cmd_name, short_help=_added()[cmd_name])  # completion imports no plugin
         if cmd_name not in VERBS:
             return discovery.command(cmd_name)
         return getattr(importlib.import_module(f"keras_transfer.cli.{cmd_name}"), cmd_name)

@@ -45,8 +45,10 @@ def plugins(ctx: click.Context, as_json: bool) -> None:
 @click.option("--data", metavar="DATA", help="Train on these images (default: the task's own sample).")
 @offline_option
 @output_options
-def check(name: str, data: str | None, offline: bool, as_json: bool, quiet: bool) -> None:
+@click.pass_context
+def check(ctx: click.Context, name: str, data: str | None, offline: bool, as_json: bool, quiet: bool) -> None:
     """Try the task NAME against everything the core promises of a task; exit code 1 when one promise is broken."""
+    as_json = as_json or (ctx.parent is not None and bool(ctx.parent.params.get("as_json")))
     prepare(True, offline)  # the trainings' own messages tell nothing here
     from keras_transfer.testing import CHECKS, Kit
 

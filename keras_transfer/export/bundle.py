@@ -104,11 +104,20 @@ class Bundle:
         for image in images:
             batch.append(self._pixels(image))
             if len(batch) == BATCH:
-                parts.append(runtime.predict(np.stack(batch)))
+                parts.append(self._answers(runtime, batch))
                 batch = []
         if batch:
-            parts.append(runtime.predict(np.stack(batch)))
+            parts.append(self._answers(runtime, batch))
         return np.concatenate(parts)
+
+    def _answers(self, runtime: Any, batch: list[np.ndarray]) -> np.ndarray:
+        answers = runtime.predict(np.stack(batch))
+        if answers.shape[1:] != self.shape:
+            raise BundleError(
+                f"{self.path / BUNDLE} says that an output has shape {self.shape}; the model gives "
+                f"{answers.shape[1:]}. Export again."
+            )
+        return answers
 
     def golden(self) -> dict[str, Any]:
         """``golden/golden.json``, checked against the list of files.
@@ -129,7 +138,7 @@ class Bundle:
             sound = files and shapes == wanted and golden["step"] == step
             sound = sound and all(isinstance(number, (int, float)) for number in numbers)
             strangers = [name for name in files if name not in self.info["files"]]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise BundleError(f"{self.path / EXPECTED} is damaged ({error!r}). Export again.") from None
         if not sound or strangers:
             raise BundleError(f"{self.path / EXPECTED} does not fit {BUNDLE}. Export again.")
@@ -297,7 +306,11 @@ def _wrong_output(info: Mapping[str, Any]) -> str | None:
     ):
         return "'task' and 'output' do not say what the models give"
     shape = output.get("shape")
-    if not isinstance(shape, list) or not shape or not all(type(size) is int and size > 0 for size in shape):
+    if (
+        not isinstance(shape, list)
+        or not 0 < len(shape) < 8
+        or not all(type(size) is int and size > 0 for size in shape)
+    ):
         return "the shape of the output is not a list of sizes"
     if shape[-1] != len(info["labels"]) or math.prod(shape) > MOST_BYTES:
         return "the shape of the output does not fit 'labels'"

@@ -69,8 +69,12 @@ class Deployed:
             raise RunError(
                 f"The int8 backbone {path} cannot be read ({error.strerror}). Train again, or restore the file."
             ) from error
-        deployed = cls(content, notes["layer"], notes["calibration_images"], notes["calibration_seed"])
-        if deployed.sha256 != notes["sha256"]:
+        try:
+            deployed = cls(content, notes["layer"], notes["calibration_images"], notes["calibration_seed"])
+            recorded = notes["sha256"]
+        except (KeyError, TypeError) as error:
+            raise RunError(f"run.json does not say how {path} was made ({error!r}). Train again.") from None
+        if deployed.sha256 != recorded:
             raise RunError(
                 f"{path} is not the backbone this run's head was fitted on. Train again, or restore it."
             )

@@ -130,8 +130,9 @@ def export_model(
             expected, *answers = collect_answers(
                 [reference, *runtimes], table, preprocessing, split, judge.shape
             )
+            keras_score = judge.measure(expected, measured)[judge.metric]
             proven = [
-                _prove(partial, target, runtime, expected, given, measured, judge, preprocessing)
+                _prove(partial, target, runtime, expected, given, measured, judge, keras_score, preprocessing)
                 for target, runtime, given in zip((*targets, *budget), runtimes, answers, strict=True)
             ]
             artefacts = (
@@ -145,7 +146,7 @@ def export_model(
                 images=len(measured),
                 threads=os.cpu_count() or 1,
                 metric=judge.metric,
-                keras_score=judge.measure(expected, measured)[judge.metric],
+                keras_score=keras_score,
                 keras_milliseconds=latency(reference, preprocessing),
                 artefacts=artefacts,
                 tried=tuple(one for one in proven if one.file not in kept),
@@ -210,11 +211,12 @@ def _prove(
     answers: np.ndarray,
     measured: ImageTable,
     judge: Judge,
+    keras_score: float | None,
     preprocessing: Preprocessing,
 ) -> ArtefactReport:
     path = folder / target.file
     size, sha256 = digest(path)
-    parity = compare(reference, answers, judge, measured)
+    parity = compare(reference, answers, judge, measured, keras_score=keras_score)
     tolerance = tolerance_for(target.precision, judge, reference)
     return ArtefactReport(
         file=target.file + ("/" if path.is_dir() else ""),

@@ -124,7 +124,14 @@ def scale_of(judge: Judge, reference: np.ndarray) -> float:
     return 1.0 if judge.kind == "probabilities" or not largest else largest
 
 
-def compare(reference: np.ndarray, candidate: np.ndarray, judge: Judge, table: ImageTable) -> Parity:
+def compare(
+    reference: np.ndarray,
+    candidate: np.ndarray,
+    judge: Judge,
+    table: ImageTable,
+    *,
+    keras_score: float | None = None,
+) -> Parity:
     """Compare an artefact's outputs with the Keras model's.
 
     Args:
@@ -132,6 +139,7 @@ def compare(reference: np.ndarray, candidate: np.ndarray, judge: Judge, table: I
         candidate: the artefact's, for the same images in the same order.
         judge: what they are worth.
         table: the N images.
+        keras_score: the judge's metric of ``reference``, where it is known already.
 
     Raises:
         UsageError: no images, or shapes that do not fit each other.
@@ -154,7 +162,7 @@ def compare(reference: np.ndarray, candidate: np.ndarray, judge: Judge, table: I
         max_difference=float(difference.max()) if finite else float("inf"),
         mean_difference=float(difference.mean()) if finite else float("inf"),
         score=measured.get(judge.metric),
-        keras_score=judge.measure(reference, table)[judge.metric],
+        keras_score=judge.measure(reference, table)[judge.metric] if keras_score is None else keras_score,
         finite=finite,
         metrics={name: measured[name] for name in judge.others if name in measured},
     )
@@ -187,9 +195,11 @@ def breaches(parity: Parity, tolerance: Tolerance, judge: Judge) -> tuple[str, .
 
 
 def _drop(parity: Parity, tolerance: Tolerance, judge: Judge) -> list[str]:
-    if tolerance.drop is None or parity.score is None or parity.keras_score is None:
-        return []
     name = judge.metric.replace("_", " ")
+    if tolerance.drop is None:
+        return []
+    if parity.score is None or parity.keras_score is None:
+        return [f"{name.capitalize()} cannot be measured on these images, so nothing is proven."]
     # 1e-9: a loss of exactly the limit may be delivered, whatever the rounding of the two numbers.
     if judge.higher:
         drop = parity.keras_score - parity.score
@@ -204,7 +214,7 @@ def _drop(parity: Parity, tolerance: Tolerance, judge: Judge) -> list[str]:
             f"{name.capitalize()} falls from {parity.keras_score:.2%} to {parity.score:.2%}, by {100 * drop:.2f} points"
             f"{lost}; at most {100 * tolerance.drop:g} is allowed."
         ]
-    if parity.score <= parity.keras_score * (1 + tolerance.drop) + 1e-9:
+    if parity.score <= parity.keras_score + tolerance.drop * abs(parity.keras_score) + 1e-9:
         return []
     return [
         f"{name.capitalize()} rises from {parity.keras_score:.4g} to {parity.score:.4g}; at most {tolerance.drop:.0%} "

@@ -128,13 +128,16 @@ def check_artefact(
         return float("inf"), ("It was not run: the golden pixels do not fit.",)
     allowed = golden["tolerances"][file]
     step = golden["step"]
-    difference = _furthest(sampled(runtime.predict(pixels), step), golden["expected"][file])
+    answers = runtime.predict(pixels)
+    if answers.shape[1:] != bundle.shape:
+        return float("inf"), (f"It gives {answers.shape[1:]}, and {BUNDLE} says {bundle.shape}.",)
+    difference = _furthest(sampled(answers, step), golden["expected"][file])
     reasons = [*_beyond(difference, allowed, _number(bundle)), *_other_labels(bundle, file)]
     recorded = golden["encoded"].get(file)
     if recorded is not None and isinstance(runtime, SavedModelPredictor):
         encoded = [(bundle.path / row["image"]).read_bytes() for row in golden["images"]]
-        answers = runtime.predict_encoded(encoded)
-        off = float("inf") if answers is None else _furthest(sampled(np.array(answers), step), recorded)
+        given = runtime.predict_encoded(encoded)
+        off = float("inf") if given is None else _furthest(sampled(np.array(given), step), recorded)
         reasons += _beyond(off, allowed, f"{_number(bundle)} of the signature {BYTES}")
         difference = max(difference, off)
     return difference, tuple(reasons)

@@ -127,11 +127,15 @@ class Task(abc.ABC):
     def settings_for(self, settings: TrainSettings) -> TrainSettings:
         """The settings as this task follows them, given its options; called before a training and before its plan.
 
-        The default changes nothing.
+        The default changes nothing, and refuses ``--deploy``, which is for classifiers.
 
         Raises:
             UsageError: settings that contradict the task's options.
         """
+        if settings.fit.deploy is not None:
+            from keras_transfer.errors import UsageError
+
+            raise UsageError(f"--deploy {settings.fit.deploy} is for classifiers so far. Leave it out.")
         return settings
 
     def decide(self, outputs: np.ndarray) -> np.ndarray | None:
@@ -147,7 +151,8 @@ class Task(abc.ABC):
     ) -> ImageTable:
         """Read the data, checked and split.
 
-        ``names`` are the output names of a trained model whose data this is: the labels must be among them.
+        ``names`` are the output names of a trained model whose data this is; where they are classes, the labels must be
+        among them.
         """
 
     @abc.abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,24 +46,33 @@ def task_of_run(run: Run) -> tuple[TaskSpec, Task]:
     """
     request = run.info["request"]
     name = request["task"]
-    if name not in [entry.name for entry in plugins.entries(plugins.TASKS)]:
-        package = run.info.get("plugin", {"distribution": "a package that is not known", "version": ""})
-        raise PluginError(
-            f"{run.path} was made with the task {name!r} of {package['distribution']} {package['version']}".rstrip()
-            + ", which is not installed. Install it and repeat the command."
-        )
+    require_installed(name, str(run.path), run.info.get("plugin"))
     return task_with_notes(name, request["options"], run.info.get("training", {}))
+
+
+def require_installed(name: str, what: str, package: Any) -> None:
+    """Raise ``PluginError`` that names the package when the task that made ``what`` is not to be had."""
+    if name in [entry.name for entry in plugins.entries(plugins.TASKS)]:
+        return
+    known = package if isinstance(package, Mapping) else {}
+    source = f"{known.get('distribution', 'a package that is not known')} {known.get('version', '')}".rstrip()
+    only = os.environ.get("KERAS_TRANSFER_PLUGINS")
+    hint = f", or left out by KERAS_TRANSFER_PLUGINS={only}" if only else ""
+    raise PluginError(
+        f"{what} was made with the task {name!r} of {source}, which is not installed{hint}. Install it and repeat the "
+        "command."
+    )
 
 
 def task_with_notes(name: str, options: Mapping[str, Any], notes: Mapping[str, Any]) -> tuple[TaskSpec, Task]:
     """An installed task with recorded options, and what a training had noted taken up. Errors: :func:`load_task`."""
     spec = plugins.task_spec(name)
-    _, task = load_task(name, option_tools.from_dict(spec.options, dict(options)))
     try:
+        _, task = load_task(name, option_tools.from_dict(spec.options, dict(options)))
         task.restore(notes)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError) as error:
         raise RunError(
-            f"What its training noted does not fit the task {name!r} ({error!r}). Train or export again."
+            f"The recorded options or notes do not fit the task {name!r} ({error!r}). Train or export again."
         ) from error
     return spec, task
 

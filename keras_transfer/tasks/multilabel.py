@@ -36,8 +36,13 @@ class MultiLabel(Task):
     _measured: tuple[np.ndarray, np.ndarray] | None = None
 
     def restore(self, notes: Mapping[str, Any]) -> None:
-        """Take up the thresholds of a finished run."""
-        self.thresholds = notes.get("thresholds")
+        """Take up the thresholds of a finished run. Raises ``ValueError`` for something else."""
+        found = notes.get("thresholds")
+        if found is not None and not isinstance(found, Mapping):
+            raise ValueError(f"thresholds are {found!r}")
+        self.thresholds = (
+            None if found is None else {str(name): float(value) for name, value in found.items()}
+        )
 
     def load_data(
         self, source: Any, settings: DataSettings, seed: int, *, names: Sequence[str] | None = None

@@ -94,8 +94,6 @@ def require_sense(strategy: Strategy, settings: TrainSettings, data: ImageTable)
         raise UsageError(
             f"--balance {settings.gradient.balance} is for single classes, not for {data.kind} labels."
         )
-    if fit.deploy is not None and data.kind != "classes":
-        raise UsageError(f"--deploy is for classifiers so far, not for {data.kind} labels.")
     if fit.deploy is not None and strategy.name != "probe":
         raise UsageError(
             f"--deploy {fit.deploy} fits the head on a frozen backbone: it goes with --strategy probe, not "

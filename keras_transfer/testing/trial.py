@@ -79,7 +79,7 @@ class Trial:
                 )
             make = import_object(self.spec.sample)
         folder = self.folder / "data"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         return make(folder)
 
     @cached_property

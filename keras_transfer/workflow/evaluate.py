@@ -83,6 +83,7 @@ def evaluate(
         "data": table.source,
         "split": split,
         "views": views,
+        "images": len(measured),
         **metrics,
         "skipped": counted,
         "trained_on": seen,
@@ -112,7 +113,7 @@ def labelled(
         DataError: the data cannot be used.
     """
     if isinstance(data, ImageTable):
-        _require_order(name, names, data)
+        _require_order(name, names, data, task)
         return data
     if names is None:
         raise UsageError(
@@ -166,11 +167,14 @@ def run_table(run: Any) -> ImageTable:
     return table
 
 
-def _require_order(name: str, names: tuple[str, ...] | None, table: ImageTable) -> None:
+def _require_order(name: str, names: tuple[str, ...] | None, table: ImageTable, task: Task) -> None:
     """A table brings its own numbering of the classes; with another one every metric would be wrong in silence."""
-    if names is not None and table.classes and tuple(table.classes) != tuple(names):
+    if names is None:
+        return
+    given = task.output_contract(table).names
+    if tuple(given) != tuple(names):
         raise UsageError(
-            f"{table.source} has the classes {', '.join(table.classes)}; {name} gives "
+            f"{table.source} has the classes {', '.join(given)}; {name} gives "
             f"{', '.join(names)}, in this order. Load the data with load_data(..., classes={names!r})."
         )
 

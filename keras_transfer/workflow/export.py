@@ -68,6 +68,7 @@ def export_run(
     opened, task, table = open_with_data(run, data)
     output = opened.info["output"]
     deploy = opened.info["training"].get("deploy")
+    wanted = "int8" in precisions or (accuracy_budget is not None and "int8" in fallback)
     return export_model(
         task.inference_model(opened.load_model()),
         Path(to),
@@ -86,7 +87,7 @@ def export_run(
         seed=opened.info["request"]["settings"]["seed"],
         allow_parity_failure=allow_parity_failure,
         overwrite=overwrite,
-        deployed=Deployed.read(opened.path / BACKBONE, deploy) if deploy else None,
+        deployed=Deployed.read(opened.path / BACKBONE, deploy) if deploy and wanted else None,
         about=About(
             title=title or opened.path.resolve().name,
             training=_origin(opened),
@@ -143,7 +144,7 @@ def open_with_data(run: str | Path | Run, data: Any = None) -> tuple[Run, Task, 
 def _weights_licence(run: Run) -> str | None:
     """Of the pretrained weights the run began with; None where they were the user's own, or none."""
     catalogued = run.info["backbone"].get("weights") in ("auto", "imagenet")
-    scratch = run.info["training"]["strategy"] == "scratch"
+    scratch = run.info["training"].get("strategy") == "scratch"
     return run.info["backbone"].get("licence") if catalogued and not scratch else None
 
 
@@ -151,9 +152,9 @@ def _origin(run: Run) -> dict[str, Any]:
     """What a bundle tells about the run it comes from: no path of this machine."""
     info = run.info
     return {
-        "backbone": info["backbone"]["name"],
+        "backbone": info["backbone"].get("name"),
         "weights": info["backbone"].get("hash"),
-        "strategy": info["training"]["strategy"],
+        "strategy": info["training"].get("strategy"),
         **({"head_fitted_on": "int8 backbone"} if "deploy" in info["training"] else {}),
         "seed": info["request"]["settings"]["seed"],
         "images": info["data"]["splits"]["train"]["images"],

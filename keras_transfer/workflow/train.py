@@ -179,12 +179,16 @@ def _train_into(
         log.warning("There is no test split: the metrics are measured on the %s images.", split)
     with run.stage("evaluation"):
         measured = data.take(data.indices(split))
-        metrics = task.evaluate(outputs_for(shipped, measured, job.preprocessing, "Evaluating"), measured)
+        found = task.evaluate(outputs_for(shipped, measured, job.preprocessing, "Evaluating"), measured)
+        metrics = {"images": len(measured), **found}
     missing = [name for name in spec.metrics if name not in metrics]
     if missing:
         raise KerasTransferError(
             f"The task {spec.name!r} promised the metrics {', '.join(missing)} and gave none."
         )
+    odd = [name for name in spec.metrics if metrics[name] is not None and not np.isfinite(metrics[name])]
+    if odd:
+        raise KerasTransferError(f"The task {spec.name!r} gave {', '.join(odd)} that are no finite numbers.")
     task.plots(metrics, job)
     tried = job.notes.get("probe") or job.notes.get("head") or {}
     run.write_rows(HISTORY, job.history or tried.get("trials", []))

@@ -1,15 +1,19 @@
 """Export, verify, evaluate and predict for tasks other than classification: their own metric, their own numbers."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from helpers_cli import call
 
+from keras_transfer.cli import cli
 from keras_transfer.errors import BundleError
 from keras_transfer.export import load_bundle
+from keras_transfer.export.report import digest
 from keras_transfer.litert import LiteRTModel
 from keras_transfer.testing.samples import with_labels, with_numbers
 
@@ -53,6 +57,18 @@ def test_it_verifies_with_and_without_data_and_notices_a_change(exported, tmp_pa
     assert all(np.isfinite(row[metric]) for row in found["artefacts"])
     shown, _ = call("verify", edge, data, "--split", "all")
     assert metric.split("_")[0] in shown
+    copy = tmp_path / "edge"
+    shutil.copytree(edge, copy)
+    golden = copy / "golden" / "golden.json"
+    content = json.loads(golden.read_text())
+    content["expected"]["model.tflite"][0][0] += 0.5
+    golden.write_text(json.dumps(content))
+    info = json.loads((copy / "bundle.json").read_text())
+    size, sha256 = digest(golden)
+    info["files"]["golden/golden.json"] = {"bytes": size, "sha256": sha256}
+    (copy / "bundle.json").write_text(json.dumps(info))
+    _, said = call("verify", copy, code=1)
+    assert "differs by 0.5" in said
 
 
 def test_its_files_answer_beside_the_bundle_as_the_run_does(exported):
@@ -90,7 +106,7 @@ def test_the_script_tells_numbers_as_numbers_and_chances_in_percent(exported):
 def test_a_manifest_that_does_not_fit_is_refused(exported):
     edge = exported[3]
     text = (edge / "bundle.json").read_text()
-    for field, wrong in (("shape", [7]), ("shape", []), ("kind", 3)):
+    for field, wrong in (("shape", [7]), ("shape", []), ("shape", [1] * 70), ("kind", 3)):
         info = json.loads(text)
         info["output"][field] = wrong
         (edge / "bundle.json").write_text(json.dumps(info))
@@ -109,3 +125,42 @@ def test_numbers_of_every_artefact_are_those_of_the_model(exported):
         bundle.predict(images, "model.tflite"), LiteRTModel(edge / "model.tflite").predict(pixels)
     )
     assert bundle.predict([]).shape == (0, *bundle.shape)
+
+
+@pytest.mark.parametrize(
+    ("task", "field", "wrong"),
+    [
+        ("multilabel", "notes", {"thresholds": [0.5]}),
+        ("multilabel", "notes", {"thresholds": {"china": "x"}}),
+        ("multilabel", "options", {"hidden": ["abc"]}),
+        ("multilabel", "options", {"dropout": 10**400}),
+        ("regression", "options", {"nonsense": 1}),
+    ],
+)
+def test_crafted_options_and_notes_are_a_sentence(exported, tmp_path, task, field, wrong):
+    name, _, data, edge, _ = exported
+    if name != task:
+        pytest.skip("another task's bundle")
+    copy = tmp_path / "edge"
+    shutil.copytree(edge, copy)
+    info = json.loads((copy / "bundle.json").read_text())
+    (copy / "bundle.json").write_text(json.dumps({**info, field: wrong}))
+    for arguments in (
+        ["verify", copy, data],
+        ["predict", copy / "model.tflite", data.parent / "china00.png"],
+    ):
+        result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+        assert result.exit_code in (1, 2) and isinstance(result.exception, SystemExit), result.exception
+        assert len(result.stderr) > 40
+
+
+def test_a_shape_that_the_model_does_not_give_is_noticed(exported, tmp_path):
+    copy = tmp_path / "edge"
+    shutil.copytree(exported[3], copy)
+    info = json.loads((copy / "bundle.json").read_text())
+    info["output"]["shape"] = [1, *info["output"]["shape"]]
+    (copy / "bundle.json").write_text(json.dumps(info))
+    _, said = call("verify", copy, code=1)
+    assert "bundle.json says (1," in said
+    with pytest.raises(BundleError, match="the model gives"):
+        load_bundle(copy).predict([exported[2].parent / "china00.png"])

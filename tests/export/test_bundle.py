@@ -303,13 +303,11 @@ def test_another_model_in_the_place_of_one_fails_verification(bundle_copy, small
 
 def test_other_labels_inside_a_tflite_fail_verification(bundle_copy):
     """MediaPipe names the classes by them, whatever labels.txt says."""
-    from keras_transfer.export.metadata import describe_classifier
+    from keras_transfer.export.metadata import describe_model
     from keras_transfer.litert import convert
 
     model = keras.models.load_model(bundle_copy / "model.keras", compile=False)
-    swapped = describe_classifier(
-        convert(model), ["flower", "china"], size=(96, 96), name="m", description="d"
-    )
+    swapped = describe_model(convert(model), ["flower", "china"], size=(96, 96), name="m", description="d")
     (bundle_copy / "model.tflite").write_bytes(swapped)
     record_again(bundle_copy, "model.tflite")
     (row,) = [one for one in verify(bundle_copy).artefacts if one.reasons]

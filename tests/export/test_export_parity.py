@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from keras_transfer.errors import UsageError
-from keras_transfer.export.parity import PRECISIONS, Judge, Tolerance, tolerance_for
+from keras_transfer.export.parity import PRECISIONS, Judge, Parity, Tolerance, tolerance_for
 from keras_transfer.export.parity import breaches as judged_breaches
 from keras_transfer.export.parity import compare as judged_compare
 
@@ -125,6 +125,13 @@ def test_less_is_better_where_the_judge_says_so():
     }
     (reason,) = judged_breaches(parity, tolerance, AGE)
     assert reason == "Mae rises from 1 to 1.5; at most 5% more is allowed."
+    for keras, same in ((-2.0, -2.0), (0.0, 0.0)):  # of a negative score, and of none
+        worth = Parity(4, None, 0.0, 0.0, same, keras, True)
+        assert judged_breaches(worth, tolerance, AGE) == ()
+    (reason,) = judged_breaches(Parity(4, None, 0.0, 0.0, -1.0, -2.0, True), tolerance, AGE)
+    assert "rises from -2 to -1" in reason
+    (reason,) = judged_breaches(Parity(4, None, 0.0, 0.0, None, None, True), tolerance, AGE)
+    assert reason == "Mae cannot be measured on these images, so nothing is proven."
     better = judged_compare(AGES + np.float32(1), AGES, AGE, TRUE_AGES)
     assert judged_breaches(better, tolerance, AGE) == ()
 

@@ -200,9 +200,14 @@ def classify(bundle: dict[str, Any], images: list[str], model: str | None, top: 
 
 def told(bundle: dict[str, Any], answer: np.ndarray, top: int) -> list[str]:
     """The ``top`` most probable classes; all numbers where they are no probabilities."""
-    if bundle["output"]["kind"] != "probabilities":
+    if bundle.get("output", {}).get("kind", "probabilities") != "probabilities":
         return [f"{name} {number:.4g}" for name, number in zip(bundle["labels"], answer, strict=True)]
-    best = np.argsort(-answer, kind="stable")[:top]
+    best = [int(place) for place in np.argsort(-answer, kind="stable")]
+    thresholds = bundle.get("notes", {}).get("thresholds")
+    if thresholds:  # labels that are independent of one another: all that reach theirs
+        best = [place for place in best if answer[place] >= thresholds[bundle["labels"][place]]]
+        return [f"{bundle['labels'][place]} {100 * answer[place]:.1f} %" for place in best] or ["no label"]
+    best = best[:top]
     return [f"{bundle['labels'][place]} {100 * answer[place]:.1f} %" for place in best]
 
 

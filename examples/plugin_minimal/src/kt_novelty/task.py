@@ -68,7 +68,7 @@ class Novelty(Task):
 
     def restore(self, notes):
         """A finished run is opened again: what ``fit`` had noted."""
-        self.alarm_above = notes["alarm_above"]
+        self.alarm_above = float(notes["alarm_above"])
 
     def evaluate(self, outputs, data):
         """How well the score tells unusual from normal, and how often it cries wolf."""
