@@ -11,7 +11,8 @@ TITLE = "# Results\n"
 def write_section(path: Path, heading: str, text: str) -> None:
     """Replace the section ``## heading`` of a Markdown page, or add it at the end of the page, which may be missing."""
     page = path.read_text(encoding="utf-8") if path.is_file() else TITLE
-    section = f"## {heading}\n\n{text.strip()}\n"
+    body = text.strip("\n")
+    section = f"## {heading}\n\n{body}\n"
     pattern = re.compile(rf"^## {re.escape(heading)}\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
     if pattern.search(page):
         page = pattern.sub(lambda _: section + "\n", page, count=1)
