@@ -111,6 +111,7 @@ def test_backbones_are_listed_and_explained():
 
 def test_plugins_lists_the_built_in_task():
     assert json.loads(call("plugins", "--json")[0])[0] == {
+        "kind": "task",
         "name": "classification",
         "state": "ok",
         "summary": "One label an image.",
