@@ -104,11 +104,11 @@ def test_every_command_of_the_tutorial_runs(environment, project):
     assert sorted(scores[True])[8] > max(scores[False])  # a dahlia is nothing like a palace
     run("python -m pytest -q -p no:cacheprovider tests", project, environment)
     run("pip uninstall -q -y kt-novelty", project, environment)
-    left = subprocess.run(
-        ["python", "-m", "keras_transfer", "evaluate", "run"],
-        cwd=project,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert left.returncode != 0 and "kt-novelty" in left.stderr and "Traceback" not in left.stderr
+    for arguments in (
+        ["evaluate", "run"],
+        ["verify", "edge", "photos/"],
+        ["predict", "edge/model.tflite", "photos"],
+    ):
+        command = ["python", "-m", "keras_transfer", *arguments]
+        left = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+        assert left.returncode != 0 and "kt-novelty" in left.stderr and "Traceback" not in left.stderr

@@ -11,8 +11,11 @@ from keras_transfer.errors import UsageError
 
 log = logging.getLogger("keras_transfer")
 
+IMAGES, BATCH = 100, 8
+"""How many images by default, and how many at a time."""
 
-def calibration_rows(table: ImageTable, size: int = 100, seed: int = 0) -> np.ndarray:
+
+def calibration_rows(table: ImageTable, size: int = IMAGES, seed: int = 0) -> np.ndarray:
     """A stratified sample of the training images, the same for the same seed.
 
     Every class gets its share (largest remainder), and at least one image where ``size`` allows.

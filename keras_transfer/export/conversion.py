@@ -15,8 +15,8 @@ import numpy as np  # noqa: E402
 
 from keras_transfer.data.pipeline import batches  # noqa: E402
 from keras_transfer.data.table import ImageTable  # noqa: E402
+from keras_transfer.export import calibration, saved_model  # noqa: E402
 from keras_transfer.export import folder as layout  # noqa: E402
-from keras_transfer.export import saved_model  # noqa: E402
 from keras_transfer.export.deployed import Deployed  # noqa: E402
 from keras_transfer.export.doctor import QuantizationDoctor  # noqa: E402
 from keras_transfer.export.front import with_uint8_input  # noqa: E402
@@ -30,8 +30,6 @@ from keras_transfer.export.quantization import (  # noqa: E402
 from keras_transfer.export.runtimes import save_keras  # noqa: E402
 from keras_transfer.litert import convert  # noqa: E402
 from keras_transfer.preprocessing import Preprocessing  # noqa: E402
-
-CALIBRATION_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -95,4 +93,4 @@ class Conversion:
         return convert(with_uint8_input(model) if self.uint8_input else model, precision)
 
     def _calibration(self) -> Iterator[np.ndarray]:
-        return batches(self.table, self.preprocessing, CALIBRATION_BATCH, indices=self.rows)
+        return batches(self.table, self.preprocessing, calibration.BATCH, indices=self.rows)

@@ -21,11 +21,9 @@ import keras  # noqa: E402
 from keras_transfer.data.pipeline import batches  # noqa: E402
 from keras_transfer.data.table import ImageTable  # noqa: E402
 from keras_transfer.errors import ExportError, RunError, UsageError  # noqa: E402
-from keras_transfer.export.calibration import calibration_rows  # noqa: E402
+from keras_transfer.export import calibration as sample  # noqa: E402
 from keras_transfer.export.quantization import attach_head, convert_integer  # noqa: E402
 from keras_transfer.preprocessing import Preprocessing  # noqa: E402
-
-CALIBRATION_IMAGES, CALIBRATION_BATCH = 100, 8
 
 
 @dataclass(frozen=True)
@@ -52,13 +50,13 @@ class Deployed:
 
         Raises ``UsageError`` when it has nothing to quantize, ``ExportError`` when the converter fails.
         """
-        rows = calibration_rows(table, CALIBRATION_IMAGES, seed)
+        rows = sample.calibration_rows(table, sample.IMAGES, seed)
 
         def calibration():
-            return batches(table, preprocessing, CALIBRATION_BATCH, indices=rows)
+            return batches(table, preprocessing, sample.BATCH, indices=rows)
 
         layer = extractor.outputs[0]._keras_history.operation.name
-        return cls(convert_integer(extractor, calibration), layer, CALIBRATION_IMAGES, seed)
+        return cls(convert_integer(extractor, calibration), layer, sample.IMAGES, seed)
 
     @classmethod
     def read(cls, path: Path, notes: Mapping[str, Any]) -> Deployed:

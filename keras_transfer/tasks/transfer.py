@@ -19,11 +19,9 @@ quiet_tensorflow()
 import keras  # noqa: E402
 
 from keras_transfer.data import ImageTable  # noqa: E402
-from keras_transfer.data.augmentation import Augmenter  # noqa: E402
 from keras_transfer.data.balance import class_weights  # noqa: E402
 from keras_transfer.data.pipeline import batches  # noqa: E402
 from keras_transfer.errors import DataError, UsageError  # noqa: E402
-from keras_transfer.evaluation.contact_sheet import draw_contact_sheet  # noqa: E402
 from keras_transfer.evaluation.plots_training import lr_finder_plot  # noqa: E402
 from keras_transfer.export.deployed import Deployed  # noqa: E402
 from keras_transfer.features import extract  # noqa: E402
@@ -45,6 +43,7 @@ from keras_transfer.training.temperature import tempered  # noqa: E402
 
 log = logging.getLogger("keras_transfer")
 BALANCED, LOG_LOSS = "balanced_accuracy", "log_loss"
+NO_BOUNDARY = Boundary("off")
 Probe = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], Mapping[str, Any]]
 """``(features (n, D), rows (n,) of the table, train, val)``: fits the head in place on the features of the images
 ``rows``; ``train`` and ``val`` are positions in ``rows``. Returns notes."""
@@ -169,17 +168,31 @@ def _fit_probe(
     job.notes.update(notes)
 
 
-def _train_on(
-    model: keras.Model, data: ImageTable, job: Job, task: Task, strategy: Strategy, phases: list[Phase]
+def train_by_gradient(
+    model: keras.Model,
+    data: ImageTable,
+    job: Job,
+    phases: list[Phase],
+    objective: Any,
+    settings: GradientSettings,
+    *,
+    boundary: Boundary = NO_BOUNDARY,
+    needs_an_epoch: bool = True,
 ) -> None:
-    fit, val = job.settings.fit, data.indices("val")
-    compared = strategy.name != "scratch" and len(val) > 0
-    before = outputs_of(model, data, job, val) if compared else None
-    start = [weight.numpy() for weight in model.weights]
-    settings = replace(job.settings.gradient, learning_rate=strategy.learning_rate)
-    objective = default_objective(model, data, settings)
-    if job.teacher is not None:
-        objective = replace(objective, temperature=fit.temperature, mix=fit.teacher_weight)
+    """Train what the phases say, and leave history, notes and pictures in the job; resumes from ``job.run.state``.
+
+    Args:
+        model: ends in a layer ``logits`` and what follows it.
+        phases: see :func:`keras_transfer.training.phases.plan_phases`.
+        objective: :class:`keras_transfer.training.objective.Objective`, or one that a task brings.
+        settings: with the learning rate to be used.
+        boundary: whether what lies below the trained layers is computed once.
+        needs_an_epoch: the weights before the first epoch are worth nothing.
+
+    Raises:
+        UsageError: see :func:`fine_tune`.
+        DataError: the same; and a loss that was no number before one epoch was done, where one is needed.
+    """
     with job.run.stage("training"):
         result = fine_tune(
             model,
@@ -188,23 +201,21 @@ def _train_on(
             phases=phases,
             objective=objective,
             teacher=job.teacher,
-            boundary=Boundary(fit.cache_boundary, fit.views, fit.engine),
-            keep_start=False,  # the guard compares with the start, on what counts
+            boundary=boundary,
+            keep_start=False,  # who compares with the start does it on what counts
             seed=job.settings.seed,
             state=job.run.state,
             settings=settings,
         )
-    if strategy.name == "scratch" and not result.best_epoch:
+    if needs_an_epoch and not result.best_epoch:
         raise DataError("The loss stopped being a number before one epoch was done. Lower --learning-rate.")
     job.history.extend(result.history)
     for line in result.boundaries:
         job.say(line)
     if settings.augment != "none":
-        sheet = Augmenter(
-            settings.augment, job.preprocessing.size, seed=job.settings.seed, flips=settings.flips
-        )
-        draw_contact_sheet(data, job.preprocessing, sheet, job.run.plots / "augmentation.png")
-        job.notes["augmentation"] = sheet.describe()
+        augmenter = objective.augmenter(settings, job.preprocessing, job.settings.seed)
+        objective.draw_augmentation(data, job.preprocessing, augmenter, job.run.plots / "augmentation.png")
+        job.notes["augmentation"] = augmenter.describe()
     if result.finding is not None:
         lr_finder_plot(result.finding, job.run.plots / "lr_finder.png")
     job.notes["gradient"] = {
@@ -220,6 +231,29 @@ def _train_on(
         "boundary": result.boundaries,
         "diverged": result.diverged,
     }
+
+
+def _train_on(
+    model: keras.Model, data: ImageTable, job: Job, task: Task, strategy: Strategy, phases: list[Phase]
+) -> None:
+    fit, val = job.settings.fit, data.indices("val")
+    compared = strategy.name != "scratch" and len(val) > 0
+    before = outputs_of(model, data, job, val) if compared else None
+    start = [weight.numpy() for weight in model.weights]
+    settings = replace(job.settings.gradient, learning_rate=strategy.learning_rate)
+    objective = default_objective(model, data, settings)
+    if job.teacher is not None:
+        objective = replace(objective, temperature=fit.temperature, mix=fit.teacher_weight)
+    train_by_gradient(
+        model,
+        data,
+        job,
+        phases,
+        objective,
+        settings,
+        boundary=Boundary(fit.cache_boundary, fit.views, fit.engine),
+        needs_an_epoch=strategy.name == "scratch",
+    )
     if before is not None:
         verdicts = _judge(task, data, val, before, outputs_of(model, data, job, val), job)
         decider = deciding(verdicts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,22 +22,12 @@ def two_photographs(folder: Path) -> Path:
 
 def with_labels(folder: Path) -> Path:
     """A CSV of the same crops with several labels an image: what it shows, and ``bright`` where it is."""
-    rows = []
-    for name, number, crop in _crops():
-        path = f"{name}{number:02d}.png"
-        Image.fromarray(crop).save(folder / path)
-        rows.append(f"{path},{name}{';bright' if crop.mean() > 120 else ''}")
-    return _table(folder, rows)
+    return _table(folder, lambda name, crop: name + (";bright" if crop.mean() > 120 else ""))
 
 
 def with_numbers(folder: Path) -> Path:
     """A CSV of the same crops with the mean of their pixels, 0 to 1."""
-    rows = []
-    for name, number, crop in _crops():
-        path = f"{name}{number:02d}.png"
-        Image.fromarray(crop).save(folder / path)
-        rows.append(f"{path},{crop.mean() / 255:.4f}")
-    return _table(folder, rows)
+    return _table(folder, lambda name, crop: f"{crop.mean() / 255:.4f}")
 
 
 def _crops() -> Iterator[tuple[str, int, np.ndarray]]:
@@ -49,7 +39,12 @@ def _crops() -> Iterator[tuple[str, int, np.ndarray]]:
             yield name, number, photo[y : y + SIDE, x : x + SIDE]
 
 
-def _table(folder: Path, rows: list[str]) -> Path:
+def _table(folder: Path, label: Callable[[str, np.ndarray], str]) -> Path:
+    rows = []
+    for name, number, crop in _crops():
+        image = f"{name}{number:02d}.png"
+        Image.fromarray(crop).save(folder / image)
+        rows.append(f"{image},{label(name, crop)}")
     path = folder / "labels.csv"
     path.write_text("path,label\n" + "\n".join(rows) + "\n")
     return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +17,7 @@ import keras  # noqa: E402
 from keras_transfer.data import ImageTable  # noqa: E402
 from keras_transfer.data.augmentation import Augmenter  # noqa: E402
 from keras_transfer.errors import UsageError  # noqa: E402
+from keras_transfer.evaluation.contact_sheet import draw_contact_sheet  # noqa: E402
 from keras_transfer.heads import LOGITS  # noqa: E402
 from keras_transfer.preprocessing import Preprocessing  # noqa: E402
 from keras_transfer.settings import GradientSettings  # noqa: E402
@@ -83,6 +85,12 @@ class Objective:
                 f"--augment {settings.augment} mixes images, and numbers cannot be mixed. Use standard."
             )
         return made
+
+    def draw_augmentation(
+        self, table: ImageTable, preprocessing: Preprocessing, augmenter: Augmenter, path: Path
+    ) -> None:
+        """A picture of training images and what the augmenter makes of them."""
+        draw_contact_sheet(table, preprocessing, augmenter, path)
 
     def targets(self, table: ImageTable, teacher: np.ndarray | None = None) -> np.ndarray:
         """What the loss compares with.

@@ -12,8 +12,7 @@ import numpy as np
 from keras_transfer import progress
 from keras_transfer.data.pipeline import batches
 from keras_transfer.errors import UsageError
-from keras_transfer.export.calibration import calibration_rows
-from keras_transfer.export.conversion import CALIBRATION_BATCH
+from keras_transfer.export import calibration
 from keras_transfer.export.doctor import QuantizationDoctor
 from keras_transfer.export.runtimes import KerasRuntime
 from keras_transfer.litert import LiteRTModel
@@ -58,18 +57,24 @@ def examine(
     opened, task, table = open_with_data(run, data)
     if opened.info["request"]["task"] != "classification":
         raise UsageError(f"{opened.path} is no classifier's run; the doctor examines classifiers so far.")
+    if "deploy" in opened.info["training"]:
+        log.warning(
+            "%s was trained with --deploy int8: its export ships the int8 backbone the head was fitted on. What is "
+            "examined here is one that is made anew, and --keep-float is not for this run.",
+            opened.path,
+        )
     preprocessing = Preprocessing.from_dict(opened.info["preprocessing"])
     split = split or ("val" if len(table.indices("val")) else "test")
     rows = rows_of(table, split)
     seed = opened.info["request"]["settings"]["seed"]
-    sample = calibration_rows(table, calibration_size, seed)
+    sample = calibration.calibration_rows(table, calibration_size, seed)
     model = task.inference_model(opened.load_model())
     pixels = np.concatenate(list(batches(table, preprocessing, indices=rows)))
     labels = table.labels[rows]
     expected = KerasRuntime(model).predict(pixels).argmax(axis=1)
     log.info("Examining the int8 model")
     doctor = QuantizationDoctor(
-        model, lambda: batches(table, preprocessing, CALIBRATION_BATCH, indices=sample), whole=whole
+        model, lambda: batches(table, preprocessing, calibration.BATCH, indices=sample), whole=whole
     )
     if max(keep, default=0) > len(doctor.layers):
         doctor.convert(max(keep))  # refuses, before anything is measured

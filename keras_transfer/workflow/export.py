@@ -161,4 +161,5 @@ def _origin(run: Run) -> dict[str, Any]:
         "data": info["data"]["fingerprint"],
         "run": hashlib.sha256((run.path / INFO).read_bytes()).hexdigest(),
         "started": info["started"],
+        "plugin": info.get("plugin"),
     }

@@ -19,6 +19,7 @@ from keras_transfer.export.bundle import check_model_file, is_bundle, read_manif
 from keras_transfer.export.runtimes import KerasRuntime, load_runtime
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.run import Run, is_run, open_run
+from keras_transfer.tasks.loading import require_installed
 
 log = logging.getLogger("keras_transfer")
 
@@ -85,6 +86,8 @@ def open_subject(
         if is_bundle(path.parent):
             info = read_manifest(path.parent)
             task, options, notes = info["task"], info["options"], info["notes"]
+            origin = info.get("training")
+            require_installed(task, str(path), origin.get("plugin") if isinstance(origin, dict) else None)
             recorded, names = Preprocessing.from_dict(info["preprocessing"]), names or tuple(info["labels"])
         else:
             recorded, beside = _beside(path, runtime.input_size)

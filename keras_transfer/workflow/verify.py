@@ -21,7 +21,7 @@ from keras_transfer.export.verify import (
     check_pixels,
 )
 from keras_transfer.tasks.base import Task
-from keras_transfer.tasks.loading import task_with_notes
+from keras_transfer.tasks.loading import require_installed, task_with_notes
 from keras_transfer.workflow.evaluate import check_split, labelled, rows_of
 from keras_transfer.workflow.judging import judge_for
 
@@ -79,9 +79,15 @@ def verify(
     )
 
 
+def _made_by(bundle: Bundle) -> Any:
+    training = bundle.info.get("training")
+    return training.get("plugin") if isinstance(training, dict) else None
+
+
 def _task_and_judge(bundle: Bundle) -> tuple[Task, Judge]:
     """The bundle's task, with its options and what its training had noted."""
     info = bundle.info
+    require_installed(info["task"], str(bundle.path), _made_by(bundle))
     spec, task = task_with_notes(info["task"], info["options"], info["notes"])
     if spec.name == "classification":
         return task, Judge(bundle.labels)

@@ -213,4 +213,4 @@ def test_other_inputs_are_refused(images, masks, key, named):
 
 
 def test_the_description_gives_the_same_augmentation():
-    assert Augmentation(**MOVES.to_dict()) == MOVES
+    assert Augmentation(**MOVES.describe()) == MOVES

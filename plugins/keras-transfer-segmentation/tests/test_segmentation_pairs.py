@@ -100,12 +100,12 @@ def test_the_split_is_the_content_s_and_the_seed_s(folder, tmp_path_factory):
     for i, seed in enumerate(reversed(range(10))):
         write(moved, f"other_{i}", seed)
 
-    def test_set(root, seed):
+    def held_out(root, seed):
         pairs = load_pairs(root, TWO, seed=seed, test_fraction=0.3)
         return {pairs.sha256[i] for i in pairs.indices("test")}
 
-    assert test_set(folder, 0) == test_set(moved, 0)
-    assert len({frozenset(test_set(folder, seed)) for seed in range(5)}) > 1
+    assert held_out(folder, 0) == held_out(moved, 0)
+    assert len({frozenset(held_out(folder, seed)) for seed in range(5)}) > 1
 
 
 @settings(max_examples=15)

@@ -59,13 +59,17 @@ def test_a_decoder_learns_petals_and_the_run_tells_it(street):
     assert found["task"] == "segmentation" and found["mean_iou"] > 0.7
     assert set(found["per_class"]) == {"other", "petals"}
     assert {path.name for path in (street / "run" / "plots").iterdir()} == {
+        "augmentation.png",
         "confusion_matrix.png",
         "examples.png",
         "learning_curves.png",
     }
     with Image.open(street / "run" / "plots" / "examples.png") as picture:
         assert picture.width >= 3 * 64
+    with Image.open(street / "run" / "plots" / "augmentation.png") as picture:
+        assert picture.size == (5 * 64, 4 * 64)
     info = json.loads((street / "run" / "run.json").read_text())
+    assert info["training"]["augmentation"]["rotation"] == 0  # "light"
     assert info["plugin"]["distribution"] == "keras-transfer-segmentation"
     assert info["training"]["classes"]["names"] == ["other", "petals"]
     shown, _ = call("evaluate", street / "run")

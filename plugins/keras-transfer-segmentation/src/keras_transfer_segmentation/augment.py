@@ -66,7 +66,7 @@ class Augmentation:
         if not isinstance(self.seed, int) or self.seed < 0:
             raise UsageError(f"seed is {self.seed!r}; expected a whole number of at least 0.")
 
-    def to_dict(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """JSON-able."""
         return {**dataclasses.asdict(self), "scale": list(self.scale)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from keras_transfer.quiet import quiet_tensorflow
@@ -16,8 +17,12 @@ from keras_transfer.errors import UsageError  # noqa: E402
 from keras_transfer.preprocessing import Preprocessing  # noqa: E402
 from keras_transfer.settings import GradientSettings  # noqa: E402
 from keras_transfer_segmentation.augment import Augmentation  # noqa: E402
+from keras_transfer_segmentation.classes import Classes  # noqa: E402
 from keras_transfer_segmentation.losses import WeightedSum  # noqa: E402
+from keras_transfer_segmentation.pictures import overlay, save_picture  # noqa: E402
 
+SHOWN, VIEWS = 4, 4
+"""Images in the picture of the augmentation, and views of each."""
 POLICIES: dict[str, dict[str, Any]] = {
     "light": {"scale": (1.0, 1.25), "rotation": 0.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0},
     "standard": {},
@@ -38,11 +43,11 @@ class SegmentationObjective:
 
     Attributes:
         spec: the loss, see :class:`WeightedSum`.
-        ignore_index: mask value of pixels that do not count.
+        classes: what the masks hold.
     """
 
     spec: str
-    ignore_index: int
+    classes: Classes
     kind: str = "targets"
     scale: tuple[float, ...] = ()
 
@@ -64,7 +69,7 @@ class SegmentationObjective:
 
     def loss(self) -> keras.losses.Loss:
         """On logits."""
-        return WeightedSum(self.spec, from_logits=True, ignore_index=self.ignore_index)
+        return WeightedSum(self.spec, from_logits=True, ignore_index=self.classes.ignore_index)
 
     def metrics(self) -> list[keras.metrics.Metric]:
         """The share of right pixels, the mean over images."""
@@ -73,10 +78,29 @@ class SegmentationObjective:
     def augmenter(self, settings: GradientSettings, preprocessing: Preprocessing, seed: int) -> Augmentation:
         """What varies image and mask together."""
         strengths = POLICIES[settings.augment]
-        return Augmentation(flips=settings.flips, seed=seed, ignore_index=self.ignore_index, **strengths)
+        return Augmentation(
+            flips=settings.flips, seed=seed, ignore_index=self.classes.ignore_index, **strengths
+        )
+
+    def draw_augmentation(
+        self, table: ImageTable, preprocessing: Preprocessing, augmenter: Augmentation, path: Path
+    ) -> None:
+        """Training images with their masks, and beside them as training sees both."""
+        rows = table.indices("train")[:SHOWN]
+        images = np.stack([table.images.load(int(i), preprocessing) for i in rows])
+        masks = np.stack([table.labels.load(int(i), preprocessing) for i in rows])
+        columns = [(images, masks)]
+        for view in range(VIEWS):
+            varied, moved = augmenter(images, masks, (view, view))
+            columns.append((np.rint(varied).astype(np.uint8), moved))
+        sheet = [
+            np.hstack([overlay(pixels[row], mask[row], self.classes) for pixels, mask in columns])
+            for row in range(len(rows))
+        ]
+        save_picture(path, np.vstack(sheet))
 
     def _right(self, y_true: Any, y_pred: Any) -> Any:
-        counted = keras.ops.cast(keras.ops.not_equal(y_true, self.ignore_index), "float32")
+        counted = keras.ops.cast(keras.ops.not_equal(y_true, self.classes.ignore_index), "float32")
         equal = keras.ops.equal(keras.ops.cast(keras.ops.argmax(y_pred, axis=-1), "int32"), y_true)
         hits = keras.ops.sum(keras.ops.cast(equal, "float32") * counted, axis=(1, 2))
         return hits / keras.ops.maximum(keras.ops.sum(counted, axis=(1, 2)), 1.0)

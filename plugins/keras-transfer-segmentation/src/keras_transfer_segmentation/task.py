@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from keras_transfer.quiet import quiet_tensorflow
@@ -21,9 +22,9 @@ from keras_transfer.freezing import set_trainable  # noqa: E402
 from keras_transfer.preprocessing import Preprocessing  # noqa: E402
 from keras_transfer.settings import DataSettings, TrainSettings  # noqa: E402
 from keras_transfer.tasks.base import Job, OutputContract, Task  # noqa: E402
-from keras_transfer.training.finetune import fine_tune  # noqa: E402
+from keras_transfer.tasks.transfer import train_by_gradient  # noqa: E402
 from keras_transfer.training.phases import plan_phases  # noqa: E402
-from keras_transfer.training.strategy import choose  # noqa: E402
+from keras_transfer.training.strategy import SGD_FACTOR, choose  # noqa: E402
 from keras_transfer_segmentation.classes import Classes, read_color_table  # noqa: E402
 from keras_transfer_segmentation.masks_column import MaskColumn  # noqa: E402
 from keras_transfer_segmentation.metrics import SegmentationMetrics  # noqa: E402
@@ -100,8 +101,6 @@ class Segmentation(Task):
         )
         if settings.split_from is None:
             return table
-        from pathlib import Path
-
         return apply_recorded_split(table, Path(settings.split_from))
 
     def _known_classes(self, names: Sequence[str] | None) -> Classes | None:
@@ -129,38 +128,19 @@ class Segmentation(Task):
         """Gradient training: of the decoder alone (``probe``), of the top of the backbone too, or of everything."""
         fit, gradient = job.settings.fit, job.settings.gradient
         strategy = choose(fit, gradient, data)
-        rate = gradient.learning_rate or strategy.learning_rate / 2e-4 * RATE
-        if strategy.name == "scratch":
-            rate = gradient.learning_rate or strategy.learning_rate
+        factor = SGD_FACTOR if gradient.optimizer == "sgd" else 1.0
+        settings = replace(gradient, learning_rate=gradient.learning_rate or factor * RATE)
         job.say(f"Strategy: {strategy.name} ({strategy.why}).")
         phases = plan_phases(model, strategy, fit, gradient)
         set_trainable(model, "none")
-        with job.run.stage("training"):
-            result = fine_tune(
-                model,
-                data,
-                job.preprocessing,
-                phases=phases,
-                objective=SegmentationObjective(self.options.loss, self.options.ignore_index),
-                keep_start=False,
-                seed=job.settings.seed,
-                state=job.run.state,
-                settings=replace(gradient, learning_rate=rate),
-            )
-        job.history.extend(result.history)
+        objective = SegmentationObjective(self.options.loss, data.labels.pairs.classes)
+        train_by_gradient(model, data, job, phases, objective, settings)
         job.notes.update(
             strategy=strategy.name,
             why=strategy.why,
             plan=phases[0].plan.to_dict() if phases[0].plan else None,
-            classes=self._classes.to_dict() if self._classes else None,
+            classes=objective.classes.to_dict(),
             preprocessing=job.preprocessing.to_dict(),
-            gradient={
-                "learning_rate": result.learning_rate,
-                "best_epoch": result.best_epoch,
-                "epochs": len(result.history) - 1,
-                "resumed_at": result.resumed_at,
-                "diverged": result.diverged,
-            },
         )
 
     def restore(self, notes: Mapping[str, Any]) -> None:
