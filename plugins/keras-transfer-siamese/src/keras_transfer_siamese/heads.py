@@ -32,14 +32,15 @@ SHRINKAGES = (None, 0.3, 0.9)
 
 @dataclass(frozen=True, eq=False)
 class ClosedForm:
-    """``unit((root(x) - mean) @ kernel)``, with any of its parts.
+    """``unit((root(x) - mean) @ kernel + bias)``, with any of its parts.
 
     Attributes:
         name: such as ``power+wccn``.
         power: whether every feature is replaced by its signed square root first.
         mean: float32 ``(D,)``, subtracted; None: nothing is.
         kernel: float32 ``(D, d)``; None: all features are kept.
-        shrinkage: of the within-class covariance, where there is a kernel.
+        shrinkage: of the within-class covariance, where it was used.
+        bias: float32 ``(d,)``, of a trained head.
     """
 
     name: str
@@ -47,12 +48,16 @@ class ClosedForm:
     mean: np.ndarray | None = None
     kernel: np.ndarray | None = None
     shrinkage: float | None = None
+    bias: np.ndarray | None = None
 
-    def embed(self, features: np.ndarray) -> np.ndarray:
-        """Features ``(N, D)`` to unit embeddings ``(N, d)``, float32."""
+    def embed(self, features: np.ndarray, unit: bool = True) -> np.ndarray:
+        """Features ``(N, D)`` to embeddings ``(N, d)``, float32, of the length 1 with ``unit``."""
         x = signed_root(features) if self.power else features
         x = x if self.mean is None else x - self.mean
         x = x if self.kernel is None else x @ self.kernel
+        x = x if self.bias is None else x + self.bias
+        if not unit:
+            return x.astype(np.float32)
         return (x / np.sqrt(np.maximum(np.sum(x**2, axis=1, keepdims=True), 1e-12))).astype(np.float32)
 
     def build(self, features: Any) -> Any:
@@ -62,7 +67,8 @@ class ClosedForm:
             x = x / ops.sqrt(ops.abs(x) + SMALL)
         if self.kernel is not None:
             mean = np.zeros(len(self.kernel)) if self.mean is None else self.mean
-            return dense_of(self.kernel, -mean @ self.kernel, PROJECTION)(x)
+            bias = (0.0 if self.bias is None else self.bias) - mean @ self.kernel
+            return dense_of(self.kernel, bias, PROJECTION)(x)
         if self.mean is not None:
             offset = [float(-value) for value in self.mean]
             return keras.layers.Rescaling(1.0, offset=offset, name="head_centre")(x)
