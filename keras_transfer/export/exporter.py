@@ -28,7 +28,7 @@ from keras_transfer.export.conversion import Conversion  # noqa: E402
 from keras_transfer.export.deployed import Deployed  # noqa: E402
 from keras_transfer.export.fallback import FALLBACK, choose_within, plan_fallback  # noqa: E402
 from keras_transfer.export.manifest import About  # noqa: E402
-from keras_transfer.export.measure import collect_answers, latency  # noqa: E402
+from keras_transfer.export.measure import collect_answers, latency, temporary_folder  # noqa: E402
 from keras_transfer.export.parity import Judge, breaches, compare, scale_of, tolerance_for  # noqa: E402
 from keras_transfer.export.report import ArtefactReport, CalibrationReport, ExportReport, digest  # noqa: E402
 from keras_transfer.export.request import (  # noqa: E402
@@ -125,12 +125,12 @@ def export_model(
     conversion = Conversion(table, preprocessing, judge, rows, uint8_input, all_integer, keep_float, deployed)
     measured = table.take(table.indices(split))
     try:
-        with layout.new_folder(to, overwrite) as partial:
+        with layout.new_folder(to, overwrite) as partial, temporary_folder(partial.parent) as outputs:
             runtimes = [_make(conversion, model, partial, target) for target in targets]
             budget, candidates = _make_candidates(conversion, model, partial, budget)
             runtimes += candidates
             expected, *answers = collect_answers(
-                [reference, *runtimes], table, preprocessing, split, judge.shape
+                [reference, *runtimes], table, preprocessing, split, judge.shape, outputs
             )
             keras_score = judge.measure(expected, measured)[judge.metric]
             proven = [

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 from keras_transfer_segmentation.classes import Classes
 from keras_transfer_segmentation.masks import read_mask
+from keras_transfer_segmentation.metrics import SegmentationMetrics
 from keras_transfer_segmentation.sample import photographs
 from PIL import Image
 
@@ -86,6 +87,27 @@ def test_the_files_of_the_bundle_answer_like_the_run(street):
     assert rows["model.tflite"]["agreement"] >= 0.999
     assert rows["model.tflite"]["mean_iou"] == pytest.approx(whole["mean_iou"], abs=1e-3)
     assert rows["model_int8.tflite"]["mean_iou"] >= whole["mean_iou"] - 0.01
+
+
+def test_metrics_at_the_masks_own_size_are_those_of_the_masks_that_segment_writes(street, tmp_path):
+    more = ["--strategy", "probe", "--epochs", "1", "--own-size", "--resize", "crop", "--max-skipped", "0.1"]
+    (tmp_path / "data").mkdir()
+    photographs(tmp_path / "data")
+    (tmp_path / "data" / "images" / "15.png").write_text("no image")  # one of 16: tolerated
+    call("train", tmp_path / "data", "-o", tmp_path / "run", *TRAINING, *more)
+    assert "15.png" in (tmp_path / "run" / "skipped.csv").read_text()
+    found = json.loads(call("evaluate", tmp_path / "run", tmp_path / "data", "--json")[0])
+    call("segment", tmp_path / "run", tmp_path / "data" / "images", "-o", tmp_path / "out", "--quiet", code=1)
+    metrics, classes = (
+        SegmentationMetrics(("other", "petals"), boundary_tolerance=None),
+        Classes(("other", "petals")),
+    )
+    for path in sorted((tmp_path / "out").iterdir()):
+        metrics.update(read_mask(tmp_path / "data" / "masks" / path.name, classes), read_mask(path, classes))
+    assert found["images"] == 15
+    for name in ("mean_iou", "mean_dice", "pixel_accuracy"):
+        assert found[f"own_size_{name}"] == pytest.approx(metrics.result()[name])
+    assert "own_size_mean_iou" not in json.loads(call("evaluate", street / "run", "--json")[0])
 
 
 def test_areas_add_up(street):
@@ -185,6 +207,8 @@ def test_what_cannot_be_segmented_is_said(street, tmp_path):
         (["--deploy", "int8"], "--deploy is for classifiers"),
         (["--architecture", "unet-scratch", "--strategy", "probe"], "has no backbone"),
         (["--loss", "cross_entropy+dize"], "dice"),
+        (["--class-weights", "heavy"], "--class-weights: 'heavy' was given"),
+        (["--class-weights", "1,2,3"], "3 numbers and there are 2 classes"),
         (["--architecture", "unet++"], "unet"),
         (["--color-table", "nowhere.csv"], "nowhere.csv|color-table"),
     ],
