@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ LEAST_RANGE = 3
 
 @dataclass(frozen=True, eq=False)
 class Embedded:
-    """An image file's ``sha256`` and ``embedding`` float32 ``(D,)``; or ``error``, why it has none."""
+    """An image file: ``sha256`` and ``embedding`` float32 ``(D,)``; or ``error``, why it has none; or it is known."""
 
     path: Path
     sha256: str = ""
@@ -69,11 +69,15 @@ class Embedder:
             )
         self.binding = Binding(identity, subject.preprocessing, comparison, shape[1])
 
-    def embed(self, paths: Iterable[Path]) -> Iterator[Embedded]:
-        """The embeddings of image files, in order. A file that cannot be used has an ``error`` and stops nothing."""
+    def embed(self, paths: Iterable[Path], known: Set[str] = frozenset()) -> Iterator[Embedded]:
+        """The embeddings of image files, in order.
+
+        A file that cannot be used has an ``error`` and stops nothing; one whose SHA-256 is ``known`` has neither error
+        nor embedding.
+        """
         preprocessing = self.binding.preprocessing
         batch: list[tuple[Embedded, np.ndarray | None]] = []
-        for read in ordered_map(lambda path: _read(path, preprocessing), paths, ahead=2 * BATCH):
+        for read in ordered_map(lambda path: _read(path, preprocessing, known), paths, ahead=2 * BATCH):
             batch.append(read)
             if len(batch) == BATCH:
                 yield from self._answers(batch)
@@ -163,8 +167,8 @@ def require_embeddings(name: str, task: str, output: Mapping[str, Any]) -> None:
     """Raise ``UsageError`` unless a run's or bundle's outputs are embeddings."""
     if output.get("kind") != KIND:
         raise UsageError(
-            f"{name} is a model of the task {task}; one that gives embeddings is expected, as `keras-transfer train --task "
-            "siamese` makes it."
+            f"{name} is a model of the task {task}; one that gives embeddings is expected, as `keras-transfer train "
+            "--task siamese` makes it."
         )
 
 
@@ -189,14 +193,16 @@ def _comparison(subject: Subject) -> Comparison:
     return Comparison.from_dict(subject.notes["comparison"])
 
 
-def _read(path: Path, preprocessing: Preprocessing) -> tuple[Embedded, np.ndarray | None]:
-    """A file's hash and pixels, or its error."""
+def _read(path: Path, preprocessing: Preprocessing, known: Set[str]) -> tuple[Embedded, np.ndarray | None]:
+    """A file's hash, and its pixels or the reason why there are none."""
     try:
         content = read_image_bytes(path)
+        sha256 = hashlib.sha256(content).hexdigest()
+        if sha256 in known:
+            return Embedded(path, sha256), None
         image = decode(content)
     except ImageError as error:
         return Embedded(path, error=str(error)), None
-    sha256 = hashlib.sha256(content).hexdigest()
     if int(np.ptp(image.reshape(-1, 3), axis=0).max()) < LEAST_RANGE:
         return Embedded(path, sha256, error="it is of one colour and shows nothing to compare"), None
     return Embedded(path, sha256), preprocessing.apply(image)

@@ -1,12 +1,13 @@
 """The gallery: embeddings of named images in one SQLite file, bound to the model they are from.
 
-Enrolling adds rows and trains nothing. Several processes may read and write at once: writing is a transaction that waits
-for others, and one that is killed leaves the file as it was before. Every row has a checksum.
+Enrolling adds rows and trains nothing. Several processes may read and write at once: writing is a transaction that
+waits for others, and one that is killed leaves the file as it was before. Every row has a checksum.
 """
 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import logging
 import os
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from keras_transfer.data.labels import same_name_key
-from keras_transfer.errors import DataError, UsageError, require_utf8, unknown_name
+from keras_transfer.errors import DataError, UsageError, require_utf8
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer_siamese.comparison import Comparison
 from keras_transfer_siamese.identity import Identity, mixing
@@ -197,35 +198,38 @@ class Gallery:
             added = 0
             for picture in pictures:
                 values = np.ascontiguousarray(picture.embedding, "<f4").tobytes()
+                file = _storable(Path(picture.file).name)
+                checksum = _checksum(name, file, picture.sha256, created, values)
                 row = self._connection.execute(
-                    "INSERT OR IGNORE INTO entries (name, key, file, sha256, embedding, checksum, created) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        name,
-                        same_name_key(name),
-                        _storable(Path(picture.file).name),
-                        picture.sha256,
-                        values,
-                        _checksum(name, picture.sha256, values),
-                        created,
-                    ),
+                    "INSERT INTO entries (name, key, file, sha256, embedding, checksum, created) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name, sha256) DO NOTHING",
+                    (name, same_name_key(name), file, picture.sha256, values, checksum, created),
                 )
                 added += row.rowcount
                 self._warn_of_others(name, picture)
         return added
 
-    def remove(self, name: str) -> int:
-        """Remove a name; its embeddings are overwritten in the file, too. Returns how many images it had.
+    def remove(self, *names: str) -> dict[str, int]:
+        """Remove names, all or none; their embeddings are overwritten in the file, too.
 
-        Raises ``UsageError`` for a name that is not enrolled; nearby ones are told.
+        Returns:
+            How many images each had.
+
+        Raises:
+            UsageError: a name is not enrolled; those nearby are told.
         """
-        name = proper_name(name)
+        proper = dict.fromkeys(proper_name(name) for name in names)
         with self._writing():
             known = self.names()
-            if name not in known:
-                raise unknown_name("name in the gallery", name, known)
-            self._connection.execute("DELETE FROM entries WHERE name = ?", (name,))
-        return known[name]
+            for name in proper:
+                if name not in known:
+                    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+                    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+                    raise UsageError(
+                        f"{name!r} is not enrolled.{hint} `siamese gallery list` shows the names; nothing was removed."
+                    )
+                self._connection.execute("DELETE FROM entries WHERE name = ?", (name,))
+        return {name: known[name] for name in proper}
 
     def entries(self) -> Entries:
         """Everything, each row checked. Raises ``DataError`` that names the first that is damaged."""
@@ -238,7 +242,8 @@ class Gallery:
                 "SELECT name, file, sha256, created, embedding, checksum FROM entries ORDER BY id"
             )
             for place, (name, file, sha256, when, values, checksum) in enumerate(rows):
-                if len(values) != 4 * size or _checksum(name, sha256, values) != checksum:
+                whole = isinstance(values, bytes) and len(values) == 4 * size
+                if not whole or _checksum(name, file, sha256, when, values) != checksum:
                     raise damaged(self.path, f"an embedding of {name!r} is not what was written")
                 embeddings[place] = np.frombuffer(values, "<f4")
                 names.append(name)
@@ -307,6 +312,7 @@ def create_gallery(path: str | os.PathLike[str], binding: Binding, model_path: P
     path = Path(path)
     _refuse_folder(path)
     text = json.dumps(binding.to_dict(), ensure_ascii=False, allow_nan=False)
+    place = None if model_path is None else _storable(str(model_path.absolute()))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -320,12 +326,7 @@ def create_gallery(path: str | os.PathLike[str], binding: Binding, model_path: P
                     connection.execute(statement)
                 connection.execute(
                     "INSERT INTO gallery VALUES (?, ?, ?, ?)",
-                    (
-                        text,
-                        zlib.crc32(text.encode()),
-                        _now(),
-                        None if model_path is None else _storable(str(model_path.absolute())),
-                    ),
+                    (text, zlib.crc32(text.encode()), _now(), place),
                 )
                 connection.execute(f"PRAGMA application_id = {APPLICATION}")
                 connection.execute(f"PRAGMA user_version = {SCHEMA}")
@@ -365,11 +366,8 @@ def proper_name(name: str) -> str:
     """A name in the form that is kept: Unicode NFC, without spaces around it. ``UsageError`` where it is none."""
     require_utf8("name", name)
     clean = unicodedata.normalize("NFC", name).strip()
-    if (
-        not clean
-        or len(clean) > LONGEST_NAME
-        or any(unicodedata.category(sign) in ("Cc", "Zl", "Zp") for sign in clean)
-    ):
+    control = any(unicodedata.category(sign) in ("Cc", "Zl", "Zp") for sign in clean)
+    if not clean or len(clean) > LONGEST_NAME or control:
         raise UsageError(
             f"The name {name!a} cannot be kept; 1 to {LONGEST_NAME} characters without line breaks and control "
             "characters are expected."
@@ -419,14 +417,14 @@ def _read_binding(path: Path, connection: sqlite3.Connection) -> tuple[Binding, 
         raise UsageError(f"{path} is not a gallery. `siamese enroll` with --model makes one in a new file.")
     if schema != SCHEMA:
         raise DataError(
-            f"The gallery {path} has schema {schema}; this keras-transfer-siamese knows {SCHEMA}. Update it, or enrol the "
-            "images again."
+            f"The gallery {path} has schema {schema}; this keras-transfer-siamese knows {SCHEMA}. Update it, or enrol "
+            "the images again."
         )
     rows = connection.execute("SELECT binding, checksum, model_path FROM gallery").fetchall()
     if len(rows) != 1:
         raise damaged(path, "what it is bound to is missing")
     text, checksum, model_path = rows[0]
-    if zlib.crc32(text.encode("utf-8", "surrogateescape")) != checksum:
+    if not isinstance(text, str) or zlib.crc32(text.encode("utf-8", "surrogateescape")) != checksum:
         raise damaged(path, "what it is bound to is not what was written")
     try:
         binding = Binding.from_dict(json.loads(text))
@@ -445,8 +443,8 @@ def _check_embedding(picture: Picture, binding: Binding) -> None:
         )
 
 
-def _checksum(name: str, sha256: str, values: bytes) -> int:
-    return zlib.crc32(values, zlib.crc32(f"{name}\0{sha256}\0".encode()))
+def _checksum(name: str, file: str, sha256: str, created: str, values: bytes) -> int:
+    return zlib.crc32(values, zlib.crc32(f"{name}\0{file}\0{sha256}\0{created}\0".encode()))
 
 
 def _storable(text: str) -> str:

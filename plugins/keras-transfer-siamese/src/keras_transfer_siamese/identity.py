@@ -14,7 +14,7 @@ from typing import Any
 from keras_transfer.errors import DataError
 
 SAME, LEAST = 0.999, 0.9
-"""Of the cosine between an image's embeddings in two precisions: from SAME on they are one, below LEAST nothing is mixed."""
+"""Of the cosine between an image's embeddings in two precisions: from SAME on they are one, below LEAST never mixed."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Identity:
     """A model, as far as its embeddings are concerned.
 
     Attributes:
-        model: 64 hex digits: of the trained network (architecture and weights), or of the file where nothing tells more.
+        model: 64 hex digits: of the trained network (architecture and weights), or of the file where that is unknown.
         name: what people call it: the run, or the file.
         precision: ``float32``, ``float16``, ``dynamic``, ``int8``, ``int16x8``.
         content: 64 hex digits of the file that computed, equal to ``model`` where a Keras model did.

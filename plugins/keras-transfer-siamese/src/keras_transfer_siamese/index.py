@@ -1,4 +1,4 @@
-"""A graph index (Malkov and Yashunin 2018, arXiv:1603.09320) by the library faiss, for galleries too large to compare whole.
+"""A graph index (Malkov and Yashunin 2018, arXiv:1603.09320) by the library faiss, for galleries of many entries.
 
 Building one takes minutes, so it is kept in the cache under the hash of the embeddings; a gallery that changed builds
 its own.
@@ -37,7 +37,7 @@ def missing(comparison: Comparison) -> str | None:
 
 
 def candidates(entries: np.ndarray, comparison: Comparison) -> Callable[[np.ndarray, int], np.ndarray]:
-    """Prepare ``entries`` float32 ``(n, D)``: a function from a query ``(D,)`` and a number of names to rows of entries."""
+    """Prepare entries float32 ``(n, D)``: a function from a query ``(D,)`` and how many names to rows of entries."""
     vectors = unit(entries) if comparison.kind == "cosine" else entries
     graph = _graph(vectors)
     graph.hnsw.efSearch = SEARCHING

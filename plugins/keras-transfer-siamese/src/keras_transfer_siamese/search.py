@@ -174,7 +174,7 @@ class Search:
 
 
 def largest(values: np.ndarray, count: int) -> np.ndarray:
-    """Places of the ``count`` largest of ``values (n,)``, largest first, equal ones in order: as a stable sort gives."""
+    """Places of the ``count`` largest of ``values (n,)``, largest first, equal ones in order, as a stable sort has."""
     if count >= len(values):
         return np.argsort(-values, kind="stable")
     least = np.partition(values, len(values) - count)[len(values) - count]
