@@ -31,7 +31,7 @@ def card(bundle: dict[str, Any]) -> str:
         _table(bundle),
         _calibration(measured["calibration"], [row["precision"] for row in bundle["artefacts"]]),
         "## How to run\n",
-        _how_to_run(bundle, best),
+        _how_to_run(bundle),
         "## Intended use and limits\n",
         "Images like those it was trained and measured on. On other cameras, other light or other classes the numbers "
         "above do not hold: measure it there (`keras-transfer verify . PHOTOS`). It always answers, also for an "
@@ -98,18 +98,18 @@ def _calibration(calibration: dict[str, Any] | None, precisions: list[str]) -> s
     return f"Quantization was calibrated on {calibration['images']} training images.\n"
 
 
-def _how_to_run(bundle: dict[str, Any], best: dict[str, Any]) -> str:
+def _how_to_run(bundle: dict[str, Any]) -> str:
     height, width = bundle["preprocessing"]["size"]
     lines = [
         "    pip install ai-edge-litert numpy pillow",
-        "    python classify.py --self-test",
-        "    python classify.py IMAGE...",
+        f"    python {bundle['script']} --self-test",
+        f"    python {bundle['script']} IMAGE...",
         "",
         f"Input: RGB pixels from 0 to 255, {height} high and {width} wide, as `bundle.json` says under "
         f"`preprocessing`; no other scaling. Output: {OUTPUTS.get(bundle['task'], bundle['output']['kind'])}, in the "
         "order of `labels.txt`.",
     ]
-    if not best["file"].endswith(".tflite") or len(bundle["output"]["shape"]) > 1:
+    if bundle["script"] is None:
         lines = lines[4:]
     return "\n".join(lines) + "\n"
 

@@ -33,6 +33,7 @@ class Judge:
         decide: outputs ``(N, ...)`` to what they come to ``(N, ...)``, which artefacts must agree on; None: they are
             numbers, and nothing is decided.
         options: of the task, JSON-able, and ``notes``, what its training left: for whoever opens a bundle.
+        standalone: see :class:`keras_transfer.tasks.base.TaskSpec`.
     """
 
     names: tuple[str, ...]
@@ -49,6 +50,7 @@ class Judge:
     decide: Callable[[np.ndarray], np.ndarray | None] = lambda outputs: outputs.argmax(axis=-1)
     options: Mapping[str, Any] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
+    standalone: str = ""
 
     def __post_init__(self) -> None:
         if not self.shape:

@@ -53,6 +53,9 @@ class TaskSpec:
         drop: how much of the main metric int8 and the other reduced precisions may lose: an amount where higher is
             better, a share of Keras's where lower is.
         tolerance: how far the float32 TFLite file may be from the Keras model, as a share of the outputs' scale.
+        standalone: ``"package.module"``, a script that runs without this package: it is copied into every bundle with a
+            TFLite file, under the module's name, beside the core's ``classify.py``, whose functions it may import.
+            Empty: ``classify.py`` alone, where an output has one number a name.
     """
 
     name: str
@@ -66,6 +69,7 @@ class TaskSpec:
     sample: str = ""
     drop: float = 0.01
     tolerance: float = 1e-4
+    standalone: str = ""
 
 
 @dataclass(frozen=True)

@@ -32,4 +32,5 @@ def judge_for(
         decide=task.decide,
         options=options,
         notes=notes,
+        standalone=spec.standalone,
     )

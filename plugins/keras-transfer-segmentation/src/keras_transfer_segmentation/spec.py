@@ -47,4 +47,5 @@ SEGMENTATION = TaskSpec(
     },
     main_metric="mean_iou",
     sample="keras_transfer_segmentation.sample:photographs",
+    standalone="keras_transfer_segmentation.standalone.segment",
 )
