@@ -16,7 +16,7 @@ import numpy as np
 
 from keras_transfer.errors import RunError, UsageError
 from keras_transfer.export.bundle import check_model_file, is_bundle, read_manifest
-from keras_transfer.export.runtimes import KerasRuntime, load_runtime
+from keras_transfer.export.runtimes import KerasRuntime, Runtime, load_runtime
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.run import Run, is_run, open_run
 from keras_transfer.tasks.loading import require_installed
@@ -35,6 +35,7 @@ class Subject:
         names: names of the outputs, or None when nothing beside the model tells.
         task: name of the task, with ``options`` and what its training left in its ``notes``.
         run: the run folder it belongs to, if any.
+        runtime: what ``predict`` belongs to.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Subject:
     options: dict[str, Any]
     run: Run | None
     notes: dict[str, Any] = field(default_factory=dict)
+    runtime: Runtime | None = None
 
 
 def open_subject(
@@ -78,7 +80,7 @@ def open_subject(
     if run is not None:
         try:
             request, recorded = run.info["request"], Preprocessing.from_dict(run.info["preprocessing"])
-            task, options = request["task"], request["options"]
+            task, options, notes = request["task"], request["options"], run.info.get("training", {})
             names = names or tuple(run.info["output"]["names"])
         except (KeyError, TypeError) as error:
             raise RunError(f"{run.path / 'run.json'} is damaged: {error} is missing. Train again.") from None
@@ -92,7 +94,9 @@ def open_subject(
         else:
             recorded, beside = _beside(path, runtime.input_size)
             names = names or beside
-    return Subject(str(path), runtime.predict, preprocessing or recorded, names, task, options, run, notes)
+    return Subject(
+        str(path), runtime.predict, preprocessing or recorded, names, task, options, run, notes, runtime
+    )
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
@@ -111,7 +115,7 @@ def _keras_subject(model: Any, names: tuple[str, ...] | None, preprocessing: Pre
         raise UsageError(f"{type(model).__name__} was given; a path or a Keras model of images is expected.")
     runtime = KerasRuntime(model)
     contract = preprocessing or Preprocessing(size=_known_size(model.name, runtime.input_size))
-    return Subject(model.name, runtime.predict, contract, names, "classification", {}, None)
+    return Subject(model.name, runtime.predict, contract, names, "classification", {}, None, runtime=runtime)
 
 
 def _beside(path: Path, size: tuple[int, int] | None) -> tuple[Preprocessing, tuple[str, ...] | None]:
