@@ -110,9 +110,9 @@ def _canonical(value: Any, names: dict[str, str] | None = None) -> Any:
 
 
 def _require_described(value: dict[str, Any]) -> None:
-    """Refuse serialised functions, lambdas and classes that are not Keras's own."""
+    """Refuse serialised functions, lambdas and classes that are neither Keras's nor this package's own."""
     name, module = str(value.get("class_name", "")), value.get("module")
-    foreign = isinstance(module, str) and module.partition(".")[0] != "keras"
+    foreign = isinstance(module, str) and module.partition(".")[0] not in ("keras", "keras_transfer")
     if "config" in value and (foreign or name in ("function", "Lambda", "__lambda__")):
         raise _no_identity(f"it uses the {name} {value.get('config')!r:.80}")
 
