@@ -11,7 +11,6 @@ import pytest
 from keras_transfer.catalog import CATALOG, get_spec
 from keras_transfer.errors import UsageError
 
-
 LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 HISTORIC = (
     *("alexnet", "zfnet", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),

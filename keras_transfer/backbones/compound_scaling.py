@@ -130,8 +130,8 @@ def compound_coefficients(
     """
     if phi < 0 or min(alpha, beta, gamma) < 1:
         raise UsageError(
-            f"phi={phi!r}, alpha={alpha!r}, beta={beta!r}, gamma={gamma!r} were given; phi of at least 0 and the others "
-            "of at least 1 are expected."
+            f"phi={phi!r}, alpha={alpha!r}, beta={beta!r}, gamma={gamma!r} were given; phi of at least 0 and the "
+            "others of at least 1 are expected."
         )
     return Coefficients(beta**phi, alpha**phi, round(BASE_RESOLUTION * gamma**phi))
 

@@ -74,8 +74,8 @@ class Augmenter:
     """Varies batches of training images. May be used from several threads.
 
     ``light``: a random crop and flip. ``standard``: light, a small rotation, brightness, contrast and saturation.
-    ``strong``: light, RandAugment, random erasing, and CutMix and MixUp by turns. ``alexnet``: AlexNet's recipe, a crop of
-    227/256 of each side at a random place, and flips. ``none``: nothing.
+    ``strong``: light, RandAugment, random erasing, and CutMix and MixUp by turns. ``alexnet``: AlexNet's recipe, a crop
+    of 227/256 of each side at a random place, and flips. ``none``: nothing.
 
     The same (policy, size, flips, seed, key, pixels) give the same result, bit by bit, in every new process on the same
     kind of machine, whatever was augmented before: a training taken up again sees the images it would have seen. After

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -19,7 +20,6 @@ from keras_transfer.backbones.efficientnet_lite import LITE, from_torch, pip_fil
 from keras_transfer.backbones.torch_legacy import read_torch_legacy
 from keras_transfer.catalog import CATALOG
 from keras_transfer.errors import WeightsError
-
 
 EVERY = [
     pytest.param(
@@ -63,13 +63,30 @@ def middle(photo: np.ndarray, side: int = 224) -> np.ndarray:
     return np.asarray(square.resize((side, side), Image.Resampling.BICUBIC), "float32")[None]
 
 
-def test_it_recognises_a_palace_and_a_daisy(network, photos):
-    """With the file's own classifier, at the size the network was trained at."""
+def recognised(network, photo: np.ndarray) -> int:
+    """What the file's own classifier says, at the size the network was trained at."""
     name, model, tensors = network
-    for photo, imagenet in (("china", 698), ("flower", 985)):
-        features = model.predict(middle(photos[photo], CATALOG[name].default_size), verbose=0)
-        logits = features @ tensors["_fc.weight"].T + tensors["_fc.bias"]
-        assert np.argmax(logits) == imagenet, photo
+    features = np.asarray(model(middle(photo, CATALOG[name].default_size), training=False))
+    return int(np.argmax(features @ tensors["_fc.weight"].T + tensors["_fc.bias"]))
+
+
+def test_it_recognises_a_palace(network, photos):
+    assert recognised(network, photos["china"]) == 698
+
+
+def test_lite0_takes_a_dahlia_for_a_daisy(lite0, tensors, photos):
+    assert recognised(("efficientnet_lite0", lite0, tensors), photos["flower"]) == 985
+
+
+@pytest.mark.parametrize(
+    ("file", "imagenet"), [("chelsea.png", {281, 282, 285}), ("coffee.png", {967})], ids=["cat", "espresso"]
+)
+def test_it_recognises_a_cat_and_an_espresso(network, file, imagenet):
+    skimage = importlib.util.find_spec("skimage")
+    if skimage is None:
+        pytest.skip("scikit-image, whose photographs these are, is not installed")
+    photo = Image.open(Path(skimage.submodule_search_locations[0]) / "data" / file).convert("RGB")
+    assert recognised(network, np.asarray(photo)) in imagenet
 
 
 def test_the_input_is_pixels(lite0):

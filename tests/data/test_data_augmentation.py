@@ -156,7 +156,8 @@ def test_the_description_can_be_written_down(augmenters):
     for policy, augmenter in augmenters.items():
         told = json.loads(json.dumps(augmenter.describe()))
         assert told["policy"] == policy and told["seed"] == 5 and told["flips"] == "horizontal"
-    assert told["mixing"]["by_turns"][0]["layer"] == "CutMix"
+        if policy == "strong":
+            assert told["mixing"]["by_turns"][0]["layer"] == "CutMix"
     assert len({json.dumps(augmenter.describe()) for augmenter in augmenters.values()}) == len(POLICIES)
 
 

@@ -63,8 +63,8 @@ def GoogLeNet(
     """Nine inception modules, global average pooling instead of dense layers, and two classifiers on the way.
 
     From 224x224x3: ``conv1`` 112x112x64, ``conv1_pool`` 56x56x64, ``conv2`` 56x56x192, ``conv2_pool`` 28x28x192,
-    ``inception_3a`` 28x28x256, ``3b`` 28x28x480, ``4a`` 14x14x512, ``4b`` and ``4c`` 512, ``4d`` 528, ``4e`` 832, ``5a``
-    7x7x832, ``5b`` 7x7x1024, then the mean over places, dropout 0.4 and 1000. A module's output is the layer
+    ``inception_3a`` 28x28x256, ``3b`` 28x28x480, ``4a`` 14x14x512, ``4b`` and ``4c`` 512, ``4d`` 528, ``4e`` 832,
+    ``5a`` 7x7x832, ``5b`` 7x7x1024, then the mean over places, dropout 0.4 and 1000. A module's output is the layer
     ``inception_3a_output``.
 
     The auxiliary classifiers bring gradient to the middle of the network and are needed in training alone::
@@ -82,7 +82,8 @@ def GoogLeNet(
         include_top: end with the classifier; without it with the feature map ``(B, H/32, W/32, 1024)``.
         weights: None (random) or the path of a ``.weights.h5`` file.
         input_tensor: put the network on this tensor ``(B, H, W, C)``, of about mean 0 and deviation 1.
-        input_shape: (height, width, channels), at least 32 pixels a side (65 with ``auxiliary``); default (224, 224, 3).
+        input_shape: (height, width, channels), at least 32 pixels a side (65 with ``auxiliary``); default
+            (224, 224, 3).
         pooling: without the classifier: ``"avg"`` or ``"max"`` gives features ``(B, 1024)``.
         classes, classifier_activation: of the classifiers.
         auxiliary: outputs ``{"predictions", "auxiliary_4a", "auxiliary_4d"}``, each ``(B, classes)``.
@@ -158,15 +159,31 @@ class _Builder:
     """The parts of the network, with or without batch normalization."""
 
     def __init__(self, batch_normalization: bool) -> None:
-        self.options = {"batch_normalization": batch_normalization, "use_bias": not batch_normalization}
+        self.batch_normalization = batch_normalization
 
     def convolution(
-        self, x: keras.KerasTensor, filters: int, kernel: int, name: str, **options: Any
+        self,
+        x: keras.KerasTensor,
+        filters: int,
+        kernel: int,
+        name: str,
+        *,
+        strides: int = 1,
+        padding: str = "same",
     ) -> keras.KerasTensor:
-        return convolution(x, filters, kernel, name, **self.options, **options)
+        return convolution(
+            x,
+            filters,
+            kernel,
+            name,
+            strides=strides,
+            padding=padding,
+            batch_normalization=self.batch_normalization,
+            use_bias=not self.batch_normalization,
+        )
 
     def normalized(self, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
-        return x if self.options["batch_normalization"] else LocalResponseNormalization(name=name)(x)
+        return x if self.batch_normalization else LocalResponseNormalization(name=name)(x)
 
     def stem(self, x: keras.KerasTensor) -> keras.KerasTensor:
         """``(B, H, W, C)`` to ``(B, H/8, W/8, 192)``."""

@@ -56,7 +56,7 @@ def open_tensorflow(path: str, threads: int) -> Callable[[], tuple[Predict, tupl
         import keras
 
         with contextlib.suppress(ImportError):  # AlexNet and its like have a layer of keras_transfer's own
-            import keras_transfer.backbones.classic
+            pass
         model = keras.models.load_model(path, compile=False)
         return lambda pixels: model.predict(pixels, verbose=0), tuple(model.inputs[0].shape[1:]), np.float32
 
