@@ -18,6 +18,8 @@ Weights = str | os.PathLike[str] | None
 Shape = Sequence[int | None] | None
 HE = "he_normal"
 """Random weights that keep the scale of what passes through a ReLU (He et al. 2015, arXiv:1502.01852)."""
+BN_MOMENTUM = 0.9
+"""Of the moving statistics: with Keras's 0.99 they lag behind a short training from random weights."""
 
 
 def image_tensor(
@@ -71,7 +73,7 @@ def convolution(
         name=name,
     )(x)
     if batch_normalization:
-        x = layers.BatchNormalization(epsilon=1e-5, name=f"{name}_bn")(x)
+        x = layers.BatchNormalization(momentum=BN_MOMENTUM, epsilon=1e-5, name=f"{name}_bn")(x)
     return layers.ReLU(name=f"{name}_relu")(x)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...errors import unknown_name
 from ...quiet import quiet_tensorflow
-from ._frame import HE, Shape, Weights, finished, image_tensor, pooled
+from ._frame import BN_MOMENTUM, HE, Shape, Weights, finished, image_tensor, pooled
 
 quiet_tensorflow()
 import keras  # noqa: E402
@@ -163,4 +163,4 @@ def _normalized(
         kernel_initializer=HE,
         name=f"{name}_conv",
     )(x)
-    return keras.layers.BatchNormalization(epsilon=1e-5, name=f"{name}_bn")(x)
+    return keras.layers.BatchNormalization(momentum=BN_MOMENTUM, epsilon=1e-5, name=f"{name}_bn")(x)
