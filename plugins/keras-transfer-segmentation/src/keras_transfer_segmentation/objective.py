@@ -34,6 +34,13 @@ POLICIES: dict[str, dict[str, Any]] = {
         "contrast": 0.4,
         "saturation": 0.4,
     },
+    "alexnet": {
+        "scale": (256 / 227, 256 / 227),
+        "rotation": 0.0,
+        "brightness": 0.0,
+        "contrast": 0.0,
+        "saturation": 0.0,
+    },
 }
 """``--augment``: strengths of :class:`Augmentation`; ``standard`` are its defaults."""
 
