@@ -71,6 +71,18 @@ def pip_weights() -> dict[str, list[np.ndarray]]:
     return weights
 
 
+def pip_classifier() -> list[np.ndarray]:
+    """Lite0's classifier of 1,000 classes: kernel ``(1280, 1000)`` and bias. Raises as :func:`pip_weights`."""
+    path = pip_file()
+    tensors = read_torch_legacy(path)
+    try:
+        return [tensors["_fc.weight"].T, tensors["_fc.bias"]]
+    except KeyError as missing:
+        raise WeightsError(
+            f"{path} lacks the tensor {missing} of EfficientNet-Lite0; install {_PACKAGE} again."
+        ) from None
+
+
 def pip_file() -> Path:
     """Where the pip package keeps its ``.pth`` file. Raises :class:`WeightsError` without the package."""
     try:
