@@ -119,6 +119,18 @@ def pip_weights(name: str = "efficientnet_lite0") -> dict[str, list[np.ndarray]]
     return weights
 
 
+def pip_classifier(name: str = "efficientnet_lite0") -> list[np.ndarray]:
+    """The classifier of 1,000 classes: kernel ``(1280, 1000)`` and bias. Raises as :func:`pip_weights`."""
+    path = pip_file(name)
+    tensors = read_torch_legacy(path)
+    try:
+        return [tensors["_fc.weight"].T, tensors["_fc.bias"]]
+    except KeyError as missing:
+        raise WeightsError(
+            f"{path} lacks the tensor {missing} of {name}; install {LITE[name].distribution} again."
+        ) from None
+
+
 def pip_file(name: str = "efficientnet_lite0") -> Path:
     """Where the pip package keeps its ``.pth`` file. Raises :class:`WeightsError` without the package."""
     lite = LITE[name]

@@ -143,7 +143,7 @@ def load_runtime(path: str | os.PathLike[str]) -> Runtime:
     if path.suffix == ".tflite":
         return LiteRTRuntime(path)
     if path.suffix == ".keras":
-        return KerasRuntime(_load_keras(path))
+        return KerasRuntime(load_keras(path))
     raise UsageError(
         f"{path} ends in {path.suffix or 'no suffix'!r}; expected a .keras file, a SavedModel folder or a .tflite file."
     )
@@ -169,7 +169,8 @@ def save_keras(model: keras.Model, path: Path) -> None:
         ) from failure
 
 
-def _load_keras(path: Path) -> keras.Model:
+def load_keras(path: Path) -> keras.Model:
+    """The Keras model in a ``.keras`` file, without running code that is in it; ``ExportError`` where it cannot."""
     failure: Exception | None = None
     with captured_output():
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,8 @@ def open_subject(
     """Open a model for evaluation or prediction.
 
     Args:
-        model: a path (run folder, ``.keras``, SavedModel folder, ``.tflite``), an opened run, or a Keras model.
+        model: a path (run folder, ``.keras``, SavedModel folder, ``.tflite``), an opened run, a Keras model, or what
+            was opened before.
         labels: a text file with one output name a line, where nothing beside the model tells them.
         preprocessing: overrides what is recorded beside the model.
 
@@ -63,6 +64,8 @@ def open_subject(
         UsageError: nothing usable at that path, or an input size that cannot be known.
     """
     names = read_labels(Path(labels)) if labels is not None else None
+    if isinstance(model, Subject):
+        return replace(model, names=names or model.names, preprocessing=preprocessing or model.preprocessing)
     if isinstance(model, Run):
         model = model.path
     if not isinstance(model, (str, Path)):
