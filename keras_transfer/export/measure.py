@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from keras_transfer import progress
-from keras_transfer.data.pipeline import batches
+from keras_transfer.data.pipeline import input_batches
 from keras_transfer.data.table import ImageTable
 from keras_transfer.errors import DataError, ExportError
 from keras_transfer.export.runtimes import Runtime
@@ -26,12 +26,14 @@ def collect_answers(
     preprocessing: Preprocessing,
     split: str,
     shape: tuple[int, ...],
+    draw: Callable[[ImageTable], np.ndarray] | None = None,
 ) -> list[np.ndarray]:
     """What every runtime answers to the images of a split, in one pass: an image is decoded once for all.
 
     Args:
         runtimes: the Keras model's first, then those of the artefacts.
         shape: of one image's output, ``(C,)`` for a classifier.
+        draw: of models that generate: see :func:`keras_transfer.data.pipeline.input_batches`.
 
     Returns:
         Outputs float32 ``(N, *shape)``, one array a runtime.
@@ -43,7 +45,7 @@ def collect_answers(
     indices = table.indices(split)
     answers = [np.empty((len(indices), *shape), np.float32) for _ in runtimes]
     start = 0
-    source = batches(table, preprocessing, BATCH, indices=indices)
+    source = input_batches(table, preprocessing, BATCH, draw=draw, indices=indices)
     for batch in progress.track(source, f"Comparing on {split}", total=-(-len(indices) // BATCH)):
         for runtime, store in zip(runtimes, answers, strict=True):
             given = runtime.predict(batch)
@@ -60,9 +62,11 @@ def collect_answers(
     return answers
 
 
-def latency(runtime: Runtime, preprocessing: Preprocessing) -> float:
-    """Median milliseconds of a batch of one (a mid-grey image: the time does not depend on the pixels)."""
+def latency(runtime: Runtime, preprocessing: Preprocessing, generates: bool = False) -> float:
+    """Median milliseconds of a batch of one (a mid-grey image, or zeros: the time does not depend on the numbers)."""
     image = np.full((1, *preprocessing.size, 3), 127, np.uint8)
+    if generates:
+        image = np.zeros((1, *runtime.inputs[0].shape[1:]), np.float32)
     for _ in range(WARM_UP):
         runtime.predict(image)
     times: list[float] = []

@@ -103,7 +103,7 @@ def _measure(
     judge: Judge,
 ) -> list[ArtefactCheck]:
     everything = replace(table, splits=np.full(len(table), "test"))
-    answers = collect_answers(runtimes, everything, bundle.preprocessing, "test", bundle.shape)
+    answers = collect_answers(runtimes, everything, bundle.preprocessing, "test", bundle.shape, judge.draw)
     floats = [place for place, one in enumerate(checks) if one.precision == "float32"]
     result = []
     for one, given in zip(checks, answers, strict=True):
