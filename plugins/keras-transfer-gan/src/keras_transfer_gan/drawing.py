@@ -70,12 +70,13 @@ def between(first: np.ndarray, second: np.ndarray, steps: int) -> np.ndarray:
     """``steps`` noise vectors ``(steps, Z)`` from one to the other along the great circle (White 2016,
     arXiv:1609.04468).
 
-    Noise of many dimensions lies near a sphere; the straight line would leave it.
+    Noise of many dimensions lies near a sphere; the straight line would leave it. Lengths go from one to the other evenly.
     """
     shares = np.linspace(0.0, 1.0, steps)[:, np.newaxis]
-    a, b = first / np.linalg.norm(first), second / np.linalg.norm(second)
+    lengths = [float(np.linalg.norm(end.astype(np.float64))) for end in (first, second)]
+    a, b = first.astype(np.float64) / lengths[0], second.astype(np.float64) / lengths[1]
     angle = np.arccos(np.clip(a @ b, -1.0, 1.0))
-    if np.sin(angle) < 1e-6:
+    if np.sin(angle) < 1e-6:  # the same way, or opposite ones: there is no one circle
         return ((1 - shares) * first + shares * second).astype(np.float32)
-    mixed = np.sin((1 - shares) * angle) * first + np.sin(shares * angle) * second
-    return (mixed / np.sin(angle)).astype(np.float32)
+    direction = (np.sin((1 - shares) * angle) * a + np.sin(shares * angle) * b) / np.sin(angle)
+    return (direction * ((1 - shares) * lengths[0] + shares * lengths[1])).astype(np.float32)

@@ -77,7 +77,7 @@ class Facts:
 
     def channels_at(self, level: int) -> int:
         """Channels of the feature map after ``level`` doublings of the base."""
-        return min(self.width * 2 ** (self.doublings - 1 - level), MOST_CHANNELS)
+        return min(self.width * 2 ** (self.doublings - level) // 2, MOST_CHANNELS)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -112,10 +112,9 @@ def make_generator(facts: Facts) -> keras.Model:
     if facts.architecture == "dcgan":
         x = _norm_relu(x, "block0")
     for level in range(1, facts.doublings + 1):
-        last = level == facts.doublings and facts.architecture == "dcgan"
-        if last:
-            break
-        x = up(x, max(facts.channels_at(level), facts.width // 2), f"block{level}")
+        if level == facts.doublings and facts.architecture == "dcgan":
+            break  # the last doubling is the image's
+        x = up(x, facts.channels_at(level), f"block{level}")
     if facts.architecture == "dcgan":
         x = layers.Conv2DTranspose(
             facts.channels, 4, strides=2, padding="same", activation="tanh", dtype="float32", name="image"
