@@ -2,7 +2,7 @@
 
 Its list is read with a limit on its size; names that lead outside the folder, links, and files that are not the
 recorded ones are refused; ``.keras`` files load without running the code in them (Keras's safe mode). That finds damage
-and clumsy hands. Who can rewrite the list can rewrite the hashes: a SavedModel is a program and ``classify.py`` is one,
+and clumsy hands. Who can rewrite the list can rewrite the hashes: a SavedModel is a program and its script is one,
 so a bundle of someone you do not trust is not made safe by this.
 """
 
@@ -303,6 +303,8 @@ def _wrong_form(info: Mapping[str, Any]) -> str | None:
             or not isinstance(row.get("sha256"), str)
         ):
             return f"{name!r} has no size and hash"
+    if info.get("script") is not None and info["script"] not in files:
+        return "'files' does not list the script"
     if not isinstance(artefacts, list) or not artefacts:
         return "'artefacts' is not a list of models"
     for row in artefacts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
@@ -45,7 +46,7 @@ def check_destination(to: Path, overwrite: bool) -> None:
     found = {path.name for path in to.iterdir()}
     if not found - {PARITY}:
         return
-    strangers = sorted(found - OURS if {BUNDLE, PARITY} & found else found)
+    strangers = sorted(found - OURS - _script(to) if {BUNDLE, PARITY} & found else found)
     if strangers:
         shown = ", ".join(strangers[:3]) + (" ..." if len(strangers) > 3 else "")
         raise UsageError(f"{to} holds files that no export made ({shown}). Choose another folder.")
@@ -53,6 +54,15 @@ def check_destination(to: Path, overwrite: bool) -> None:
         raise UsageError(
             f"{to} already holds an export. Choose another folder, or overwrite it (--overwrite)."
         )
+
+
+def _script(folder: Path) -> set[str]:
+    """The script that a task brought into this bundle: no name that is known beforehand."""
+    try:
+        name = json.loads((folder / BUNDLE).read_text(encoding="utf-8"))["script"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return set()  # no bundle, or a damaged one: its script is a stranger, and the user decides
+    return {name} if isinstance(name, str) and name.endswith(".py") else set()
 
 
 @contextlib.contextmanager

@@ -38,6 +38,7 @@ class Judge:
         tolerance: how far a float32 number may be from Keras's, as a share of the scale (:func:`scale_of`).
         draw: of a model that generates: a table of N images to the N inputs it is given instead of them.
         options: of the task, JSON-able, and ``notes``, what its training left: for whoever opens a bundle.
+        standalone: see :class:`keras_transfer.tasks.base.TaskSpec`.
     """
 
     names: tuple[str, ...]
@@ -56,6 +57,7 @@ class Judge:
     draw: Callable[[ImageTable], np.ndarray] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
+    standalone: str = ""
 
     def __post_init__(self) -> None:
         if not self.shape:
@@ -110,6 +112,8 @@ class Tolerance:
 
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16x8")
+SOME = 32
+"""Images that are compared at a time."""
 SAME_DECISIONS, SAME_PIXELS = 1.0, 0.999
 """float32: the share of equal decisions, where an image has one, and where it has many."""
 
@@ -127,7 +131,7 @@ def scale_of(judge: Judge, reference: np.ndarray) -> float:
     """1 for probabilities, 255 for images; of other numbers the largest absolute one."""
     if judge.kind in SCALES:
         return SCALES[judge.kind]
-    return float(np.abs(reference).max(initial=0.0)) or 1.0
+    return max(float(reference.max(initial=0.0)), -float(reference.min(initial=0.0))) or 1.0
 
 
 def compare(
@@ -158,15 +162,21 @@ def compare(
         )
     if len(table) != len(reference):
         raise UsageError(f"{len(reference)} outputs need {len(reference)} images, not {len(table)}.")
-    finite = bool(np.isfinite(candidate).all())
-    difference = np.abs(reference.astype(np.float64) - candidate.astype(np.float64))
-    expected, given = judge.decide(reference), judge.decide(candidate)
+    finite, largest, total, equal, decisions = True, 0.0, 0.0, 0, 0
+    for start in range(0, len(reference), SOME):  # a few images at a time: outputs may be larger than memory
+        one, other = reference[start : start + SOME], candidate[start : start + SOME]
+        finite &= bool(np.isfinite(other).all())
+        difference = np.abs(one.astype(np.float64) - other.astype(np.float64))
+        largest, total = max(largest, float(difference.max())), total + float(difference.sum())
+        expected, given = judge.decide(one), judge.decide(other)
+        if expected is not None and given is not None:
+            equal, decisions = equal + int(np.sum(given == expected)), decisions + expected.size
     measured = judge.measure(candidate, table) if finite else {}
     return Parity(
         images=len(reference),
-        agreement=None if expected is None or given is None else float(np.mean(given == expected)),
-        max_difference=float(difference.max()) if finite else float("inf"),
-        mean_difference=float(difference.mean()) if finite else float("inf"),
+        agreement=equal / decisions if decisions else None,
+        max_difference=largest if finite else float("inf"),
+        mean_difference=total / reference.size if finite else float("inf"),
         score=measured.get(judge.metric),
         keras_score=judge.measure(reference, table)[judge.metric] if keras_score is None else keras_score,
         finite=finite,

@@ -56,6 +56,10 @@ class TaskSpec:
         tolerance: how far the float32 files may be from the Keras model, as a share of the outputs' scale.
         generates: the model makes images from numbers instead of looking at images: the core gives it what
             :meth:`Task.draw_inputs` draws, one input for each real image it is measured against.
+        standalone: ``"package.module"``, a script that runs without this package: it is copied into every bundle with a
+            TFLite file, under the module's name, beside the core's ``classify.py``, whose functions it may import (a
+            model that generates has no use for that, and its script is alone).
+            Empty: ``classify.py`` alone, where an output has one number a name.
     """
 
     name: str
@@ -70,6 +74,7 @@ class TaskSpec:
     drop: float = 0.01
     tolerance: float = 1e-4
     generates: bool = False
+    standalone: str = ""
 
 
 @dataclass(frozen=True)

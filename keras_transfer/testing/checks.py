@@ -19,6 +19,7 @@ from keras_transfer.backbones import load_backbone
 from keras_transfer.backbones.blocks import leaf_layers
 from keras_transfer.data.pipeline import input_batches
 from keras_transfer.errors import KerasTransferError
+from keras_transfer.export import load_bundle
 from keras_transfer.litert import LiteRTModel, convert
 from keras_transfer.tasks.base import Job
 from keras_transfer.testing.trial import Trial
@@ -223,10 +224,17 @@ def tflite_agrees(trial: Trial) -> None:
 
 
 def the_bundle_is_proven(trial: Trial) -> None:
-    """The run exports to TFLite, the bundle's card is written, and it is verified again, on its images too."""
+    """The run exports to TFLite, the bundle's script passes its self-test, and the bundle is verified on its images."""
     bundle = trial.folder / "edge"
     report = export_run(trial.run, bundle, formats=("tflite",), overwrite=True, data=trial.source)
     require(report.passed, "the exported file does not answer like the Keras model.")
+    script = load_bundle(bundle).info["script"]
+    if script is not None:
+        done = subprocess.run(
+            [sys.executable, script, "--self-test"], cwd=bundle, capture_output=True, text=True, timeout=600
+        )
+        said = " ".join((done.stderr or done.stdout).split())
+        require(done.returncode == 0, f"`python {script} --self-test` of the bundle failed: {said}")
     found = verify(bundle, trial.measured, split="all")
     wrong = [*found.reasons, *(reason for one in found.artefacts for reason in one.reasons)]
     require(found.passed, f"the bundle is not verified: {' '.join(wrong)}")

@@ -34,4 +34,5 @@ def judge_for(
         draw=task.draw_inputs if spec.generates else None,
         options=options,
         notes=notes,
+        standalone=spec.standalone,
     )

@@ -64,5 +64,5 @@ def test_the_chance_falls_to_nothing_unless_the_discriminator_overfits():
 
 def test_unknown_changes_are_named():
     assert parse_changes("cutout, colour") == ("cutout", "colour")
-    with pytest.raises(UsageError, match="rotation.*translation"):
+    with pytest.raises(UsageError, match=r"rotation.*translation"):
         parse_changes("colour,rotation")

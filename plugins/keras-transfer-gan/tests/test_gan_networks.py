@@ -36,7 +36,7 @@ def test_images_have_the_size_and_the_discriminator_takes_them(architecture, siz
 
 
 def test_a_size_that_cannot_be_made_lists_those_that_can():
-    with pytest.raises(UsageError, match="48: .* 28, 32, 64, 128"):
+    with pytest.raises(UsageError, match=r"48: .* 28, 32, 64, 128"):
         facts(size=48)
 
 
@@ -51,7 +51,7 @@ def test_both_networks_hear_the_class(normalization):
     same = np.repeat(images[:1], 2, axis=0)
     answers = np.asarray(discriminator([same, np.eye(3, dtype=np.float32)[[0, 1]]], training=True))
     assert answers[0] != answers[1]
-    with pytest.raises(ValueError, match="labels"):
+    with pytest.raises(ValueError, match=r"labels"):
         draw(one, 2, 0)
 
 
@@ -83,7 +83,7 @@ def test_what_is_frozen_stays_though_its_norm_is_spectral():
 
 
 def test_freezing_everything_is_refused():
-    with pytest.raises(UsageError, match="2 blocks"), frozen_discriminator(make_discriminator(facts()), 2):
+    with pytest.raises(UsageError, match=r"2 blocks"), frozen_discriminator(make_discriminator(facts()), 2):
         pass
 
 

@@ -129,7 +129,7 @@ def test_a_killed_training_ends_like_one_that_was_not(tmp_path, fashion, monkeyp
 def test_numbers_that_are_none_end_it_and_the_last_good_epoch_is_kept(tmp_path, fashion, caplog):
     adversarial = model()
     steps = [12]  # two epochs of six
-    rate = keras.optimizers.schedules.PiecewiseConstantDecay(steps, [1e-3, float("nan")])
+    rate = keras.optimizers.schedules.PiecewiseConstantDecay(steps, [1e-3, 1e38])
     adversarial.compile(keras.optimizers.Adam(rate), keras.optimizers.Adam(1e-3))
     with caplog.at_level(logging.WARNING, "keras_transfer"):
         keeper = train(adversarial, material(fashion), schedule(tmp_path, 5), tmp_path)
@@ -144,19 +144,20 @@ def test_numbers_that_are_none_end_it_and_the_last_good_epoch_is_kept(tmp_path, 
 
 
 def test_numbers_that_are_none_from_the_start_are_an_error(tmp_path, fashion):
-    with pytest.raises(DataError, match="before one epoch was done.*--learning-rate"):
+    with pytest.raises(DataError, match=r"before one epoch was done.*--learning-rate"):
         train(model(rate=float("nan")), material(fashion), schedule(tmp_path), tmp_path)
 
 
 @pytest.mark.parametrize("stop", [True, False])
 def test_a_collapse_is_told_and_ends_the_training_where_asked(tmp_path, fashion, caplog, stop):
     adversarial = model(rate=1e-7)
+    for network in (adversarial.generator, adversarial.average):
+        last = network.get_layer("image")
+        last.set_weights([0.01 * value for value in last.get_weights()])
     train(adversarial, material(fashion), schedule(tmp_path, 1), tmp_path)
     kept = values(adversarial)
     state = json.loads((tmp_path / ROWS).read_text())
-    assert (
-        state["rows"][0]["pixel_diversity"] < 0.25
-    )  # an untrained generator's images are alike; say they were not
+    assert state["rows"][0]["pixel_diversity"] < 0.1  # such a generator makes grey images; say it did not
     state["rows"][0]["pixel_diversity"] = 0.9
     (tmp_path / ROWS).write_text(json.dumps(state))
     with caplog.at_level(logging.WARNING, "keras_transfer"):
@@ -171,13 +172,13 @@ def test_a_collapse_is_told_and_ends_the_training_where_asked(tmp_path, fashion,
 def test_a_damaged_state_is_said(tmp_path, fashion):
     train(model(), material(fashion), schedule(tmp_path, 1), tmp_path)
     (tmp_path / "epoch-1.npz").write_bytes(b"PK damaged")
-    with pytest.raises(RunError, match="epoch-1.npz is damaged.*--overwrite"):
+    with pytest.raises(RunError, match=r"epoch-1.npz is damaged.*--overwrite"):
         train(model(), material(fashion), schedule(tmp_path, 2), tmp_path)
 
 
 def test_fewer_images_than_a_step_takes_is_said(tmp_path, fashion):
     with pytest.raises(
-        DataError, match="60 training images are fewer .*--batch-size 32 times 2 critic steps.*at most 30"
+        DataError, match=r"60 training images are fewer .*--batch-size 32 times 2 critic steps.*at most 30"
     ):
         train(model(critic_steps=2), material(fashion), schedule(tmp_path, batch_size=32), tmp_path)
 

@@ -70,7 +70,8 @@ def between(first: np.ndarray, second: np.ndarray, steps: int) -> np.ndarray:
     """``steps`` noise vectors ``(steps, Z)`` from one to the other along the great circle (White 2016,
     arXiv:1609.04468).
 
-    Noise of many dimensions lies near a sphere; the straight line would leave it. Lengths go from one to the other evenly.
+    Noise of many dimensions lies near a sphere; the straight line would leave it. Lengths go from one to the other
+    evenly.
     """
     shares = np.linspace(0.0, 1.0, steps)[:, np.newaxis]
     lengths = [float(np.linalg.norm(end.astype(np.float64))) for end in (first, second)]

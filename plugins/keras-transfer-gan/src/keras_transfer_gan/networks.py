@@ -204,14 +204,14 @@ def _down(x: Any, channels: int, name: str, wrap: Callable[[Any], Any], batchnor
 
 
 def _down_residual(x: Any, channels: int, name: str, wrap: Callable[[Any], Any], batchnorm: bool) -> Any:
-    short = layers.AveragePooling2D(name=f"{name}_short_pool")(x)
+    short = layers.AveragePooling2D(2, name=f"{name}_short_pool")(x)
     short = wrap(layers.Conv2D(channels, 1, name=f"{name}_short_conv"))(short)
     x = wrap(layers.Conv2D(channels, 3, padding="same", name=f"{name}_conv1"))(x)
     if batchnorm:
         x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
     x = layers.LeakyReLU(SLOPE, name=f"{name}_act1")(x)
     x = wrap(layers.Conv2D(channels, 3, padding="same", name=f"{name}_conv2"))(x)
-    x = layers.AveragePooling2D(name=f"{name}_pool")(x)
+    x = layers.AveragePooling2D(2, name=f"{name}_pool")(x)
     x = layers.Add(name=f"{name}_add")([x, short])
     return layers.LeakyReLU(SLOPE, name=f"{name}_act2")(x)
 

@@ -91,4 +91,5 @@ GAN = TaskSpec(
     drop=0.25,
     tolerance=1.01 / 255,  # one grey level: a number that is rounded up here may be rounded down there
     generates=True,
+    standalone="keras_transfer_gan.standalone.generate",
 )

@@ -45,7 +45,7 @@ FEW = 5000
 """Images below which a discriminator soon knows them all by heart."""
 NAMES = {1: ("grey",), 3: ("red", "green", "blue")}
 DRAW_SEED = 1
-SHOWN, STRIPS, STEPS = 16, 4, 9
+SHOWN, STRIPS, STEPS, FRAMES = 16, 4, 9, 60
 
 
 class Gan(Task):
@@ -271,7 +271,7 @@ class Gan(Task):
         pictures.write_png(folder / "samples.png", pictures.grid(made, 8))
         grids = sorted((folder / "epochs").glob("*.png"))
         if grids:
-            frames = [np.asarray(pictures.read_rgb(path)) for path in grids]
+            frames = [pictures.read_rgb(grids[place]) for place in spread(len(grids), FRAMES)]
             for name in ("training.gif", "training.webp"):
                 pictures.write_animation(folder / name, frames)
         ends = draw(replace(facts, conditional=False), 2 * STRIPS, job.settings.seed)

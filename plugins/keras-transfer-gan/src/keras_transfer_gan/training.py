@@ -191,13 +191,13 @@ class EndOfEpoch(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """See the class."""
         keeper, adversarial = self.keeper, self.keeper.model
-        made = make(adversarial.average, self.inputs)
         row = {"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}}
         weights = adversarial.generator.weights + adversarial.discriminator.weights
         if not is_finite(row) or not all(np.isfinite(np.asarray(weight)).all() for weight in weights):
             keeper.end("diverged")
             self.model.stop_training = True
             return
+        made = make(adversarial.average, self.inputs)
         row["chance"] = float(adversarial.chance)
         row["pixel_diversity"] = diversity(self.material.pixels[:WATCHED] / 255.0, made / 255.0)
         row["held_out_accuracy"] = held_out_accuracy(adversarial, self.material, made, self.labels)

@@ -44,10 +44,12 @@ class SegmentationObjective:
     Attributes:
         spec: the loss, see :class:`WeightedSum`.
         classes: what the masks hold.
+        class_weights: of the loss, one a class; None: all alike.
     """
 
     spec: str
     classes: Classes
+    class_weights: tuple[float, ...] | None = None
     kind: str = "targets"
     scale: tuple[float, ...] = ()
 
@@ -69,7 +71,12 @@ class SegmentationObjective:
 
     def loss(self) -> keras.losses.Loss:
         """On logits."""
-        return WeightedSum(self.spec, from_logits=True, ignore_index=self.classes.ignore_index)
+        return WeightedSum(
+            self.spec,
+            from_logits=True,
+            ignore_index=self.classes.ignore_index,
+            class_weights=self.class_weights,
+        )
 
     def metrics(self) -> list[keras.metrics.Metric]:
         """The share of right pixels, the mean over images."""

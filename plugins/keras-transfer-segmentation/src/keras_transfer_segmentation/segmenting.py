@@ -106,8 +106,8 @@ def _segment(
         chances = predict_tiled(subject.predict, image, preprocessing.size, overlap=overlap)
         return chances, chances.argmax(axis=-1).astype(classes.dtype)
     chances = subject.predict(preprocessing.apply(image)[np.newaxis])[0]
-    mask = chances.argmax(axis=-1).astype(classes.dtype)
-    return chances, restore_mask(mask, preprocessing, image.shape[:2], classes.ignore_index)
+    mask = restore_mask(chances, preprocessing, image.shape[:2], classes.ignore_index)
+    return chances, mask.astype(classes.dtype)
 
 
 def _write_array(path: Path, values: np.ndarray) -> None:
