@@ -230,9 +230,8 @@ def main() -> int:
             f"The default has {share:.2f} times the tutorial's KID, at {ratio:.2f} times its images/s.",
             "",
         ]
-        text, won = transfer(
-            ours, arguments.minutes, seconds, images, labels, test[test_labels == CLASS], grids
-        )
+        total = int(steps * (1 + len(LOSSES)) * (1 - SHARE) / SHARE)
+        text, won = transfer(ours, total, images, labels, test[test_labels == CLASS], grids)
         lines += text
         passed &= won
     if arguments.samples:
@@ -257,7 +256,7 @@ def transfer(
     real: np.ndarray,
     grids: dict[str, np.ndarray],
 ) -> tuple[list[str], bool]:
-    """100 images of one class: from scratch, from the nine other classes, and with FreezeD; about ``total`` steps in all.
+    """100 images of one class: from scratch, from the nine other classes, and with FreezeD; ``total`` steps in all.
 
     A table, and whether a transfer beat scratch.
     """
