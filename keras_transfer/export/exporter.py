@@ -35,6 +35,7 @@ from keras_transfer.export.request import (  # noqa: E402
     CALIBRATED,
     FORMATS,
     Target,
+    check_generator,
     check_integers,
     check_model,
     choose_split,
@@ -112,11 +113,13 @@ def export_model(
     targets = plan_targets(formats, precisions)
     budget = plan_fallback(accuracy_budget, fallback, formats, precisions)
     check_integers((*targets, *budget), all_integer, keep_float)
+    if judge is not None and judge.draw is not None:
+        check_generator((*targets, *budget), uint8_input)
     if deployed is not None and any(target.precision == "int8" for target in (*targets, *budget)):
         deployed.check(all_integer, keep_float, calibration_size, seed)
     judge = judge or Judge(tuple(classes))
     reference = check_model(model, preprocessing, judge, table)
-    scripts = standalone.scripts(judge.standalone, len(judge.shape) == 1)
+    scripts = standalone.scripts(judge.standalone, len(judge.shape) == 1, judge.draw is None)
     split = choose_split(table, parity_split)
     layout.check_destination(to, overwrite)
     rows = None
@@ -130,7 +133,7 @@ def export_model(
             budget, candidates = _make_candidates(conversion, model, partial, budget)
             runtimes += candidates
             expected, *answers = collect_answers(
-                [reference, *runtimes], table, preprocessing, split, judge.shape, outputs
+                [reference, *runtimes], table, preprocessing, split, judge.shape, outputs, judge.draw
             )
             keras_score = judge.measure(expected, measured)[judge.metric]
             proven = [
@@ -149,7 +152,7 @@ def export_model(
                 threads=os.cpu_count() or 1,
                 metric=judge.metric,
                 keras_score=keras_score,
-                keras_milliseconds=latency(reference, preprocessing),
+                keras_milliseconds=latency(reference, preprocessing, judge.draw is not None),
                 artefacts=artefacts,
                 tried=tuple(one for one in proven if one.file not in kept),
                 calibration=_calibration_report(table, rows, calibration_size, seed),
@@ -161,11 +164,10 @@ def export_model(
                 runtimes = [
                     runtime for runtime, one in zip(runtimes, proven, strict=True) if one.file in kept
                 ]
-                images = golden.write_images(
-                    partial, table, golden.choose_rows(table, split, seed), preprocessing
-                )
+                chosen = golden.choose_rows(table, split, seed)
+                images = golden.write_inputs(partial, table, chosen, preprocessing, judge.draw)
                 golden.write_expectations(
-                    partial, images, report.artefacts, runtimes, scale_of(judge, expected)
+                    partial, images, report.artefacts, runtimes, scale_of(judge, expected), judge.tolerance
                 )
                 _describe(partial, report, preprocessing, judge, about or About(), scripts)
             else:
@@ -230,7 +232,7 @@ def _prove(
         metric=judge.metric,
         parity=parity,
         tolerance=tolerance,
-        milliseconds=latency(runtime, preprocessing),
+        milliseconds=latency(runtime, preprocessing, judge.draw is not None),
         reasons=breaches(parity, tolerance, judge),
     )
 

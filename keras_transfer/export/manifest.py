@@ -60,6 +60,7 @@ def manifest(
         "task": judge.task,
         "options": dict(judge.options),
         "notes": dict(judge.notes),
+        **({} if judge.draw is None else {"input": "numbers"}),
         "output": {"kind": judge.kind, "shape": list(judge.shape), "metric": judge.metric},
         "labels": list(judge.names),
         "script": script,

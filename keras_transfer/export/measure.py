@@ -6,13 +6,13 @@ import contextlib
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from keras_transfer import progress
-from keras_transfer.data.pipeline import batches
+from keras_transfer.data.pipeline import input_batches
 from keras_transfer.data.table import ImageTable
 from keras_transfer.errors import DataError, ExportError
 from keras_transfer.export.runtimes import Runtime
@@ -30,6 +30,7 @@ def collect_answers(
     split: str,
     shape: tuple[int, ...],
     folder: Path,
+    draw: Callable[[ImageTable], np.ndarray] | None = None,
 ) -> list[np.ndarray]:
     """What every runtime answers to the images of a split, in one pass: an image is decoded once for all.
 
@@ -37,6 +38,7 @@ def collect_answers(
         runtimes: the Keras model's first, then those of the artefacts.
         shape: of one image's output, ``(C,)`` for a classifier.
         folder: a temporary one. The outputs are kept there: where a pixel has one, all of them are larger than memory.
+        draw: of models that generate: see :func:`keras_transfer.data.pipeline.input_batches`.
 
     Returns:
         Outputs float32 ``(N, *shape)``, one array a runtime: read-only views of files in ``folder``.
@@ -48,7 +50,7 @@ def collect_answers(
     """
     indices = table.indices(split)
     paths = [folder / f"outputs_{place}.float32" for place in range(len(runtimes))]
-    source = batches(table, preprocessing, BATCH, indices=indices)
+    source = input_batches(table, preprocessing, BATCH, draw=draw, indices=indices)
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(path.open("wb")) for path in paths]
         for batch in progress.track(source, f"Comparing on {split}", total=-(-len(indices) // BATCH)):
@@ -75,9 +77,11 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def latency(runtime: Runtime, preprocessing: Preprocessing) -> float:
-    """Median milliseconds of a batch of one (a mid-grey image: the time does not depend on the pixels)."""
+def latency(runtime: Runtime, preprocessing: Preprocessing, generates: bool = False) -> float:
+    """Median milliseconds of a batch of one (a mid-grey image, or zeros: the time does not depend on the numbers)."""
     image = np.full((1, *preprocessing.size, 3), 127, np.uint8)
+    if generates:
+        image = np.zeros((1, *runtime.inputs[0].shape[1:]), np.float32)
     for _ in range(WARM_UP):
         runtime.predict(image)
     times: list[float] = []

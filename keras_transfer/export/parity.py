@@ -13,6 +13,9 @@ from keras_transfer.errors import UsageError
 from keras_transfer.evaluation.metrics import classification_metrics
 
 CLASSIFICATION = ("balanced_accuracy", "macro_f1", "log_loss", "calibration_error")
+SCALES = {"probabilities": 1.0, "images": 255.0}
+SAME_NUMBERS = 1e-4
+"""float32: of the scale of the numbers, which is 1 for probabilities."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Judge:
         measure: ``(outputs (N, ...), table of N images)`` to metrics.
         decide: outputs ``(N, ...)`` to what they come to ``(N, ...)``, which artefacts must agree on; None: they are
             numbers, and nothing is decided.
+        tolerance: how far a float32 number may be from Keras's, as a share of the scale (:func:`scale_of`).
+        draw: of a model that generates: a table of N images to the N inputs it is given instead of them.
         options: of the task, JSON-able, and ``notes``, what its training left: for whoever opens a bundle.
         standalone: see :class:`keras_transfer.tasks.base.TaskSpec`.
     """
@@ -48,6 +53,8 @@ class Judge:
         classification_metrics(outputs, table.labels, table.classes)
     )
     decide: Callable[[np.ndarray], np.ndarray | None] = lambda outputs: outputs.argmax(axis=-1)
+    tolerance: float = SAME_NUMBERS
+    draw: Callable[[ImageTable], np.ndarray] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
     standalone: str = ""
@@ -105,8 +112,6 @@ class Tolerance:
 
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16x8")
-SAME_NUMBERS = 1e-4
-"""float32: of the scale of the numbers, which is 1 for probabilities."""
 SOME = 32
 """Images that are compared at a time."""
 SAME_DECISIONS, SAME_PIXELS = 1.0, 0.999
@@ -119,13 +124,14 @@ def tolerance_for(precision: str, judge: Judge, reference: np.ndarray) -> Tolera
         return Tolerance(drop=judge.drop)
     decided = judge.decide(reference[:1])
     agreement = None if decided is None else SAME_DECISIONS if decided.ndim == 1 else SAME_PIXELS
-    return Tolerance(max_difference=SAME_NUMBERS * scale_of(judge, reference), agreement=agreement)
+    return Tolerance(max_difference=judge.tolerance * scale_of(judge, reference), agreement=agreement)
 
 
 def scale_of(judge: Judge, reference: np.ndarray) -> float:
-    """1 for probabilities; of other numbers the largest absolute one."""
-    largest = max(float(reference.max(initial=0.0)), -float(reference.min(initial=0.0)))
-    return 1.0 if judge.kind == "probabilities" or not largest else largest
+    """1 for probabilities, 255 for images; of other numbers the largest absolute one."""
+    if judge.kind in SCALES:
+        return SCALES[judge.kind]
+    return max(float(reference.max(initial=0.0)), -float(reference.min(initial=0.0))) or 1.0
 
 
 def compare(

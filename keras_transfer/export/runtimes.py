@@ -97,17 +97,14 @@ class LiteRTRuntime:
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         self._model = LiteRTModel(path, threads)
-        if (
-            len(self._model.inputs) != 1
-            or len(self._model.outputs) != 1
-            or len(self._model.inputs[0].shape) != 4
-        ):
+        ranks = [len(info.shape) for info in self._model.inputs]
+        if ranks not in ([4], [2]) or len(self._model.outputs) != 1:  # 2: a vector that an image is made from
             shapes = [info.shape for info in self._model.inputs]
             raise UsageError(
                 f"{path} takes {shapes} and gives {len(self._model.outputs)} outputs; one input (B, H, W, 3) and one "
                 "output are expected."
             )
-        size = self._model.input_size
+        size = self._model.input_size if ranks == [4] else (-1, -1)
         self.input_size: tuple[int, int] | None = None if -1 in size else size
         self.inputs, self.outputs = self._model.inputs, self._model.outputs
 

@@ -104,7 +104,9 @@ def _measure(
 ) -> list[ArtefactCheck]:
     everything = replace(table, splits=np.full(len(table), "test"))
     with temporary_folder() as folder:
-        answers = collect_answers(runtimes, everything, bundle.preprocessing, "test", bundle.shape, folder)
+        answers = collect_answers(
+            runtimes, everything, bundle.preprocessing, "test", bundle.shape, folder, judge.draw
+        )
         return _judged(bundle, checks, answers, table, judge)
 
 

@@ -11,12 +11,13 @@ CLASSIFY = Path(__file__).with_name("classify.py")
 """What every script of a bundle may import: images to pixels, the runtime, the self-test. By itself it classifies."""
 
 
-def scripts(module: str, numbers: bool) -> list[Path]:
+def scripts(module: str, numbers: bool, looks: bool = True) -> list[Path]:
     """The files a bundle carries, the one to run last; none where nothing fits.
 
     Args:
         module: ``"package.module"`` that a task brings (``TaskSpec.standalone``), or nothing. It is not imported.
         numbers: whether an output has one number a name, which is what ``classify.py`` can tell.
+        looks: whether the models look at images; else the task's script is alone.
 
     Raises ``PluginError`` for a module that is not installed as a file, or is called like a file of a bundle.
     """
@@ -32,4 +33,4 @@ def scripts(module: str, numbers: bool) -> list[Path]:
             f"The task's standalone script is {module!r}; expected a module 'package.name' in a file name.py, which is "
             f"not called {CLASSIFY.name}."
         )
-    return [CLASSIFY, path]
+    return [CLASSIFY, path] if looks else [path]
