@@ -1,12 +1,15 @@
-"""Brain and brain regions in MRI slices: a U-Net on a pretrained backbone against the same from random weights.
+"""Brain and brain regions in MRI slices: a U-Net on a pretrained backbone, the same from random weights, and a peer's.
 
-    python benchmarks/segmentation.py [--atlas FOLDER] [--epochs 12] [--size 128] [--report docs/results.md]
+    python benchmarks/segmentation.py [--atlas FOLDER] [--epochs 12] [--size 128] [--peer PYTHON]
+        [--report docs/results.md]
 
 FOLDER holds ``ch2.nii.gz``, ``ch2bet.nii.gz``, ``aal.nii.gz`` and ``aal.nii.txt`` (Debian: package mricron-data): one
 averaged head, its brain, and 116 regions, which are grouped into seven. Axial slices are split by blocks of 4 with 2
 unused slices on either side; what lies between is learned from. Random slices would put each test slice between two
-training slices that look the same. Same epochs, same batches, CPU, one run. Exit code 1 unless the brain's IoU is at
-least 0.95, pretrained is at least as good as scratch, float32 agrees on 99.9 % of pixels, and int8 is within a point.
+training slices that look the same. Same epochs, same batches, CPU, one run. PYTHON is an interpreter with ``torch`` and
+``segmentation-models-pytorch``: its U-Net learns from the same pixels, see segmentation_peer.py. Exit code 1 unless the
+brain's IoU is at least 0.95, pretrained is at least as good as scratch and as the peer, float32 agrees on 99.9 % of
+pixels, and int8 is within a point.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import gzip
 import json
 import re
 import struct
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -28,9 +32,13 @@ from keras_transfer.quiet import import_tensorflow
 import_tensorflow()
 
 import numpy as np  # noqa: E402
+from keras_transfer_segmentation.classes import Classes  # noqa: E402
+from keras_transfer_segmentation.pairs import load_pairs  # noqa: E402
 from keras_transfer_segmentation.spec import SegmentationOptions  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from keras_transfer.backbones.efficientnet_lite import pip_file  # noqa: E402
+from keras_transfer.preprocessing import Preprocessing  # noqa: E402
 from keras_transfer.workflow.export import export_run  # noqa: E402
 from keras_transfer.workflow.train import train  # noqa: E402
 
@@ -123,16 +131,38 @@ def measure(
     }
 
 
-REPORT = """    python benchmarks/segmentation.py --report docs/results.md
+def measure_peer(
+    python: str, data: Path, folder: Path, names: list[str], settings: dict[str, Any]
+) -> dict[str, Any]:
+    """The other library's U-Net on the same pixels, in its own process."""
+    pairs = load_pairs(data, Classes(tuple(names)))
+    rules = Preprocessing((settings["image_size"], settings["image_size"]))
+    images, masks = (
+        np.stack(part) for part in zip(*(pairs.load(i, rules) for i in range(len(pairs))), strict=True)
+    )
+    slices = folder / "slices.npz"
+    np.savez(slices, images=images, masks=masks, splits=pairs.splits, classes=len(names))
+    command = [python, str(Path(__file__).with_name("segmentation_peer.py")), str(slices)]
+    command += ["--epochs", str(settings["epochs"]), "--batch", str(settings["batch_size"])]
+    command += ["--weights", str(pip_file())]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"The peer failed:\n{done.stderr}")
+    found = json.loads(done.stdout)
+    return {**found, "strategy": "peer", "iou": dict(zip(names, found["iou"], strict=True))}
+
+
+REPORT = """    python benchmarks/segmentation.py{peer_option} --report docs/results.md
 
 Axial slices of one averaged head (`ch2`, 1 mm, at {size} px), split by blocks with unused slices between them; {tests}
 test slices. A U-Net on EfficientNet-Lite0, every layer trained, {epochs} epochs, batches of 8, one run on CPU;
-"pretrained" starts from ImageNet weights, "scratch" from random ones. One head: this says how well the network learns
-it, not how well it would do on another person.
+"pretrained" starts from ImageNet weights, "scratch" from random ones{peer}. One head: this says how well
+the network learns it, not how well it would do on another person.
 
 {table}
 
-images/s counts training images, validation included; IoU of the brain: {brain:.3f} (pretrained).
+images/s counts training images, validation included, on a machine shared with other work; IoU of the brain:
+{brain:.3f} (pretrained).
 """
 
 
@@ -144,9 +174,12 @@ def table(found: dict[str, dict[str, Any]]) -> str:
     ]
     for name, one in found.items():
         masks, start = name.split("/")
+        edge = (
+            f"{one['int8_mean_iou']:.3f} | {100 * one['agreement']:.2f} %" if "agreement" in one else "- | -"
+        )
         lines.append(
-            f"| {masks} | {start} | {one['mean_iou']:.3f} | {one['mean_dice']:.3f} | {one['int8_mean_iou']:.3f} "
-            f"| {100 * one['agreement']:.2f} % | {one['images_per_second']:.1f} | {one['parameters'] / 1e6:.1f} M |"
+            f"| {masks} | {start} | {one['mean_iou']:.3f} | {one['mean_dice']:.3f} | {edge} "
+            f"| {one['images_per_second']:.1f} | {one['parameters'] / 1e6:.1f} M |"
         )
     return "\n".join(lines)
 
@@ -156,6 +189,7 @@ def main() -> int:
     parser.add_argument("--atlas", type=Path, default=Path("/usr/share/mricron/templates"))
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--peer", metavar="PYTHON", help="interpreter with segmentation-models-pytorch")
     parser.add_argument("--report", type=Path, help="write the table into this page")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
@@ -182,11 +216,25 @@ def main() -> int:
                 place.mkdir()
                 found[f"{masks}/{start}"] = one = measure(data, place, classes, strategy, settings)
                 print(json.dumps({f"{masks}/{start}": one}), file=sys.stderr, flush=True)
+            if options.peer:
+                found[f"{masks}/peer"] = one = measure_peer(options.peer, data, folder, classes, settings)
+                print(json.dumps({f"{masks}/peer": one}), file=sys.stderr, flush=True)
     print(json.dumps(found, indent=1) if options.json else table(found))
     if options.report:
         tests, brain_iou = found["brain/pretrained"]["test_images"], found["brain/pretrained"]["iou"]["brain"]
+        version = found.get("brain/peer", {}).get("version")
+        peer = (
+            f', "peer" is the U-Net of\nsegmentation_models.pytorch {version} on timm\'s Lite0 with the same ImageNet '
+            "weights and its own recipe (Adam, Dice and cross-entropy)"
+        )
         text = REPORT.format(
-            size=options.size, epochs=options.epochs, tests=tests, table=table(found), brain=brain_iou
+            size=options.size,
+            epochs=options.epochs,
+            tests=tests,
+            table=table(found),
+            brain=brain_iou,
+            peer=peer if version else "",
+            peer_option=" --peer PYTHON" if version else "",
         )
         write_section(options.report, "Brain regions", text)
     kept = found["brain/pretrained"]["iou"]["brain"] >= 0.95
@@ -195,6 +243,7 @@ def main() -> int:
         kept &= pretrained["mean_iou"] >= scratch["mean_iou"]
         kept &= all(one["agreement"] >= 0.999 for one in (pretrained, scratch))
         kept &= pretrained["int8_mean_iou"] >= pretrained["mean_iou"] - 0.01
+        kept &= pretrained["mean_iou"] >= found.get(f"{masks}/peer", pretrained)["mean_iou"]
     return 0 if kept else 1
 
 

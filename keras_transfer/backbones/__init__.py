@@ -13,16 +13,24 @@ from ..catalog import BackboneSpec, get_spec
 from ..errors import UsageError, unknown_name
 from ..quiet import quiet_tensorflow
 from .blocks import blocks
-from .building import build
+from .building import build, input_size
+from .classic import LocalResponseNormalization  # noqa: F401 - a saved model with it can be loaded from here on
+from .classifier import class_names, load_classifier
 from .matching import WeightsReport
 from .weights import load_weights
 
 quiet_tensorflow()
 import keras  # noqa: E402
 
-__all__ = ["WeightsReport", "blocks", "load_backbone", "load_weights", "pyramid_model"]
-
-_LARGEST_SIDE = 4096
+__all__ = [
+    "WeightsReport",
+    "blocks",
+    "class_names",
+    "load_backbone",
+    "load_classifier",
+    "load_weights",
+    "pyramid_model",
+]
 
 
 def load_backbone(
@@ -50,7 +58,7 @@ def load_backbone(
     spec = get_spec(name)
     if pooling not in (None, "avg"):
         raise unknown_name("pooling", str(pooling), ["avg"])
-    model = build(spec, _size(spec, image_size))
+    model = build(spec, input_size(spec, image_size))
     load_weights(model, spec, weights, offline)
     if pooling is None:
         return model
@@ -74,20 +82,3 @@ def pyramid_model(backbone: keras.Model, spec: BackboneSpec) -> keras.Model:
         )
     outputs = {f"P{level}": tensors[layer] for level, layer in enumerate(spec.pyramid, 2)}
     return keras.Model(backbone.input, outputs, name=f"{backbone.name}_pyramid")
-
-
-def _size(spec: BackboneSpec, given: int | tuple[int, int] | None) -> tuple[int, int]:
-    if given is None:
-        return spec.default_size, spec.default_size
-    sides = tuple(given) if isinstance(given, (tuple, list)) else (given, given)
-    if len(sides) != 2 or not all(isinstance(side, int) and side <= _LARGEST_SIDE for side in sides):
-        raise UsageError(
-            f"image_size={given!r} is not a size. Expected a number of pixels or (height, width), "
-            f"whole numbers from {spec.min_size} to {_LARGEST_SIDE}."
-        )
-    if min(sides) < spec.min_size:
-        raise UsageError(
-            f"{spec.name} needs images of at least {spec.min_size} pixels a side; image_size is {min(sides)}. "
-            "Choose a larger size or another backbone."
-        )
-    return sides[0], sides[1]

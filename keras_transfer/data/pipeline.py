@@ -62,6 +62,28 @@ def batches(
     return _batches(table, preprocessing, _cut(rows, batch_size), threads, ahead * batch_size)
 
 
+def input_batches(
+    table: ImageTable,
+    preprocessing: Preprocessing,
+    batch_size: int = 32,
+    *,
+    draw: Callable[[ImageTable], np.ndarray] | None = None,
+    indices: Sequence[int] | np.ndarray | None = None,
+) -> Iterator[np.ndarray]:
+    """Batches of what a model is given for the images of a table: their pixels, see :func:`batches`, or inputs drawn.
+
+    Args:
+        draw: of a model that generates: a table of N images to inputs float32 ``(N, ...)``
+            (:meth:`keras_transfer.tasks.base.Task.draw_inputs`). None: the model looks at the images.
+    """
+    if draw is None:
+        yield from batches(table, preprocessing, batch_size, indices=indices)
+        return
+    drawn = draw(table.take(row_numbers(indices, len(table))))
+    for start in range(0, len(drawn), batch_size):
+        yield drawn[start : start + batch_size]
+
+
 def _cut(rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
     for start in range(0, len(rows), batch_size):
         yield rows[start : start + batch_size]

@@ -11,7 +11,9 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,29 +53,13 @@ def read_tfds(
             ``KERAS_TRANSFER_OFFLINE`` forbids to fetch it. DataError: no image or label to be found.
         CacheError: the images cannot be written to the cache.
     """
-    match = _NAME.fullmatch(text)
-    if not match:
-        raise UsageError(f"{text!r} does not name a TFDS data set; expected tfds:NAME[/CONFIG][:VERSION].")
-    quiet_tensorflow()
     import tensorflow_datasets as tfds
 
-    names: list[str] = []
-    labels: list[Any] = []
-    splits: list[str] = []
-    store = BlobStore()
-    with _quiet_absl():
-        builder = _builder(tfds, match[1], data_dir)
-        features = builder.info.features
-        image_key, label_key = _keys(tfds, builder.info)
-        for split, ours in _splits(builder, text).items():
-            for name, label in _examples(tfds, builder, split, image_key, label_key, store):
-                names.append(name)
-                labels.append(label)
-                splits.append(ours)
-    if not names:
-        raise DataError(f"{text} has no examples.")
+    found = read_columns(text, data_dir, _keys)
+    (names, labels), splits = found.columns, found.splits
+    feature = found.features[1]
     skipped: tuple[Skipped, ...] = ()
-    if isinstance(features[label_key], tfds.features.ClassLabel):  # -1 stands for "withheld"
+    if isinstance(feature, tfds.features.ClassLabel):  # -1 stands for "withheld"
         known = [i for i, label in enumerate(labels) if label >= 0]
         skipped = tuple(
             Skipped(f"{text} {names[i]}", "no label", counted=False)
@@ -86,11 +72,57 @@ def read_tfds(
         raise DataError(f"{text} has labelled images in {', '.join(sorted(given))} and none in train.")
     return Rows(
         source=text,
-        images=PathImages(store.root, tuple(names)),
-        labels=_labels(tfds, features[label_key], labels, kind, classes, text),
+        images=PathImages(found.root, tuple(names)),
+        labels=_labels(tfds, feature, labels, kind, classes, text),
         splits=None if given == {""} else np.array(splits, dtype="<U5"),
         skipped=skipped,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """Some features of every example of a TFDS data set.
+
+    Attributes:
+        root: the folder of the image files.
+        columns: a list for each feature asked for: of an image the name of its file below ``root``, else its value.
+        splits: ``train``, ``val`` or ``test`` of each example; "" where a single split is to be divided.
+        features: TFDS's descriptions of the features.
+    """
+
+    root: Path
+    columns: tuple[list[Any], ...]
+    splits: list[str]
+    features: tuple[Any, ...]
+
+
+def read_columns(
+    text: str, data_dir: str | os.PathLike[str] | None, keys: Callable[[Any, Any], tuple[str, ...]]
+) -> Columns:
+    """The features that ``keys(tensorflow_datasets, info)`` names, images as files in the cache.
+
+    Args and errors: see :func:`read_tfds`.
+    """
+    match = _NAME.fullmatch(text)
+    if not match:
+        raise UsageError(f"{text!r} does not name a TFDS data set; expected tfds:NAME[/CONFIG][:VERSION].")
+    quiet_tensorflow()
+    import tensorflow_datasets as tfds
+
+    rows: list[tuple[Any, ...]] = []
+    splits: list[str] = []
+    store = BlobStore()
+    with _quiet_absl():
+        builder = _builder(tfds, match[1], data_dir)
+        chosen = keys(tfds, builder.info)
+        for split, ours in _splits(builder, text).items():
+            for row in _examples(tfds, builder, split, chosen, store):
+                rows.append(row)
+                splits.append(ours)
+    if not rows:
+        raise DataError(f"{text} has no examples.")
+    features = tuple(builder.info.features[key] for key in chosen)
+    return Columns(store.root, tuple(map(list, zip(*rows, strict=True))), splits, features)
 
 
 @contextlib.contextmanager
@@ -146,14 +178,15 @@ def _keys(tfds: Any, info: Any) -> tuple[str, str]:
         supervised if len(supervised) == 2 and all(isinstance(key, str) for key in supervised) else ()
     )
     images = [key for key in sorted(features) if isinstance(features[key], tfds.features.Image)]
-    image = _choose(images, supervised[:1], "image", info, "an image")
+    image = choose_feature(images, supervised[:1], "image", info, "an image")
     labels = [key for key in sorted(features) if _is_class_label(tfds, features[key])]
     numbers = [key for key in (*supervised[1:], "label") if key in features and key not in labels]
-    label = _choose(labels or numbers, supervised[1:], "label", info, "a class label")
+    label = choose_feature(labels or numbers, supervised[1:], "label", info, "a class label")
     return image, label
 
 
-def _choose(found: list[str], supervised: Sequence[str], usual: str, info: Any, what: str) -> str:
+def choose_feature(found: list[str], supervised: Sequence[str], usual: str, info: Any, what: str) -> str:
+    """Of the features that fit: the supervised, the one with the usual name, or the only one; else ``DataError``."""
     for key in (*supervised, usual):
         if key in found:
             return key
@@ -191,20 +224,19 @@ def _splits(builder: Any, text: str) -> dict[str, str]:
 
 
 def _examples(
-    tfds: Any, builder: Any, split: str, image_key: str, label_key: str, store: BlobStore
-) -> Iterator[tuple[str, Any]]:
-    """(name in the store, label) of every example, written by threads, a bounded number at a time."""
+    tfds: Any, builder: Any, split: str, keys: Sequence[str], store: BlobStore
+) -> Iterator[tuple[Any, ...]]:
+    """Those features of every example; images are names in the store, written by threads, a few at a time."""
     import tensorflow as tf
 
+    images = {key for key in keys if isinstance(builder.info.features[key], tfds.features.Image)}
     decoders = tfds.decode.PartialDecoding(
-        {image_key: True, label_key: True}, decoders={image_key: tfds.decode.SkipDecoding()}
+        dict.fromkeys(keys, True), decoders={key: tfds.decode.SkipDecoding() for key in images}
     )
     data = builder.as_dataset(split=split, decoders=decoders, shuffle_files=False)
 
-    def keep(example: dict[str, Any]) -> tuple[str, Any]:
-        content = bytes(example[image_key])
-        suffix = next((suffix for magic, suffix in _SUFFIXES if content.startswith(magic)), "img")
-        return store.store(content, suffix), example[label_key]
+    def keep(example: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(_stored(example[key], store) if key in images else example[key] for key in keys)
 
     found = ordered_map(keep, data.as_numpy_iterator(), ahead=32)
     total = builder.info.splits[split].num_examples
@@ -219,6 +251,12 @@ def _examples(
             f"The TFDS data set {builder.info.full_name} in {builder.data_dir} cannot be read: {error.message}. "
             "Prepare it again."
         ) from error
+
+
+def _stored(value: Any, store: BlobStore) -> str:
+    content = bytes(value)
+    suffix = next((suffix for magic, suffix in _SUFFIXES if content.startswith(magic)), "img")
+    return store.store(content, suffix)
 
 
 def _labels(

@@ -2,7 +2,7 @@
 
 Its list is read with a limit on its size; names that lead outside the folder, links, and files that are not the
 recorded ones are refused; ``.keras`` files load without running the code in them (Keras's safe mode). That finds damage
-and clumsy hands. Who can rewrite the list can rewrite the hashes: a SavedModel is a program and ``classify.py`` is one,
+and clumsy hands. Who can rewrite the list can rewrite the hashes: a SavedModel is a program and its script is one,
 so a bundle of someone you do not trust is not made safe by this.
 """
 
@@ -52,6 +52,7 @@ class Bundle:
         labels: the names of the outputs, in order.
         shape: of one image's output.
         preprocessing: how an image becomes pixels.
+        generates: its models take numbers and make images; ``golden/golden.json`` has some such ``inputs``.
         artefacts: the models, in the order of the export.
     """
 
@@ -60,6 +61,7 @@ class Bundle:
         self.labels: tuple[str, ...] = tuple(info["labels"])
         self.shape: tuple[int, ...] = tuple(info["output"]["shape"])
         self.preprocessing = Preprocessing.from_dict(info["preprocessing"])
+        self.generates = info.get("input") == "numbers"
         self.artefacts = tuple(Artefact(row["file"], row["precision"], row) for row in info["artefacts"])
 
     def tolerance(self, file: str) -> Tolerance:
@@ -99,6 +101,11 @@ class Bundle:
             UsageError: something that is no image.
             DataError: an image that cannot be read.
         """
+        if self.generates:
+            raise UsageError(
+                f"{self.path} makes images from numbers and looks at none: ask its runtime, "
+                "bundle.runtime().predict(inputs)."
+            )
         runtime = self.runtime(file)
         parts, batch = [np.zeros((0, *self.shape), np.float32)], []
         for image in images:
@@ -127,7 +134,9 @@ class Bundle:
         golden = _read_json(self.path / EXPECTED)
         names = [one.file for one in self.artefacts]
         try:
-            files = [name for row in golden["images"] for name in (row["image"], row["input"])]
+            files = [
+                row[name] for row in golden["images"] for name in ("image", "input") if not self.generates
+            ]
             encoded = [rows for rows in golden["encoded"].values() if rows is not None]
             answers = [*(golden["expected"][name] for name in names), *encoded]
             shapes = {np.asarray(rows, np.float64).shape for rows in answers}
@@ -135,7 +144,13 @@ class Bundle:
             step = step_for(self.shape)
             kept = -(-math.prod(self.shape) // step)
             wanted = {(len(golden["images"]), kept)}
-            sound = files and shapes == wanted and golden["step"] == step
+            inputs = np.asarray(golden["inputs"] if self.generates else (), np.float64)
+            given = bool(np.isfinite(inputs).all()) and len(inputs) == len(golden["images"])
+            sound = (
+                (given and len(inputs) if self.generates else files)
+                and shapes == wanted
+                and golden["step"] == step
+            )
             sound = sound and all(isinstance(number, (int, float)) for number in numbers)
             strangers = [name for name in files if name not in self.info["files"]]
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -288,6 +303,8 @@ def _wrong_form(info: Mapping[str, Any]) -> str | None:
             or not isinstance(row.get("sha256"), str)
         ):
             return f"{name!r} has no size and hash"
+    if info.get("script") is not None and info["script"] not in files:
+        return "'files' does not list the script"
     if not isinstance(artefacts, list) or not artefacts:
         return "'artefacts' is not a list of models"
     for row in artefacts:

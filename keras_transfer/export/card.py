@@ -33,13 +33,12 @@ def card(bundle: dict[str, Any]) -> str:
         _table(bundle),
         _calibration(measured["calibration"], [row["precision"] for row in bundle["artefacts"]]),
         "## How to run\n",
-        _how_to_run(bundle, best),
+        _how_to_run(bundle),
         "## Intended use and limits\n",
-        "Images like those it was trained and measured on. On other cameras, other light or other classes the numbers "
-        "above do not hold: measure it there (`keras-transfer verify . PHOTOS`). It always answers, also for an "
-        "image of something else. Add here what it is for and what it must not decide.\n",
+        _limits(bundle),
         f"Licence of the pretrained weights: {_line(bundle['licences']['weights'] or 'unknown')}. "
-        f"Of the images: {_line(bundle['licences']['data'] or 'unknown')}. `golden/` holds some of them.\n",
+        f"Of the images: {_line(bundle['licences']['data'] or 'unknown')}. "
+        f"{'' if _generates(bundle) else '`golden/` holds some of them.'}\n",
     ]
     return "\n".join(section for section in sections if section)
 
@@ -104,18 +103,44 @@ def _calibration(calibration: dict[str, Any] | None, precisions: list[str]) -> s
     return f"Quantization was calibrated on {calibration['images']} training images.\n"
 
 
-def _how_to_run(bundle: dict[str, Any], best: dict[str, Any]) -> str:
+def _generates(bundle: dict[str, Any]) -> bool:
+    """Whether its models make images from numbers."""
+    return bundle.get("input") == "numbers"
+
+
+def _limits(bundle: dict[str, Any]) -> str:
+    if _generates(bundle):
+        return (
+            "It makes images like those it was trained on, and nothing says that what one shows was ever there: "
+            "its images "
+            "are marked as synthetic in their metadata, and whoever passes them on should say so. They may resemble "
+            "images it learned from. Add here what it is for and what its images must not be used for.\n"
+        )
+    return (
+        "Images like those it was trained and measured on. On other cameras, other light or other classes the numbers "
+        "above do not hold: measure it there (`keras-transfer verify . PHOTOS`). It always answers, also for an "
+        "image of something else. Add here what it is for and what it must not decide.\n"
+    )
+
+
+def _how_to_run(bundle: dict[str, Any]) -> str:
     height, width = bundle["preprocessing"]["size"]
+    given = (
+        "Input: float32 numbers, as `bundle.json` says under `notes`. Output: an image, "
+        f"{' x '.join(map(str, bundle['output']['shape']))} numbers from 0 to 255."
+        if _generates(bundle)
+        else f"Input: RGB pixels from 0 to 255, {height} high and {width} wide, as `bundle.json` says under "
+        f"`preprocessing`; no other scaling. Output: {OUTPUTS.get(bundle['task'], bundle['output']['kind'])}, in the "
+        "order of `labels.txt`."
+    )
     lines = [
         "    pip install ai-edge-litert numpy pillow",
-        "    python classify.py --self-test",
-        "    python classify.py IMAGE...",
+        f"    python {bundle['script']} --self-test",
+        f"    python {bundle['script']} {'--output DIR' if _generates(bundle) else 'IMAGE...'}",
         "",
-        f"Input: RGB pixels from 0 to 255, {height} high and {width} wide, as `bundle.json` says under "
-        f"`preprocessing`; no other scaling. Output: {OUTPUTS.get(bundle['task'], bundle['output']['kind'])}, in the "
-        "order of `labels.txt`.",
+        given,
     ]
-    if not best["file"].endswith(".tflite") or len(bundle["output"]["shape"]) > 1:
+    if bundle["script"] is None:
         lines = lines[4:]
     return "\n".join(lines) + "\n"
 
@@ -124,6 +149,8 @@ def _what(bundle: dict[str, Any]) -> str:
     count = len(bundle["labels"])
     if bundle["task"] == "classification":
         return f"An image classifier with {count} classes"
+    if _generates(bundle):
+        return f"A generator of images for the task {_line(bundle['task'])}"
     return f"A model of images for the task {_line(bundle['task'])} ({count} output{'s' * (count > 1)})"
 
 

@@ -13,7 +13,7 @@ quiet_tensorflow()
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 
-from keras_transfer.data.pipeline import batches  # noqa: E402
+from keras_transfer.data.pipeline import input_batches  # noqa: E402
 from keras_transfer.data.table import ImageTable  # noqa: E402
 from keras_transfer.export import calibration, saved_model  # noqa: E402
 from keras_transfer.export import folder as layout  # noqa: E402
@@ -93,4 +93,5 @@ class Conversion:
         return convert(with_uint8_input(model) if self.uint8_input else model, precision)
 
     def _calibration(self) -> Iterator[np.ndarray]:
-        return batches(self.table, self.preprocessing, calibration.BATCH, indices=self.rows)
+        draw, size = self.judge.draw, calibration.BATCH
+        return input_batches(self.table, self.preprocessing, size, draw=draw, indices=self.rows)

@@ -28,13 +28,14 @@ from keras_transfer.export.conversion import Conversion  # noqa: E402
 from keras_transfer.export.deployed import Deployed  # noqa: E402
 from keras_transfer.export.fallback import FALLBACK, choose_within, plan_fallback  # noqa: E402
 from keras_transfer.export.manifest import About  # noqa: E402
-from keras_transfer.export.measure import collect_answers, latency  # noqa: E402
+from keras_transfer.export.measure import collect_answers, latency, temporary_folder  # noqa: E402
 from keras_transfer.export.parity import Judge, breaches, compare, scale_of, tolerance_for  # noqa: E402
 from keras_transfer.export.report import ArtefactReport, CalibrationReport, ExportReport, digest  # noqa: E402
 from keras_transfer.export.request import (  # noqa: E402
     CALIBRATED,
     FORMATS,
     Target,
+    check_generator,
     check_integers,
     check_model,
     choose_split,
@@ -73,8 +74,8 @@ def export_model(
 
     ``to`` becomes a bundle: ``model.keras``, ``saved_model/``, ``model.tflite`` (float32), ``model_float16.tflite``,
     ``model_dynamic.tflite``, ``model_int8.tflite`` as asked, ``labels.txt``, ``golden/`` (real images with every
-    artefact's answers), ``classify.py`` (runs without TensorFlow), ``README.md`` (a model card), and ``bundle.json``,
-    which describes and lists all of it. It appears when all is done, or not at all.
+    artefact's answers), ``classify.py`` and the task's own script (both run without TensorFlow), ``README.md`` (a model
+    card), and ``bundle.json``, which describes and lists all of it. It appears when all is done, or not at all.
 
     Args:
         model: float32 ``(B, H, W, 3)``, RGB in [0, 255], to probabilities ``(B, C)``. Not changed.
@@ -101,6 +102,7 @@ def export_model(
         judge: how outputs are judged, for a model that is no classifier; ``classes`` are then the outputs' names.
 
     Raises:
+        PluginError: the task's standalone script is not there.
         UsageError: an impossible argument, a destination that is in use, or a model, classes and data that do not fit.
         DataError: an image cannot be read any more.
         ExportError: a converter failed, or the disk refuses.
@@ -111,10 +113,13 @@ def export_model(
     targets = plan_targets(formats, precisions)
     budget = plan_fallback(accuracy_budget, fallback, formats, precisions)
     check_integers((*targets, *budget), all_integer, keep_float)
+    if judge is not None and judge.draw is not None:
+        check_generator((*targets, *budget), uint8_input)
     if deployed is not None and any(target.precision == "int8" for target in (*targets, *budget)):
         deployed.check(all_integer, keep_float, calibration_size, seed)
     judge = judge or Judge(tuple(classes))
     reference = check_model(model, preprocessing, judge, table)
+    scripts = standalone.scripts(judge.standalone, len(judge.shape) == 1, judge.draw is None)
     split = choose_split(table, parity_split)
     layout.check_destination(to, overwrite)
     rows = None
@@ -123,12 +128,12 @@ def export_model(
     conversion = Conversion(table, preprocessing, judge, rows, uint8_input, all_integer, keep_float, deployed)
     measured = table.take(table.indices(split))
     try:
-        with layout.new_folder(to, overwrite) as partial:
+        with layout.new_folder(to, overwrite) as partial, temporary_folder(partial.parent) as outputs:
             runtimes = [_make(conversion, model, partial, target) for target in targets]
             budget, candidates = _make_candidates(conversion, model, partial, budget)
             runtimes += candidates
             expected, *answers = collect_answers(
-                [reference, *runtimes], table, preprocessing, split, judge.shape
+                [reference, *runtimes], table, preprocessing, split, judge.shape, outputs, judge.draw
             )
             keras_score = judge.measure(expected, measured)[judge.metric]
             proven = [
@@ -147,7 +152,7 @@ def export_model(
                 threads=os.cpu_count() or 1,
                 metric=judge.metric,
                 keras_score=keras_score,
-                keras_milliseconds=latency(reference, preprocessing),
+                keras_milliseconds=latency(reference, preprocessing, judge.draw is not None),
                 artefacts=artefacts,
                 tried=tuple(one for one in proven if one.file not in kept),
                 calibration=_calibration_report(table, rows, calibration_size, seed),
@@ -159,13 +164,12 @@ def export_model(
                 runtimes = [
                     runtime for runtime, one in zip(runtimes, proven, strict=True) if one.file in kept
                 ]
-                images = golden.write_images(
-                    partial, table, golden.choose_rows(table, split, seed), preprocessing
-                )
+                chosen = golden.choose_rows(table, split, seed)
+                images = golden.write_inputs(partial, table, chosen, preprocessing, judge.draw)
                 golden.write_expectations(
-                    partial, images, report.artefacts, runtimes, scale_of(judge, expected)
+                    partial, images, report.artefacts, runtimes, scale_of(judge, expected), judge.tolerance
                 )
-                _describe(partial, report, preprocessing, judge, about or About())
+                _describe(partial, report, preprocessing, judge, about or About(), scripts)
             else:
                 layout.keep_only_evidence(partial)
                 (partial / layout.PARITY).write_text(_json(report.to_dict()), encoding="utf-8")
@@ -228,7 +232,7 @@ def _prove(
         metric=judge.metric,
         parity=parity,
         tolerance=tolerance,
-        milliseconds=latency(runtime, preprocessing),
+        milliseconds=latency(runtime, preprocessing, judge.draw is not None),
         reasons=breaches(parity, tolerance, judge),
     )
 
@@ -257,14 +261,22 @@ def _versions() -> dict[str, str]:
 
 
 def _describe(
-    folder: Path, report: ExportReport, preprocessing: Preprocessing, judge: Judge, about: About
+    folder: Path,
+    report: ExportReport,
+    preprocessing: Preprocessing,
+    judge: Judge,
+    about: About,
+    scripts: Sequence[Path],
 ) -> None:
     """The texts of a bundle. ``bundle.json`` comes last: it holds the hashes of the others."""
     (folder / layout.LABELS).write_text("".join(f"{name}\n" for name in judge.names), encoding="utf-8")
-    # The script tells one number a name; it can show no pictures.
-    if len(judge.shape) == 1 and any(one.file in layout.TFLITE.values() for one in report.artefacts):
-        shutil.copyfile(Path(standalone.__file__).with_name(layout.SCRIPT), folder / layout.SCRIPT)
-    content = manifest.manifest(folder, report, judge, preprocessing, about)
+    if not any(one.file in layout.TFLITE.values() for one in report.artefacts):
+        scripts = ()
+    for script in scripts:
+        shutil.copyfile(script, folder / script.name)
+    content = manifest.manifest(
+        folder, report, judge, preprocessing, about, scripts[-1].name if scripts else None
+    )
     (folder / layout.CARD).write_text(card(content), encoding="utf-8")
     (folder / layout.BUNDLE).write_text(_json(content), encoding="utf-8")
 

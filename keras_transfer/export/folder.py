@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
@@ -27,6 +28,8 @@ TFLITE = {
     "int8": "model_int8.tflite",
     "int16x8": "model_int16x8.tflite",
 }
+CARRIED = "carried"
+"""In ``bundle.json``: names of files that were put into the bundle afterwards."""
 OURS = frozenset({BUNDLE, PARITY, CARD, LABELS, GOLDEN, SCRIPT, KERAS, SAVED_MODEL, *TFLITE.values()})
 
 
@@ -45,7 +48,7 @@ def check_destination(to: Path, overwrite: bool) -> None:
     found = {path.name for path in to.iterdir()}
     if not found - {PARITY}:
         return
-    strangers = sorted(found - OURS if {BUNDLE, PARITY} & found else found)
+    strangers = sorted(found - OURS - _brought(to) if {BUNDLE, PARITY} & found else found)
     if strangers:
         shown = ", ".join(strangers[:3]) + (" ..." if len(strangers) > 3 else "")
         raise UsageError(f"{to} holds files that no export made ({shown}). Choose another folder.")
@@ -53,6 +56,17 @@ def check_destination(to: Path, overwrite: bool) -> None:
         raise UsageError(
             f"{to} already holds an export. Choose another folder, or overwrite it (--overwrite)."
         )
+
+
+def _brought(folder: Path) -> set[str]:
+    """The script that a task brought into this bundle, and what it carries: no names that are known beforehand."""
+    try:
+        info = json.loads((folder / BUNDLE).read_text(encoding="utf-8"))
+        script, carried = info["script"], list(info.get(CARRIED, ()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return set()  # no bundle, or a damaged one: its script is a stranger, and the user decides
+    scripts = [script] if isinstance(script, str) and script.endswith(".py") else []
+    return {name for name in (*scripts, *carried) if isinstance(name, str)}
 
 
 @contextlib.contextmanager

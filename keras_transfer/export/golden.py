@@ -11,7 +11,7 @@ import io
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,13 +54,13 @@ class GoldenImages:
 
     Attributes:
         rows: one each: ``image`` and ``input`` (files in the bundle) and ``label`` (the true class, or labels).
-        pixels: uint8 ``(N, H, W, 3)``, the model's input.
-        encoded: each image's PNG file.
+        pixels: uint8 ``(N, H, W, 3)``, the model's input; of a model that generates, float32 ``(N, ...)``.
+        encoded: each image's PNG file; none for a model that generates.
     """
 
     rows: tuple[dict[str, str], ...]
     pixels: np.ndarray
-    encoded: tuple[bytes, ...]
+    encoded: tuple[bytes, ...] = ()
 
 
 def choose_rows(table: ImageTable, split: str, seed: int) -> np.ndarray:
@@ -77,6 +77,21 @@ def choose_rows(table: ImageTable, split: str, seed: int) -> np.ndarray:
     if len(chosen) < LEAST:
         log.warning("The bundle has %d golden images; the data hold no more. 8 are usual.", len(chosen))
     return np.sort(chosen)
+
+
+def write_inputs(
+    folder: Path,
+    table: ImageTable,
+    rows: np.ndarray,
+    preprocessing: Preprocessing,
+    draw: Callable[[ImageTable], np.ndarray] | None,
+) -> GoldenImages:
+    """What artefacts are asked: images, see :func:`write_images`, or the numbers ``draw`` gives for these rows."""
+    if draw is None:
+        return write_images(folder, table, rows, preprocessing)
+    (folder / GOLDEN).mkdir()
+    labels = tuple({"label": table.label_text(int(row))} for row in rows)
+    return GoldenImages(labels, draw(table.take(rows)).astype(np.float32))
 
 
 def write_images(
@@ -104,11 +119,12 @@ def write_expectations(
     artefacts: Sequence[ArtefactReport],
     runtimes: Sequence[Runtime],
     scale: float = 1.0,
+    tolerance: float = 0.0,
 ) -> None:
     """Write ``golden/golden.json``: by artefact the outputs ``(N, C)`` and how far another machine's may be.
 
     Larger outputs are recorded flat and in part (:func:`sampled`). ``scale`` is that of the numbers, 1 for
-    probabilities.
+    probabilities; ``tolerance`` is what the task allows a float32 number in any case, as a share of it.
 
     An artefact whose numbers are not finite (``allow_parity_failure``) gets zeros, and never passes a verification.
 
@@ -119,15 +135,16 @@ def write_expectations(
     encoded = {
         one.file: runtime.predict_encoded(images.encoded)
         for one, runtime in zip(artefacts, runtimes, strict=True)
-        if isinstance(runtime, SavedModelPredictor)
+        if images.encoded and isinstance(runtime, SavedModelPredictor)
     }
     for one, answer in zip(artefacts, answers, strict=True):
         if encoded.get(one.file) is not None:
             _warn_if_far(one.file, np.asarray(encoded[one.file]), answer, scale)
     content = {
         "images": list(images.rows),
+        **({} if images.encoded else {"inputs": images.pixels.astype(np.float64).tolist()}),
         "pixel_tolerance": PIXEL_TOLERANCE,
-        "tolerances": {one.file: scale * TOLERANCES[one.precision] for one in artefacts},
+        "tolerances": {one.file: scale * max(TOLERANCES[one.precision], tolerance) for one in artefacts},
         "step": step,
         "expected": {
             one.file: _finite(sampled(answer, step)) for one, answer in zip(artefacts, answers, strict=True)

@@ -43,9 +43,14 @@ class About:
 
 
 def manifest(
-    folder: Path, report: ExportReport, judge: Judge, preprocessing: Preprocessing, about: About
+    folder: Path,
+    report: ExportReport,
+    judge: Judge,
+    preprocessing: Preprocessing,
+    about: About,
+    script: str | None,
 ) -> dict[str, Any]:
-    """The content of ``bundle.json`` for a folder whose other files are all written."""
+    """The content of ``bundle.json`` for a folder whose other files are all written; ``script``: the one to run."""
     content = report.to_dict()
     return {
         "kind": KIND,
@@ -55,8 +60,10 @@ def manifest(
         "task": judge.task,
         "options": dict(judge.options),
         "notes": dict(judge.notes),
+        **({} if judge.draw is None else {"input": "numbers"}),
         "output": {"kind": judge.kind, "shape": list(judge.shape), "metric": judge.metric},
         "labels": list(judge.names),
+        "script": script,
         "preprocessing": preprocessing.to_dict(),
         "artefacts": content["artefacts"],
         "measured": {

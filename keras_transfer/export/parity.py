@@ -13,6 +13,9 @@ from keras_transfer.errors import UsageError
 from keras_transfer.evaluation.metrics import classification_metrics
 
 CLASSIFICATION = ("balanced_accuracy", "macro_f1", "log_loss", "calibration_error")
+SCALES = {"probabilities": 1.0, "images": 255.0}
+SAME_NUMBERS = 1e-4
+"""float32: of the scale of the numbers, which is 1 for probabilities."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,10 @@ class Judge:
         measure: ``(outputs (N, ...), table of N images)`` to metrics.
         decide: outputs ``(N, ...)`` to what they come to ``(N, ...)``, which artefacts must agree on; None: they are
             numbers, and nothing is decided.
+        tolerance: how far a float32 number may be from Keras's, as a share of the scale (:func:`scale_of`).
+        draw: of a model that generates: a table of N images to the N inputs it is given instead of them.
         options: of the task, JSON-able, and ``notes``, what its training left: for whoever opens a bundle.
+        standalone: see :class:`keras_transfer.tasks.base.TaskSpec`.
     """
 
     names: tuple[str, ...]
@@ -47,8 +53,11 @@ class Judge:
         classification_metrics(outputs, table.labels, table.classes)
     )
     decide: Callable[[np.ndarray], np.ndarray | None] = lambda outputs: outputs.argmax(axis=-1)
+    tolerance: float = SAME_NUMBERS
+    draw: Callable[[ImageTable], np.ndarray] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
+    standalone: str = ""
 
     def __post_init__(self) -> None:
         if not self.shape:
@@ -106,8 +115,8 @@ class Tolerance:
 EMBEDDINGS = "embeddings"
 """The kind of outputs that are compared by their direction."""
 PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16x8")
-SAME_NUMBERS = 1e-4
-"""float32: of the scale of the numbers, which is 1 for probabilities."""
+SOME = 32
+"""Images that are compared at a time."""
 SAME_DECISIONS, SAME_PIXELS = 1.0, 0.999
 """float32: the share of equal decisions, where an image has one, and where it has many."""
 
@@ -118,13 +127,14 @@ def tolerance_for(precision: str, judge: Judge, reference: np.ndarray) -> Tolera
         return Tolerance(drop=judge.drop)
     decided = judge.decide(reference[:1])
     agreement = None if decided is None else SAME_DECISIONS if decided.ndim == 1 else SAME_PIXELS
-    return Tolerance(max_difference=SAME_NUMBERS * scale_of(judge, reference), agreement=agreement)
+    return Tolerance(max_difference=judge.tolerance * scale_of(judge, reference), agreement=agreement)
 
 
 def scale_of(judge: Judge, reference: np.ndarray) -> float:
-    """1 for probabilities; of other numbers the largest absolute one."""
-    largest = float(np.abs(reference).max(initial=0.0))
-    return 1.0 if judge.kind == "probabilities" or not largest else largest
+    """1 for probabilities, 255 for images; of other numbers the largest absolute one."""
+    if judge.kind in SCALES:
+        return SCALES[judge.kind]
+    return max(float(reference.max(initial=0.0)), -float(reference.min(initial=0.0))) or 1.0
 
 
 def compare(
@@ -155,18 +165,24 @@ def compare(
         )
     if len(table) != len(reference):
         raise UsageError(f"{len(reference)} outputs need {len(reference)} images, not {len(table)}.")
-    finite = bool(np.isfinite(candidate).all())
-    difference = np.abs(reference.astype(np.float64) - candidate.astype(np.float64))
-    expected, given = judge.decide(reference), judge.decide(candidate)
+    finite, largest, total, equal, decisions = True, 0.0, 0.0, 0, 0
+    for start in range(0, len(reference), SOME):  # a few images at a time: outputs may be larger than memory
+        one, other = reference[start : start + SOME], candidate[start : start + SOME]
+        finite &= bool(np.isfinite(other).all())
+        difference = np.abs(one.astype(np.float64) - other.astype(np.float64))
+        largest, total = max(largest, float(difference.max())), total + float(difference.sum())
+        expected, given = judge.decide(one), judge.decide(other)
+        if expected is not None and given is not None:
+            equal, decisions = equal + int(np.sum(given == expected)), decisions + expected.size
     measured = judge.measure(candidate, table) if finite else {}
     others = {name: measured[name] for name in judge.others if name in measured}
     if judge.kind == EMBEDDINGS and finite:
         others["cosine"] = mean_cosine(reference, candidate)
     return Parity(
         images=len(reference),
-        agreement=None if expected is None or given is None else float(np.mean(given == expected)),
-        max_difference=float(difference.max()) if finite else float("inf"),
-        mean_difference=float(difference.mean()) if finite else float("inf"),
+        agreement=equal / decisions if decisions else None,
+        max_difference=largest if finite else float("inf"),
+        mean_difference=total / reference.size if finite else float("inf"),
         score=measured.get(judge.metric),
         keras_score=judge.measure(reference, table)[judge.metric] if keras_score is None else keras_score,
         finite=finite,

@@ -73,6 +73,16 @@ def check_integers(targets: Sequence[Target], all_integer: bool, keep_float: int
         )
 
 
+def check_generator(targets: Sequence[Target], uint8_input: bool) -> None:
+    """Raise ``UsageError`` where a model that generates is asked to take bytes: its inputs are no pixels."""
+    integers = [target.precision for target in targets if target.precision in CALIBRATED]
+    if integers or uint8_input:
+        what = ", ".join(dict.fromkeys(integers)) or "uint8 input"
+        raise UsageError(
+            f"{what}: a model that makes images takes numbers, not uint8 pixels. Choose none, float16 or dynamic."
+        )
+
+
 def check_model(
     model: keras.Model, preprocessing: Preprocessing, judge: Judge, table: ImageTable
 ) -> KerasRuntime:
@@ -80,7 +90,14 @@ def check_model(
     classes = judge.names
     reference = KerasRuntime(model)
     shape = (*preprocessing.size, 3)
-    if tuple(model.inputs[0].shape)[1:] != shape:
+    if judge.draw is not None:
+        drawn = judge.draw(table.take([0])).shape
+        if tuple(model.inputs[0].shape)[1:] != drawn[1:]:
+            raise UsageError(
+                f"The model {model.name!r} takes {tuple(model.inputs[0].shape)}, and its task draws inputs of shape "
+                f"{(None, *drawn[1:])}. Train it again."
+            )
+    elif tuple(model.inputs[0].shape)[1:] != shape:
         raise UsageError(
             f"The model {model.name!r} takes {tuple(model.inputs[0].shape)}, and the preprocessing gives "
             f"{(None, *shape)}. An exported model needs a fixed image size: build it with that size."

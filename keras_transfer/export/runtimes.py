@@ -47,6 +47,9 @@ class KerasRuntime:
 
     Twice as fast as ``keras.Model.predict`` on a CPU, and memory does not grow from call to call (keras#13118).
 
+    Attributes:
+        model: the Keras model.
+
     Raises:
         UsageError: the model has several inputs or outputs, or was never built.
     """
@@ -59,7 +62,7 @@ class KerasRuntime:
                 f"The Keras model {model.name!r} has {len(inputs)} inputs and {len(outputs)} outputs; one of each is "
                 "expected (a Functional or a built Sequential model)."
             )
-        self._model = model
+        self.model = model
         self._shape = tuple(inputs[0].shape)
         self._columns = outputs[0].shape[-1]
         size = self._shape[1:3]
@@ -74,7 +77,7 @@ class KerasRuntime:
 
         Raises ``UsageError`` when the shape does not fit.
         """
-        check_shape(batch, self._shape, f"The Keras model {self._model.name!r}")
+        check_shape(batch, self._shape, f"The Keras model {self.model.name!r}")
         parts = [
             self._call(tf.constant(batch[start : start + BATCH].astype(np.float32, copy=False))).numpy()
             for start in range(0, len(batch), BATCH)
@@ -94,17 +97,14 @@ class LiteRTRuntime:
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         self._model = LiteRTModel(path, threads)
-        if (
-            len(self._model.inputs) != 1
-            or len(self._model.outputs) != 1
-            or len(self._model.inputs[0].shape) != 4
-        ):
+        ranks = [len(info.shape) for info in self._model.inputs]
+        if ranks not in ([4], [2]) or len(self._model.outputs) != 1:  # 2: a vector that an image is made from
             shapes = [info.shape for info in self._model.inputs]
             raise UsageError(
                 f"{path} takes {shapes} and gives {len(self._model.outputs)} outputs; one input (B, H, W, 3) and one "
                 "output are expected."
             )
-        size = self._model.input_size
+        size = self._model.input_size if ranks == [4] else (-1, -1)
         self.input_size: tuple[int, int] | None = None if -1 in size else size
         self.inputs, self.outputs = self._model.inputs, self._model.outputs
 
@@ -140,7 +140,7 @@ def load_runtime(path: str | os.PathLike[str]) -> Runtime:
     if path.suffix == ".tflite":
         return LiteRTRuntime(path)
     if path.suffix == ".keras":
-        return KerasRuntime(_load_keras(path))
+        return KerasRuntime(load_keras(path))
     raise UsageError(
         f"{path} ends in {path.suffix or 'no suffix'!r}; expected a .keras file, a SavedModel folder or a .tflite file."
     )
@@ -166,7 +166,8 @@ def save_keras(model: keras.Model, path: Path) -> None:
         ) from failure
 
 
-def _load_keras(path: Path) -> keras.Model:
+def load_keras(path: Path) -> keras.Model:
+    """The Keras model in a ``.keras`` file, without running code that is in it; ``ExportError`` where it cannot."""
     failure: Exception | None = None
     with captured_output():
         try:

@@ -20,7 +20,7 @@ from keras_transfer.litert import TensorInfo  # noqa: E402
 from keras_transfer.preprocessing import Preprocessing  # noqa: E402
 
 SIGNATURE, PIXELS, BYTES = "serving_default", "classify_pixels", "classify_bytes"
-INPUT, ENCODED = "image", "encoded"
+INPUT, NUMBERS, ENCODED = "image", "inputs", "encoded"
 OUTPUT, CLASSES = "probabilities", "classes"
 BATCH = 32
 
@@ -34,6 +34,8 @@ def save(model: keras.Model, path: Path, judge: Judge, preprocessing: Preprocess
 
     - ``serving_default``: ``image`` float32 ``(B, H, W, 3)``, RGB in [0, 255], at the model's size.
     - ``classify_pixels``: ``image`` uint8, otherwise the same.
+    A model that generates has ``serving_default`` alone, which takes ``inputs``, float32 ``(B, ...)``.
+
     - ``classify_bytes``: ``encoded`` string ``(B,)``, JPEG or PNG files of any size; missing where the contract
       cannot be kept inside a graph (:func:`keras_transfer.export.encoded.supported`).
 
@@ -69,10 +71,14 @@ def save(model: keras.Model, path: Path, judge: Judge, preprocessing: Preprocess
             # keras.export.ExportArchive would do, but stores every variable twice (seen in Keras 3.15).
             module = tf.Module()
             module.weights = [variable.value for variable in model.variables]
-            module.serve = tf.function(answer, input_signature=[tf.TensorSpec(shape, tf.float32, INPUT)])
-            module.pixels = tf.function(from_pixels, input_signature=[tf.TensorSpec(shape, tf.uint8, INPUT)])
-            signatures = {SIGNATURE: module.serve, PIXELS: module.pixels}
-            if encoded.supported(preprocessing):
+            name = INPUT if judge.draw is None else NUMBERS
+            module.serve = tf.function(answer, input_signature=[tf.TensorSpec(shape, tf.float32, name)])
+            signatures = {SIGNATURE: module.serve}
+            if judge.draw is None:
+                pixels = tf.TensorSpec(shape, tf.uint8, INPUT)
+                module.pixels = tf.function(from_pixels, input_signature=[pixels])
+                signatures[PIXELS] = module.pixels
+            if judge.draw is None and encoded.supported(preprocessing):
                 files = tf.TensorSpec((None,), tf.string, ENCODED)
                 module.bytes = tf.function(from_bytes, input_signature=[files])
                 signatures[BYTES] = module.bytes

@@ -10,6 +10,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,7 +53,13 @@ class TaskSpec:
             ``train`` takes; the conformance kit trains on it.
         drop: how much of the main metric int8 and the other reduced precisions may lose: an amount where higher is
             better, a share of Keras's where lower is.
-        tolerance: how far the float32 TFLite file may be from the Keras model, as a share of the outputs' scale.
+        tolerance: how far the float32 files may be from the Keras model, as a share of the outputs' scale.
+        generates: the model makes images from numbers instead of looking at images: the core gives it what
+            :meth:`Task.draw_inputs` draws, one input for each real image it is measured against.
+        standalone: ``"package.module"``, a script that runs without this package: it is copied into every bundle with a
+            TFLite file, under the module's name, beside the core's ``classify.py``, whose functions it may import (a
+            model that generates has no use for that, and its script is alone).
+            Empty: ``classify.py`` alone, where an output has one number a name.
     """
 
     name: str
@@ -66,6 +73,8 @@ class TaskSpec:
     sample: str = ""
     drop: float = 0.01
     tolerance: float = 1e-4
+    generates: bool = False
+    standalone: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,6 +124,9 @@ class Task(abc.ABC):
         options: an instance of the spec's options dataclass, already checked.
     """
 
+    run_path: Path | None = None
+    """The finished run folder that the task was opened for; None in a training, and for a model without a run."""
+
     def __init__(self, options: Any) -> None:
         self.options = options
 
@@ -138,6 +150,16 @@ class Task(abc.ABC):
             raise UsageError(f"--deploy {settings.fit.deploy} is for classifiers so far. Leave it out.")
         return settings
 
+    def draw_inputs(self, data: ImageTable) -> np.ndarray:
+        """float32 ``(N, ...)``: what a model that generates is given, one row for each of the N images of ``data``.
+
+        Only asked of a task whose spec says ``generates``. Equal tables get equal inputs. ``evaluate`` then compares
+        the N outputs with the N images as two samples.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} generates and draws no inputs: implement draw_inputs."
+        )
+
     def decide(self, outputs: np.ndarray) -> np.ndarray | None:
         """What outputs ``(N, ...)`` come to, ``(N, ...)``: the formats of an export must agree on it.
 
@@ -157,7 +179,10 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def build(self, data: ImageTable, job: Job) -> keras.Model:
-        """The untrained model, from pixels ``(B, H, W, 3)`` in [0, 255] to what is exported."""
+        """The untrained model, from pixels ``(B, H, W, 3)`` in [0, 255] to what is exported.
+
+        Where the spec says ``generates``: from inputs as :meth:`draw_inputs` draws them to images.
+        """
 
     @abc.abstractmethod
     def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:

@@ -47,7 +47,9 @@ def task_of_run(run: Run) -> tuple[TaskSpec, Task]:
     request = run.info["request"]
     name = request["task"]
     require_installed(name, str(run.path), run.info.get("plugin"))
-    return task_with_notes(name, request["options"], run.info.get("training", {}))
+    spec, task = task_with_notes(name, request["options"], run.info.get("training", {}))
+    task.run_path = run.path
+    return spec, task
 
 
 def require_installed(name: str, what: str, package: Any) -> None:

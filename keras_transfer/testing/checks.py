@@ -17,7 +17,9 @@ import numpy as np
 from keras_transfer import options as option_tools
 from keras_transfer.backbones import load_backbone
 from keras_transfer.backbones.blocks import leaf_layers
+from keras_transfer.data.pipeline import input_batches
 from keras_transfer.errors import KerasTransferError
+from keras_transfer.export import load_bundle
 from keras_transfer.litert import LiteRTModel, convert
 from keras_transfer.tasks.base import Job
 from keras_transfer.testing.trial import Trial
@@ -77,7 +79,10 @@ def data_are_read_alike(trial: Trial) -> None:
 
 
 def builds_offline(trial: Trial) -> None:
-    """``build`` reaches for no network and gives a model from pixels ``(B, H, W, 3)`` to finite numbers."""
+    """``build`` reaches for no network and gives a model from pixels ``(B, H, W, 3)`` to finite numbers.
+
+    Of a task that generates: from what ``draw_inputs`` draws, twice alike for one table.
+    """
     settings = trial.settings(strategy="probe", weights="none")
     with no_network():
         backbone = None
@@ -88,13 +93,20 @@ def builds_offline(trial: Trial) -> None:
         size = (settings.model.image_size or 224,) * 2 if backbone is None else backbone.input_shape[1:3]
         preprocessing = preprocessing_for(settings.model, size)
         job = Job(settings, preprocessing, run=None, task=trial.name, backbone=backbone)  # type: ignore[arg-type]
-        model = trial.task().build(trial.table, job)
+        task = trial.task()
+        model = task.build(trial.table, job)
     shape = tuple(model.inputs[0].shape)
+    given = np.full((1, *size, 3), 127.0, np.float32)
+    if trial.spec.generates:
+        given = task.draw_inputs(trial.table.take([0]))
+        again = task.draw_inputs(trial.table.take([0]))
+        require(np.array_equal(given, again), "draw_inputs gave two inputs for the same table.")
     require(
-        len(model.inputs) == 1 and shape == (None, *size, 3),
-        f"the model takes {[tuple(one.shape) for one in model.inputs]}; one input {(None, *size, 3)} is expected.",
+        len(model.inputs) == 1 and shape == (None, *given.shape[1:]),
+        f"the model takes {[tuple(one.shape) for one in model.inputs]}; one input {(None, *given.shape[1:])} is "
+        "expected.",
     )
-    answer = np.asarray(model([np.full((1, *size, 3), 127.0, np.float32)], training=False))
+    answer = np.asarray(model([given], training=False))
     require(np.isfinite(answer).all(), "the untrained model's output is not finite.")
 
 
@@ -143,6 +155,9 @@ def metrics_are_as_declared(trial: Trial) -> None:
     value = measured[spec.main_metric]
     require(value is not None and math.isfinite(value), f"{spec.main_metric} is {value} on the sample.")
     rng = np.random.default_rng(0)
+    if spec.generates:
+        _real_is_better(trial, rng)
+        return
     mixed = []
     for _ in range(SHUFFLES):
         outputs = trial.outputs[rng.permutation(len(trial.outputs))]
@@ -154,6 +169,23 @@ def metrics_are_as_declared(trial: Trial) -> None:
         f"{spec.main_metric} ({spec.metrics[spec.main_metric]} is better) is {value:.4g}, and {typical:.4g} when the "
         "answers are dealt to the wrong images: the direction is wrong, nothing was learned, or the answers do not "
         "matter.",
+    )
+
+
+def _real_is_better(trial: Trial, rng: np.random.Generator) -> None:
+    """Of images that are made it does not matter which is whose: real ones must beat those with mixed-up pixels."""
+    name, way = trial.spec.main_metric, trial.spec.metrics[trial.spec.main_metric]
+    channels = trial.outputs.shape[-1]
+    images = np.concatenate(list(input_batches(trial.measured, trial.preprocessing)))[..., :channels]
+    mixed = rng.permuted(images.reshape(len(images), -1), axis=1).reshape(images.shape)
+    real, noise = (
+        trial.task_again().evaluate(given.astype(np.float32), trial.measured)[name]
+        for given in (images, mixed)
+    )
+    require(
+        noise < real if way == "higher" else noise > real,
+        f"{name} ({way} is better) is {real:.4g} for the real images themselves, and {noise:.4g} with their "
+        "pixels mixed up.",
     )
 
 
@@ -192,10 +224,19 @@ def tflite_agrees(trial: Trial) -> None:
 
 
 def the_bundle_is_proven(trial: Trial) -> None:
-    """The run exports to TFLite, the bundle's card is written, and it is verified again, on its images too."""
+    """The run exports to TFLite, the bundle's script passes its self-test, and the bundle is verified on its images."""
     bundle = trial.folder / "edge"
     report = export_run(trial.run, bundle, formats=("tflite",), overwrite=True, data=trial.source)
     require(report.passed, "the exported file does not answer like the Keras model.")
+    script = load_bundle(bundle).info["script"]
+    if script is not None:
+        done = subprocess.run(
+            [sys.executable, script, "--self-test"], cwd=bundle, capture_output=True, text=True, timeout=600
+        )
+        said = " ".join((done.stderr or done.stdout).split())
+        require(done.returncode == 0, f"`python {script} --self-test` of the bundle failed: {said}")
+        passed = done.stdout.rstrip().endswith("passed")
+        require(passed, f"`python {script} --self-test` of the bundle does not end with 'passed': {said}")
     found = verify(bundle, trial.measured, split="all")
     wrong = [*found.reasons, *(reason for one in found.artefacts for reason in one.reasons)]
     require(found.passed, f"the bundle is not verified: {' '.join(wrong)}")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_transfer.data import ImageTable
-from keras_transfer.data.pipeline import batches
+from keras_transfer.data.pipeline import input_batches
 from keras_transfer.errors import UsageError
 from keras_transfer.plugins import TASKS, entries, import_object, task_spec
 from keras_transfer.preprocessing import Preprocessing
@@ -84,14 +84,16 @@ class Trial:
 
     @cached_property
     def strategy(self) -> str:
-        """``finetune`` where the task takes it, else ``probe``."""
+        """``finetune`` where the task takes it, else ``probe``; ``auto`` where it takes neither."""
         if "strategy" in self._settings:
             return self._settings["strategy"]
-        try:
-            self.task().settings_for(self.settings(strategy="finetune"))
-        except UsageError:
-            return "probe"
-        return "finetune"
+        for strategy in ("finetune", "probe"):
+            try:
+                self.task().settings_for(self.settings(strategy=strategy))
+            except UsageError:
+                continue
+            return strategy
+        return "auto"
 
     @cached_property
     def table(self) -> ImageTable:
@@ -142,10 +144,15 @@ class Trial:
 
     @cached_property
     def pixels(self) -> np.ndarray:
-        """A few of them, uint8 ``(B, H, W, 3)``."""
-        return next(iter(batches(self.measured, self.preprocessing, 8)))
+        """A few of them, uint8 ``(B, H, W, 3)``; of a task that generates, what its model is given for them."""
+        return next(iter(input_batches(self.measured, self.preprocessing, 8, draw=self.draw)))
+
+    @property
+    def draw(self) -> Callable[[ImageTable], np.ndarray] | None:
+        """Of a task that generates: its ``draw_inputs``, as the run's task has it."""
+        return self.trained[0].draw_inputs if self.spec.generates else None
 
     @cached_property
     def outputs(self) -> np.ndarray:
         """What the model says to all of :attr:`measured`."""
-        return outputs_for(self.trained[1], self.measured, self.preprocessing, "Evaluating")
+        return outputs_for(self.trained[1], self.measured, self.preprocessing, "Evaluating", self.draw)

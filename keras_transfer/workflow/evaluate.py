@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import numpy as np
 from keras_transfer import options as option_tools
 from keras_transfer import progress
 from keras_transfer.data import ImageTable
-from keras_transfer.data.pipeline import batches
+from keras_transfer.data.pipeline import input_batches
 from keras_transfer.errors import DataError, UsageError
+from keras_transfer.plugins import task_spec
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.settings import DataSettings, TrainSettings
 from keras_transfer.tasks.base import Task
@@ -69,7 +71,10 @@ def evaluate(
         default = "test" if len(table.indices("test")) else "all"
     split = split or default
     measured = table.take(rows_of(table, split))
-    outputs = _outputs(subject, measured, views)
+    generates = task_spec(subject.task).generates
+    if generates and views > 1:
+        raise UsageError(f"views={views} was given; a model that generates images sees none. Leave it out.")
+    outputs = _outputs(subject, measured, views, task.draw_inputs if generates else None)
     metrics = task.evaluate(outputs, measured)
     seen = _trained_on(subject, measured)
     if seen and split not in ("train", "all"):
@@ -179,9 +184,13 @@ def _require_order(name: str, names: tuple[str, ...] | None, table: ImageTable, 
         )
 
 
-def _outputs(subject: Subject, table: ImageTable, views: int) -> np.ndarray:
+def _outputs(
+    subject: Subject, table: ImageTable, views: int, draw: Callable[[ImageTable], np.ndarray] | None
+) -> np.ndarray:
     total = -(-len(table) // BATCH)
-    feed = progress.track(batches(table, subject.preprocessing, BATCH), "Evaluating", total)
+    feed = progress.track(input_batches(table, subject.preprocessing, BATCH, draw=draw), "Evaluating", total)
+    if draw is not None:
+        return np.concatenate([subject.predict(batch) for batch in feed])
     return np.concatenate([tta_predict(subject.predict, batch, views) for batch in feed])
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from keras_transfer.data.checking import SUFFIXES
 from keras_transfer.data.folder import is_hidden
 from keras_transfer.errors import UsageError
+from keras_transfer.plugins import task_spec
 from keras_transfer.preprocessing import ImageError, Preprocessing
 from keras_transfer.workflow.evaluate import task_of
 from keras_transfer.workflow.subject import Subject, open_subject
@@ -44,6 +45,12 @@ def predict(
         raise UsageError(f"top={top} was given; at least 1 is expected.")
     paths = find_images(images)
     subject = open_subject(model, labels=labels, preprocessing=preprocessing)
+    if task_spec(subject.task).generates:
+        raise UsageError(
+            f"{subject.name} makes images and answers nothing about them: its task, {subject.task}, has a verb "
+            "for that "
+            f"(keras-transfer {subject.task} --help)."
+        )
     return _answers(subject, task_of(subject), paths, top)
 
 

@@ -8,6 +8,7 @@ import io
 import logging
 import platform
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -26,7 +27,7 @@ from keras_transfer.backbones import load_backbone  # noqa: E402
 from keras_transfer.catalog import get_spec  # noqa: E402
 from keras_transfer.data import ImageTable  # noqa: E402
 from keras_transfer.data.checking import write_skipped  # noqa: E402
-from keras_transfer.data.pipeline import batches  # noqa: E402
+from keras_transfer.data.pipeline import input_batches  # noqa: E402
 from keras_transfer.errors import KerasTransferError, UsageError  # noqa: E402
 from keras_transfer.export.runtimes import KerasRuntime  # noqa: E402
 from keras_transfer.features import model_hash  # noqa: E402
@@ -122,11 +123,19 @@ def preprocessing_for(model: ModelSettings, size: tuple[int, int]) -> Preprocess
 
 
 def outputs_for(
-    model: keras.Model, table: ImageTable, preprocessing: Preprocessing, label: str
+    model: keras.Model,
+    table: ImageTable,
+    preprocessing: Preprocessing,
+    label: str,
+    draw: Callable[[ImageTable], np.ndarray] | None = None,
 ) -> np.ndarray:
-    """The model's outputs ``(N, ...)`` for every image of a table, in order, streamed."""
+    """The model's outputs ``(N, ...)`` for every image of a table, in order, streamed.
+
+    ``draw``: of a model that generates; see :func:`keras_transfer.data.pipeline.input_batches`.
+    """
     runtime, size = KerasRuntime(model), 32
-    feed = progress.track(batches(table, preprocessing, size), label, -(-len(table) // size))
+    inputs = input_batches(table, preprocessing, size, draw=draw)
+    feed = progress.track(inputs, label, -(-len(table) // size))
     parts = [runtime.predict(batch) for batch in feed]
     return np.concatenate(parts)
 
@@ -179,7 +188,9 @@ def _train_into(
         log.warning("There is no test split: the metrics are measured on the %s images.", split)
     with run.stage("evaluation"):
         measured = data.take(data.indices(split))
-        found = task.evaluate(outputs_for(shipped, measured, job.preprocessing, "Evaluating"), measured)
+        draw = task.draw_inputs if spec.generates else None
+        outputs = outputs_for(shipped, measured, job.preprocessing, "Evaluating", draw)
+        found = task.evaluate(outputs, measured)
         metrics = {"images": len(measured), **found}
     missing = [name for name in spec.metrics if name not in metrics]
     if missing:

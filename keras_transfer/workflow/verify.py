@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_transfer.data import ImageTable
 from keras_transfer.export.bundle import Bundle, load_bundle
-from keras_transfer.export.measure import collect_answers
+from keras_transfer.export.measure import collect_answers, temporary_folder
 from keras_transfer.export.parity import Judge, breaches, compare
 from keras_transfer.export.runtimes import Runtime
 from keras_transfer.export.verify import (
@@ -103,7 +103,16 @@ def _measure(
     judge: Judge,
 ) -> list[ArtefactCheck]:
     everything = replace(table, splits=np.full(len(table), "test"))
-    answers = collect_answers(runtimes, everything, bundle.preprocessing, "test", bundle.shape)
+    with temporary_folder() as folder:
+        answers = collect_answers(
+            runtimes, everything, bundle.preprocessing, "test", bundle.shape, folder, judge.draw
+        )
+        return _judged(bundle, checks, answers, table, judge)
+
+
+def _judged(
+    bundle: Bundle, checks: list[ArtefactCheck], answers: list[np.ndarray], table: ImageTable, judge: Judge
+) -> list[ArtefactCheck]:
     floats = [place for place, one in enumerate(checks) if one.precision == "float32"]
     result = []
     for one, given in zip(checks, answers, strict=True):

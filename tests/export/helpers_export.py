@@ -5,15 +5,19 @@ import subprocess
 import sys
 
 
-def run_script(folder, *arguments, python=sys.executable, code=0, block=True):
+def run_script(folder, *arguments, script="classify.py", python=sys.executable, code=0, block=True):
     """Run the bundle's script; TensorFlow, Keras and this package cannot be imported."""
     environment = {**os.environ, "PYTHONPATH": "", "PYTHONIOENCODING": "utf-8"}
     if block:
-        start = "import sys, runpy\nfor name in ('tensorflow', 'keras', 'keras_transfer'): sys.modules[name] = None\n"
-        start += "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-        command = [str(python), "-c", start, str(folder / "classify.py")]
+        start = (
+            "import os, runpy, sys\n"
+            "for name in ('tensorflow', 'keras', 'keras_transfer'): sys.modules[name] = None\n"
+            "sys.argv = sys.argv[1:]; sys.path.insert(0, os.path.dirname(sys.argv[0]))\n"
+            "runpy.run_path(sys.argv[0], run_name='__main__')"
+        )
+        command = [str(python), "-c", start, str(folder / script)]
     else:
-        command = [str(python), str(folder / "classify.py")]
+        command = [str(python), str(folder / script)]
     done = subprocess.run(
         [*command, *map(str, arguments)],
         capture_output=True,

@@ -1,11 +1,14 @@
+import dataclasses
 import zipfile
 
 import keras
 import numpy as np
 import pytest
 
-from keras_transfer.errors import ExportError, UsageError
+from keras_transfer.errors import DataError, ExportError, UsageError
 from keras_transfer.export import Judge, KerasRuntime, load_runtime
+from keras_transfer.export.measure import collect_answers, temporary_folder
+from keras_transfer.export.parity import compare
 from keras_transfer.export.saved_model import save as save_model
 from keras_transfer.preprocessing import Preprocessing
 
@@ -38,6 +41,55 @@ def test_keras_file_and_saved_model_answer_like_the_model(small, saved, tmp_path
         assert runtime.predict(pixels(0)).shape == (0, 2)
         with pytest.raises(UsageError, match=r"any, 96, 96, 3.*\(3, 64, 64, 3\)"):
             runtime.predict(pixels(size=64))
+
+
+class Painter:
+    """A runtime whose output is as large as the image, and differs from image to image."""
+
+    input_size, inputs, outputs = (96, 96), (), ()
+
+    def __init__(self, factor=1.0):
+        self.factor = factor
+
+    def predict(self, batch):
+        return batch[..., :2].astype(np.float32) * self.factor
+
+
+def test_outputs_of_many_files_are_kept_on_disk_and_not_in_memory(table):
+    """Six files, one output a pixel: what is held at a time does not grow with images and files."""
+    import tracemalloc
+
+    large = Preprocessing((256, 256))
+    runtimes = [Painter(1 + place) for place in range(6)]
+    everything = table.take(np.tile(np.arange(len(table)), 4))
+    everything = dataclasses.replace(everything, splits=np.full(len(everything), "test"))
+    whole = len(everything) * 6 * 256 * 256 * 2 * 4
+    with temporary_folder() as folder:
+        tracemalloc.start()
+        answers = collect_answers(runtimes, everything, large, "test", (256, 256, 2), folder)
+        parity = compare(
+            answers[0], answers[1], Judge(("a", "b"), shape=(256, 256, 2), measure=lambda o, t: {}), everything,
+            keras_score=0.0,
+        )  # fmt: skip
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < whole / 2, (peak, whole)
+        first = large.apply(everything.images.load(0))[..., :2].astype(np.float32)
+        for place, answer in enumerate(answers):
+            assert answer.dtype == np.float32 and answer.shape == (len(everything), 256, 256, 2)
+            np.testing.assert_array_equal(answer[0], first * (1 + place))
+            assert not answer.flags.writeable
+        exact = np.abs(answers[0].astype(np.float64) - answers[1])
+        assert parity.max_difference == exact.max() and parity.mean_difference == pytest.approx(exact.mean())
+        assert parity.agreement == np.mean(answers[0].argmax(-1) == answers[1].argmax(-1))
+    assert not folder.exists()
+
+
+def test_a_model_whose_numbers_are_not_finite_is_refused(table, preprocessing):
+    with temporary_folder() as folder, pytest.raises(DataError, match="not finite"):
+        collect_answers([Painter(np.nan)], table, preprocessing, "test", (96, 96, 2), folder)
+    with temporary_folder() as folder, pytest.raises(ExportError, match="is expected"):
+        collect_answers([Painter()], table, preprocessing, "test", (96, 96, 3), folder)
 
 
 def test_dropout_and_augmentation_are_off(tmp_path):

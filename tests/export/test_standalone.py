@@ -2,7 +2,10 @@
 
 import importlib.util
 import json
+import re
 import shutil
+import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from keras_transfer.errors import ExportError, UsageError
+from keras_transfer.errors import BundleError, ExportError, PluginError, UsageError
 from keras_transfer.export import load_bundle, standalone
 from keras_transfer.export.benchmark import benchmark
+from keras_transfer.export.parity import Judge
 from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.workflow.verify import verify
 
 SCRIPT = Path(standalone.__file__).with_name("classify.py")
 MODES = ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I;16")
@@ -139,13 +144,70 @@ def test_the_self_test_measures_and_does_not_only_compare_hashes(bundle_copy):
 
 
 def test_labels_in_any_script_are_printed(export, table, tmp_path):
-    from dataclasses import replace
-
     classes = ("שלום עולם", "🪴 Blume")
     export(tmp_path / "edge", table=replace(table, classes=classes), classes=classes)
     out, _ = run_script(tmp_path / "edge", tmp_path / "edge/golden/00_image.png")
     assert all(name in out for name in classes)
     assert load_bundle(tmp_path / "edge").labels == classes
+
+
+def judge(table, script):
+    def measure(outputs, images):
+        return {"hits": float((outputs.reshape(len(outputs), -1).argmax(axis=1) == images.labels).mean())}
+
+    return Judge(
+        table.classes,
+        "telling",
+        "probabilities",
+        (1, 2),
+        "hits",
+        others=(),
+        measure=measure,
+        standalone=script,
+    )
+
+
+def test_a_task_brings_a_script_of_its_own(export, small, table, tmp_path, monkeypatch):
+    import keras
+
+    package = tmp_path / "site" / "telling_task"
+    package.mkdir(parents=True)
+    text = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"\n(    import sys\n(?:(?:    .*)?\n)+)", text)
+    (package / "tell.py").write_text(textwrap.dedent(block))
+    (package / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(package.parent)
+    model = keras.Model(small.inputs, keras.layers.Reshape((1, 2))(small.output))
+    edge = tmp_path / "edge"
+    export(edge, model=model, judge=judge(table, "telling_task.tell"))
+    bundle = load_bundle(edge)
+    assert bundle.info["script"] == "tell.py" and {"tell.py", "classify.py"} <= set(bundle.info["files"])
+    assert "python tell.py --self-test" in (edge / "README.md").read_text()
+    assert "passed" in run_script(edge, "--self-test", script="tell.py")[0]
+    image = edge / bundle.golden()["images"][0]["image"]
+    (answer,) = bundle.predict([image])
+    out, _ = run_script(edge, image, script="tell.py")
+    assert out.splitlines() == [str(image), f"  the largest of 2 numbers: {answer.max():.3f}"]
+    assert run_script(edge, image)[0] == out  # classify.py hands over
+    (tmp_path / "few").mkdir()
+    for name in ("classify.py", "bundle.json", "model.tflite"):
+        shutil.copy(edge / name, tmp_path / "few")
+    _, err = run_script(tmp_path / "few", image, code=1)
+    assert "Use tell.py" in err
+    assert verify(edge).passed  # and no bytecode lies in it
+    export(
+        edge, model=model, judge=judge(table, "telling_task.tell"), overwrite=True
+    )  # it is no stranger's file
+    (edge / "tell.py").write_text("")
+    with pytest.raises(BundleError, match=r"tell\.py is not the file that was exported"):
+        load_bundle(edge)
+
+
+@pytest.mark.parametrize("module", ["no_such_task.tell", "json", "keras_transfer.export.standalone.classify"])
+def test_a_script_that_cannot_be_is_refused_before_any_work(export, small, table, tmp_path, module):
+    with pytest.raises(PluginError, match=f"standalone script is '{module}'"):
+        export(tmp_path / "edge", judge=replace(judge(table, module), shape=(2,)))
+    assert not (tmp_path / "edge").exists()
 
 
 def test_benchmark_times_every_artefact(small_bundle):

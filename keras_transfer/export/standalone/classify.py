@@ -5,11 +5,16 @@
     python classify.py --model model_int8.tflite IMAGE...
     python classify.py --self-test                   replay the golden images; exit code 1 on any deviation
 
+Where the bundle's task brought a script of its own, that one is run with the same arguments.
+
 It needs: pip install ai-edge-litert numpy pillow   (tflite-runtime will do, too)
 
 An image becomes pixels as bundle.json says under "preprocessing", exactly as when the model was trained; --self-test
 shows it. The files may be copied one by one: what is needed are this file, bundle.json, one .tflite, and for
 --self-test labels.txt and golden/.
+
+A script that tells something else of the same images (bundle.json names it under "script") lies beside this file and
+takes from it what it needs: read_image, preprocess, Model, argument_parser, run.
 """
 
 from __future__ import annotations
@@ -17,8 +22,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import runpy
 import struct
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +52,9 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+Tell = Callable[[dict[str, Any], argparse.Namespace, Path, Image.Image, np.ndarray], "list[str]"]
 
 
 class Problem(Exception):
@@ -123,7 +133,7 @@ def _scale(picture: Image.Image, box: tuple, size: tuple, contract: dict[str, An
 
 
 class Model:
-    """A ``.tflite``: uint8 pixels (H, W, 3) to probabilities (C,)."""
+    """A ``.tflite``: uint8 pixels (H, W, 3) to its output, float32; probabilities (C,) of a classifier."""
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         interpreter = _interpreter()
@@ -180,22 +190,37 @@ def model_files(bundle: dict[str, Any]) -> list[str]:
     return [name for name in files if (HERE / name).is_file()]
 
 
-def classify(bundle: dict[str, Any], images: list[str], model: str | None, top: int, threads: int) -> int:
+def ask(bundle: dict[str, Any], options: argparse.Namespace, tell: Tell) -> int:
+    """Print what ``tell`` makes of the answer to each image; exit code 1 when one cannot be read."""
     here = model_files(bundle)
-    if model is None and not here:
+    if options.model is None and not here:
         raise Problem("There is no .tflite beside this file.")
-    if model is not None and model not in here:
-        raise Problem(f"There is no {model} beside this file. There are: {', '.join(here) or 'none'}.")
-    runtime, failed = Model(HERE / (model or here[0]), threads), 0
-    for name in images:
+    if options.model is not None and options.model not in here:
+        raise Problem(
+            f"There is no {options.model} beside this file. There are: {', '.join(here) or 'none'}."
+        )
+    runtime, failed = Model(HERE / (options.model or here[0]), options.threads), 0
+    for name in options.images:
         try:
-            answer = runtime.predict(preprocess(read_image(Path(name)), bundle["preprocessing"]))
+            picture = read_image(Path(name))
+            answer = runtime.predict(preprocess(picture, bundle["preprocessing"]))
+            lines = tell(bundle, options, Path(name), picture, answer)
         except Problem as problem:
             print(problem, file=sys.stderr)
             failed = 1
             continue
-        print(name, *(f"  {line}" for line in told(bundle, answer, top)), sep="\n")
+        print(name, *(f"  {line}" for line in lines), sep="\n")
     return failed
+
+
+def classify(
+    bundle: dict[str, Any], options: argparse.Namespace, path: Path, picture: Image.Image, answer: np.ndarray
+) -> list[str]:
+    if answer.ndim != 1:
+        raise Problem(
+            f"The model gives {answer.shape} for an image, not one number a name. Use {bundle.get('script')}."
+        )
+    return told(bundle, answer, options.top)
 
 
 def told(bundle: dict[str, Any], answer: np.ndarray, top: int) -> list[str]:
@@ -251,7 +276,7 @@ def _replay(bundle: dict[str, Any], golden: dict[str, Any], models: list[str], t
     print(f"{len(pixels)} images, pixels {f'differ by up to {furthest}' if furthest else 'identical'}")
     for name in models:
         runtime, tolerance = Model(HERE / name, threads), golden["tolerances"][name]
-        answers = np.array([runtime.predict(image) for image in pixels])
+        answers = np.array([runtime.predict(image).ravel()[:: golden["step"]] for image in pixels])
         difference = float(np.abs(answers - np.array(golden["expected"][name], np.float32)).max())
         if not difference <= tolerance:  # NaN, too
             wrong.append(
@@ -261,28 +286,58 @@ def _replay(bundle: dict[str, Any], golden: dict[str, Any], models: list[str], t
     return wrong
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} was given, at least 1 is expected")
+    return number
+
+
+def argument_parser(description: str) -> argparse.ArgumentParser:
+    """What every script takes; a script adds what it needs besides."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("images", nargs="*", metavar="IMAGE")
     parser.add_argument("--self-test", action="store_true", help="replay the golden images")
     parser.add_argument("--model", metavar="FILE", help="which .tflite (default: the bundle's first)")
-    parser.add_argument("--top", type=int, default=3, help="how many classes to print (default: 3)")
-    parser.add_argument("--threads", type=int, default=1, help="default: 1")
+    parser.add_argument("--threads", type=positive, default=1, help="default: 1")
+    return parser
+
+
+def run(parser: argparse.ArgumentParser, tell: Tell) -> int:
+    """The self-test, or what ``tell(bundle, options, path, picture, answer)`` says of every image, a line each.
+
+    ``picture`` is RGB at its own size, ``answer`` what the model gave for its pixels. ``tell`` may raise ``Problem``.
+    """
     options = parser.parse_args()
     if options.self_test == bool(options.images):
         parser.error("give images, or --self-test")
-    if options.top < 1 or options.threads < 1:
-        parser.error("--top and --threads must be at least 1")
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a label the terminal cannot show stops nothing
     try:
         bundle = read_bundle()
-        if options.self_test:
-            return self_test(bundle, options.threads)
-        return classify(bundle, options.images, options.model, options.top, options.threads)
+        return self_test(bundle, options.threads) if options.self_test else ask(bundle, options, tell)
     except Problem as problem:
         print(problem, file=sys.stderr)
         return 1
+
+
+def own_script() -> Path | None:
+    """The script that the bundle's task brought: it knows what the outputs mean."""
+    try:
+        name = read_bundle().get("script")
+    except Problem:
+        return None  # whoever reads the bundle next tells why
+    path = HERE / name if isinstance(name, str) and name != Path(__file__).name else None
+    return path if path is not None and path.is_file() else None
+
+
+def main() -> int:
+    own = own_script()
+    if own is not None:
+        runpy.run_path(str(own), run_name="__main__")  # it exits
+    parser = argument_parser((__doc__ or "").splitlines()[0])
+    parser.add_argument("--top", type=positive, default=3, help="how many classes to print (default: 3)")
+    return run(parser, classify)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ FILE is a .tflite, a .keras file or a SavedModel folder. Only what that kind nee
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -54,6 +55,8 @@ def open_tensorflow(path: str, threads: int) -> Callable[[], tuple[Predict, tupl
     def load_keras() -> tuple[Predict, tuple, Any]:
         import keras
 
+        with contextlib.suppress(ImportError):  # AlexNet and its like have a layer of keras_transfer's own
+            pass
         model = keras.models.load_model(path, compile=False)
         return lambda pixels: model.predict(pixels, verbose=0), tuple(model.inputs[0].shape[1:]), np.float32
 

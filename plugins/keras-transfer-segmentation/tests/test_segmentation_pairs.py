@@ -1,6 +1,7 @@
 """Pairs: each image with its own mask, from every source, and splits that keep groups together."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -188,6 +189,40 @@ def spoil(action):
     return change
 
 
+def test_what_cannot_be_read_is_left_out_up_to_the_tolerance(folder, caplog):
+    whole = load_pairs(folder, TWO)
+    (folder / "images" / "03.png").write_bytes((folder / "images" / "03.png").read_bytes()[:60])
+    (folder / "masks" / "05.png").write_text("no image")
+    with caplog.at_level(logging.WARNING, "keras_transfer"):
+        pairs = load_pairs(folder, max_skipped=0.2)
+    assert "Skipped 2 of 10 images that cannot be used" in caplog.text
+    assert [(Path(one.path).name, one.counted) for one in pairs.skipped] == [
+        ("03.png", True),
+        ("05.png", True),
+    ]
+    assert "its mask masks/05.png cannot be read" in pairs.skipped[1].reason
+    assert pairs.images.names == tuple(whole.images.names[i] for i in range(10) if i not in (3, 5))
+    assert pairs.sha256 == tuple(whole.sha256[i] for i in range(10) if i not in (3, 5))
+    assert all(aligned(pairs, i) for i in range(8))
+    with pytest.raises(DataError, match=r"2 of 10 images .* \(20\.0%, the limit is 19\.0%\)"):
+        load_pairs(folder, TWO, max_skipped=0.19)
+    with pytest.raises(UsageError, match="max_skipped is 2"):
+        load_pairs(folder, TWO, max_skipped=2)
+
+
+def test_a_mask_that_does_not_fit_is_no_unreadable_one(folder):
+    Image.fromarray(np.full((6, 8), 9, np.uint8)).save(folder / "masks" / "03.png")
+    with pytest.raises(DataError, match=r"(?s)1 of 10 pairs cannot be used:.*9: 48 pixels"):
+        load_pairs(folder, TWO, max_skipped=1.0)
+
+
+def test_nothing_that_can_be_read(folder):
+    for path in (folder / "images").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match="no usable pair"):
+        load_pairs(folder, TWO, max_skipped=1.0)
+
+
 def one_class(folder):
     for path in (folder / "masks").iterdir():
         Image.fromarray(np.full((6, 8), 1, np.uint8)).save(path)
@@ -216,7 +251,14 @@ def csv_of(text):
         (spoil(lambda f: (f / "images").rename(f / "pictures")), "neither images/ nor a split folder"),
         (spoil(lambda f: [p.unlink() for p in (f / "images").iterdir()]), "no images in"),
         (spoil(one_class), "show one class, 'bright'"),
-        (spoil(lambda f: (f / "images/03.png").write_bytes(b"")), "1 of 10 pairs cannot be used"),
+        (
+            spoil(lambda f: (f / "images/03.png").write_bytes(b"")),
+            r"1 of 10 images in .* cannot be used \(10\.0%, the limit is 5\.0%\): .*03\.png: .*--max-skipped",
+        ),
+        (
+            spoil(lambda f: (f / "masks/03.png").write_bytes(b"")),
+            r"1 of 10 images .*images/03\.png: its mask masks/03\.png cannot be read: .*--max-skipped",
+        ),
         (csv_of(""), "no column 'image'"),
         (csv_of("image,label\na,b\n"), "no column 'mask'"),
         (csv_of("image,mask\n"), "no rows"),

@@ -1,14 +1,36 @@
 """Resizing masks: no class is invented, mask and image stay in step, and the way back is the same way."""
 
+import importlib.util
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from keras_transfer_segmentation import standalone
+from keras_transfer_segmentation.classes import Classes, palette
 from keras_transfer_segmentation.resizing import resize_mask, restore_mask
 
 from keras_transfer.errors import UsageError
+from keras_transfer.export.standalone import CLASSIFY
 from keras_transfer.preprocessing import Preprocessing
+
+
+def script():
+    """``segment.py`` as in a bundle: ``classify.py`` is beside it."""
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for path in (CLASSIFY, Path(standalone.__file__).with_name("segment.py")):
+            spec = importlib.util.spec_from_file_location(path.stem, path)
+            found[path.stem] = importlib.util.module_from_spec(spec)
+            patch.setitem(sys.modules, path.stem, found[path.stem])
+            spec.loader.exec_module(found[path.stem])
+    return found["segment"]
+
+
+SCRIPT = script()
 
 RULES = st.builds(
     Preprocessing,
@@ -67,33 +89,50 @@ def test_padding_is_ignored_and_is_where_the_image_is_black(size):
     np.testing.assert_array_equal(mask == 255, padded)
 
 
+def certain(mask, classes):
+    """Probabilities (H, W, C) of a model that is sure of a mask; equal ones where it is ignored."""
+    return np.where(mask[..., None] == 255, 1 / classes, mask[..., None] == np.arange(classes)).astype(
+        np.float32
+    )
+
+
 @given(
     arrays.arrays(
         np.uint8, arrays.array_shapes(min_dims=2, max_dims=2, max_side=16), elements=st.integers(0, 9)
     ),
-    RULES,
+    st.integers(1, 4),
+    st.integers(1, 4),
 )
-def test_a_mask_comes_back_where_it_was_made_larger(mask, rules):
-    """Made larger and back, nothing changes; what a crop cut off is ignored, and only that."""
+def test_a_mask_comes_back_where_it_was_made_larger(mask, up, wide):
+    """Made larger by whole factors and back, nothing changes."""
+    rules = Preprocessing((mask.shape[0] * up, mask.shape[1] * wide), resize="squash")
+    back = restore_mask(certain(resize_mask(mask, rules, 255), 10), rules, mask.shape, 255)
+    np.testing.assert_array_equal(back, mask)
+
+
+@given(st.tuples(st.integers(1, 40), st.integers(1, 40)), RULES)
+def test_what_a_crop_cut_off_is_ignored_and_only_that(shape, rules):
     height, width = rules.size
-    if rules.resize == "squash":
-        assume(height >= mask.shape[0] and width >= mask.shape[1])
-    elif rules.resize == "crop":
-        # At a factor of exactly 1, half a pixel that is cut off leaves the nearest one open.
-        assume(max(height / mask.shape[0], width / mask.shape[1]) > 1)
-    else:
-        assume(min(height / mask.shape[0], width / mask.shape[1]) >= 1)
-    back = restore_mask(resize_mask(mask, rules, 255), rules, mask.shape, 255)
-    assert back.dtype == mask.dtype
+    back = restore_mask(np.ones((height, width, 1), np.float32), rules, shape, 255)
     seen = back != 255
-    np.testing.assert_array_equal(back[seen], mask[seen])
+    assert back.shape == shape and (back[seen] == 0).all()
     if rules.resize == "crop":
-        share = min(1, mask.shape[1] * height / width / mask.shape[0]) * min(
-            1, mask.shape[0] * width / height / mask.shape[1]
-        )
-        assert seen.sum() == pytest.approx(share * mask.size, abs=2 * sum(mask.shape))
+        share = min(1, shape[1] * height / width / shape[0]) * min(1, shape[0] * width / height / shape[1])
+        assert seen.sum() == pytest.approx(share * seen.size, abs=2 * sum(shape))
     else:
         assert seen.all()
+
+
+@given(st.integers(2, 24), st.integers(2, 24), st.floats(0.3, 0.7))
+def test_an_edge_comes_out_between_the_model_s_pixels(size, factor, share):
+    """Probabilities that rise from left to right are equal at one place; there the mask turns, to the pixel."""
+    rising = (np.arange(size) + 0.5) / size - share + 0.5
+    chances = np.broadcast_to(np.stack([1 - rising, rising], axis=-1), (size, size, 2))
+    mask = restore_mask(chances, Preprocessing((size, size)), (5, size * factor), 255)
+    inner = slice(factor, -factor)  # beyond the centre of the outermost pixels nothing rises
+    centers = (np.arange(size * factor) + 0.5) / (size * factor)
+    sure = np.abs(centers - share)[inner] > 1e-4
+    np.testing.assert_array_equal(mask[2, inner][sure], (centers > share)[inner][sure])
 
 
 @pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
@@ -103,7 +142,7 @@ def test_shapes_come_back_in_place(resize, size):
     ys, xs = np.mgrid[:90, :120]
     mask = ((ys - 40) ** 2 + (xs - 66) ** 2 < 30**2).astype(np.uint8)
     rules = Preprocessing(size, resize=resize)
-    back = restore_mask(resize_mask(mask, rules, 255), rules, mask.shape, 255)
+    back = restore_mask(certain(resize_mask(mask, rules, 255), 2), rules, mask.shape, 255)
     distance = np.abs(np.hypot(ys - 40, xs - 66) - 30)
     clear = (distance > 120 / min(size)) & (back != 255)
     assert clear.mean() > 0.3
@@ -112,12 +151,30 @@ def test_shapes_come_back_in_place(resize, size):
 
 def test_what_a_crop_cut_off_is_ignored():
     rules = Preprocessing((10, 10), resize="crop")
-    back = restore_mask(np.ones((10, 10), np.uint8), rules, (20, 40), 255)
+    back = restore_mask(certain(np.ones((10, 10), np.uint8), 2), rules, (20, 40), 255)
     assert (back[:, :10] == 255).all()
     assert (back[:, 10:30] == 1).all()
     assert (back[:, 30:] == 255).all()
 
 
-def test_only_the_model_s_mask_can_be_restored():
+def test_only_the_model_s_answer_can_be_restored():
     with pytest.raises(UsageError, match=r"expected the model's \(10, 12\)"):
-        restore_mask(np.zeros((12, 10), int), Preprocessing((10, 12)), (20, 20), 255)
+        restore_mask(np.zeros((12, 10, 2)), Preprocessing((10, 12)), (20, 20), 255)
+
+
+@given(RULES, st.tuples(st.integers(1, 40), st.integers(1, 40)), st.integers(0, 99))
+def test_the_script_of_a_bundle_restores_alike(rules, image_size, seed):
+    chances = np.random.default_rng(seed).dirichlet([1, 1, 1], rules.size).astype(np.float32)
+    expected = restore_mask(chances, rules, image_size, 255)
+    np.testing.assert_array_equal(SCRIPT.restore_mask(chances, rules.to_dict(), image_size, 255), expected)
+
+
+@pytest.mark.parametrize(
+    "classes", [Classes(("a", "b")), Classes(("a", "b"), ((9, 8, 7), (1, 2, 3)), 7, (5, 5, 5))]
+)
+def test_the_script_of_a_bundle_paints_alike(classes):
+    expected = palette()
+    expected[: len(classes)] = classes.drawing_colors
+    if classes.ignore_color:
+        expected[classes.ignore_index] = classes.ignore_color
+    np.testing.assert_array_equal(SCRIPT.colors_of(classes.to_dict()), expected)

@@ -1,12 +1,15 @@
 """The task through the core's own verbs: train, evaluate, predict, segment, export, verify; and its bad input."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from keras_transfer_segmentation.classes import Classes
 from keras_transfer_segmentation.masks import read_mask
+from keras_transfer_segmentation.metrics import SegmentationMetrics
 from keras_transfer_segmentation.sample import photographs
 from PIL import Image
 
@@ -84,7 +87,27 @@ def test_the_files_of_the_bundle_answer_like_the_run(street):
     assert rows["model.tflite"]["agreement"] >= 0.999
     assert rows["model.tflite"]["mean_iou"] == pytest.approx(whole["mean_iou"], abs=1e-3)
     assert rows["model_int8.tflite"]["mean_iou"] >= whole["mean_iou"] - 0.01
-    assert not (street / "edge" / "classify.py").exists()
+
+
+def test_metrics_at_the_masks_own_size_are_those_of_the_masks_that_segment_writes(street, tmp_path):
+    more = ["--strategy", "probe", "--epochs", "1", "--own-size", "--resize", "crop", "--max-skipped", "0.1"]
+    (tmp_path / "data").mkdir()
+    photographs(tmp_path / "data")
+    (tmp_path / "data" / "images" / "15.png").write_text("no image")  # one of 16: tolerated
+    call("train", tmp_path / "data", "-o", tmp_path / "run", *TRAINING, *more)
+    assert "15.png" in (tmp_path / "run" / "skipped.csv").read_text()
+    found = json.loads(call("evaluate", tmp_path / "run", tmp_path / "data", "--json")[0])
+    call("segment", tmp_path / "run", tmp_path / "data" / "images", "-o", tmp_path / "out", "--quiet", code=1)
+    metrics, classes = (
+        SegmentationMetrics(("other", "petals"), boundary_tolerance=None),
+        Classes(("other", "petals")),
+    )
+    for path in sorted((tmp_path / "out").iterdir()):
+        metrics.update(read_mask(tmp_path / "data" / "masks" / path.name, classes), read_mask(path, classes))
+    assert found["images"] == 15
+    for name in ("mean_iou", "mean_dice", "pixel_accuracy"):
+        assert found[f"own_size_{name}"] == pytest.approx(metrics.result()[name])
+    assert "own_size_mean_iou" not in json.loads(call("evaluate", street / "run", "--json")[0])
 
 
 def test_areas_add_up(street):
@@ -116,6 +139,53 @@ def test_masks_are_written_at_the_size_of_the_image(street, tmp_path):
         assert chances.shape[:2] == ((96, 192) if arguments else (64, 64))
 
 
+def script(edge, *arguments, code=0):
+    """The bundle's script, in a process where neither TensorFlow nor this package can be imported."""
+    start = (
+        "import os, runpy, sys\n"
+        "for name in ('tensorflow', 'keras', 'keras_transfer'): sys.modules[name] = None\n"
+        "sys.argv = sys.argv[1:]; sys.path.insert(0, os.path.dirname(sys.argv[0]))\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    command = [sys.executable, "-c", start, edge / "segment.py", *arguments]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=120)
+    assert done.returncode == code and "Traceback" not in done.stderr, (done.stdout, done.stderr)
+    return done.stdout, done.stderr
+
+
+def test_the_script_of_the_bundle_writes_the_masks_that_segment_writes(street, tmp_path):
+    edge = street / "edge"
+    assert script(edge, "--self-test")[0].endswith("passed\n")
+    assert "python segment.py" in (edge / "README.md").read_text()
+    photo = Image.fromarray(np.asarray(Image.open(street / "data" / "images" / "00.png")).repeat(2, axis=1))
+    photo.save(tmp_path / "wide.png")
+    said, _ = script(edge, tmp_path / "wide.png", "-o", tmp_path / "out")
+    call(
+        "segment",
+        edge / "model.tflite",
+        tmp_path / "wide.png",
+        "-o",
+        tmp_path / "in",
+        "--overlays",
+        "--quiet",
+    )
+    for name in ("wide.png", "wide_overlay.png"):
+        with Image.open(tmp_path / "out" / name) as ours, Image.open(tmp_path / "in" / name) as theirs:
+            assert ours.mode == theirs.mode and ours.getpalette() == theirs.getpalette()
+            assert np.array_equal(np.asarray(ours), np.asarray(theirs))
+    mask = read_mask(tmp_path / "out" / "wide.png", Classes(("other", "petals")))
+    assert f"petals {100 * (mask == 1).mean():.1f} %" in said
+    (tmp_path / "again").mkdir()
+    photo.save(tmp_path / "again" / "wide.png")
+    _, said = script(
+        edge, tmp_path / "wide.png", tmp_path / "again" / "wide.png", "-o", tmp_path / "out", code=1
+    )
+    assert "another image is called wide" in said
+    _, said = script(edge, tmp_path / "wide.png", "-o", tmp_path / "wide.png", code=1)
+    assert "cannot be written" in said
+    assert json.loads(call("verify", edge, "--json")[0])["passed"]  # and nothing was left in the bundle
+
+
 def test_what_cannot_be_segmented_is_said(street, tmp_path):
     (tmp_path / "broken.png").write_text("no image")
     said, _ = call(
@@ -137,6 +207,8 @@ def test_what_cannot_be_segmented_is_said(street, tmp_path):
         (["--deploy", "int8"], "--deploy is for classifiers"),
         (["--architecture", "unet-scratch", "--strategy", "probe"], "has no backbone"),
         (["--loss", "cross_entropy+dize"], "dice"),
+        (["--class-weights", "heavy"], "--class-weights: 'heavy' was given"),
+        (["--class-weights", "1,2,3"], "3 numbers and there are 2 classes"),
         (["--architecture", "unet++"], "unet"),
         (["--color-table", "nowhere.csv"], "nowhere.csv|color-table"),
     ],

@@ -31,6 +31,10 @@ class MaskColumn:
         """Stands for mask ``i`` in ``split.csv``: the hash of image and mask together."""
         return f"mask {self.pairs.sha256[self.rows[i]][:16]}"
 
+    def own(self, i: int) -> np.ndarray:
+        """Mask ``i`` (h, w), as it is."""
+        return self.pairs.mask(int(self.rows[i]))
+
     def load(self, i: int, preprocessing: Preprocessing) -> np.ndarray:
         """Mask ``i`` int32 (H, W) at the model's size. A few hundred stay in memory: every epoch asks again."""
         row = int(self.rows[i])

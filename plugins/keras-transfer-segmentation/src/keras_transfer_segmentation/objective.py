@@ -34,6 +34,13 @@ POLICIES: dict[str, dict[str, Any]] = {
         "contrast": 0.4,
         "saturation": 0.4,
     },
+    "alexnet": {
+        "scale": (256 / 227, 256 / 227),
+        "rotation": 0.0,
+        "brightness": 0.0,
+        "contrast": 0.0,
+        "saturation": 0.0,
+    },
 }
 """``--augment``: strengths of :class:`Augmentation`; ``standard`` are its defaults."""
 
@@ -45,10 +52,12 @@ class SegmentationObjective(Shuffled):
     Attributes:
         spec: the loss, see :class:`WeightedSum`.
         classes: what the masks hold.
+        class_weights: of the loss, one a class; None: all alike.
     """
 
     spec: str
     classes: Classes
+    class_weights: tuple[float, ...] | None = None
     kind: str = "targets"
     scale: tuple[float, ...] = ()
 
@@ -70,7 +79,12 @@ class SegmentationObjective(Shuffled):
 
     def loss(self) -> keras.losses.Loss:
         """On logits."""
-        return WeightedSum(self.spec, from_logits=True, ignore_index=self.classes.ignore_index)
+        return WeightedSum(
+            self.spec,
+            from_logits=True,
+            ignore_index=self.classes.ignore_index,
+            class_weights=self.class_weights,
+        )
 
     def metrics(self) -> list[keras.metrics.Metric]:
         """The share of right pixels, the mean over images."""

@@ -1,4 +1,4 @@
-"""Which mask belongs to which image: by folders and file names, or by a CSV. No pixel is read here."""
+"""Which mask belongs to which image: by folders and file names, by a CSV, or by TFDS. No pixel is read here."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -129,6 +130,38 @@ def pair_csv(path: Path, root: Path | None = None) -> PairedFiles:
         np.array([SPLIT_FOLDERS[split] for split in splits], "<U5") if any(splits) else None,
         np.array(groups) if any(row["group"] for _, row in rows) else None,
     )
+
+
+def pair_tfds(text: str, data_dir: str | os.PathLike[str] | None = None) -> PairedFiles:
+    """Pairs of a TFDS data set such as ``tfds:oxford_iiit_pet``: an image, and an image of one channel as its mask.
+
+    Args and errors: see :func:`keras_transfer.data.tfds_source.read_columns`. Where several features fit, the
+    supervised ones are taken, or those that are called ``image`` and ``segmentation_mask``.
+    """
+    from keras_transfer.data.tfds_source import read_columns
+
+    found = read_columns(text, data_dir, _features)
+    images, masks = found.columns
+    splits = None if set(found.splits) == {""} else np.array(found.splits, "<U5")
+    if splits is not None and "train" not in splits:
+        raise DataError(f"{text} has images in {', '.join(sorted(set(found.splits)))} and none in train.")
+    return PairedFiles(found.root, tuple(images), tuple(masks), splits)
+
+
+def _features(tfds: Any, info: Any) -> tuple[str, str]:
+    """The names of the image and of the mask."""
+    from keras_transfer.data.tfds_source import choose_feature
+
+    supervised = [key for key in info.supervised_keys or () if isinstance(key, str)]
+    pictures = {
+        key: one for key, one in sorted(info.features.items()) if isinstance(one, tfds.features.Image)
+    }
+    masks = [key for key, one in pictures.items() if one.shape[-1] == 1]
+    mask = choose_feature(
+        masks, supervised[1:], "segmentation_mask", info, "a mask (an image of one channel)"
+    )
+    images = [key for key in pictures if key not in masks] or [key for key in masks if key != mask]
+    return choose_feature(images, supervised[:1], "image", info, "an image"), mask
 
 
 def _pair(top: Path) -> tuple[list[tuple[str, str]], list[Skipped]]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_transfer.data.arrays import require_pixels
+from keras_transfer.data.checking import check_images, enforce_limit, require_max_skipped
 from keras_transfer.data.labels import Labels
 from keras_transfer.data.splits import complete_splits, make_splits, require_fractions
 from keras_transfer.data.table import SPLITS, ArrayImages, PathImages, Skipped
@@ -27,7 +28,7 @@ from keras_transfer_segmentation.masks import (
     read_mask,
     require_known,
 )
-from keras_transfer_segmentation.pairing import PairedFiles, pair_csv, pair_folder
+from keras_transfer_segmentation.pairing import PairedFiles, pair_csv, pair_folder, pair_tfds
 from keras_transfer_segmentation.resizing import resize_mask
 
 logger = logging.getLogger("keras_transfer")
@@ -49,7 +50,7 @@ class Pairs:
         groups: str (N,) or None; a group is on one side only.
         pixels: int64 (N, C), how many pixels of each class an image has, ignored ones in none.
         sha256: of each image and its mask together.
-        skipped: files that belong to no pair.
+        skipped: files that belong to no pair, and pairs that cannot be read.
     """
 
     source: str
@@ -114,7 +115,9 @@ def load_pairs(
     *,
     encoding: str | None = None,
     image_root: str | os.PathLike[str] | None = None,
+    tfds_data_dir: str | os.PathLike[str] | None = None,
     ignore_index: int = IGNORE_INDEX,
+    max_skipped: float = 0.05,
     val_fraction: float = 0.15,
     test_fraction: float = 0.15,
     seed: int = 0,
@@ -123,11 +126,16 @@ def load_pairs(
 
     Args:
         source: a folder (:func:`~keras_transfer_segmentation.pairing.pair_folder`), a ``.csv``
-            (:func:`~keras_transfer_segmentation.pairing.pair_csv`), or arrays: images (N, H, W), (N, H, W, 1) or
+            (:func:`~keras_transfer_segmentation.pairing.pair_csv`), ``tfds:NAME``
+            (:func:`~keras_transfer_segmentation.pairing.pair_tfds`), or arrays: images (N, H, W), (N, H, W, 1) or
             (N, H, W, 3) in [0, 255] and masks (N, H, W) of class indices.
         classes: None: ``class_0``, ``class_1``, ... as the masks have them, with ``ignore_index``.
         encoding: of mask files; None: found from all of them.
         image_root: for a CSV, what its paths are relative to.
+        tfds_data_dir: where TFDS's data sets are; TFDS's default if None.
+        ignore_index: where ``classes`` is None: the value of pixels that do not count.
+        max_skipped: the largest share of pairs whose image or mask cannot be read that is tolerated: they are left
+            out. A mask that can be read and does not fit (its size, its values) is refused, whatever the share.
         val_fraction, test_fraction: shares of the images (of the given train split where only one of the others is
             missing), spread so that every class is in each, as far as its images reach.
         seed: of the split, which depends on it and on the images' content alone.
@@ -137,20 +145,20 @@ def load_pairs(
         DataError: pairs that cannot be used, fewer than two classes in all masks; the message quotes the first ones.
     """
     require_fractions(val_fraction, test_fraction)
+    max_skipped = require_max_skipped(max_skipped)
     if isinstance(source, tuple):
         pairs = _from_arrays(source, classes, ignore_index)
         given = None
     elif isinstance(source, (str, os.PathLike)):
-        path = Path(source)
-        root = None if image_root is None else Path(image_root)
-        files = pair_csv(path, root) if path.suffix.lower() == ".csv" else pair_folder(path)
+        text = os.fspath(source)
+        files = _readable(text, _find(text, image_root, tfds_data_dir), max_skipped)
         _warn(files)
-        pairs = _from_files(str(path), files, classes, encoding, ignore_index)
+        pairs = _from_files(text, files, classes, encoding, ignore_index)
         given = files.splits
     else:
         raise UsageError(
-            f"The data source is a {type(source).__name__}; expected a folder, a .csv file, or a pair (images, masks) "
-            "of arrays."
+            f"The data source is a {type(source).__name__}; expected a folder, a .csv file, tfds:NAME, or a pair "
+            "(images, masks) of arrays."
         )
     _require_two_classes(pairs)
     labels = Labels("multilabel", pairs.classes.names, (pairs.pixels > 0).astype(np.float32))
@@ -164,6 +172,45 @@ def load_pairs(
     else:
         splits = complete_splits(given, labels, pairs.sha256, pairs.groups, **shares)
     return dataclasses.replace(pairs, splits=splits)
+
+
+def _find(
+    text: str, image_root: str | os.PathLike[str] | None, tfds_data_dir: str | os.PathLike[str] | None
+) -> PairedFiles:
+    if text.startswith("tfds:"):
+        return pair_tfds(text, tfds_data_dir)
+    path = Path(text)
+    if path.suffix.lower() == ".csv":
+        return pair_csv(path, None if image_root is None else Path(image_root))
+    return pair_folder(path)
+
+
+def _readable(source: str, files: PairedFiles, max_skipped: float) -> PairedFiles:
+    """The pairs whose two files decode; the others are among ``skipped``.
+
+    Raises ``DataError`` when these are too many, or all.
+    """
+    images, masks = PathImages(files.root, files.images), PathImages(files.root, files.masks)
+    bad: dict[int, Skipped] = {}
+    for i, (image, mask) in enumerate(zip(check_images(images), check_images(masks), strict=True)):
+        if image.reason is not None:
+            bad[i] = Skipped(images.describe(i), image.reason)
+        elif mask.reason is not None:
+            bad[i] = Skipped(images.describe(i), f"its mask {files.masks[i]} cannot be read: {mask.reason}")
+    skipped = (*files.skipped, *bad.values())
+    candidates = len(images) + sum(skip.counted for skip in files.skipped)
+    enforce_limit(skipped, candidates, max_skipped, source)
+    keep = [i for i in range(len(images)) if i not in bad]
+    if not keep:
+        raise DataError(f"There is no usable pair in {source}. Nothing can be done with it.")
+    return PairedFiles(
+        files.root,
+        tuple(files.images[i] for i in keep),
+        tuple(files.masks[i] for i in keep),
+        None if files.splits is None else files.splits[keep],
+        None if files.groups is None else files.groups[keep],
+        skipped,
+    )
 
 
 def _from_files(

@@ -1,4 +1,4 @@
-"""Masks at the size of the model's input, and back: nearest neighbour only, with the geometry of the image."""
+"""Masks at the size of the model's input (nearest neighbour only), and answers at the size of the image again."""
 
 from __future__ import annotations
 
@@ -29,23 +29,28 @@ def resize_mask(mask: np.ndarray, preprocessing: Preprocessing, ignore_index: in
 
 
 def restore_mask(
-    mask: np.ndarray, preprocessing: Preprocessing, image_size: tuple[int, int], ignore_index: int
+    chances: np.ndarray, preprocessing: Preprocessing, image_size: tuple[int, int], ignore_index: int
 ) -> np.ndarray:
-    """The mask a model gave, at the size and place of the image it was asked about: :func:`resize_mask` undone.
+    """The most probable class of every pixel of the image a model was asked about, at the image's own size and place.
+
+    The probabilities of each class are interpolated between the model's pixels (bilinear), and then compared: edges
+    come out smooth where the mask of the model's pixels, made larger, would have steps.
 
     Args:
-        mask: whole numbers, of ``preprocessing.size``, from 0 to 65535.
+        chances: float (H, W, C), of ``preprocessing.size``.
         preprocessing: what the image went through.
         image_size: (height, width) of the image before.
 
     Returns:
-        (height, width), of the mask's dtype. What ``crop`` cut off, the model has not seen: ``ignore_index``.
+        int32 (height, width). What ``crop`` cut off, the model has not seen: ``ignore_index``.
 
     Raises:
-        UsageError: a mask of another size.
+        UsageError: probabilities of another size.
     """
-    if mask.shape != preprocessing.size:
-        raise UsageError(f"The mask is {mask.shape}; expected the model's {preprocessing.size}.")
+    if chances.ndim != 3 or chances.shape[:2] != preprocessing.size:
+        raise UsageError(
+            f"The probabilities are {chances.shape}; expected the model's {preprocessing.size}, and classes."
+        )
     height, width = image_size
     size = preprocessing.size
     # Where the image lies in the model's input: all of it but for padding.
@@ -56,14 +61,33 @@ def restore_mask(
     if preprocessing.resize == "crop":
         seen_height = min(seen_height, width * size[0] / size[1])
         seen_width = min(seen_width, height * size[1] / size[0])
-    rows = _came_to(height, seen_height, tops)
-    columns = _came_to(width, seen_width, lefts)
-    known = (rows >= 0)[:, None] & (columns >= 0)[None, :]
-    return np.where(known, mask[np.ix_(rows, columns)], ignore_index).astype(mask.dtype)
+    known_rows, *rows = _between(height, seen_height, tops)
+    known_columns, *columns = _between(width, seen_width, lefts)
+    best = np.full(image_size, -np.inf, np.float32)
+    mask = np.zeros(image_size, np.int32)
+    for number in range(chances.shape[2]):  # one by one: an image is large, and classes may be many
+        chance = _mixed(_mixed(chances[..., number].astype(np.float32), *rows).T, *columns).T
+        better = chance > best
+        best[better], mask[better] = chance[better], number
+    mask[~(known_rows[:, None] & known_columns[None, :])] = ignore_index
+    return mask
 
 
-def _came_to(side: int, seen: float, places: np.ndarray) -> np.ndarray:
-    """int (side,): the place of each pixel along one side, whose middle part ``seen`` fills ``places``; -1 outside."""
+def _between(side: int, seen: float, places: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Where along one side each of ``side`` pixels is asked for, whose middle part ``seen`` fills ``places``.
+
+    Returns:
+        bool (side,), whether it was seen; int (side,) twice, the places before and after; float32 (side,), the share of
+        the one after.
+    """
     centers = (np.arange(side) + 0.5 - (side - seen) / 2) / seen * len(places)
-    found = np.floor(centers).astype(np.int64)
-    return np.where((centers >= 0) & (found < len(places)), places[0] + found, -1)
+    known = (centers >= 0) & (centers < len(places))
+    low = np.clip(centers - 0.5, 0, len(places) - 1)
+    before = np.floor(low).astype(np.int64)
+    after = np.minimum(before + 1, len(places) - 1)
+    return known, places[0] + before, places[0] + after, (low - before).astype(np.float32)
+
+
+def _mixed(plane: np.ndarray, before: np.ndarray, after: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """(h, w) to (n, w): between the rows before and after."""
+    return plane[before] * (1 - share)[:, None] + plane[after] * share[:, None]

@@ -65,9 +65,8 @@ def segment_files(
 def _classes(subject: Subject) -> Classes:
     if subject.task != "segmentation" or subject.names is None:
         raise UsageError(f"{subject.name} is a model of the task {subject.task}; segmentation is expected.")
-    notes = subject.run.info["training"] if subject.run is not None else subject.notes
-    if notes.get("classes"):
-        return Classes.from_dict(dict(notes["classes"]))
+    if subject.notes.get("classes"):
+        return Classes.from_dict(dict(subject.notes["classes"]))
     return Classes(subject.names, ignore_index=IGNORE_INDEX)
 
 
@@ -106,8 +105,8 @@ def _segment(
         chances = predict_tiled(subject.predict, image, preprocessing.size, overlap=overlap)
         return chances, chances.argmax(axis=-1).astype(classes.dtype)
     chances = subject.predict(preprocessing.apply(image)[np.newaxis])[0]
-    mask = chances.argmax(axis=-1).astype(classes.dtype)
-    return chances, restore_mask(mask, preprocessing, image.shape[:2], classes.ignore_index)
+    mask = restore_mask(chances, preprocessing, image.shape[:2], classes.ignore_index)
+    return chances, mask.astype(classes.dtype)
 
 
 def _write_array(path: Path, values: np.ndarray) -> None:

@@ -28,8 +28,14 @@ class SegmentationOptions:
     encoding: str = option("auto", "How mask files are read.", choices=ENCODINGS)
     ignore_index: int = option(255, "Mask value of pixels that do not count.", minimum=1, maximum=65535)
     loss: str = option("cross_entropy+dice", "Sum of losses, such as cross_entropy+0.5*dice.")
+    class_weights: str = option(
+        "none",
+        "Weights of the classes in the loss: none; balanced (by the pixels of the training masks); or a number for "
+        "each class, such as 1,2.5,0.5.",
+    )
     decoder_dropout: float = option(0.0, "Share of channels dropped in training.", minimum=0.0, below=1.0)
     boundary_tolerance: float = option(2.0, "Pixels a boundary may be off (boundary F1).", minimum=0.0)
+    own_size: bool = option(False, "Measure at the masks' own size, too, not only at the model's.")
 
 
 SEGMENTATION = TaskSpec(
@@ -47,4 +53,5 @@ SEGMENTATION = TaskSpec(
     },
     main_metric="mean_iou",
     sample="keras_transfer_segmentation.sample:photographs",
+    standalone="keras_transfer_segmentation.standalone.segment",
 )

@@ -32,6 +32,8 @@ from keras_transfer_segmentation.models import deeplab_v3_plus, fpn, unet, unet_
 from keras_transfer_segmentation.objective import SegmentationObjective  # noqa: E402
 from keras_transfer_segmentation.pairs import load_pairs  # noqa: E402
 from keras_transfer_segmentation.pictures import area_percent, save_picture, strip  # noqa: E402
+from keras_transfer_segmentation.resizing import restore_mask  # noqa: E402
+from keras_transfer_segmentation.weighting import class_weights, parse_weights  # noqa: E402
 
 log = logging.getLogger("keras_transfer")
 ON_BACKBONE = {"unet": unet, "fpn": fpn, "deeplab": deeplab_v3_plus}
@@ -53,6 +55,7 @@ class Segmentation(Task):
         Raises ``UsageError`` for settings that ask for it.
         """
         gradient, fit = settings.gradient, settings.fit
+        parse_weights(self.options.class_weights)
         for asked, given in (
             ("--balance", gradient.balance != "none"),
             ("--focal", gradient.focal is not None),
@@ -81,6 +84,8 @@ class Segmentation(Task):
             self._known_classes(names),
             encoding=None if self.options.encoding == "auto" else self.options.encoding,
             image_root=settings.image_root,
+            tfds_data_dir=settings.tfds_data_dir,
+            max_skipped=settings.max_skipped,
             ignore_index=self.options.ignore_index,
             val_fraction=settings.val_fraction,
             test_fraction=settings.test_fraction,
@@ -127,19 +132,23 @@ class Segmentation(Task):
     def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
         """Gradient training: of the decoder alone (``probe``), of the top of the backbone too, or of everything."""
         fit, gradient = job.settings.fit, job.settings.gradient
+        pairs = data.labels.pairs
+        pixels = pairs.pixels[data.labels.rows[data.indices("train")]].sum(axis=0)
+        weights = class_weights(self.options.class_weights, pixels, data.classes)
         strategy = choose(fit, gradient, data)
         factor = SGD_FACTOR if gradient.optimizer == "sgd" else 1.0
         settings = replace(gradient, learning_rate=gradient.learning_rate or factor * RATE)
         job.say(f"Strategy: {strategy.name} ({strategy.why}).")
         phases = plan_phases(model, strategy, fit, gradient)
         set_trainable(model, "none")
-        objective = SegmentationObjective(self.options.loss, data.labels.pairs.classes)
+        objective = SegmentationObjective(self.options.loss, pairs.classes, weights)
         train_by_gradient(model, data, job, phases, objective, settings)
         job.notes.update(
             strategy=strategy.name,
             why=strategy.why,
             plan=phases[0].plan.to_dict() if phases[0].plan else None,
             classes=objective.classes.to_dict(),
+            class_weights=None if weights is None else dict(zip(data.classes, weights, strict=True)),
             preprocessing=job.preprocessing.to_dict(),
         )
 
@@ -151,7 +160,12 @@ class Segmentation(Task):
             self._preprocessing = Preprocessing.from_dict(notes["preprocessing"])
 
     def evaluate(self, outputs: np.ndarray, data: ImageTable) -> dict[str, Any]:
-        """IoU and its relatives at the model's size; see :class:`SegmentationMetrics`."""
+        """IoU and its relatives at the model's size; see :class:`SegmentationMetrics`.
+
+        With ``own_size``, also ``own_size_mean_iou``, ``own_size_mean_dice`` and ``own_size_pixel_accuracy``: the
+        probabilities interpolated to the size of the untouched mask, as ``keras-transfer segment`` does it. Pixels that
+        a crop cut off do not count.
+        """
         preprocessing = self._at(outputs)
         metrics = SegmentationMetrics(
             data.classes,
@@ -161,7 +175,17 @@ class Segmentation(Task):
         for i, output in enumerate(outputs):
             metrics.update(data.labels.load(i, preprocessing), output.argmax(axis=-1))
         self._measured = outputs, data
-        return metrics.result()
+        return {**metrics.result(), **(self._at_own_size(outputs, data) if self.options.own_size else {})}
+
+    def _at_own_size(self, outputs: np.ndarray, data: ImageTable) -> dict[str, Any]:
+        preprocessing, ignored = self._at(outputs), self.options.ignore_index
+        metrics = SegmentationMetrics(data.classes, ignore_index=ignored, boundary_tolerance=None)
+        for i, output in enumerate(outputs):
+            truth = data.labels.own(i)
+            found = restore_mask(output, preprocessing, truth.shape, ignored)
+            metrics.update(np.where(found == ignored, ignored, truth), found)
+        result = metrics.result()
+        return {f"own_size_{name}": result[name] for name in ("mean_iou", "mean_dice", "pixel_accuracy")}
 
     def _at(self, outputs: np.ndarray) -> Preprocessing:
         size = (outputs.shape[1], outputs.shape[2])

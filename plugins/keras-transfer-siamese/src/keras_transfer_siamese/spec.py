@@ -89,4 +89,5 @@ SIAMESE = TaskSpec(
     main_metric="one_shot_accuracy",
     sample="keras_transfer_siamese.sample:glyphs",
     tolerance=1e-3,
+    standalone="keras_transfer_siamese.standalone.recognise",
 )

@@ -1,0 +1,45 @@
+"""Features of images in an array, through the core's extraction and its cache."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from keras_transfer.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+
+from keras_transfer.backbones import load_backbone  # noqa: E402
+from keras_transfer.data.table import ArrayImages, ImageTable  # noqa: E402
+from keras_transfer.features import extract  # noqa: E402
+from keras_transfer.preprocessing import Preprocessing  # noqa: E402
+
+BACKBONE = "efficientnet_lite0"
+"""Of ``kid_lite0`` and ``fid_lite0``: its pooled features, 1,280 numbers, ImageNet weights, float32."""
+SIDE = 96
+"""Images are brought to this size first (bilinear): part of the metrics' definition, so that they can be compared."""
+
+
+@lru_cache(maxsize=1)
+def metric_backbone() -> keras.Model:
+    """The network the metrics look through. Raises ``WeightsError`` where its weights cannot be had."""
+    return load_backbone(BACKBONE, image_size=SIDE)
+
+
+def features_of(images: np.ndarray) -> np.ndarray:
+    """float32 ``(N, 1280)`` of images uint8 ``(N, H, W, 1 or 3)``."""
+    digests = ArrayImages(images, np.arange(len(images)))
+    count = len(images)
+    table = ImageTable(
+        source="arrays",
+        images=digests,
+        kind="classes",
+        classes=("image",),
+        labels=np.zeros(count, np.int32),
+        splits=np.full(count, "test"),
+        groups=None,
+        weights=np.ones(count, np.float32),
+        sha256=tuple(digests.digest(i) for i in range(count)),
+    )
+    return extract(table, metric_backbone(), preprocessing=Preprocessing(size=(SIDE, SIDE))).values

@@ -1,0 +1,95 @@
+"""What the command line must know of the task before it imports TensorFlow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from keras_transfer.options import option
+from keras_transfer.tasks.base import TaskSpec
+
+ARCHITECTURES = ("dcgan", "residual")
+CHANNELS = ("auto", "grey", "rgb")
+LOSSES = ("non-saturating", "hinge", "wgan-gp", "least-squares")
+NORMALIZATIONS = ("spectral", "batch", "none")
+AUGMENTATIONS = ("auto", "none", "fixed", "adaptive")
+SIZES = (28, 32, 64, 128)
+"""Sides in pixels that the networks make: 7 or 4 pixels, doubled a few times."""
+
+
+@dataclass(frozen=True)
+class GanOptions:
+    """Each field is an option of ``train --task gan``."""
+
+    architecture: str = option(
+        "dcgan",
+        "dcgan: transposed convolutions; residual: resizing and convolutions, no checkerboard.",
+        choices=ARCHITECTURES,
+    )
+    channels: str = option(
+        "auto", "Of the images that are made; auto: as those of the data.", choices=CHANNELS
+    )
+    conditional: bool = option(
+        False, "Learn each class as such, to make images of a class that is asked for."
+    )
+    noise_size: int = option(64, "Numbers an image is made from.", minimum=1, maximum=4096)
+    width: int = option(64, "Channels at the largest resolution but one.", minimum=4, maximum=512)
+    loss: str = option("non-saturating", "What the two networks minimise.", choices=LOSSES)
+    normalization: str = option("spectral", "In the discriminator.", choices=NORMALIZATIONS)
+    r1: float = option(
+        0.0, "Weight of the R1 penalty on the discriminator's gradient at real images.", minimum=0.0
+    )
+    gradient_penalty: float = option(10.0, "Weight of wgan-gp's penalty.", minimum=0.0)
+    critic_steps: int = option(
+        1, "Steps of the discriminator for each of the generator's.", minimum=1, maximum=20
+    )
+    rate_ratio: float = option(
+        1.0,
+        "The discriminator's learning rate over the generator's (two time-scale).",
+        minimum=0.01,
+        maximum=100.0,
+    )
+    diff_augment: str = option(
+        "auto",
+        "Change what the discriminator sees, real and made alike. adaptive: less and less while it does not overfit; "
+        "auto: adaptive for fewer than 5,000 images, else none.",
+        choices=AUGMENTATIONS,
+    )
+    changes: str = option("colour,translation,cutout", "What --diff-augment changes.")
+    start_from: Path | None = option(None, "Go on from the networks of this run, trained on other images.")  # noqa: RUF009
+    freeze_lower: int = option(
+        0,
+        "With --start-from: so many lower blocks of the discriminator stay as they are (FreezeD).",
+        minimum=0,
+    )
+    feature_network: str | None = option(
+        None,
+        "A backbone of the catalog, frozen, through whose features the discriminator looks (projected GAN).",
+    )
+    measure_every: int = option(
+        0, "Epochs between measurements of KID while training; 0: only at the end.", minimum=0
+    )
+    metric_images: int = option(2000, "Images of either kind that are compared, at most.", minimum=8)
+    on_collapse: str = option("warn", "What follows when all images become alike.", choices=("warn", "stop"))
+
+
+GAN = TaskSpec(
+    name="gan",
+    summary="New images of the kind it was shown.",
+    factory="keras_transfer_gan.task:Gan",
+    options=GanOptions,
+    needs_backbone=False,
+    metrics={
+        "kid_lite0": "lower",
+        "fid_lite0": "lower",
+        "manifold_precision": "higher",
+        "manifold_recall": "higher",
+        "diversity": "higher",
+    },
+    main_metric="kid_lite0",
+    sample="keras_transfer_gan.sample:textures",
+    drop=0.25,
+    tolerance=1.01 / 255,  # one grey level: a number that is rounded up here may be rounded down there
+    generates=True,
+    standalone="keras_transfer_gan.standalone.generate",
+)

@@ -1,0 +1,321 @@
+"""The GAN task: images to a generator of more, through the core's runs, metrics and proven exports."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from keras_transfer.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+from keras_transfer import load_data  # noqa: E402
+from keras_transfer.backbones import load_backbone  # noqa: E402
+from keras_transfer.data import ImageTable  # noqa: E402
+from keras_transfer.data.folder import find_images  # noqa: E402
+from keras_transfer.errors import DataError, UsageError  # noqa: E402
+from keras_transfer.settings import DataSettings, TrainSettings  # noqa: E402
+from keras_transfer.tasks.base import Job, OutputContract, Task  # noqa: E402
+from keras_transfer_gan import pictures  # noqa: E402
+from keras_transfer_gan.adversarial import Adversarial, Recipe  # noqa: E402
+from keras_transfer_gan.augment import parse_changes  # noqa: E402
+from keras_transfer_gan.drawing import between, draw, grid_labels, make, with_labels  # noqa: E402
+from keras_transfer_gan.features import metric_backbone  # noqa: E402
+from keras_transfer_gan.material import channels_of, material_of  # noqa: E402
+from keras_transfer_gan.measuring import compare, memorised, pixels_of, spread  # noqa: E402
+from keras_transfer_gan.networks import Facts, make_discriminator, make_generator, to_bytes  # noqa: E402
+from keras_transfer_gan.spec import SIZES  # noqa: E402
+from keras_transfer_gan.training import Material, Schedule, accuracy, answers, steps_an_epoch, train  # noqa: E402
+from keras_transfer_gan.transfer import frozen_discriminator, load_networks, save_networks  # noqa: E402
+
+log = logging.getLogger("keras_transfer")
+RATE = 2e-4
+"""Adam's, of the generator, with :data:`BETA_1`: Radford et al. 2015."""
+BETA_1 = 0.5
+DECAY = 0.999
+FEW = 5000
+"""Images below which a discriminator soon knows them all by heart."""
+NAMES = {1: ("grey",), 3: ("red", "green", "blue")}
+DRAW_SEED = 1
+SHOWN, STRIPS, STEPS, FRAMES = 16, 4, 9, 60
+
+
+class Gan(Task):
+    """Noise to images. The images of a split are what those made are measured against, not what they are made from."""
+
+    _facts: Facts | None = None
+    _loss = "non-saturating"
+    _networks: tuple[keras.Model, keras.Model, keras.Model] | None = None
+    _job: Job | None = None
+    _material: Material | None = None
+
+    def settings_for(self, settings: TrainSettings) -> TrainSettings:
+        """28 px unless told otherwise; what is for classifiers is refused.
+
+        Raises ``UsageError`` for settings that cannot be followed.
+        """
+        gradient, fit = settings.gradient, settings.fit
+        for asked, given in (
+            (f"--strategy {fit.strategy}", fit.strategy not in ("auto", "scratch")),
+            ("--teacher", fit.teacher is not None),
+            ("--deploy", fit.deploy is not None),
+            ("--balance", gradient.balance != "none"),
+            ("--focal", gradient.focal is not None),
+            ("--find-lr", gradient.find_lr),
+            ("--optimizer sgd", gradient.optimizer != "adamw"),
+            ("--accumulate", gradient.accumulate > 1),
+            ("--precision mixed_bfloat16", gradient.precision != "float32"),
+        ):
+            if given:
+                raise UsageError(f"{asked} is for models that look at images; leave it out for --task gan.")
+        if gradient.augment != "none":
+            raise UsageError(
+                "--augment changes what is learned, and the generator would make changed images. --diff-augment fixed "
+                "changes only what the discriminator sees."
+            )
+        options = self.options
+        if options.loss == "wgan-gp" and options.normalization == "batch":
+            raise UsageError(
+                "--normalization batch does not go with --loss wgan-gp, whose penalty is on the gradient at "
+                "single images. "
+                "Choose spectral or none."
+            )
+        if options.freeze_lower and options.start_from is None:
+            raise UsageError(
+                "--freeze-lower keeps what another run has learned: give that run with --start-from."
+            )
+        if options.loss in ("hinge", "wgan-gp") and gradient.label_smoothing:
+            raise UsageError(f"--label-smoothing does nothing in --loss {options.loss}. Leave it out.")
+        parse_changes(options.changes)
+        size = settings.model.image_size or SIZES[0]
+        if size not in SIZES:
+            raise UsageError(
+                f"--image-size {size}: the networks make images of {', '.join(map(str, SIZES))} pixels a side."
+            )
+        return replace(settings, model=replace(settings.model, image_size=size))
+
+    def load_data(
+        self, source: Any, settings: DataSettings, seed: int, *, names: Sequence[str] | None = None
+    ) -> ImageTable:
+        """A folder of images, with or without class folders, or anything else ``load_data`` reads."""
+        values = dict(vars(settings))
+        classes = self._facts.classes if self._facts is not None and self._facts.conditional else None
+        if isinstance(source, (str, Path)) and _is_flat(Path(source)):
+            table = _flat(Path(source), values, seed)
+        else:
+            table = load_data(source, seed=seed, **values, **({"classes": classes} if classes else {}))
+        if self.options.conditional and (table.kind != "classes" or len(table.classes) < 2):
+            raise DataError(
+                f"{table.source} tells no classes ({table.kind}, {len(table.classes)} names); --conditional "
+                "needs at least "
+                "two, one folder each. Leave it out to learn all images as one kind."
+            )
+        return table
+
+    def draw_inputs(self, data: ImageTable) -> np.ndarray:
+        """Noise, and for a conditional generator the class of each of the images of ``data``."""
+        facts = self._facts
+        if facts is None:
+            raise UsageError("What the generator takes is not known before it is built.")
+        labels = data.labels.astype(np.int64) if facts.conditional else None
+        return draw(facts, len(data), DRAW_SEED, labels)
+
+    def build(self, data: ImageTable, job: Job) -> keras.Model:
+        """Generator, discriminator and the average of the generator, which is what the model returned is made of."""
+        options = self.options
+        self._facts = facts = Facts(
+            architecture=options.architecture,
+            size=job.preprocessing.size[0],
+            channels=channels_of(data, options.channels),
+            noise=options.noise_size,
+            width=options.width,
+            classes=tuple(data.classes),
+            conditional=options.conditional,
+            normalization=options.normalization,
+            feature_network=options.feature_network,
+        )
+        self._loss = options.loss
+        backbone = None
+        if options.feature_network is not None:
+            model = job.settings.model
+            backbone = load_backbone(
+                options.feature_network, weights=model.weights, image_size=max(96, facts.size)
+            )
+        generator, discriminator = make_generator(facts), make_discriminator(facts, backbone)
+        if options.start_from is not None:
+            load_networks(options.start_from, facts, generator, discriminator)
+        average = make_generator(facts)
+        average.set_weights(generator.get_weights())
+        self._networks = generator, discriminator, average
+        return to_bytes(average, facts)
+
+    def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
+        """Train both networks. ``job.history`` has a row an epoch; the run gets ``networks/``, to go on from."""
+        assert self._networks is not None and self._facts is not None
+        options, gradient, facts = self.options, job.settings.gradient, self._facts
+        metric_backbone()  # before the long part: its weights may be missing
+        train_rows = data.indices("train")
+        steps_an_epoch(len(train_rows), gradient.batch_size, options.critic_steps)
+        with job.run.stage("decoding"):
+            material = material_of(data, facts, job.run.state)
+        generator, discriminator, average = self._networks
+        few = len(train_rows) < FEW
+        kind = options.diff_augment if options.diff_augment != "auto" else "adaptive" if few else "none"
+        recipe = Recipe(
+            loss=options.loss,
+            r1=options.r1,
+            gradient_penalty=options.gradient_penalty,
+            smoothing=gradient.label_smoothing,
+            critic_steps=options.critic_steps,
+            decay=DECAY if gradient.ema is None else gradient.ema,
+            changes=() if kind == "none" else parse_changes(options.changes),
+            adaptive=kind == "adaptive",
+        )
+        rate = gradient.learning_rate or RATE
+        job.notes["plan"] = None
+        with frozen_discriminator(discriminator, options.freeze_lower) as plan:
+            if plan is not None:
+                job.notes["plan"] = plan.to_dict()
+            tf.config.experimental.enable_op_determinism()
+            adversarial = Adversarial(generator, discriminator, average, facts, recipe, job.settings.seed)
+            adversarial.compile(_adam(rate), _adam(rate * options.rate_ratio))
+            schedule = Schedule(
+                epochs=gradient.epochs,
+                batch_size=gradient.batch_size,
+                seed=job.settings.seed,
+                measure_every=options.measure_every,
+                stop_on_collapse=options.on_collapse == "stop",
+                grids=job.run.plots / "epochs",
+            )
+            with job.run.stage("training"):
+                keeper = train(adversarial, material, schedule, job.run.state)
+        job.history.extend(keeper.rows)
+        save_networks(job.run.path, average, discriminator)
+        self._job, self._material = job, material
+        job.notes.update(
+            strategy="adversarial",
+            gan=facts.to_dict(),
+            loss=options.loss,
+            learning_rates={"generator": rate, "discriminator": rate * options.rate_ratio},
+            average_decay=recipe.decay,
+            diff_augment={"kind": kind, "changes": list(recipe.changes), "chance": float(adversarial.chance)},
+            steps=int(adversarial.steps),
+            epochs=keeper.done,
+            ended=keeper.ended,
+            started_from=None if options.start_from is None else options.start_from.name,
+        )
+
+    def restore(self, notes: Mapping[str, Any]) -> None:
+        """What the networks are."""
+        if notes.get("gan"):
+            self._facts = Facts.from_dict(dict(notes["gan"]))
+            self._loss = str(notes["loss"])
+
+    def evaluate(self, outputs: np.ndarray, data: ImageTable) -> dict[str, Any]:
+        """Made images against the real ones of ``data``; see :func:`keras_transfer_gan.measuring.compare`.
+
+        Where the run's discriminator is at hand, ``discriminator_accuracy``, too: on these, 0.5 means that it
+        cannot tell.
+        """
+        facts = self._facts
+        assert facts is not None
+        rows = spread(min(len(outputs), len(data)), self.options.metric_images)
+        chosen = data.take(rows)
+        real = pixels_of(chosen, (facts.size, facts.size), facts.channels)
+        made = np.rint(outputs[rows]).clip(0, 255).astype(np.uint8)
+        found = compare(real, made)
+        discriminator = self._discriminator()
+        if discriminator is not None:
+            labels = chosen.labels if facts.conditional else np.zeros(len(rows), np.int64)
+            told = [answers(discriminator, facts, images, labels) for images in (real, made)]
+            found["discriminator_accuracy"] = accuracy(self._loss, *told)
+        return found
+
+    def _discriminator(self) -> keras.Model | None:
+        if self._networks is not None:
+            return self._networks[1]
+        if self.run_path is None or self._facts is None:
+            return None
+        discriminator = load_networks(self.run_path, self._facts)[1]
+        self._networks = (discriminator,) * 3
+        return discriminator
+
+    def predict(self, outputs: np.ndarray, names: Sequence[str], top: int) -> list[dict[str, Any]]:
+        """The mean brightness of each image made, 0 to 255: there is nothing else to tell."""
+        return [{"brightness": round(float(image.mean()), 3)} for image in outputs]
+
+    def inference_model(self, model: keras.Model) -> keras.Model:
+        """The model itself: noise (and class) to images uint8."""
+        return model
+
+    def output_contract(self, data: ImageTable) -> OutputContract:
+        """An image."""
+        facts = self._facts
+        assert facts is not None
+        return OutputContract("images", (facts.size, facts.size, facts.channels), NAMES[facts.channels])
+
+    def plots(self, metrics: Mapping[str, Any], job: Job) -> None:
+        """Samples, the way there, strips between images, the nearest training images, the curves."""
+        assert self._networks is not None and self._facts is not None and self._material is not None
+        facts, average, folder = self._facts, self._networks[2], job.run.plots
+        labels = grid_labels(facts, 64)
+        made = make(average, draw(facts, 64, job.settings.seed, labels))
+        pictures.write_png(folder / "samples.png", pictures.grid(made, 8))
+        grids = sorted((folder / "epochs").glob("*.png"))
+        if grids:
+            frames = [pictures.read_rgb(grids[place]) for place in spread(len(grids), FRAMES)]
+            for name in ("training.gif", "training.webp"):
+                pictures.write_animation(folder / name, frames)
+        ends = draw(replace(facts, conditional=False), 2 * STRIPS, job.settings.seed)
+        strips = [between(ends[2 * i], ends[2 * i + 1], STEPS) for i in range(STRIPS)]
+        strip_labels = np.repeat(grid_labels(facts, STRIPS, 1), STEPS)
+        strip = make(average, with_labels(facts, np.concatenate(strips), strip_labels))
+        pictures.write_png(folder / "interpolation.png", pictures.grid(strip, STEPS))
+        learned = self._material.pixels[spread(len(self._material.pixels), self.options.metric_images)]
+        held_out = self._material.held_out[: self.options.metric_images]
+        places, ratio = memorised(made[:SHOWN], learned, held_out)
+        pictures.write_png(
+            folder / "nearest_training_images.png", pictures.pairs(made[:SHOWN], learned[places])
+        )
+        job.notes["memorisation"] = {"ratio": ratio, "compared_with": len(learned)}
+        if ratio is not None and ratio < 0.5:
+            log.warning(
+                "The images made are %.2g times as far from their nearest training images as held-out real ones "
+                "are: it "
+                "copies. Look at plots/nearest_training_images.png; train on more images, or for fewer epochs.",
+                ratio,
+            )
+        pictures.draw_curves(job.history, folder / "curves.png")
+
+
+def _adam(rate: float) -> keras.optimizers.Optimizer:
+    return keras.optimizers.Adam(rate, beta_1=BETA_1)
+
+
+def _is_flat(path: Path) -> bool:
+    """Whether a folder holds images directly, and no folder of them."""
+    return (
+        path.is_dir()
+        and not any(child.is_dir() for child in path.iterdir())
+        and bool(find_images(path).images)
+    )
+
+
+def _flat(path: Path, values: dict[str, Any], seed: int) -> ImageTable:
+    """Images without labels: one class, named after the folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        listed = Path(folder) / "images.csv"
+        with listed.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = csv.writer(file)
+            rows.writerow(("path", "label"))
+            rows.writerows((name, path.name or "images") for name in find_images(path).images)
+        table = load_data(listed, seed=seed, **{**values, "image_root": path, "labels": "classes"})
+    return replace(table, source=str(path))

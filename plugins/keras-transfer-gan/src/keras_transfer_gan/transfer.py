@@ -1,0 +1,102 @@
+"""From one domain to another: the networks of a run taken up, and the lower part of the discriminator frozen."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from keras_transfer.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+import keras  # noqa: E402
+
+from keras_transfer.backbones.blocks import blocks  # noqa: E402
+from keras_transfer.errors import RunError, UsageError  # noqa: E402
+from keras_transfer.freeze_plan import FreezePlan  # noqa: E402
+from keras_transfer.run import open_run  # noqa: E402
+from keras_transfer_gan.networks import Facts, SpectralNorm  # noqa: E402
+
+NETWORKS, GENERATOR, DISCRIMINATOR = "networks", "generator.keras", "discriminator.keras"
+DECIDING = (
+    "architecture",
+    "size",
+    "channels",
+    "noise",
+    "width",
+    "conditional",
+    "normalization",
+    "feature_network",
+)
+
+
+def save_networks(run: Path, generator: keras.Model, discriminator: keras.Model) -> None:
+    """Write both networks into the run folder, to go on from."""
+    (run / NETWORKS).mkdir(exist_ok=True)
+    for name, model in ((GENERATOR, generator), (DISCRIMINATOR, discriminator)):
+        model.save(run / NETWORKS / name)
+
+
+def load_networks(
+    path: Path, facts: Facts, generator: keras.Model | None = None, discriminator: keras.Model | None = None
+) -> tuple[keras.Model, keras.Model]:
+    """The networks of a run; with ``generator`` and ``discriminator``, their weights are put into these.
+
+    Raises:
+        UsageError: no run of this task, or networks of another form; what differs is named.
+        RunError: they are damaged.
+    """
+    run = open_run(path)
+    if run.info["request"]["task"] != "gan":
+        raise UsageError(
+            f"{path} is a run of the task {run.info['request']['task']}; one of gan is expected."
+        )
+    theirs = Facts.from_dict(dict(run.info["training"]["gan"]))
+    differing = [name for name in DECIDING if getattr(theirs, name) != getattr(facts, name)]
+    if facts.conditional and len(theirs.classes) != len(facts.classes):
+        differing.append("classes")
+    if differing:
+        told = "; ".join(
+            f"{name.replace('_', ' ')} {getattr(theirs, name)} there, {getattr(facts, name)} here"
+            for name in differing
+        )
+        raise UsageError(
+            f"The networks of {path} have another form ({told}). Give the same options as there."
+        )
+    try:
+        found = [
+            keras.models.load_model(
+                run.path / NETWORKS / name, compile=False, custom_objects={"SpectralNorm": SpectralNorm}
+            )
+            for name in (GENERATOR, DISCRIMINATOR)
+        ]
+    except (OSError, ValueError) as error:
+        raise RunError(f"The networks of {path} cannot be read ({error}). Train it again.") from error
+    for mine, loaded in zip((generator, discriminator), found, strict=True):
+        if mine is not None:
+            mine.set_weights(loaded.get_weights())
+    return found[0], found[1]
+
+
+@contextlib.contextmanager
+def frozen_discriminator(discriminator: keras.Model, lower: int) -> Iterator[FreezePlan | None]:
+    """Freeze so many of the lower blocks while the block runs, and prove afterwards that they are as before.
+
+    FreezeD: Mo et al. 2020 (arXiv:2002.10964). The layers above learn as before, batch normalization included.
+
+    Raises:
+        UsageError: as many blocks as there are, or more.
+    """
+    if not lower:
+        yield None
+        return
+    names = [name for name, _ in blocks(discriminator) if name.startswith("block")]
+    if lower >= len(names):
+        raise UsageError(
+            f"--freeze-lower {lower}: the discriminator has {len(names)} blocks, and one at least must learn."
+        )
+    plan = FreezePlan.for_model(discriminator, f"from:{names[lower]}", batchnorm="train")
+    plan.apply(discriminator)
+    seal = plan.seal(discriminator)
+    yield plan
+    plan.check(discriminator, seal)
