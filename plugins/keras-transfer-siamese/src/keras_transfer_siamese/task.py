@@ -84,6 +84,10 @@ class Siamese(Task):
             model=replace(settings.model, image_size=size),
         )
 
+    def takes_backbone(self) -> bool:
+        """The networks from scratch are their own."""
+        return self.options.network == "backbone"
+
     def load_data(
         self, source: Any, settings: DataSettings, seed: int, *, names: Sequence[str] | None = None
     ) -> ImageTable:
