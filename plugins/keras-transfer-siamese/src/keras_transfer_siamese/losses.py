@@ -48,7 +48,7 @@ class Contrastive(BatchLoss):
 
     def value(self, labels: Any, given: Any) -> Any:
         """Over all pairs of the batch."""
-        same, different = _pairs(labels)
+        same, different = pair_masks(labels)
         squares = squared_distances(given, given)
         apart = ops.maximum(self.margin - ops.sqrt(squares + TINY), 0.0)
         return (_mean(squares, same) + _mean(apart**2, different)) / 2
@@ -66,7 +66,7 @@ class PairCrossEntropy(BatchLoss):
 
     def value(self, labels: Any, given: Any) -> Any:
         """Over all pairs of the batch."""
-        same, different = _pairs(labels)
+        same, different = pair_masks(labels)
         logits = weighted_l1_logits(given)
         return (_mean(ops.softplus(-logits), same) + _mean(ops.softplus(logits), different)) / 2
 
@@ -84,7 +84,7 @@ class BatchHardTriplet(BatchLoss):
 
     def value(self, labels: Any, given: Any) -> Any:
         """Over all anchors of the batch."""
-        same, different = _pairs(labels)
+        same, different = pair_masks(labels)
         distances = ops.sqrt(squared_distances(given, given) + TINY)
         farthest = ops.max(distances * same, axis=1)
         nearest = ops.min(distances + FAR_OFF * (1 - different), axis=1)
@@ -107,7 +107,7 @@ class SemiHardTriplet(BatchLoss):
 
     def value(self, labels: Any, given: Any) -> Any:
         """Over all same pairs of the batch."""
-        same, different = _pairs(labels)
+        same, different = pair_masks(labels)
         squares = squared_distances(given, given)
         positive, negative = squares[:, :, None], squares[:, None, :]
         beyond = ops.cast(negative > positive, "float32") * different[:, None, :]
@@ -156,7 +156,7 @@ class SupervisedContrastive(BatchLoss):
 
     def value(self, labels: Any, given: Any) -> Any:
         """Over all anchors of the batch."""
-        same, different = _pairs(labels)
+        same, different = pair_masks(labels)
         logits = self.scale * ops.matmul(given, ops.transpose(given))
         logits = logits - FAR_OFF * (1 - same - different)  # not with itself
         shares = ops.log_softmax(logits, axis=1)
@@ -211,7 +211,7 @@ def weighted_l1_logits(given: Any) -> Any:
     return bias - ops.sum(ops.abs(z[:, None] - z[None]), axis=-1)
 
 
-def _pairs(labels: Any) -> tuple[Any, Any]:
+def pair_masks(labels: Any) -> tuple[Any, Any]:
     """float32 ``(B, B)`` of 0 and 1: two images of one class (never an image with itself), of two classes."""
     equal = ops.cast(ops.equal(labels[:, None], labels[None]), "float32")
     place = ops.cumsum(ops.ones_like(labels))

@@ -25,6 +25,7 @@ from keras_transfer.preprocessing import Preprocessing  # noqa: E402
 from keras_transfer.settings import GradientSettings  # noqa: E402
 from keras_transfer_siamese.comparison import Comparison  # noqa: E402
 from keras_transfer_siamese.losses import (  # noqa: E402
+    FAR_OFF,
     ArcFace,
     BatchHardTriplet,
     Contrastive,
@@ -32,6 +33,7 @@ from keras_transfer_siamese.losses import (  # noqa: E402
     Prototypical,
     SemiHardTriplet,
     SupervisedContrastive,
+    pair_masks,
     weighted_l1_logits,
 )
 from keras_transfer_siamese.samplers import ClassBatches, PairBatches  # noqa: E402
@@ -208,11 +210,9 @@ def _cosines(given: Any, skip: int) -> Any:
 def _nearest(y_true: Any, y_pred: Any, alike: Any) -> Any:
     """``(B,)``, all the same: of the images that have another of their class in the batch, the share found."""
     labels = ops.reshape(ops.cast(y_true, "int32"), (-1,))
-    equal = ops.cast(ops.equal(labels[:, None], labels[None]), "float32")
-    place = ops.cumsum(ops.ones_like(labels))
-    itself = ops.cast(ops.equal(place[:, None], place[None]), "float32")
-    asking = ops.cast(ops.sum(equal, axis=1) > 1, "float32")
-    nearest = ops.argmax(alike(y_pred) - 1e9 * itself, axis=1)
+    same, different = pair_masks(labels)
+    asking = ops.max(same, axis=1)
+    nearest = ops.argmax(alike(y_pred) - FAR_OFF * (1 - same - different), axis=1)
     hits = ops.cast(ops.equal(ops.take(labels, nearest), labels), "float32") * asking
     share = ops.sum(hits) / ops.maximum(ops.sum(asking), 1.0)
     return share * ops.ones_like(asking)
