@@ -71,21 +71,23 @@ class Search:
         if embeddings.ndim != 2 or len(embeddings) != len(names):
             raise UsageError(f"{len(names)} names and embeddings of shape {embeddings.shape} do not fit.")
         # Entries of one name lie side by side: a name's score is then a reduction over a slice.
-        unique, owner = np.unique(np.asarray(names, object).astype(str), return_inverse=True)
+        unique, owner = np.unique(np.asarray(names, str), return_inverse=True)
         order = np.argsort(owner, kind="stable")
         self.names: tuple[str, ...] = tuple(unique.tolist())
         self.dimension = embeddings.shape[1]
         self._owner = owner[order]
         self._starts = np.flatnonzero(np.r_[True, np.diff(self._owner) > 0])
-        self._entries = np.ascontiguousarray(embeddings[order], np.float32)
+        entries = np.ascontiguousarray(embeddings[order], np.float32)
+        require_finite(entries, "The enrolled embeddings")
         self._score, self._most = score, most
         self._comparison = comparison
-        require_finite(self._entries, "The enrolled embeddings")
-        self._candidates = self._index(engine)
-        self._scores = comparison.against(self._entries)
+        self._candidates = _index(entries, comparison, engine)
+        # With cosine a second copy of the entries, in unit length, would lie beside the first.
+        self._entries = entries if self._candidates is not None else None
+        self._scores = comparison.against(entries)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._owner)
 
     @property
     def indexed(self) -> bool:
@@ -116,7 +118,7 @@ class Search:
             raise UsageError(f"top={count} was given; at least 1 is expected.")
         queries = self._checked(queries)
         found: list[list[Match]] = []
-        step = max(1, CHUNK // len(self._entries))
+        step = max(1, CHUNK // len(self))
         for start in range(0, len(queries), step):
             chunk = queries[start : start + step]
             if self._candidates is not None:
@@ -148,9 +150,9 @@ class Search:
 
     def _among(self, query: np.ndarray, count: int) -> list[Match]:
         """The best names among the index's candidates, compared exactly with all their entries."""
-        assert self._candidates is not None
+        assert self._candidates is not None and self._entries is not None
         owners = np.unique(self._owner[self._candidates(query, count)])
-        ends = np.r_[self._starts[1:], len(self._entries)]
+        ends = np.r_[self._starts[1:], len(self)]
         rows = np.concatenate([np.arange(self._starts[one], ends[one]) for one in owners])
         found = self._comparison.scores(query[None], self._entries[rows])
         owner = self._owner[rows]
@@ -160,17 +162,21 @@ class Search:
             row = self._means(found, owner)[0]
         return [Match(self.names[owners[place]], float(row[place])) for place in largest(row, count)]
 
-    def _index(self, engine: str) -> Callable[[np.ndarray, int], np.ndarray] | None:
-        if engine == "exact" or (engine == "auto" and len(self._entries) <= EXACT):
-            return None
-        from keras_transfer_siamese import index
 
-        reason = index.missing(self._comparison)
-        if reason is None:
-            return index.candidates(self._entries, self._comparison)
-        if engine == "index":
-            raise UsageError(reason)
+def _index(
+    entries: np.ndarray, comparison: Comparison, engine: str
+) -> Callable[[np.ndarray, int], np.ndarray] | None:
+    """What proposes rows of entries for a query, None where every one is compared."""
+    if engine == "exact" or (engine == "auto" and len(entries) <= EXACT):
         return None
+    from keras_transfer_siamese import index
+
+    reason = index.missing(comparison)
+    if reason is None:
+        return index.candidates(entries, comparison)
+    if engine == "index":
+        raise UsageError(reason)
+    return None
 
 
 def largest(values: np.ndarray, count: int) -> np.ndarray:
