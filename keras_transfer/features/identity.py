@@ -18,8 +18,6 @@ import keras  # noqa: E402
 _IRRELEVANT = ("trainable", "shared_object_id", "build_config", "compile_config")
 # A formula, tested against TensorFlow's operator.
 _FIXED = ("keras_transfer.backbones.classic.local_response",)
-    "keras_transfer.backbones.classic.local_response",
-)  # a formula, tested against TensorFlow's operator
 _IRRELEVANT_ENDINGS = ("_initializer", "_regularizer", "_constraint")
 
 
@@ -32,7 +30,7 @@ def model_hash(model: keras.Model) -> str:
 
     Raises:
         CacheError: the network holds code that its configuration does not describe (a subclassed model, a
-            layer or function that is not Keras's, a ``Lambda``), so no hash can promise that it is still the same network.
+            layer or function that is not Keras's, a ``Lambda``), so no hash can promise that it is the same network.
     """
     for part in _parts(model):
         if not _is_fixed(type(part).__module__):
