@@ -13,7 +13,7 @@ from keras_transfer.cli._common import click_option, offline_option, output_opti
 from keras_transfer.options import describe
 from keras_transfer.settings import ModelSettings
 
-_NETWORK = [info for info in describe(ModelSettings) if info.name != "backbone"]
+_NETWORK = [info for info in describe(ModelSettings) if info.name not in ("backbone", "cut", "input_mode")]
 
 
 @click.command()
