@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import UsageError, WeightsError
 from ..quiet import captured_output, quiet_tensorflow
 from .building import applied
+from .ending import last_map, output_of
 from .scaling import INPUT_MODES, scale_pixels
 
 quiet_tensorflow()
@@ -18,7 +19,6 @@ import keras  # noqa: E402
 
 _log = logging.getLogger("keras_transfer")
 
-_HEADS = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D, keras.layers.Flatten)
 _SCALING = (keras.layers.Rescaling, keras.layers.Normalization)
 
 
@@ -146,37 +146,23 @@ def _scales_itself(model: Any) -> bool:
 
 def _cut(model: keras.Model, name: str | None, path: Path) -> Any:
     """The tensor the backbone ends in."""
-    outputs = {operation.name: operation for operation in model.operations}
     if name is not None:
-        if name not in outputs:
-            close = difflib.get_close_matches(name, outputs, n=3, cutoff=0.5)
+        output = output_of(model, name)
+        if output is None:
+            close = difflib.get_close_matches(name, [each.name for each in model.operations], n=3, cutoff=0.5)
             hint = f" Did you mean {' or '.join(close)}?" if close else ""
             raise UsageError(
                 f"{path} has no layer {name!r} to cut at.{hint} `keras-transfer describe {path} --layers` lists them."
             )
-        return _produced(model, outputs[name])
-    heads = [operation for operation in model.operations if isinstance(operation, _HEADS)]
-    if not heads:
+        return output
+    tensor = last_map(model)
+    if tensor is None:
         raise UsageError(
             f"{path} has no pooling or flattening behind which its head would begin: say with --cut LAYER where the "
             "backbone ends."
         )
-    tensor = _consumed(model, heads[-1])
-    _log.info("%s: cut below %s, at %s", path.name, heads[-1].name, tensor._keras_history.operation.name)
+    _log.info("%s: cut behind %s", path.name, tensor._keras_history.operation.name)
     return tensor
-
-
-def _produced(model: keras.Model, operation: Any) -> Any:
-    """The output of an operation in this model's graph (its layers have been in another before)."""
-    return _nodes(model)[id(operation)].output_tensors[0]
-
-
-def _consumed(model: keras.Model, operation: Any) -> Any:
-    return _nodes(model)[id(operation)].input_tensors[0]
-
-
-def _nodes(model: keras.Model) -> dict[int, Any]:
-    return {id(node.operation): node for nodes in model._nodes_by_depth.values() for node in nodes}
 
 
 def _name(path: Path) -> str:

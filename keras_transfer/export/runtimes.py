@@ -59,7 +59,7 @@ class KerasRuntime:
                 f"The Keras model {model.name!r} has {len(inputs)} inputs and {len(outputs)} outputs; one of each is "
                 "expected (a Functional or a built Sequential model)."
             )
-        self._model = model
+        self.model = model
         self._shape = tuple(inputs[0].shape)
         self._columns = outputs[0].shape[-1]
         size = self._shape[1:3]
@@ -74,7 +74,7 @@ class KerasRuntime:
 
         Raises ``UsageError`` when the shape does not fit.
         """
-        check_shape(batch, self._shape, f"The Keras model {self._model.name!r}")
+        check_shape(batch, self._shape, f"The Keras model {self.model.name!r}")
         parts = [
             self._call(tf.constant(batch[start : start + BATCH].astype(np.float32, copy=False))).numpy()
             for start in range(0, len(batch), BATCH)

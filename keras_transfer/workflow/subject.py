@@ -35,6 +35,7 @@ class Subject:
         names: names of the outputs, or None when nothing beside the model tells.
         task: name of the task, with ``options`` and what its training left in its ``notes``.
         run: the run folder it belongs to, if any.
+        keras_model: where it runs in Keras, the model.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Subject:
     task: str
     options: dict[str, Any]
     run: Run | None
+    keras_model: Any = None
     notes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -95,7 +97,22 @@ def open_subject(
         else:
             recorded, beside = _beside(path, runtime.input_size)
             names = names or beside
-    return Subject(str(path), runtime.predict, preprocessing or recorded, names, task, options, run, notes)
+    return Subject(
+        str(path),
+        runtime.predict,
+        preprocessing or recorded,
+        names,
+        task,
+        options,
+        run,
+        keras_of(runtime),
+        notes,
+    )
+
+
+def keras_of(runtime: Any) -> Any:
+    """The Keras model that a runtime runs; None for other runtimes."""
+    return runtime.model if isinstance(runtime, KerasRuntime) else None
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
@@ -114,7 +131,7 @@ def _keras_subject(model: Any, names: tuple[str, ...] | None, preprocessing: Pre
         raise UsageError(f"{type(model).__name__} was given; a path or a Keras model of images is expected.")
     runtime = KerasRuntime(model)
     contract = preprocessing or Preprocessing(size=_known_size(model.name, runtime.input_size))
-    return Subject(model.name, runtime.predict, contract, names, "classification", {}, None)
+    return Subject(model.name, runtime.predict, contract, names, "classification", {}, None, model)
 
 
 def _beside(path: Path, size: tuple[int, int] | None) -> tuple[Preprocessing, tuple[str, ...] | None]:
