@@ -52,6 +52,7 @@ def load_data(
     split_from: str | os.PathLike[str] | None = None,
     tfds_data_dir: str | os.PathLike[str] | None = None,
     classes: Sequence[str] | None = None,
+    min_classes: int = 2,
 ) -> ImageTable:
     """Find the images of a source, check every one, and deal them out to train, val and test.
 
@@ -71,6 +72,7 @@ def load_data(
         tfds_data_dir: where TensorFlow Datasets keeps its data (default: its own choice).
         classes: the class names in a trained model's order. Then an unknown label is an error, a class
             without images is not, and min_per_class is not checked.
+        min_classes: the least number of classes; 1 for what needs no second one.
 
     Raises:
         UsageError: an argument is wrong, or the source does not exist.
@@ -87,6 +89,7 @@ def load_data(
         seed=seed,
         max_skipped=require_max_skipped(max_skipped),
         min_per_class=min_per_class,
+        min_classes=min_classes,
         split_from=None if split_from is None else Path(split_from),
     )
     rows = _read(source, require_kind(labels), image_root, tfds_data_dir, classes)

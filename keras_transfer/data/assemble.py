@@ -31,6 +31,7 @@ class Options:
     max_skipped: float
     min_per_class: int
     split_from: Path | None
+    min_classes: int = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,8 @@ def build_table(rows: Rows, options: Options) -> ImageTable:
     given = None if rows.splits is None else rows.splits[keep]
     groups = None if rows.groups is None else rows.groups[keep]
     recorded = options.split_from is not None
-    check_counts(labels, None if recorded else given, options.min_per_class, rows.source)
+    least = (options.min_per_class, options.min_classes)
+    check_counts(labels, None if recorded else given, *least, rows.source)
     shares = {
         "val_fraction": options.val_fraction,
         "test_fraction": options.test_fraction,
