@@ -156,8 +156,8 @@ REPORT = """    python benchmarks/segmentation.py{peer_option} --report docs/res
 
 Axial slices of one averaged head (`ch2`, 1 mm, at {size} px), split by blocks with unused slices between them; {tests}
 test slices. A U-Net on EfficientNet-Lite0, every layer trained, {epochs} epochs, batches of 8, one run on CPU;
-"pretrained" starts from ImageNet weights, "scratch" from random ones{peer}. One head: this says how well the network learns
-it, not how well it would do on another person.
+"pretrained" starts from ImageNet weights, "scratch" from random ones{peer}. One head: this says how well
+the network learns it, not how well it would do on another person.
 
 {table}
 

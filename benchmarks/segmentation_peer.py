@@ -63,7 +63,7 @@ def varied(
         h, w = round(height * inner), round(width * inner)
         top, left = int(chance.integers(0, height - h + 1)), int(chance.integers(0, width - w + 1))
         part = np.s_[top : top + h, left : left + w]
-        pixels.append(functional.interpolate(one[None][:, :, *part], (height, width), mode="bilinear")[0])
+        pixels.append(functional.interpolate(one[None][(..., *part)], (height, width), mode="bilinear")[0])
         truths.append(
             functional.interpolate(truth[part][None, None].float(), (height, width), mode="nearest")[0, 0]
         )

@@ -26,7 +26,7 @@ class Options:
 
 SPEC = TaskSpec(name="{name}", summary="One label an image, by its colours.",
                 factory="{module}_task:Colours", options=Options, metrics={metrics},
-                main_metric="accuracy", needs_backbone={backbone},
+                main_metric="accuracy", needs_backbone={backbone}, standalone={standalone},
                 sample="keras_transfer.testing.samples:two_photographs")
 """
 
@@ -81,6 +81,7 @@ RIGHT = {
     "options": 'shade: float = option(0.5, "How dark.", maximum=1.0)',
     "metrics": '{"accuracy": "higher"}',
     "backbone": "False",
+    "standalone": '""',
 }
 
 WRONG = {
@@ -210,6 +211,18 @@ WRONG = {
             model = super().build(data, job)
             return keras.Model(model.input, keras.ops.erfinv(model.output * 0.5) * 2)
         """,
+    ),
+    "empty_handed": (
+        "the_bundle_is_proven",
+        "standalone script is 'kt_nowhere.tell'",
+        {"standalone": '"kt_nowhere.tell"'},
+        "",
+    ),
+    "deaf": (
+        "the_bundle_is_proven",
+        "kt_deaf.py --self-test` of the bundle does not end with 'passed'",
+        {"standalone": '"kt_deaf"'},  # a module that does nothing when it is run
+        "",
     ),
 }
 

@@ -238,6 +238,8 @@ def the_bundle_is_proven(trial: Trial) -> None:
         )
         said = " ".join((done.stderr or done.stdout).split())
         require(done.returncode == 0, f"`python {script} --self-test` of the bundle failed: {said}")
+        passed = done.stdout.rstrip().endswith("passed")
+        require(passed, f"`python {script} --self-test` of the bundle does not end with 'passed': {said}")
     found = verify(bundle, trial.measured, split="all")
     wrong = [*found.reasons, *(reason for one in found.artefacts for reason in one.reasons)]
     require(found.passed, f"the bundle is not verified: {' '.join(wrong)}")

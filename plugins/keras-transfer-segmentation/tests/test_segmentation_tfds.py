@@ -102,10 +102,10 @@ def test_pets_keep_their_splits_and_their_masks(pets):
 def test_what_has_no_mask_is_said(pets):
     root, _ = pets
     with pytest.raises(
-        DataError, match=r"no_mask.* should have a mask \\(an image of one channel\\).* has none"
+        DataError, match=r"no_mask.* should have a mask \(an image of one channel\).* has none"
     ):
         load_pairs("tfds:no_mask", tfds_data_dir=root)
-    with pytest.raises(DataError, match=r"several \\(one, other\\)"):
+    with pytest.raises(DataError, match=r"several \(one, other\)"):
         load_pairs("tfds:two_masks", tfds_data_dir=root)
     with pytest.raises(UsageError, match="expected tfds:NAME"):
         load_pairs("tfds:a b", tfds_data_dir=root)

@@ -39,14 +39,21 @@ def conv_block(
     *,
     kernel: int = 3,
     rate: int = 1,
+    stride: int = 1,
     separable: bool = False,
     normalize: bool = True,
 ) -> Any:
-    """Convolution, batch normalization, ReLU: ``(B, h, w, c)`` to ``(B, h, w, width)``.
+    """Convolution, batch normalization, ReLU: ``(B, h, w, c)`` to ``(B, h / stride, w / stride, width)``.
 
     ``separable``: a depthwise convolution followed by a pointwise one. ``rate``: of dilation.
     """
-    shared = {"padding": "same", "dilation_rate": rate, "use_bias": not normalize, "name": f"{name}_conv"}
+    shared = {
+        "padding": "same",
+        "strides": stride,
+        "dilation_rate": rate,
+        "use_bias": not normalize,
+        "name": f"{name}_conv",
+    }
     if separable:
         depthwise, pointwise = (he_normal(f"{name}_{part}", seed) for part in ("depthwise", "pointwise"))
         x = keras.layers.SeparableConv2D(

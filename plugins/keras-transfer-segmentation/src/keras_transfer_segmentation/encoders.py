@@ -65,12 +65,12 @@ def padded_size(size: tuple[int, int], multiple: int) -> tuple[int, int]:
     return -(-size[0] // multiple) * multiple, -(-size[1] // multiple) * multiple
 
 
-def pad(image: Any, padded: tuple[int, int]) -> Any:
-    """Black pixels at the bottom and right of ``(B, H, W, 3)``, by a layer named ``pad_image``."""
+def pad(image: Any, padded: tuple[int, int], name: str = "pad_image") -> Any:
+    """Black pixels at the bottom and right of ``(B, H, W, 3)``, by a layer of that name where any are missing."""
     missing = padded[0] - image.shape[1], padded[1] - image.shape[2]
     if missing == (0, 0):
         return image
-    return keras.layers.ZeroPadding2D(((0, missing[0]), (0, missing[1])), name="pad_image")(image)
+    return keras.layers.ZeroPadding2D(((0, missing[0]), (0, missing[1])), name=name)(image)
 
 
 def _behind_padding(model: keras.Model, size: tuple[int, int], padded: tuple[int, int]) -> keras.Model:
