@@ -107,9 +107,9 @@ def masking(
     """
     count = round(HIDDEN_SHARE * heat.size)
     order = np.argsort(heat, axis=None, kind="stable")
-    mask = np.zeros(heat.size, bool)
-    mask[order[-count:]] = True
-    mask = mask.reshape(heat.shape)
+    chosen = np.zeros(heat.size, bool)
+    chosen[order[-count:]] = True
+    mask = chosen.reshape(heat.shape)
     height, width = heat.shape
     moved = [
         np.roll(mask, shift, (0, 1))
