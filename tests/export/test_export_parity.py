@@ -155,3 +155,14 @@ def test_of_many_decisions_an_image_a_thousandth_may_differ():
     candidate[0, 1, 0] = candidate[0, 1, 0, ::-1]
     (reason,) = judged_breaches(judged_compare(reference, candidate, pixels, [0]), kept, pixels)
     assert reason == "Its decision agrees on 99.85%; 99.9% is required."
+
+
+def test_embeddings_are_compared_by_their_direction():
+    judge = Judge(
+        ("d0", "d1"), kind="embeddings", measure=lambda *_: {"accuracy": 1.0}, decide=lambda _: None
+    )
+    reference = np.array([[1.0, 0.0], [0.0, 2.0]], np.float32)
+    assert judged_compare(reference, 3 * reference, judge, LABELS[:2]).metrics["cosine"] == pytest.approx(1)
+    turned = np.array([[0.0, 1.0], [0.0, 2.0]], np.float32)
+    assert judged_compare(reference, turned, judge, LABELS[:2]).metrics["cosine"] == pytest.approx(0.5)
+    assert "cosine" not in judged_compare(REFERENCE, REFERENCE, JUDGE, LABELS).metrics
