@@ -231,6 +231,14 @@ class Gallery:
                 self._connection.execute("DELETE FROM entries WHERE name = ?", (name,))
         return {name: known[name] for name in proper}
 
+    def note_model(self, path: Path | None) -> None:
+        """Remember where the model is now, when it is no longer where it was."""
+        if path is None or (self.model_path is not None and self.model_path.exists()):
+            return
+        self.model_path = path.absolute()
+        with self._writing():
+            self._connection.execute("UPDATE gallery SET model_path = ?", (_storable(str(self.model_path)),))
+
     def entries(self) -> Entries:
         """Everything, each row checked. Raises ``DataError`` that names the first that is damaged."""
         size = self.binding.dimension
