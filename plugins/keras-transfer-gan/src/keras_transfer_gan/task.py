@@ -111,7 +111,9 @@ class Gan(Task):
         if isinstance(source, (str, Path)) and _is_flat(Path(source)):
             table = _flat(Path(source), values, seed)
         else:
-            table = load_data(source, seed=seed, **values, **({"classes": classes} if classes else {}))
+            table = load_data(
+                source, seed=seed, min_classes=1, **values, **({"classes": classes} if classes else {})
+            )
         if self.options.conditional and (table.kind != "classes" or len(table.classes) < 2):
             raise DataError(
                 f"{table.source} tells no classes ({table.kind}, {len(table.classes)} names); --conditional "
@@ -317,5 +319,7 @@ def _flat(path: Path, values: dict[str, Any], seed: int) -> ImageTable:
             rows = csv.writer(file)
             rows.writerow(("path", "label"))
             rows.writerows((name, path.name or "images") for name in find_images(path).images)
-        table = load_data(listed, seed=seed, **{**values, "image_root": path, "labels": "classes"})
+        table = load_data(
+            listed, seed=seed, min_classes=1, **{**values, "image_root": path, "labels": "classes"}
+        )
     return replace(table, source=str(path))

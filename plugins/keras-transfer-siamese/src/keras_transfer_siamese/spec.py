@@ -76,8 +76,8 @@ SIAMESE = TaskSpec(
     options=SiameseOptions,
     metrics={
         "one_shot_accuracy": "higher",
-        "verification_auc": "higher",
         "equal_error_rate": "lower",
+        "verification_auc": "higher",
         "tar_at_far_0.1": "higher",
         "tar_at_far_0.01": "higher",
         "tar_at_far_0.001": "higher",
