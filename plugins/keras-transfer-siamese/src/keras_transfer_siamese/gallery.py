@@ -404,7 +404,10 @@ def told(path: Path) -> Iterator[None]:
         if "unable to open" in text or "full" in text or "disk" in text:
             raise DataError(f"{path}: {text}. Make room or allow it, and repeat the command.") from error
         raise damaged(path, text) from error
-    except sqlite3.DatabaseError as error:
+    except (
+        sqlite3.DatabaseError,
+        UnicodeDecodeError,
+    ) as error:  # a text in it, or SQLite's own words about it
         raise damaged(path, str(error)) from error
 
 
@@ -432,7 +435,12 @@ def _read_binding(path: Path, connection: sqlite3.Connection) -> tuple[Binding, 
     if len(rows) != 1:
         raise damaged(path, "what it is bound to is missing")
     text, checksum, model_path = rows[0]
-    if not isinstance(text, str) or zlib.crc32(text.encode("utf-8", "surrogateescape")) != checksum:
+    place_known = model_path is None or isinstance(model_path, str)
+    if (
+        not place_known
+        or not isinstance(text, str)
+        or zlib.crc32(text.encode("utf-8", "surrogateescape")) != checksum
+    ):
         raise damaged(path, "what it is bound to is not what was written")
     try:
         binding = Binding.from_dict(json.loads(text))

@@ -50,7 +50,7 @@ class Gallery:
                 sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
             ) as file:
                 self._read(path, file)
-        except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
+        except (sqlite3.Error, ValueError, KeyError, TypeError, AttributeError) as error:
             raise Problem(f"The gallery {path.name} is damaged: {error}") from None
         trained = (bundle.get("training") or {}).get("model")
         if self.identity["model"] != trained:
