@@ -107,9 +107,9 @@ def masking(
     """
     count = round(HIDDEN_SHARE * heat.size)
     order = np.argsort(heat, axis=None, kind="stable")
-    mask = np.zeros(heat.size, bool)
-    mask[order[-count:]] = True
-    mask = mask.reshape(heat.shape)
+    hottest = np.zeros(heat.size, bool)
+    hottest[order[-count:]] = True
+    mask = hottest.reshape(heat.shape)
     height, width = heat.shape
     moved = [
         np.roll(mask, shift, (0, 1))
