@@ -39,5 +39,12 @@ def as_is(
     )
     runtime = KerasRuntime(model)
     return Subject(
-        model.name, runtime.predict, preprocessing, class_names(), "classification", {}, None, model
+        model.name,
+        runtime.predict,
+        preprocessing,
+        class_names(),
+        "classification",
+        {},
+        None,
+        keras_model=model,
     )

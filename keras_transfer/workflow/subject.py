@@ -45,8 +45,8 @@ class Subject:
     task: str
     options: dict[str, Any]
     run: Run | None
-    keras_model: Any = None
     notes: dict[str, Any] = field(default_factory=dict)
+    keras_model: Any = None
 
 
 def open_subject(
@@ -105,8 +105,8 @@ def open_subject(
         task,
         options,
         run,
-        keras_of(runtime),
         notes,
+        keras_of(runtime),
     )
 
 
@@ -131,7 +131,9 @@ def _keras_subject(model: Any, names: tuple[str, ...] | None, preprocessing: Pre
         raise UsageError(f"{type(model).__name__} was given; a path or a Keras model of images is expected.")
     runtime = KerasRuntime(model)
     contract = preprocessing or Preprocessing(size=_known_size(model.name, runtime.input_size))
-    return Subject(model.name, runtime.predict, contract, names, "classification", {}, None, model)
+    return Subject(
+        model.name, runtime.predict, contract, names, "classification", {}, None, keras_model=model
+    )
 
 
 def _beside(path: Path, size: tuple[int, int] | None) -> tuple[Preprocessing, tuple[str, ...] | None]:
