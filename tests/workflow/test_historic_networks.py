@@ -56,7 +56,9 @@ def test_by_command_to_a_verified_bundle(photo_folder, tmp_path, monkeypatch):
     assert open_run(Path("run")).info["training"]["strategy"] == "scratch"
     call("export", "run", "--to", "edge", "--format", "keras", "--format", "tflite", "--quantize", "none")
     call("verify", "edge")
-    call("benchmark", "edge", "--seconds", "0.2", "--threads", "1")  # opens model.keras in a process of its own
+    call(
+        "benchmark", "edge", "--seconds", "0.2", "--threads", "1"
+    )  # opens model.keras in a process of its own
     answers = kt.load_bundle("edge").predict([str(next((photo_folder / "china").iterdir()))])
     np.testing.assert_allclose(np.sum(answers), 1, atol=1e-4)
 
