@@ -160,6 +160,13 @@ class Task(abc.ABC):
             f"{type(self).__name__} generates and draws no inputs: implement draw_inputs."
         )
 
+    def takes_backbone(self) -> bool:
+        """Whether a task whose spec needs a backbone gets one with these options; some bring a network of their own.
+
+        The default is yes.
+        """
+        return True
+
     def decide(self, outputs: np.ndarray) -> np.ndarray | None:
         """What outputs ``(N, ...)`` come to, ``(N, ...)``: the formats of an export must agree on it.
 

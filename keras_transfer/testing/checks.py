@@ -86,7 +86,7 @@ def builds_offline(trial: Trial) -> None:
     settings = trial.settings(strategy="probe", weights="none")
     with no_network():
         backbone = None
-        if trial.spec.needs_backbone:
+        if trial.spec.needs_backbone and trial.task().takes_backbone():
             backbone = load_backbone(
                 settings.model.backbone, weights="none", image_size=settings.model.image_size
             )
@@ -124,7 +124,7 @@ def training_is_finite(trial: Trial) -> None:
 
 def frozen_weights_stay(trial: Trial) -> None:
     """With ``--strategy probe`` the backbone's weights and statistics are bit-identical afterwards."""
-    if not trial.spec.needs_backbone:
+    if not (trial.spec.needs_backbone and trial.task().takes_backbone()):
         return
     model = trial.settings().model
     before = load_backbone(model.backbone, weights=model.weights, image_size=model.image_size)

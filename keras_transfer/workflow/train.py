@@ -168,7 +168,7 @@ def _train_into(
     data.write_csv(run.path / SPLIT)
     write_skipped(run.path / SKIPPED, data.skipped)
     with run.stage("backbone"):
-        backbone, info = _backbone(spec, settings)
+        backbone, info = _backbone(spec, task, settings)
     size = (
         tuple(backbone.input_shape[1:3]) if backbone is not None else (settings.model.image_size or 224,) * 2
     )
@@ -249,8 +249,10 @@ def _by_path(text: str) -> dict[str, tuple[str, ...]]:
     return {row["path"]: (row["label"], row["split"], row["weight"], row["sha256"]) for row in rows}
 
 
-def _backbone(spec: TaskSpec, settings: TrainSettings) -> tuple[keras.Model | None, dict[str, Any]]:
-    if not spec.needs_backbone:
+def _backbone(
+    spec: TaskSpec, task: Task, settings: TrainSettings
+) -> tuple[keras.Model | None, dict[str, Any]]:
+    if not (spec.needs_backbone and task.takes_backbone()):
         return None, {}
     wanted = settings.model
     weights = "none" if settings.fit.strategy == "scratch" else wanted.weights

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras_transfer_siamese.comparison import Comparison
 from keras_transfer_siamese.heads import closed_forms, signed_root
-from keras_transfer_siamese.metrics import one_shot
+from keras_transfer_siamese.metrics import OneShot
 from keras_transfer_siamese.networks import conv4, koch, with_head
 
 from keras_transfer.errors import DataError
@@ -40,9 +40,10 @@ def test_every_head_is_built_as_it_is_computed():
 def test_what_varies_in_every_class_is_taken_out():
     train, labels = features(20, 10, 0)
     new, new_labels = features(20, 10, 1)
+    trial = OneShot.draw(new_labels, 300, 0)
 
     def accuracy(form):
-        return one_shot(form.embed(new), new_labels, Comparison(), 300, 0).mean()
+        return trial.accuracies(form.embed(new), Comparison()).mean()
 
     best = {}
     for form in closed_forms(train, labels, 32):

@@ -57,6 +57,7 @@ def read_classes(
         table = apply_recorded_split(table, Path(recorded))
     if not by_image:
         require_apart(table)
+    _warn_of_copies(table)
     return table
 
 
@@ -82,6 +83,21 @@ def without_uniform(table: ImageTable, max_skipped: float) -> ImageTable:
 def _is_uniform(table: ImageTable, i: int) -> bool:
     pixels = table.images.load(i, LOOK)
     return bool((np.ptp(pixels.reshape(-1, 3), axis=0) <= EVEN).all())
+
+
+def _warn_of_copies(table: ImageTable) -> None:
+    """Say when one image, byte for byte, is in two classes."""
+    found: dict[str, set[int]] = {}
+    for digest, label in zip(table.sha256, table.labels.tolist(), strict=True):
+        found.setdefault(digest, set()).add(label)
+    twice = [sorted(labels) for labels in found.values() if len(labels) > 1]
+    if twice:
+        names = " and ".join(table.classes[label] for label in twice[0])
+        log.warning(
+            "%d images are in more than one class, such as one in %s: one of the two is wrong.",
+            len(twice),
+            names,
+        )
 
 
 def require_apart(table: ImageTable) -> None:

@@ -33,7 +33,7 @@ from keras_transfer_siamese.comparison import Comparison  # noqa: E402
 from keras_transfer_siamese.episodes import interval  # noqa: E402
 from keras_transfer_siamese.head_training import train_head  # noqa: E402
 from keras_transfer_siamese.heads import ClosedForm, closed_forms  # noqa: E402
-from keras_transfer_siamese.metrics import one_shot  # noqa: E402
+from keras_transfer_siamese.metrics import OneShot  # noqa: E402
 from keras_transfer_siamese.networks import with_head  # noqa: E402
 from keras_transfer_siamese.objective import (  # noqa: E402
     NEAREST,
@@ -44,7 +44,6 @@ from keras_transfer_siamese.objective import (  # noqa: E402
     training_network,
 )
 from keras_transfer_siamese.samplers import batch_size_for, by_count  # noqa: E402
-from keras_transfer_siamese.verification import Roc, pairs  # noqa: E402
 
 log = logging.getLogger("keras_transfer")
 SEED = 0
@@ -84,6 +83,8 @@ class Learner:
     def __init__(self, options: Any, data: ImageTable, job: Job) -> None:
         self.options, self.data, self.job = options, data, job
         self.rows = {split: data.indices(split) for split in ("train", "val", "test")}
+        self.trial: OneShot | None = None
+        self.head_history: list[dict[str, Any]] = []
         kind = options.comparison
         self.kind = "cosine" if kind in ("auto", "weighted_l1") else kind
         self.objective = SiameseObjective(
@@ -104,6 +105,8 @@ class Learner:
         strategy = choose(settings.fit, settings.gradient, self.data)
         require_sense(strategy, settings, self.data)
         job.say(f"Strategy: {strategy.name} ({strategy.why}).")
+        if len(self.rows["val"]):
+            self.trial = OneShot.draw(self.data.labels[self.rows["val"]], self.options.episodes, SEED)
         job.notes.update(strategy=strategy.name, why=strategy.why, classes=self._classes())
         if strategy.name == "scratch":
             return self._from_scratch(model, strategy)
@@ -119,6 +122,7 @@ class Learner:
             head = self._best_head(found.values)
         embedding = with_head(model, head.form.build, unit=head.comparison.kind != "weighted_l1")
         if strategy.name == "probe":
+            job.history.extend(self.head_history)
             return Learned(embedding, head.comparison)
         return self._on_by_gradient(embedding, head.comparison, strategy)
 
@@ -139,10 +143,8 @@ class Learner:
 
     def _score(self, embeddings: np.ndarray, comparison: Comparison) -> tuple[float, float]:
         """One-shot accuracy, and to tell equals apart the area under the ROC, on the validation classes."""
-        labels = self.data.labels[self.rows["val"]]
-        roc = Roc.of(*pairs(comparison.scores(embeddings, embeddings), labels))
-        found = one_shot(embeddings, labels, comparison, self.options.episodes, SEED)
-        return float(found.mean()), roc.auc if roc else 0.0
+        assert self.trial is not None
+        return self.trial.score(embeddings, comparison)
 
     # Heads on frozen features
 
@@ -217,7 +219,7 @@ class Learner:
             weight_decay=gradient.weight_decay,
             seed=job.settings.seed,
         )
-        job.history.extend(trained.history)
+        self.head_history = trained.history
         head = _Head(trained.form, trained.comparison)
         job.notes["trained_head"] = {
             "loss": self.objective.name,
@@ -243,16 +245,11 @@ class Learner:
         for split in ("val", "test"):
             rows = self.rows[split]
             try:
-                values = one_shot(
-                    ClosedForm(name).embed(features[rows]),
-                    self.data.labels[rows],
-                    comparison,
-                    self.options.episodes,
-                    SEED,
-                )
+                trial = OneShot.draw(self.data.labels[rows], self.options.episodes, SEED)
             except DataError:  # no such split, or too few images in it
                 continue
-            mean, half = interval(values)
+            embeddings = ClosedForm(name).embed(features[rows])
+            mean, half = interval(trial.accuracies(embeddings, comparison))
             found[split] = {"one_shot_accuracy": mean, "interval": half}
         self.job.notes["baseline"] = found
 
@@ -331,19 +328,15 @@ class Learner:
 
     def _compare(self, before: np.ndarray, old: Comparison, after: np.ndarray, new: Comparison) -> Verdict:
         """Two models on the same episodes of the validation classes."""
-        labels = self.data.labels[self.rows["val"]]
-        first = one_shot(before, labels, old, self.options.episodes, SEED)
-        second = one_shot(after, labels, new, self.options.episodes, SEED)
+        assert self.trial is not None
+        first, second = self.trial.accuracies(before, old), self.trial.accuracies(after, new)
         mean, half = interval(second - first)
-        better = (float(second.mean()), self._score(after, new)[1]) > (
-            float(first.mean()),
-            self._score(before, old)[1],
-        )
+        better = self._score(after, new) > self._score(before, old)
         return Verdict(
             "one_shot_accuracy",
             float(first.mean()),
             float(second.mean()),
-            len(labels),
+            len(self.trial.labels),
             mean - half,
             mean + half,
             better,

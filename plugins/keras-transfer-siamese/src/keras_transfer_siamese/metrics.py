@@ -16,6 +16,7 @@ from keras_transfer.errors import DataError
 from keras_transfer_siamese.comparison import Comparison
 from keras_transfer_siamese.episodes import (
     DEFAULTS,
+    Episodes,
     Likeness,
     Setting,
     accuracies,
@@ -29,6 +30,8 @@ from keras_transfer_siamese.verification import FAR, Roc, pairs
 log = logging.getLogger("keras_transfer")
 MOST = 2000
 """Images that are compared with one another: two million pairs. Of more, evenly many of each class are taken."""
+FEW = 400
+"""Images whose pairs tell equals apart."""
 OMNIGLOT = Setting(20, 1)
 
 
@@ -112,15 +115,37 @@ def thinned(labels: np.ndarray, most: int, seed: int) -> np.ndarray:
     return np.sort(order[np.argsort(turn[order], kind="stable")][:most])
 
 
-def one_shot(
-    embeddings: np.ndarray, labels: np.ndarray, comparison: Comparison, episodes: int, seed: int
-) -> np.ndarray:
-    """Accuracies ``(E,)`` of 20-way (or as many as there are) 1-shot episodes, the same ones for the same labels and
-    seed: what models are compared by."""
-    rows = thinned(labels, MOST, seed)
-    (setting,) = fitting(DEFAULTS[:1], labels[rows])
-    drawn = draw_episodes(labels[rows], setting, episodes, seed)
-    return accuracies(Likeness(embeddings[rows], comparison), drawn)
+@dataclass(frozen=True, eq=False)
+class OneShot:
+    """What models are compared by: the same 20-way (or as many as there are) 1-shot episodes, drawn once.
+
+    Attributes:
+        labels: int ``(N,)``.
+        rows: of the images that are in the episodes.
+        episodes: numbers among ``rows``.
+    """
+
+    labels: np.ndarray
+    rows: np.ndarray
+    episodes: Episodes
+
+    @classmethod
+    def draw(cls, labels: np.ndarray, count: int, seed: int) -> OneShot:
+        """``count`` episodes. Raises ``DataError`` where not even two classes have two images."""
+        rows = thinned(labels, MOST, seed)
+        (setting,) = fitting(DEFAULTS[:1], labels[rows])
+        return cls(labels, rows, draw_episodes(labels[rows], setting, count, seed))
+
+    def accuracies(self, embeddings: np.ndarray, comparison: Comparison) -> np.ndarray:
+        """The accuracy of each episode, float64 ``(E,)``, for embeddings ``(N, D)``."""
+        return accuracies(Likeness(embeddings[self.rows], comparison), self.episodes)
+
+    def score(self, embeddings: np.ndarray, comparison: Comparison) -> tuple[float, float]:
+        """The mean accuracy, and to tell equals apart the area under the ROC of some pairs."""
+        some = self.rows[thinned(self.labels[self.rows], FEW, 0)]
+        chosen = embeddings[some]
+        roc = Roc.of(*pairs(comparison.scores(chosen, chosen), self.labels[some]))
+        return float(self.accuracies(embeddings, comparison).mean()), roc.auc if roc else 0.0
 
 
 def _episodes(likeness: Likeness, table: ImageTable, protocol: Protocol) -> dict[str, Any]:

@@ -40,8 +40,8 @@ def with_head(extractor: keras.Model, head: Callable[[Any], Any], *, unit: bool 
     x = head(extractor.output)
     if unit:
         x = keras.layers.UnitNormalization(name=UNIT)(x)
-    above = keras.Model(extractor.output, x)
-    for operation in above.operations:
+    above = () if x is extractor.output else keras.Model(extractor.output, x).operations
+    for operation in above:
         # Keras numbers plain operations anew in every process: a backbone from a file may hold the same names.
         if not isinstance(operation, keras.layers.Layer):
             operation.name = f"head_{operation.name}"

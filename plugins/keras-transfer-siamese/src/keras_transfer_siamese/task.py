@@ -41,10 +41,6 @@ class Siamese(Task):
     _shipped: keras.Model | None = None
     _measured: tuple[Measured, ImageTable] | None = None
 
-    def __init__(self, options: Any) -> None:
-        super().__init__(options)
-        self._settings = tuple(map(Setting.parse, options.episodes_at))
-
     def settings_for(self, settings: TrainSettings) -> TrainSettings:
         """What goes together: a loss and its comparison, a network and its strategy and image size.
 
@@ -52,6 +48,7 @@ class Siamese(Task):
         """
         options, gradient = self.options, settings.gradient
         settings = super().settings_for(settings)
+        self._episodes()
         for asked, given in (
             ("--balance", gradient.balance != "none"),
             ("--focal", gradient.focal is not None),
@@ -83,6 +80,10 @@ class Siamese(Task):
             fit=replace(settings.fit, strategy="scratch"),
             model=replace(settings.model, image_size=size),
         )
+
+    def takes_backbone(self) -> bool:
+        """The networks from scratch are their own."""
+        return self.options.network == "backbone"
 
     def load_data(
         self, source: Any, settings: DataSettings, seed: int, *, names: Sequence[str] | None = None
@@ -147,6 +148,10 @@ class Siamese(Task):
         self._comparison = self._comparison.at(roc.equal_error[1])
         return chosen_thresholds(roc)
 
+    def _episodes(self) -> tuple[Setting, ...]:
+        """The settings asked for. Raises ``UsageError`` for what is none."""
+        return tuple(map(Setting.parse, self.options.episodes_at))
+
     def restore(self, notes: Mapping[str, Any]) -> None:
         """The comparison, the size of the embeddings, and which classes were trained on."""
         if "comparison" in notes:
@@ -159,7 +164,7 @@ class Siamese(Task):
         options = self.options
         if not options.allow_seen_classes:
             require_unseen(data, self._trained_on)
-        protocol = Protocol(self._settings, options.episodes, options.protocol == "omniglot", SEED)
+        protocol = Protocol(self._episodes(), options.episodes, options.protocol == "omniglot", SEED)
         measured = measure(outputs, data, self._comparison or Comparison(), protocol)
         self._measured = measured, data
         return measured.metrics
