@@ -155,3 +155,13 @@ def test_of_many_decisions_an_image_a_thousandth_may_differ():
     candidate[0, 1, 0] = candidate[0, 1, 0, ::-1]
     (reason,) = judged_breaches(judged_compare(reference, candidate, pixels, [0]), kept, pixels)
     assert reason == "Its decision agrees on 99.85%; 99.9% is required."
+
+
+def test_images_may_differ_by_what_their_task_allows_of_255():
+    images = Judge(
+        ("grey",), kind="images", shape=(2, 2, 1), tolerance=1.01 / 255, decide=lambda outputs: None
+    )
+    reference = np.full((1, 2, 2, 1), 9, np.float32)  # dark: the scale is 255 all the same
+    tolerance = tolerance_for("float32", images, reference)
+    assert tolerance.agreement is None
+    assert 1 < tolerance.max_difference < 1.1

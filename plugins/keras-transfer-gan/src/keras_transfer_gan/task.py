@@ -22,7 +22,7 @@ from keras_transfer.backbones import load_backbone  # noqa: E402
 from keras_transfer.data import ImageTable  # noqa: E402
 from keras_transfer.data.folder import find_images  # noqa: E402
 from keras_transfer.errors import DataError, UsageError  # noqa: E402
-from keras_transfer.settings import DataSettings, TrainSettings  # noqa: E402
+from keras_transfer.settings import DataSettings, GradientSettings, TrainSettings  # noqa: E402
 from keras_transfer.tasks.base import Job, OutputContract, Task  # noqa: E402
 from keras_transfer_gan import pictures  # noqa: E402
 from keras_transfer_gan.adversarial import Adversarial, Recipe  # noqa: E402
@@ -43,6 +43,8 @@ BETA_1 = 0.5
 DECAY = 0.999
 FEW = 5000
 """Images below which a discriminator soon knows them all by heart."""
+UNUSED = ("schedule", "warmup", "layer_decay", "weight_decay", "momentum", "flips", "monitor", "patience")
+"""Settings of gradient training that two networks at odds have no use for."""
 NAMES = {1: ("grey",), 3: ("red", "green", "blue")}
 DRAW_SEED = 1
 SHOWN, STRIPS, STEPS, FRAMES = 16, 4, 9, 60
@@ -81,7 +83,14 @@ class Gan(Task):
                 "--augment changes what is learned, and the generator would make changed images. --diff-augment fixed "
                 "changes only what the discriminator sees."
             )
+        default = GradientSettings()
+        unused = [name for name in UNUSED if getattr(gradient, name) != getattr(default, name)]
+        if unused:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+            raise UsageError(f"{flags}: nothing in --task gan follows that. Leave it out.")
         options = self.options
+        if options.freeze_lower and options.feature_network is not None:
+            raise UsageError("--feature-network is frozen as a whole; leave --freeze-lower out.")
         if options.loss == "wgan-gp" and options.normalization == "batch":
             raise UsageError(
                 "--normalization batch does not go with --loss wgan-gp, whose penalty is on the gradient at "
@@ -188,7 +197,8 @@ class Gan(Task):
                 job.notes["plan"] = plan.to_dict()
             tf.config.experimental.enable_op_determinism()
             adversarial = Adversarial(generator, discriminator, average, facts, recipe, job.settings.seed)
-            adversarial.compile(_adam(rate), _adam(rate * options.rate_ratio))
+            clip = gradient.clip_norm
+            adversarial.compile(_adam(rate, clip), _adam(rate * options.rate_ratio, clip))
             schedule = Schedule(
                 epochs=gradient.epochs,
                 batch_size=gradient.batch_size,
@@ -298,8 +308,8 @@ class Gan(Task):
         pictures.draw_curves(job.history, folder / "curves.png")
 
 
-def _adam(rate: float) -> keras.optimizers.Optimizer:
-    return keras.optimizers.Adam(rate, beta_1=BETA_1)
+def _adam(rate: float, clip_norm: float | None) -> keras.optimizers.Optimizer:
+    return keras.optimizers.Adam(rate, beta_1=BETA_1, global_clipnorm=clip_norm)
 
 
 def _is_flat(path: Path) -> bool:
