@@ -1,6 +1,7 @@
 """The task through the core: train, evaluate, generate, interpolate, export, verify, going on; and bad input."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -10,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from keras_transfer_gan.features import metric_backbone
 from keras_transfer_gan.generating import Maker, generate_images, interpolate_images
 from keras_transfer_gan.spec import GanOptions
 from PIL import Image
 
 from keras_transfer import load_data
+from keras_transfer.backbones import load_backbone
 from keras_transfer.cli import cli as main
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.export.bundle import load_bundle
@@ -347,6 +350,23 @@ def test_a_flat_folder_is_learned_from_and_a_killed_run_is_taken_up(fashion, tmp
     assert (again.path / "plots" / "training.gif").read_bytes() == (
         whole.path / "plots" / "training.gif"
     ).read_bytes()
+
+
+@pytest.mark.slow
+def test_another_backbone_measures_too(run, fashion, cache, tmp_path, monkeypatch):
+    from keras_transfer_gan.measuring import compare
+
+    weights = os.environ.get("KERAS_TRANSFER_TEST_WEIGHTS")
+    if not weights:
+        pytest.skip("KERAS_TRANSFER_TEST_WEIGHTS names no weights of MobileNet")
+    mobilenet = load_backbone("mobilenet", weights=weights, image_size=96)
+    monkeypatch.setattr("keras_transfer_gan.features.load_backbone", lambda name, **others: mobilenet)
+    real, made = fashion["shirt"][..., None], fashion["trouser"][..., None]
+    metric_backbone.cache_clear()
+    found = compare(real, made, also="mobilenet", warn=False)
+    metric_backbone.cache_clear()
+    assert found["kid_mobilenet"] > 3 * found["kid_mobilenet_error"] > 0
+    assert found["fid_mobilenet"] is None
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ from keras_transfer_gan import pictures  # noqa: E402
 from keras_transfer_gan.adversarial import Adversarial, Recipe  # noqa: E402
 from keras_transfer_gan.augment import parse_changes  # noqa: E402
 from keras_transfer_gan.drawing import between, draw, grid_labels, make, with_labels  # noqa: E402
-from keras_transfer_gan.features import metric_backbone  # noqa: E402
+from keras_transfer_gan.features import BACKBONE, metric_backbone  # noqa: E402
 from keras_transfer_gan.material import channels_of, material_of  # noqa: E402
 from keras_transfer_gan.measuring import compare, memorised, pixels_of, spread  # noqa: E402
 from keras_transfer_gan.networks import Facts, make_discriminator, make_generator, to_bytes  # noqa: E402
@@ -172,7 +172,9 @@ class Gan(Task):
         """Train both networks. ``job.history`` has a row an epoch; the run gets ``networks/``, to go on from."""
         assert self._networks is not None and self._facts is not None
         options, gradient, facts = self.options, job.settings.gradient, self._facts
-        metric_backbone()  # before the long part: its weights may be missing
+        for name in (BACKBONE, options.metric_backbone):
+            if name is not None:
+                metric_backbone(name)  # before the long part: its weights may be missing
         train_rows = data.indices("train")
         steps_an_epoch(len(train_rows), gradient.batch_size, options.critic_steps)
         with job.run.stage("decoding"):
@@ -243,7 +245,7 @@ class Gan(Task):
         chosen = data.take(rows)
         real = pixels_of(chosen, (facts.size, facts.size), facts.channels)
         made = np.rint(outputs[rows]).clip(0, 255).astype(np.uint8)
-        found = compare(real, made)
+        found = compare(real, made, also=self.options.metric_backbone)
         discriminator = self._discriminator()
         if discriminator is not None:
             labels = chosen.labels if facts.conditional else np.zeros(len(rows), np.int64)
