@@ -34,6 +34,7 @@ import numpy as np  # noqa: E402
 from sklearn.datasets import load_sample_image  # noqa: E402
 
 from keras_transfer.backbones import load_backbone  # noqa: E402
+from keras_transfer.backbones.weights import find_provider  # noqa: E402
 from keras_transfer.catalog import CATALOG  # noqa: E402
 from keras_transfer.errors import KerasTransferError  # noqa: E402
 from keras_transfer.export.parity import Judge, breaches, compare, tolerance_for  # noqa: E402
@@ -87,7 +88,7 @@ def crops(count: int, seed: int, preprocessing: Preprocessing) -> tuple[np.ndarr
 def classifier(name: str, size: int, images: np.ndarray, labels: np.ndarray) -> keras.Model:
     """A backbone whose answers depend on the image, with a fitted head."""
     keras.utils.set_random_seed(0)
-    weights = "auto" if CATALOG[name].weights_file is None else "none"
+    weights = "auto" if find_provider(name) is not None else "none"
     backbone = load_backbone(name, image_size=size, weights=weights)
     if weights == "none":
         rng = np.random.default_rng(0)

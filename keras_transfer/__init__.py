@@ -30,6 +30,7 @@ _HOMES = {
     "adapt_batchnorm": "keras_transfer.training.adapt",
     "add_head": "keras_transfer.heads",
     "compare": "keras_transfer.workflow.compare",
+    "describe": "keras_transfer.workflow.describe",
     "evaluate": "keras_transfer.workflow.evaluate",
     "export_model": "keras_transfer.export",
     "export_run": "keras_transfer.workflow.export",

@@ -1,11 +1,12 @@
 """Facts about every backbone: what to build, what comes out, where it is from. Facts only, nothing heavy is imported.
 
-One row for each constructor of ``keras.applications``, and EfficientNet-Lite0. The numbers are measured
-and a test builds every network and compares.
+One row for each constructor of ``keras.applications``, EfficientNet-Lite0 to Lite2, and the networks of
+``backbones/classic``. The numbers are measured and a test builds every network and compares.
 
 Pyramid levels are the last block outputs at a quarter, an eighth, a sixteenth and a thirty-second of the image's side.
 Inception and Xception begin with unpadded convolutions: there a side is a few pixels shorter than the stride says
-(Inception at 128 pixels: 28, 13, 6, 2), in NASNet by at most one. Upsample to the size of the finer map, not by two.
+(Inception at 128 pixels: 28, 13, 6, 2; AlexNet at 227: 55, 27, 13, 6), in NASNet by at most one. Upsample to
+the size of the finer map, not by two.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from types import MappingProxyType
 
 from . import plugins
 from .errors import unknown_name
+
+NO_WEIGHTS = "no weights"
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,15 @@ class BackboneSpec:
     pyramid: tuple[str, str, str, str]
     """Layers whose outputs are the feature maps at strides 4, 8, 16 and 32."""
     weights_file: str | None
-    """Name of the ImageNet weights without classifier in Keras's cache; None where a package ships them."""
+    """Name of the ImageNet weights without classifier in Keras's cache; None where a package ships them, or nobody."""
     paper: str
     licence: str
-    """Of the ImageNet weights, as their authors state it (no warranty)."""
+    """Of the ImageNet weights, as their authors state it (no warranty); ``"no weights"`` where there are none."""
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether ImageNet weights can be had."""
+        return self.licence != NO_WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,7 @@ class _Family:
     paper: str
 
 
+_CLASSIC = "keras_transfer.backbones.classic:"
 _KERNELS = "_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
 # fmt: off
@@ -108,6 +117,22 @@ _FAMILIES = {
     "convnext": _Family(
         "none", 32, "_notop.h5", "MIT",
         "Liu et al. 2022, A ConvNet for the 2020s, arXiv:2201.03545"),
+    "alexnet": _Family(
+        "torch", 67, "", NO_WEIGHTS,
+        "Krizhevsky et al. 2012, ImageNet Classification with Deep Convolutional Neural Networks, doi:10.1145/3065386"),
+    "zfnet": _Family(
+        "torch", 53, "", NO_WEIGHTS,
+        "Zeiler and Fergus 2013, Visualizing and Understanding Convolutional Networks, arXiv:1311.2901"),
+    "vgg_bn": _Family(
+        "torch", 32, "", NO_WEIGHTS,
+        "Simonyan and Zisserman 2015, Very Deep Convolutional Networks for Large-Scale Image Recognition, "
+        "arXiv:1409.1556"),
+    "googlenet": _Family(
+        "torch", 32, "", NO_WEIGHTS,
+        "Szegedy et al. 2014, Going Deeper with Convolutions, arXiv:1409.4842"),
+    "resnet_basic": _Family(
+        "torch", 32, "", NO_WEIGHTS,
+        "He et al. 2016, Deep Residual Learning for Image Recognition, arXiv:1512.03385"),
 }
 
 
@@ -138,6 +163,12 @@ _ROWS = (
     _row("efficientnet_lite0", "keras_transfer.backbones.efficientnet_lite:efficientnet_lite0", "efficientnet_lite",
          1280, 3_413_024, 224,
          None, "block2b_add block3b_add block5c_add top_activation"),
+    _row("efficientnet_lite1", "keras_transfer.backbones.efficientnet_lite:efficientnet_lite1", "efficientnet_lite",
+         1280, 4_189_344, 240,
+         None, "block2c_add block3c_add block5d_add top_activation"),
+    _row("efficientnet_lite2", "keras_transfer.backbones.efficientnet_lite:efficientnet_lite2", "efficientnet_lite",
+         1280, 4_869_168, 260,
+         None, "block2c_add block3c_add block5d_add top_activation"),
     _row("mobilenet", "MobileNet", "mobilenet", 1024, 3_228_864, 224,
          "mobilenet_1_0_224_tf_no_top.h5", "conv_pw_3_relu conv_pw_5_relu conv_pw_11_relu conv_pw_13_relu"),
     _row("mobilenet_v2", "MobileNetV2", "mobilenet_v2", 1280, 2_257_984, 224,
@@ -221,8 +252,31 @@ _ROWS = (
          "convnext_large", "add_2 add_5 add_32 layer_normalization"),
     _row("convnext_xlarge", "ConvNeXtXLarge", "convnext", 2048, 348_147_968, 224,
          "convnext_xlarge", "add_2 add_5 add_32 layer_normalization"),
+    _row("alexnet", _CLASSIC + "AlexNet", "alexnet", 256, 3_747_200, 227,
+         None, "conv1_relu conv2_relu conv5_relu conv5_pool"),
+    _row("zfnet", _CLASSIC + "ZFNet", "zfnet", 512, 11_247_744, 224,
+         None, "conv1_norm conv2_relu conv5_relu conv5_pool"),
+    _row("vgg11_bn", _CLASSIC + "VGG11", "vgg_bn", 512, 9_231_488, 224,
+         None, "block3_conv2_relu block4_conv2_relu block5_conv2_relu block5_pool"),
+    _row("vgg13_bn", _CLASSIC + "VGG13", "vgg_bn", 512, 9_416_768, 224,
+         None, "block3_conv2_relu block4_conv2_relu block5_conv2_relu block5_pool"),
+    _row("vgg16_bn", _CLASSIC + "VGG16", "vgg_bn", 512, 14_731_584, 224,
+         None, "block3_conv3_relu block4_conv3_relu block5_conv3_relu block5_pool"),
+    _row("vgg19_bn", _CLASSIC + "VGG19", "vgg_bn", 512, 20_046_400, 224,
+         None, "block3_conv4_relu block4_conv4_relu block5_conv4_relu block5_pool"),
+    _row("googlenet", _CLASSIC + "GoogLeNet", "googlenet", 1024, 5_973_552, 224,
+         None, "conv2_norm inception_3b_output inception_4e_output inception_5b_output"),
+    _row("googlenet_bn", _CLASSIC + "GoogLeNetBN", "googlenet", 1024, 5_995_392, 224,
+         None, "conv2_relu inception_3b_output inception_4e_output inception_5b_output"),
+    _row("resnet18", _CLASSIC + "ResNet18", "resnet_basic", 512, 11_186_112, 224,
+         None, "conv2_block2_out conv3_block2_out conv4_block2_out conv5_block2_out"),
+    _row("resnet34", _CLASSIC + "ResNet34", "resnet_basic", 512, 21_301_696, 224,
+         None, "conv2_block3_out conv3_block4_out conv4_block6_out conv5_block3_out"),
 )
 # fmt: on
+
+OWN = "path:"
+"""What the name of a backbone begins with that is a file of the user's: ``path:my_model.keras``."""
 
 CATALOG: Mapping[str, BackboneSpec] = MappingProxyType({spec.name: spec for spec in _ROWS})
 
@@ -244,6 +298,14 @@ def get_spec(name: str) -> BackboneSpec:
         if plain_name(known) == plain_name(name):
             return plugins.backbone_spec(known)
     raise unknown_name("backbone", name, [*CATALOG, *added])
+
+
+def full_name(name: str) -> str:
+    """The name a backbone has in the catalog; a file of the user's (``path:FILE``) keeps its own.
+
+    Raises as :func:`get_spec`.
+    """
+    return name if name.startswith(OWN) else get_spec(name).name
 
 
 def all_specs() -> list[BackboneSpec]:

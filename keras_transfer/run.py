@@ -2,7 +2,7 @@
 
     RUN/
       run.json       what was asked, what was found, what was chosen, what was measured
-      model.keras    pixels -> probabilities; loads with Keras alone
+      model.keras    pixels -> probabilities; loads with Keras alone (AlexNet, ZFNet, GoogLeNet: and this package)
       backbone_int8.tflite   with --deploy int8: the backbone the head was fitted on
       split.csv      every image with its label, split, group, weight and SHA-256
       history.csv    one row an epoch
@@ -65,6 +65,8 @@ class Run:
     def load_model(self) -> Any:
         """The Keras model. Heavy: imports Keras."""
         import keras
+
+        import keras_transfer.backbones.classic  # noqa: F401 - makes its layer known to Keras
 
         return keras.models.load_model(self.model_path, compile=False)
 

@@ -13,7 +13,9 @@ RESIZE_RULES = ("squash", "crop", "pad")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "area", "lanczos")
 ENGINES = ("auto", "litert", "keras")
 SCHEDULES = ("cosine", "onecycle", "constant", "step")
-POLICIES = ("none", "light", "standard", "strong")
+POLICIES = ("none", "light", "standard", "strong", "alexnet")
+POOLINGS = ("average", "max", "gem", "flatten")
+INPUT_MODES = ("tf", "caffe", "torch", "unit", "lite", "none")
 LABEL_KINDS = ("auto", "classes", "multilabel", "regression")
 
 
@@ -35,12 +37,31 @@ class DataSettings:
 class ModelSettings:
     """The backbone and how images are brought to its size."""
 
-    backbone: str = option("efficientnet_lite0", "Pretrained network; `keras-transfer backbones` lists them.")
+    backbone: str = option(
+        "efficientnet_lite0",
+        "The network; `keras-transfer backbones` lists them. path:FILE is a classifier of your own.",
+    )
+    cut: str | None = option(None, "path:FILE: the layer where it ends (default: before its head).")
+    input_mode: str | None = option(
+        None, "path:FILE: what it wants pixels to become, unless it scales them itself.", choices=INPUT_MODES
+    )
     weights: str = option("auto", "auto, imagenet, none, or the path of a weights file.")
     image_size: int | None = option(None, "Height and width in pixels (default: the backbone's).", minimum=1)
     resize: str = option("squash", "How an image is brought to that size.", choices=RESIZE_RULES)
     interpolation: str = option("bilinear", "Resampling filter.", choices=INTERPOLATIONS)
     antialias: bool = option(True, "Smooth before shrinking.")
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """What of a network is saved as features, and in which form."""
+
+    layer: str | None = option(
+        None, "A layer's name, or P2 to P5: the level of the pyramid (default: the last map)."
+    )
+    pooling: str = option("average", "How a map becomes one vector.", choices=POOLINGS)
+    pca: int | None = option(None, "Keep so many principal components of the training images.", minimum=1)
+    dtype: str = option("float32", "Format of the numbers.", choices=("float32", "float16"))
 
 
 @dataclass(frozen=True)

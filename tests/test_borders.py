@@ -74,6 +74,7 @@ def test_the_public_names_are_these_and_all_exist():
         "adapt_batchnorm",
         "add_head",
         "compare",
+        "describe",
         "evaluate",
         "export_model",
         "export_run",

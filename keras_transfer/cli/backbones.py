@@ -14,7 +14,7 @@ from keras_transfer.cli._common import print_json
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def backbones(name: str | None, as_json: bool) -> None:
-    """List the pretrained networks, or tell everything about NAME."""
+    """List the networks, or tell everything about NAME."""
     if name is not None:
         spec = get_spec(name)
         facts = dataclasses.asdict(spec)
@@ -29,7 +29,7 @@ def backbones(name: str | None, as_json: bool) -> None:
     if as_json:
         print_json([dataclasses.asdict(spec) for spec in specs])
         return
-    lines = [("name", "parameters", "features", "size", "smallest", "input")]
+    lines = [("name", "parameters", "features", "size", "smallest", "input", "weights")]
     lines += [
         (
             spec.name,
@@ -38,13 +38,14 @@ def backbones(name: str | None, as_json: bool) -> None:
             str(spec.default_size),
             str(spec.min_size),
             spec.input_mode,
+            "ImageNet" if spec.pretrained else "none",
         )
         for spec in specs
     ]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     for line in lines:
         cells = [
-            cell.ljust(width) if i in (0, 5) else cell.rjust(width)
+            cell.ljust(width) if i in (0, 5, 6) else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
         click.echo("  ".join(cells).rstrip())

@@ -8,19 +8,21 @@ from typing import Any
 import click
 
 from keras_transfer.cli._common import offline_option, options_of, output_options, prepare, print_json
-from keras_transfer.settings import ENGINES, DataSettings, ModelSettings
+from keras_transfer.settings import ENGINES, DataSettings, FeatureSettings, ModelSettings
 
 
 @click.command()
 @click.argument("data")
-@click.option("--output", "-o", required=True, metavar="FILE", help="The .npz or .parquet file to write.")
+@click.option(
+    "--output", "-o", required=True, metavar="FILE", help="The .npz, .parquet or .npy file to write."
+)
 @click.option(
     "--engine", default="auto", type=click.Choice(ENGINES), show_default=True, help="What computes."
 )
 @click.option(
     "--seed", default=0, show_default=True, help="Fixes the split that is written beside the features."
 )
-@options_of(ModelSettings, DataSettings)
+@options_of(FeatureSettings, ModelSettings, DataSettings)
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @offline_option
 @output_options
@@ -35,22 +37,35 @@ def features(
     quiet: bool,
     **values: Any,
 ) -> None:
-    """Save the pooled features of the images in DATA: paths, labels, and one vector an image."""
+    """Save features of the images in DATA: paths, labels, and one vector an image.
+
+    \b
+    keras-transfer features photos/ --output features.npz
+    keras-transfer features photos/ --layer P4 --pooling gem --pca 64 --dtype float16 --output features.npy
+    """
     prepare(quiet, offline)
     from keras_transfer.options import from_dict
     from keras_transfer.workflow.features import save_features
 
     groups = [
         from_dict(group, {field.name: values[field.name] for field in dataclasses.fields(group)})
-        for group in (ModelSettings, DataSettings)
+        for group in (ModelSettings, DataSettings, FeatureSettings)
     ]
     table, found = save_features(
-        data, output, model=groups[0], data=groups[1], engine=engine, seed=seed, overwrite=overwrite
+        data,
+        output,
+        model=groups[0],
+        data=groups[1],
+        features=groups[2],
+        engine=engine,
+        seed=seed,
+        overwrite=overwrite,
     )
     facts = {
         "output": output,
         "images": len(table),
         "dimensions": int(found.values.shape[1]),
+        "dtype": str(found.values.dtype),
         "engine": found.engine,
         "computed": found.computed,
         "cached": found.cached,

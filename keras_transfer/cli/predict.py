@@ -7,32 +7,37 @@ from typing import Any
 
 import click
 
-from keras_transfer.cli._common import output_options, prepare, print_json
+from keras_transfer.cli._common import offline_option, output_options, print_json
+from keras_transfer.cli._subject import network_options, open_arguments, subject_arguments
 
 
 @click.command()
-@click.argument("model")
-@click.argument("images", nargs=-1, required=True)
+@subject_arguments
 @click.option("--top", default=5, show_default=True, metavar="K", help="How many classes to tell.")
-@click.option(
-    "--labels-file", metavar="FILE", help="Class names, one a line, if nothing beside MODEL tells them."
-)
+@offline_option
 @output_options
 @click.pass_context
 def predict(
     ctx: click.Context,
-    model: str,
-    images: tuple[str, ...],
-    top: int,
+    model_and_images: tuple[str, ...],
+    backbone: str | None,
     labels_file: str | None,
+    top: int,
+    offline: bool,
     as_json: bool,
     quiet: bool,
+    **network: Any,
 ) -> None:
-    """Ask MODEL about IMAGES (files, or folders that are searched).
+    """Ask MODEL (a run folder, a .keras file, a SavedModel, a .tflite), or a pretrained network, about IMAGES.
 
-    A file that cannot be read is reported and the others are answered; the exit code is then 1.
+    IMAGES are files, or folders that are searched. A file that cannot be read is reported and the others are answered;
+    the exit code is then 1.
+
+    \b
+    keras-transfer predict run photo.jpg
+    keras-transfer predict --backbone efficientnet_lite0 photo.jpg
     """
-    prepare(quiet)
+    model, images = open_arguments(ctx, model_and_images, backbone, network, quiet=quiet, offline=offline)
     from keras_transfer.workflow.predict import predict as answers
 
     results, unreadable = [], 0
@@ -48,6 +53,9 @@ def predict(
         print_json(results)
     if unreadable:
         ctx.exit(1)
+
+
+predict.params += network_options()
 
 
 def _told(answer: dict[str, Any]) -> str:

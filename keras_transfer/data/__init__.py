@@ -52,6 +52,8 @@ def load_data(
     split_from: str | os.PathLike[str] | None = None,
     tfds_data_dir: str | os.PathLike[str] | None = None,
     classes: Sequence[str] | None = None,
+    split_by: str = "image",
+    levels: int = 1,
     min_classes: int = 2,
 ) -> ImageTable:
     """Find the images of a source, check every one, and deal them out to train, val and test.
@@ -72,6 +74,10 @@ def load_data(
         tfds_data_dir: where TensorFlow Datasets keeps its data (default: its own choice).
         classes: the class names in a trained model's order. Then an unknown label is an error, a class
             without images is not, and min_per_class is not checked.
+        split_by: ``image``, or ``class``: whole classes are dealt out, so that those of val and test are new (one-shot
+            learning, metric learning); the fractions are then shares of the classes.
+        levels: of a folder: how many folders above an image name its class. With 2 (``alphabet/character``, as in
+            Omniglot) the class is called ``alphabet/character``, and an alphabet is a group: all of it in one split.
         min_classes: the least number of classes; 1 for what needs no second one.
 
     Raises:
@@ -83,6 +89,10 @@ def load_data(
     require_fractions(val_fraction, test_fraction)
     if not isinstance(min_per_class, int) or min_per_class < 0:
         raise UsageError(f"min_per_class is {min_per_class!r}; expected a whole number of at least 0.")
+    if split_by not in ("image", "class"):
+        raise UsageError(f"split_by is {split_by!r}; expected image or class.")
+    if levels not in (1, 2):
+        raise UsageError(f"levels is {levels!r}; expected 1 or 2.")
     options = Options(
         val_fraction=float(val_fraction),
         test_fraction=float(test_fraction),
@@ -91,8 +101,9 @@ def load_data(
         min_per_class=min_per_class,
         min_classes=min_classes,
         split_from=None if split_from is None else Path(split_from),
+        by_class=split_by == "class",
     )
-    rows = _read(source, require_kind(labels), image_root, tfds_data_dir, classes)
+    rows = _read(source, require_kind(labels), image_root, tfds_data_dir, classes, levels)
     table = build_table(rows, options)
     counts = ", ".join(f"{len(table.indices(split))} {split}" for split in SPLITS)
     logger.info("%d images from %s: %s", len(table), table.source, counts)
@@ -105,8 +116,12 @@ def _read(
     image_root: str | os.PathLike[str] | None,
     tfds_data_dir: str | os.PathLike[str] | None,
     classes: Sequence[str] | None,
+    levels: int,
 ) -> Rows:
     """Choose the source by its form. The heavy ones are imported when they are used."""
+    folder = isinstance(source, (str, os.PathLike)) and Path(source).is_dir()
+    if levels != 1 and not folder:
+        raise UsageError(f"levels={levels} is for a folder; {source!r:.80} is none. Leave it out.")
     if isinstance(source, (str, os.PathLike)):
         text = os.fspath(source)
         if not text:
@@ -122,7 +137,7 @@ def _read(
             return read_csv(path, None if image_root is None else Path(image_root), kind, classes)
         if kind not in ("auto", "classes"):
             raise UsageError(f"labels={kind!r} needs a CSV, TFDS or arrays; a folder's labels are classes.")
-        return read_folder(path, classes)
+        return read_folder(path, classes, levels)
     from keras_transfer.data.arrays import is_dataset, read_arrays, read_dataset
 
     if isinstance(source, tuple) and len(source) == 2:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_transfer.data.checking import check_images, enforce_limit
+from keras_transfer.data.class_splits import class_splits
 from keras_transfer.data.labels import Labels, check_counts
 from keras_transfer.data.splits import complete_splits, make_splits
 from keras_transfer.data.table import SPLITS, ArrayImages, ImageTable, PathImages, Skipped
@@ -31,6 +32,7 @@ class Options:
     max_skipped: float
     min_per_class: int
     split_from: Path | None
+    by_class: bool = False
     min_classes: int = 2
 
 
@@ -64,17 +66,20 @@ def build_table(rows: Rows, options: Options) -> ImageTable:
     given = None if rows.splits is None else rows.splits[keep]
     groups = None if rows.groups is None else rows.groups[keep]
     recorded = options.split_from is not None
+    # Split by class, those of val and test are not in train: that is the point.
+    checked = None if recorded or options.by_class else given
+    make = class_splits if options.by_class else make_splits
     least = (options.min_per_class, options.min_classes)
-    check_counts(labels, None if recorded else given, *least, rows.source)
+    check_counts(labels, checked, *least, rows.source)
     shares = {
         "val_fraction": options.val_fraction,
         "test_fraction": options.test_fraction,
         "seed": options.seed,
     }
     if given is None or recorded:
-        splits = make_splits(labels, sha256, groups, **shares)  # type: ignore[arg-type]
+        splits = make(labels, sha256, groups, **shares)  # type: ignore[arg-type]
     else:
-        splits = complete_splits(given, labels, sha256, groups, **shares)  # type: ignore[arg-type]
+        splits = complete_splits(given, labels, sha256, groups, **shares, make=make)  # type: ignore[arg-type]
     weights = (
         np.ones(len(keep), np.float32) if rows.weights is None else rows.weights[keep].astype(np.float32)
     )

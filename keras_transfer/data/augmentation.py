@@ -6,7 +6,8 @@ every operation for every image and then applies the same ones to the whole batc
 in the paper, and only those are computed.
 
 Sources: RandAugment, Cubuk et al. 2019 (arXiv:1909.13719); random erasing, Zhong et al. 2017 (arXiv:1708.04896);
-MixUp, Zhang et al. 2017 (arXiv:1710.09412); CutMix, Yun et al. 2019 (arXiv:1905.04899).
+MixUp, Zhang et al. 2017 (arXiv:1710.09412); CutMix, Yun et al. 2019 (arXiv:1905.04899); AlexNet's crops, Krizhevsky
+et al. 2012 (section 4.1).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import tensorflow as tf  # noqa: E402
 
 from keras_transfer.errors import UsageError, unknown_name  # noqa: E402
 
-POLICIES = ("none", "light", "standard", "strong")
+POLICIES = ("none", "light", "standard", "strong", "alexnet")
 FLIPS = {"none": None, "horizontal": "horizontal", "both": "horizontal_and_vertical"}
 
 Operation = tuple[str, dict[str, Any]]
@@ -34,6 +35,8 @@ Operation = tuple[str, dict[str, Any]]
 
 CROP = (0.85, 1.0)
 """The sides of the random crop, as a share of the image's."""
+ALEXNET_CROP = (227 / 256, 227 / 256)
+"""The same for ``alexnet``: 227 pixels of 256."""
 # Keras reads RandomContrast's pair as "down by" and "up by"; 0.5 leaves RandomSaturation's images as they are.
 # In the HSV images it makes of 0..255, saturation still goes from 0 to 1: that is its value_range here.
 # What a rotation leaves empty is filled with the mirrored image, Keras's default.
@@ -71,7 +74,8 @@ class Augmenter:
     """Varies batches of training images. May be used from several threads.
 
     ``light``: a random crop and flip. ``standard``: light, a small rotation, brightness, contrast and saturation.
-    ``strong``: light, RandAugment, random erasing, and CutMix and MixUp by turns. ``none``: nothing.
+    ``strong``: light, RandAugment, random erasing, and CutMix and MixUp by turns. ``alexnet``: AlexNet's recipe, a crop
+    of 227/256 of each side at a random place, and flips. ``none``: nothing.
 
     The same (policy, size, flips, seed, key, pixels) give the same result, bit by bit, in every new process on the same
     kind of machine, whatever was augmented before: a training taken up again sees the images it would have seen. After
@@ -100,6 +104,7 @@ class Augmenter:
         self.policy, self.flips = policy, flips
         self.size = (int(size[0]), int(size[1]))
         self.seed = _whole("seed", seed)
+        self._crop = None if policy == "none" else ALEXNET_CROP if policy == "alexnet" else CROP
         mode = FLIPS[flips]
         flip: list[Operation] = [("RandomFlip", {"mode": mode})] if mode else []
         strong = policy == "strong"
@@ -128,7 +133,7 @@ class Augmenter:
             "size": list(self.size),
             "flips": self.flips,
             "seed": self.seed,
-            "crop": None if self.policy == "none" else list(CROP),
+            "crop": None if self._crop is None else list(self._crop),
             "operations": _described(self._before + self._after),
             "choice": {"per_image": PER_IMAGE if self._choice else 0, "of": _described(self._choice)},
             "mixing": {"by_turns": _described(self._mixing)},
@@ -149,10 +154,10 @@ class Augmenter:
         """
         random = self._generator(_IMAGES, key)
         images = self._checked(pixels)
-        if self.policy == "none" or not len(images):
+        if self._crop is None or not len(images):
             return images
         with self._lock:
-            images = self._chains["before"](_crop(images, random), random)
+            images = self._chains["before"](_crop(images, self._crop, random), random)
             for _ in range(PER_IMAGE if self._choices else 0):
                 drawn = random.integers(len(self._choices), size=len(images))
                 for place, chain in enumerate(self._choices):
@@ -240,9 +245,9 @@ class _Chain:
             return tf.nest.map_structure(np.array, self._run(tf.nest.map_structure(tf.constant, batch)))
 
 
-def _crop(images: np.ndarray, random: np.random.Generator) -> Any:
-    """A random square part of each image, in shares of its sides, at the image's size."""
-    side = random.uniform(*CROP, (len(images), 1))
+def _crop(images: np.ndarray, sides: tuple[float, float], random: np.random.Generator) -> Any:
+    """A random part of each image, between ``sides`` of its own, at the image's size."""
+    side = random.uniform(*sides, (len(images), 1))
     corner = random.uniform(0, 1, (len(images), 2)) * (1 - side)
     boxes = np.concatenate([corner, corner + side], axis=1)
     with tf.device("CPU"):

@@ -52,12 +52,14 @@ def find_images(root: Path) -> Found:
     return found
 
 
-def read_folder(root: Path, classes: Sequence[str] | None) -> Rows:
+def read_folder(root: Path, classes: Sequence[str] | None, levels: int = 1) -> Rows:
     """Rows of a class-per-folder tree.
 
     Args:
         root: the folder.
         classes: fixed names and order, or None for the sorted names of the class folders.
+        levels: folders that name a class. With 2 the class of ``alphabet/character/image.png`` is
+            ``alphabet/character``, and the alphabet its group.
 
     Raises:
         UsageError: no such folder. DataError: no class folders, no images, clashing or unknown names,
@@ -65,26 +67,28 @@ def read_folder(root: Path, classes: Sequence[str] | None) -> Rows:
     """
     found = find_images(root)
     splits = _split_folders(root, fixed=classes is not None)
-    names, labels, given = [], [], []
+    names, labels, given, groups = [], [], [], []
     skipped, stray = list(found.skipped), []
     depth = 1 if splits is None else 2
     for name in found.images:
         parts = name.split("/")
-        if len(parts) <= depth:
+        if len(parts) < depth + levels:
             stray.append(name)
             continue
         names.append(name)
-        labels.append(unicodedata.normalize("NFC", parts[depth - 1]))
+        labels.append(unicodedata.normalize("NFC", "/".join(parts[depth - 1 : depth - 1 + levels])))
+        groups.append(unicodedata.normalize("NFC", parts[depth - 1]))
         given.append("train" if splits is None else splits[parts[0]])
     if not names:
-        raise DataError(_nothing_found(root, stray, found))
+        raise DataError(_nothing_found(root, stray, found, levels))
     skipped += [Skipped(str(root / name), "not inside a class folder", counted=False) for name in stray]
-    encoded = _encode(root, splits, names, labels, classes)
+    encoded = _encode(root, splits, names, labels, classes, levels)
     return Rows(
         source=str(root),
         images=PathImages(root, tuple(names)),
         labels=encoded,
         splits=None if splits is None else np.array(given, dtype="<U5"),
+        groups=np.array(groups) if levels > 1 else None,
         skipped=tuple(skipped),
     )
 
@@ -95,10 +99,16 @@ def _encode(
     names: list[str],
     labels: list[str],
     classes: Sequence[str] | None,
+    levels: int,
 ) -> Labels:
     """Class indices; the folders give the classes, so that one without images is noticed."""
     tops = [root] if splits is None else [root / folder for folder in splits]
-    folders = {child.name for top in tops for child in _children(top) if child.is_dir()}
+    found = [child for top in tops for child in _children(top) if child.is_dir()]
+    folders = {child.name for child in found}
+    if levels == 2:
+        folders = {
+            f"{above.name}/{child.name}" for above in found for child in _children(above) if child.is_dir()
+        }
     require_distinct(folders, str(root))
     for folder in sorted(folders):
         try:
@@ -136,7 +146,12 @@ def _split_folders(root: Path, fixed: bool) -> dict[str, str] | None:
     return splits
 
 
-def _nothing_found(root: Path, stray: list[str], found: Found) -> str:
+def _nothing_found(root: Path, stray: list[str], found: Found, levels: int) -> str:
+    if stray and levels == 2:
+        return (
+            f"{len(stray)} images in {root} (such as {stray[0]}) do not lie two folders deep, as "
+            "alphabet/character/image.png. Give such a folder, or leave out levels=2."
+        )
     if stray:
         return (
             f"{len(stray)} images lie directly in {root} (such as {stray[0]}), not in class folders. Make "

@@ -6,11 +6,17 @@ in the same batches, and a training taken up at epoch ``e`` goes on as if it had
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from keras_transfer.errors import UsageError
+
+Order = Callable[[np.ndarray, int, int], np.ndarray]
+"""``(rows, seed, epoch)`` to the rows of that epoch, batch by batch: of its own, such as P classes x K images."""
+Sampling = Sequence[float] | np.ndarray | Order | None
+"""How rows are drawn; see :func:`epoch_rows`."""
 
 
 def epoch_rows(
@@ -18,7 +24,7 @@ def epoch_rows(
     seed: int,
     epoch: int,
     shuffle: bool,
-    sampling: Sequence[float] | np.ndarray | None = None,
+    sampling: Sampling = None,
 ) -> np.ndarray:
     """The rows of one epoch, in order.
 
@@ -28,21 +34,23 @@ def epoch_rows(
         epoch: its number, from 0.
         shuffle: a permutation of ``rows``; False leaves them as they are.
         sampling: float (n,), at least 0, in proportion to how often each row is to be drawn: as many rows as before,
-            with replacement. ``shuffle`` is implied.
+            with replacement. ``shuffle`` is implied. Or a function that gives the rows of an epoch.
 
     Returns:
-        int (n,).
+        int (n,), or what the function gives.
 
     Raises:
         UsageError: a sampling of another length, negative, infinite or all 0.
     """
+    if callable(sampling):
+        return sampling(rows, seed, epoch)
     generator = np.random.default_rng((seed, epoch))
     if sampling is not None and len(rows):
         return generator.choice(rows, len(rows), p=_chances(sampling, len(rows)))
     return generator.permutation(rows) if shuffle else rows
 
 
-def _chances(sampling: Sequence[float] | np.ndarray, count: int) -> np.ndarray:
+def _chances(sampling: Any, count: int) -> np.ndarray:
     chances = np.asarray(sampling, np.float64)
     if chances.shape != (count,):
         raise UsageError(f"sampling has the shape {chances.shape}; ({count},), one a row, is expected.")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_transfer.data.order import epoch_rows, row_numbers
+from keras_transfer.data.order import Sampling, epoch_rows, row_numbers
 from keras_transfer.data.table import ImageTable
 from keras_transfer.data.threads import ordered_map
 from keras_transfer.errors import UsageError
@@ -129,7 +129,7 @@ def tf_dataset(
     weights: bool | np.ndarray | None = False,
     labels: Any = None,
     augment: Any = None,
-    sampling: Sequence[float] | np.ndarray | None = None,
+    sampling: Sampling = None,
 ) -> tf.data.Dataset:
     """Batches for ``keras.Model.fit``, decoded in parallel, in an order that the seed alone decides.
 
@@ -155,7 +155,8 @@ def tf_dataset(
             varied and not mixed), and so are the weights, such that a mixture's loss is the mixture of the
             weighted losses.
         sampling: float (len(indices),), at least 0, in proportion to how often each row is to be drawn: an
-            epoch is as many rows as before, drawn with replacement from (seed, e). ``shuffle`` is implied.
+            epoch is as many rows as before, drawn with replacement from (seed, e). ``shuffle`` is implied. Or a
+            function that gives an epoch's rows (:data:`keras_transfer.data.order.Order`).
 
     Yields:
         (images, labels) or (images, labels, weights): float32 (B, H, W, 3), RGB in [0, 255]; int32 (B,)

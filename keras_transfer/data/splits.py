@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +55,7 @@ def make_splits(
     """
     shares = {"train": max(0.0, 1 - val_fraction - test_fraction), "test": test_fraction, "val": val_fraction}
     shares = {split: share for split, share in shares.items() if share > 1e-9}
-    unit_of_row = _units(sha256, groups, seed)
+    unit_of_row = units_of(sha256, [] if groups is None else [groups], seed)
     placed = _deal(_contents(labels, unit_of_row), shares)
     return np.array(list(shares), dtype="<U5")[placed[unit_of_row]]
 
@@ -69,11 +69,13 @@ def complete_splits(
     val_fraction: float,
     test_fraction: float,
     seed: int,
+    make: Callable[..., np.ndarray] | None = None,
 ) -> np.ndarray:
     """Keep the user's splits; carve out of train the ones of val and test that have no rows.
 
     The fractions are then shares of the given train split. Identical images on both sides of the user's
-    splits are counted in a warning; a group on both sides is a ``DataError``.
+    splits are counted in a warning; a group on both sides is a ``DataError``. ``make`` carves; by default
+    :func:`make_splits`.
     """
     _check_given(given, sha256, groups)
     missing_val, missing_test = (not (given == split).any() for split in ("val", "test"))
@@ -81,7 +83,7 @@ def complete_splits(
     if not len(pool) or not (missing_val or missing_test):
         return given
     result = given.copy()
-    result[pool] = make_splits(
+    result[pool] = (make or make_splits)(
         labels.take(pool),
         [sha256[i] for i in pool.tolist()],
         None if groups is None else groups[pool],
@@ -155,9 +157,9 @@ def _contents(labels: Labels, unit_of_row: np.ndarray) -> _Contents:
     return _Contents(starts, pairs % size, counts, size)
 
 
-def _units(sha256: Sequence[str], groups: np.ndarray | None, seed: int) -> np.ndarray:
-    """int (N,): the unit of each row. Rows of one hash or one group, transitively, are a unit; units are
-    numbered in the seed's own order."""
+def units_of(sha256: Sequence[str], columns: Sequence[np.ndarray], seed: int) -> np.ndarray:
+    """int (N,): the unit of each row. Rows of one hash, or of one value in any of ``columns`` (each (N,), such as a
+    group), transitively, are a unit; units are numbered in the seed's own order."""
     parent = list(range(len(sha256)))
 
     def find(i: int) -> int:
@@ -166,9 +168,9 @@ def _units(sha256: Sequence[str], groups: np.ndarray | None, seed: int) -> np.nd
             i = parent[i]
         return i
 
-    first: dict[tuple[str, str], int] = {}
+    first: dict[tuple[int, str], int] = {}
     for i, digest in enumerate(sha256):
-        keys = [("sha256", digest)] + ([] if groups is None else [("group", str(groups[i]))])
+        keys = [(-1, digest), *((place, str(column[i])) for place, column in enumerate(columns))]
         for key in keys:
             j = first.setdefault(key, i)
             parent[find(i)] = find(j)

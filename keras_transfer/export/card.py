@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from keras_transfer.export.parity import EMBEDDINGS
+
 TAGS = {"classification": "image-classification", "multilabel": "image-classification"}
 """By task: what model hubs call it."""
 OUTPUTS = {"classification": "one probability a class", "multilabel": "one probability a label"}
@@ -77,12 +79,16 @@ def _training(bundle: dict[str, Any]) -> str:
 
 def _table(bundle: dict[str, Any]) -> str:
     metric = bundle["output"]["metric"]
+    embeds = bundle["output"]["kind"] == EMBEDDINGS
+    alike = "cosine to Keras" if embeds else "agreement with Keras"
     lines = [
-        f"| file | precision | bytes | {_name(metric)} | agreement with Keras | largest difference |",
+        f"| file | precision | bytes | {_name(metric)} | {alike} | largest difference |",
         "|---|---|---|---|---|---|",
     ]
     for row in bundle["artefacts"]:
         agreement = "-" if row["agreement"] is None else _percent(row["agreement"])
+        if embeds and "cosine" in row["metrics"]:
+            agreement = f"{row['metrics']['cosine']:.5f}"
         difference = "not finite" if row["max_difference"] is None else f"{row['max_difference']:.1e}"
         lines.append(
             f"| `{row['file']}` | {row['precision']} | {row['bytes']:,} | {_score(bundle, row[metric])} "

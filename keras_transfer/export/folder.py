@@ -28,6 +28,8 @@ TFLITE = {
     "int8": "model_int8.tflite",
     "int16x8": "model_int16x8.tflite",
 }
+CARRIED = "carried"
+"""In ``bundle.json``: names of files that were put into the bundle afterwards."""
 OURS = frozenset({BUNDLE, PARITY, CARD, LABELS, GOLDEN, SCRIPT, KERAS, SAVED_MODEL, *TFLITE.values()})
 
 
@@ -46,7 +48,7 @@ def check_destination(to: Path, overwrite: bool) -> None:
     found = {path.name for path in to.iterdir()}
     if not found - {PARITY}:
         return
-    strangers = sorted(found - OURS - _script(to) if {BUNDLE, PARITY} & found else found)
+    strangers = sorted(found - OURS - _brought(to) if {BUNDLE, PARITY} & found else found)
     if strangers:
         shown = ", ".join(strangers[:3]) + (" ..." if len(strangers) > 3 else "")
         raise UsageError(f"{to} holds files that no export made ({shown}). Choose another folder.")
@@ -56,13 +58,15 @@ def check_destination(to: Path, overwrite: bool) -> None:
         )
 
 
-def _script(folder: Path) -> set[str]:
-    """The script that a task brought into this bundle: no name that is known beforehand."""
+def _brought(folder: Path) -> set[str]:
+    """The script that a task brought into this bundle, and what it carries: no names that are known beforehand."""
     try:
-        name = json.loads((folder / BUNDLE).read_text(encoding="utf-8"))["script"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        info = json.loads((folder / BUNDLE).read_text(encoding="utf-8"))
+        script, carried = info["script"], list(info.get(CARRIED, ()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return set()  # no bundle, or a damaged one: its script is a stranger, and the user decides
-    return {name} if isinstance(name, str) and name.endswith(".py") else set()
+    scripts = [script] if isinstance(script, str) and script.endswith(".py") else []
+    return {name for name in (*scripts, *carried) if isinstance(name, str)}
 
 
 @contextlib.contextmanager

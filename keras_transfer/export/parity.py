@@ -25,7 +25,7 @@ class Judge:
     Attributes:
         names: of the outputs, in order.
         task: its name.
-        kind: what the outputs are: ``probabilities``, ``values``, ``score`` ...
+        kind: what the outputs are: ``probabilities``, ``values``, ``score``, ``embeddings`` ...
         shape: of one image's output.
         metric: the metric that decides.
         higher: whether more of it is better.
@@ -82,7 +82,8 @@ class Parity:
             not finite, or nothing could be measured.
         keras_score: the same for the Keras model.
         finite: whether all of the candidate's numbers are.
-        metrics: the judge's other metrics for the candidate; empty when its numbers are not finite.
+        metrics: the judge's other metrics for the candidate, and of embeddings ``cosine``, the mean cosine to the Keras
+            model's; empty when its numbers are not finite.
     """
 
     images: int
@@ -111,6 +112,8 @@ class Tolerance:
     drop: float | None = None
 
 
+EMBEDDINGS = "embeddings"
+"""The kind of outputs that are compared by their direction."""
 PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16x8")
 SOME = 32
 """Images that are compared at a time."""
@@ -172,6 +175,9 @@ def compare(
         if expected is not None and given is not None:
             equal, decisions = equal + int(np.sum(given == expected)), decisions + expected.size
     measured = judge.measure(candidate, table) if finite else {}
+    others = {name: measured[name] for name in judge.others if name in measured}
+    if judge.kind == EMBEDDINGS and finite:
+        others["cosine"] = mean_cosine(reference, candidate)
     return Parity(
         images=len(reference),
         agreement=equal / decisions if decisions else None,
@@ -180,8 +186,15 @@ def compare(
         score=measured.get(judge.metric),
         keras_score=judge.measure(reference, table)[judge.metric] if keras_score is None else keras_score,
         finite=finite,
-        metrics={name: measured[name] for name in judge.others if name in measured},
+        metrics=others,
     )
+
+
+def mean_cosine(reference: np.ndarray, candidate: np.ndarray) -> float:
+    """The mean over images of the cosine of two models' embeddings ``(N, D)``."""
+    products = np.sum(reference.astype(np.float64) * candidate, axis=1)
+    lengths = np.linalg.norm(reference, axis=1) * np.linalg.norm(candidate, axis=1)
+    return float(np.mean(products / np.maximum(lengths, 1e-12)))
 
 
 def breaches(parity: Parity, tolerance: Tolerance, judge: Judge) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from keras_transfer.quiet import quiet_tensorflow
 
@@ -207,16 +208,39 @@ def head_input(model: keras.Model) -> keras.KerasTensor:
         )
     tensor, weights = model.outputs[0], 0
     while len(tensor.shape) < 4:
-        layer, node, _ = tensor._keras_history
-        before = layer._inbound_nodes[node].input_tensors
-        plain = not isinstance(layer, keras.layers.Layer)  # a function of keras.ops
-        if (type(layer).__name__ not in HEAD_LAYERS and not plain) or len(before) != 1:
+        layer, before, plain = _made_by(tensor)
+        if (type(layer).__name__ not in HEAD_LAYERS and not plain) or not before:
+            break
+        source = before[0] if len(before) == 1 else _common_source(before)
+        if source is None:
             break
         weights += 0 if plain else layer.count_params()
         if weights > FLOAT_HEAD_LIMIT:
             break
-        tensor = before[0]
+        tensor = source
     return tensor
+
+
+def _made_by(tensor: keras.KerasTensor) -> tuple[Any, list[keras.KerasTensor], bool]:
+    """What gave a tensor, from which tensors, and whether it is a function of ``keras.ops``."""
+    layer, node, _ = tensor._keras_history
+    return layer, layer._inbound_nodes[node].input_tensors, not isinstance(layer, keras.layers.Layer)
+
+
+def _common_source(tensors: list[keras.KerasTensor]) -> keras.KerasTensor | None:
+    """The tensor that all of ``tensors`` are functions of ``keras.ops`` of, as in ``x / sqrt(abs(x))``; None: there is
+    none."""
+    paths = []
+    for tensor in tensors:
+        path = [tensor]
+        while True:
+            _, before, plain = _made_by(path[-1])
+            if not plain or len(before) != 1:
+                break
+            path.append(before[0])
+        paths.append(path)
+    shared = (one for one in paths[0] if all(any(one is other for other in path) for path in paths[1:]))
+    return next(shared, None)
 
 
 def mean_error(

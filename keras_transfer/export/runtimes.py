@@ -47,6 +47,9 @@ class KerasRuntime:
 
     Twice as fast as ``keras.Model.predict`` on a CPU, and memory does not grow from call to call (keras#13118).
 
+    Attributes:
+        model: the Keras model.
+
     Raises:
         UsageError: the model has several inputs or outputs, or was never built.
     """
@@ -59,7 +62,7 @@ class KerasRuntime:
                 f"The Keras model {model.name!r} has {len(inputs)} inputs and {len(outputs)} outputs; one of each is "
                 "expected (a Functional or a built Sequential model)."
             )
-        self._model = model
+        self.model = model
         self._shape = tuple(inputs[0].shape)
         self._columns = outputs[0].shape[-1]
         size = self._shape[1:3]
@@ -74,7 +77,7 @@ class KerasRuntime:
 
         Raises ``UsageError`` when the shape does not fit.
         """
-        check_shape(batch, self._shape, f"The Keras model {self._model.name!r}")
+        check_shape(batch, self._shape, f"The Keras model {self.model.name!r}")
         parts = [
             self._call(tf.constant(batch[start : start + BATCH].astype(np.float32, copy=False))).numpy()
             for start in range(0, len(batch), BATCH)
@@ -137,7 +140,7 @@ def load_runtime(path: str | os.PathLike[str]) -> Runtime:
     if path.suffix == ".tflite":
         return LiteRTRuntime(path)
     if path.suffix == ".keras":
-        return KerasRuntime(_load_keras(path))
+        return KerasRuntime(load_keras(path))
     raise UsageError(
         f"{path} ends in {path.suffix or 'no suffix'!r}; expected a .keras file, a SavedModel folder or a .tflite file."
     )
@@ -163,7 +166,8 @@ def save_keras(model: keras.Model, path: Path) -> None:
         ) from failure
 
 
-def _load_keras(path: Path) -> keras.Model:
+def load_keras(path: Path) -> keras.Model:
+    """The Keras model in a ``.keras`` file, without running code that is in it; ``ExportError`` where it cannot."""
     failure: Exception | None = None
     with captured_output():
         try:

@@ -34,7 +34,7 @@ from keras_transfer.paths import cache_dir
 
 logger = logging.getLogger("keras_transfer")
 
-KINDS = ("features", "activations", "litert", "images", "checked")
+KINDS = ("features", "activations", "litert", "images", "checked", "indexes")
 _RECORDED = ("features", "activations", "litert")  # kinds whose items are a .json and what it speaks for
 DEFAULT_SIZE = "10GB"
 _HOUR = 3600.0
@@ -85,9 +85,11 @@ class FeatureCache:
     def _entry(self, kind: str, name: str, items: list[Item]) -> dict[str, Any]:
         used = datetime.fromtimestamp(max(item.used for item in items), timezone.utc)
         images: int | None = None
-        summary = {"images": "images of TFDS and tf.data sources", "checked": "hashes of sound images"}.get(
-            kind, ""
-        )
+        summary = {
+            "images": "images of TFDS and tf.data sources",
+            "checked": "hashes of sound images",
+            "indexes": "search indexes of large galleries",
+        }.get(kind, "")
         if kind == "features":
             collection = Collection(self.root / kind / name, {}, {})
             images = len({digest for shard in collection.shards() for digest in shard.digests})

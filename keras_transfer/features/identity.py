@@ -16,6 +16,8 @@ import keras  # noqa: E402
 
 # None of these changes what `model(x, training=False)` gives.
 _IRRELEVANT = ("trainable", "shared_object_id", "build_config", "compile_config")
+# A formula, tested against TensorFlow's operator.
+_FIXED = ("keras_transfer.backbones.classic.local_response",)
 _IRRELEVANT_ENDINGS = ("_initializer", "_regularizer", "_constraint")
 
 
@@ -28,10 +30,10 @@ def model_hash(model: keras.Model) -> str:
 
     Raises:
         CacheError: the network holds code that its configuration does not describe (a subclassed model, a
-            custom layer or function, a ``Lambda``), so no hash can promise that it is still the same network.
+            layer or function that is not Keras's, a ``Lambda``), so no hash can promise that it is the same network.
     """
     for part in _parts(model):
-        if type(part).__module__.partition(".")[0] != "keras":
+        if not _is_fixed(type(part).__module__):
             raise _no_identity(f"{part.name!r} is a {type(part).__module__}.{type(part).__name__}")
     try:
         text = json.dumps(_canonical(_config(model)), sort_keys=True, default=_plain)
@@ -43,6 +45,11 @@ def model_hash(model: keras.Model) -> str:
         digest.update(f"{value.dtype}{value.shape}".encode())
         digest.update(value.tobytes())
     return digest.hexdigest()
+
+
+def _is_fixed(module: str) -> bool:
+    """Whether the code of a module's layers is Keras's, or fixed by a paper."""
+    return module.partition(".")[0] == "keras" or module in _FIXED
 
 
 def _no_identity(why: str) -> CacheError:
@@ -110,9 +117,9 @@ def _canonical(value: Any, names: dict[str, str] | None = None) -> Any:
 
 
 def _require_described(value: dict[str, Any]) -> None:
-    """Refuse serialised functions, lambdas and classes that are not Keras's own."""
+    """Refuse serialised functions, lambdas and classes that are neither Keras's nor this package's own."""
     name, module = str(value.get("class_name", "")), value.get("module")
-    foreign = isinstance(module, str) and module.partition(".")[0] != "keras"
+    foreign = isinstance(module, str) and not _is_fixed(module)
     if "config" in value and (foreign or name in ("function", "Lambda", "__lambda__")):
         raise _no_identity(f"it uses the {name} {value.get('config')!r:.80}")
 

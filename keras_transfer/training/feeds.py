@@ -20,6 +20,7 @@ import tensorflow as tf  # noqa: E402
 from keras_transfer.data import ImageTable  # noqa: E402
 from keras_transfer.data.augmentation import Augmenter  # noqa: E402
 from keras_transfer.data.balance import class_weights, sampling_probabilities  # noqa: E402
+from keras_transfer.data.order import Sampling  # noqa: E402
 from keras_transfer.data.pipeline import tf_dataset  # noqa: E402
 from keras_transfer.errors import CacheError, UsageError  # noqa: E402
 from keras_transfer.features.activations import Activations, activations  # noqa: E402
@@ -93,9 +94,11 @@ def make_feed(
     train, val = table.indices("train"), table.indices("val")
     targets = objective.targets(table, teacher)
     weights = _weights(table, settings, train)
-    sampling = sampling_probabilities(table.labels[train]) if settings.balance == "sampling" else None
+    sampling: Sampling = objective.order(table, settings.batch_size)
+    if settings.balance == "sampling":
+        sampling = sampling_probabilities(table.labels[train])
     augmenter = None if settings.augment == "none" else objective.augmenter(settings, preprocessing, seed)
-    watched = val if len(val) else train
+    watched = objective.arranged(table, val if len(val) else train, settings.batch_size)
     steps = math.ceil(len(train) / settings.batch_size)
     order: dict[str, Any] = {
         "batch_size": settings.batch_size,

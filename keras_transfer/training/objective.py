@@ -16,6 +16,7 @@ import keras  # noqa: E402
 
 from keras_transfer.data import ImageTable  # noqa: E402
 from keras_transfer.data.augmentation import Augmenter  # noqa: E402
+from keras_transfer.data.order import Order  # noqa: E402
 from keras_transfer.errors import UsageError  # noqa: E402
 from keras_transfer.evaluation.contact_sheet import draw_contact_sheet  # noqa: E402
 from keras_transfer.heads import LOGITS  # noqa: E402
@@ -31,8 +32,20 @@ HIGHER = ("accuracy", "average_precision")
 """Metrics of which more is better."""
 
 
+class Shuffled:
+    """Where a loss looks at one image at a time, batches may hold any images. Losses that compare them say which."""
+
+    def order(self, table: ImageTable, batch_size: int) -> Order | None:
+        """What gives the training rows of an epoch, in ``ceil(n / batch_size)`` full batches; None: a permutation."""
+        return None
+
+    def arranged(self, table: ImageTable, rows: np.ndarray, batch_size: int) -> np.ndarray:
+        """The watched rows in the order in which batches of them are measured, every time the same."""
+        return rows
+
+
 @dataclass(frozen=True)
-class Objective:
+class Objective(Shuffled):
     """Loss, targets and metrics of a network that ends in logits ``(B, C)`` (in values ``(B, T)`` for regression).
 
     Attributes:

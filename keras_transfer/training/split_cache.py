@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_transfer.backbones.cost import macs
-from keras_transfer.data.order import epoch_rows, row_numbers
+from keras_transfer.data.order import Sampling, epoch_rows, row_numbers
 from keras_transfer.data.pipeline import dataset_of_batches
 from keras_transfer.errors import UsageError
 from keras_transfer.features.activations import Activations
@@ -54,7 +54,7 @@ class SplitFeed:
         seed: int = 0,
         first_epoch: int = 0,
         repeat: bool = False,
-        sampling: Sequence[float] | np.ndarray | None = None,
+        sampling: Sampling = None,
     ) -> tf.data.Dataset:
         """Batches for ``fit`` on the upper part of a model. Epoch ``e`` sees view ``e % V`` of every image.
 
@@ -69,7 +69,8 @@ class SplitFeed:
             first_epoch: the number of the first epoch, to take up a training.
             repeat: one iterator goes on from epoch to epoch without end, and every iterator starts with
                 ``first_epoch``; otherwise an iterator is one epoch, and each new one the next.
-            sampling: float (n,), at least 0, in proportion to how often each row is to be drawn, with replacement.
+            sampling: float (n,), at least 0, in proportion to how often each row is to be drawn, with replacement; or
+                a function that gives an epoch's rows (:data:`keras_transfer.data.order.Order`).
 
         Yields:
             (activations, labels) or (activations, labels, weights): float32 ``(B, ...)``, labels as given,

@@ -9,10 +9,12 @@ from typing import Any
 
 from keras_transfer import options as option_tools
 from keras_transfer.data import ImageTable
+from keras_transfer.errors import CacheError
 from keras_transfer.export import FORMATS, About, ExportReport, export_model
 from keras_transfer.export.deployed import Deployed
 from keras_transfer.export.fallback import FALLBACK
 from keras_transfer.export.parity import Judge
+from keras_transfer.features.identity import model_hash
 from keras_transfer.plugins import task_spec
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.run import BACKBONE, INFO, Run, open_run
@@ -69,8 +71,9 @@ def export_run(
     output = opened.info["output"]
     deploy = opened.info["training"].get("deploy")
     wanted = "int8" in precisions or (accuracy_budget is not None and "int8" in fallback)
+    model = task.inference_model(opened.load_model())
     return export_model(
-        task.inference_model(opened.load_model()),
+        model,
         Path(to),
         formats=tuple(formats),
         precisions=tuple(precisions),
@@ -90,7 +93,7 @@ def export_run(
         deployed=Deployed.read(opened.path / BACKBONE, deploy) if deploy and wanted else None,
         about=About(
             title=title or opened.path.resolve().name,
-            training=_origin(opened),
+            training=_origin(opened, model),
             weights_licence=_weights_licence(opened),
             data_licence=data_licence,
         ),
@@ -148,7 +151,15 @@ def _weights_licence(run: Run) -> str | None:
     return run.info["backbone"].get("licence") if catalogued and not scratch else None
 
 
-def _origin(run: Run) -> dict[str, Any]:
+def _identity(model: Any) -> str | None:
+    """The trained network's hash: files that were made from it can be told from others. None for foreign code."""
+    try:
+        return model_hash(model)
+    except CacheError:
+        return None
+
+
+def _origin(run: Run, model: Any) -> dict[str, Any]:
     """What a bundle tells about the run it comes from: no path of this machine."""
     info = run.info
     return {
@@ -160,6 +171,7 @@ def _origin(run: Run) -> dict[str, Any]:
         "images": info["data"]["splits"]["train"]["images"],
         "data": info["data"]["fingerprint"],
         "run": hashlib.sha256((run.path / INFO).read_bytes()).hexdigest(),
+        "model": _identity(model),
         "started": info["started"],
         "plugin": info.get("plugin"),
     }

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.decomposition import PCA
 
-from keras_transfer.backbones import load_backbone
+from keras_transfer import options as option_tools
+from keras_transfer.catalog import OWN, get_spec
 from keras_transfer.data import ImageTable, load_data
-from keras_transfer.errors import UsageError
+from keras_transfer.errors import DataError, UsageError
 from keras_transfer.features import Features, extract
+from keras_transfer.features.pooling import feature_model
 from keras_transfer.paths import atomic_write
-from keras_transfer.settings import DataSettings, ModelSettings
-from keras_transfer.workflow.train import preprocessing_for
-
-SUFFIXES = (".npz", ".parquet")
+from keras_transfer.settings import DataSettings, FeatureSettings, ModelSettings
+from keras_transfer.workflow.feature_files import as_dtype, check_suffix, write_features
+from keras_transfer.workflow.train import backbone_for, preprocessing_for
 
 
 def save_features(
@@ -25,74 +28,84 @@ def save_features(
     *,
     model: ModelSettings | None = None,
     data: DataSettings | None = None,
+    features: FeatureSettings | None = None,
     engine: str = "auto",
     seed: int = 0,
     overwrite: bool = False,
 ) -> tuple[ImageTable, Features]:
-    """Compute (or take from the cache) the pooled features of every image and write them to one file.
+    """Compute (or take from the cache) one vector for every image and write them to one file.
 
     Args:
         source: what ``load_data`` takes.
-        output: a ``.npz`` file (arrays ``paths``, ``labels``, ``splits``, ``sha256``, ``classes`` and
-            ``features``, float32 ``(N, D)``) or a ``.parquet`` file (columns ``path``, ``label``, ``split``,
-            ``sha256``, ``features``).
+        output: a ``.npz``, ``.parquet`` or ``.npy`` file; see
+            :func:`keras_transfer.workflow.feature_files.write_features`. With a PCA, ``NAME.pca.npz`` is written beside
+            it: ``mean`` (D,), ``components`` (n, D) and ``explained_variance_ratio`` (n,), so that
+            ``(x - mean) @ components.T`` are the features of another image.
         model: backbone and preprocessing.
         data: how the data are read.
+        features: which layer, which pooling, how many principal components, which number format.
         engine: what computes.
         seed: of the split.
         overwrite: replace an existing file.
 
+    Returns:
+        The table, and the features as they were written.
+
     Raises:
-        UsageError: another suffix, or the file exists.
+        UsageError: another suffix, an existing file, an unknown layer, more components than images or features.
+        DataError: the data cannot be used, or float16 cannot hold the features.
     """
-    path, model, data = Path(output), model or ModelSettings(), data or DataSettings(min_per_class=1)
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(
-            f"{path}: features are written as .npz or .parquet; give the file one of these suffixes."
-        )
+    path, model = Path(output), model or ModelSettings()
+    data, features = data or DataSettings(min_per_class=1), features or FeatureSettings()
+    option_tools.check(features)
+    check_suffix(path)
     if path.exists() and not overwrite:
         raise UsageError(f"{path} exists. Choose another --output, or pass --overwrite.")
     table = load_data(source, seed=seed, **vars(data))
-    backbone = load_backbone(model.backbone, weights=model.weights, image_size=model.image_size)
-    features = extract(
-        table, backbone, preprocessing=preprocessing_for(model, backbone.input_shape[1:3]), engine=engine
+    backbone = backbone_for(model)
+    extractor = feature_model(
+        backbone,
+        layer=features.layer,
+        pooling=features.pooling,
+        pyramid=() if model.backbone.startswith(OWN) else get_spec(model.backbone).pyramid,
     )
-    content = _npz(table, features) if path.suffix.lower() == ".npz" else _parquet(table, features)
-    atomic_write(path, content)
-    return table, features
+    preprocessing = preprocessing_for(model, backbone.input_shape[1:3])
+    found = extract(table, extractor, preprocessing=preprocessing, engine=engine)
+    values = found.values
+    if features.pca is not None:
+        projection = fit_pca(values, table.indices("train"), features.pca)
+        values = projection.transform(values).astype(np.float32)
+    values = as_dtype(values, features.dtype)
+    if features.pca is not None:
+        atomic_write(path.with_name(f"{path.stem}.pca.npz"), _projection(projection))
+    write_features(table, values, path)
+    return table, replace(found, values=values)
 
 
-def _npz(table: ImageTable, features: Features) -> bytes:
+def fit_pca(values: np.ndarray, train: np.ndarray, components: int) -> PCA:
+    """The principal components of the training images' features (all others are only projected onto them).
+
+    Raises ``UsageError`` when there are fewer images or features than components, ``DataError`` without images.
+    """
+    if not len(train):
+        raise DataError(
+            "The principal components are found in the training images; the training split is empty."
+        )
+    most = min(len(train), values.shape[1])
+    if components > most:
+        raise UsageError(
+            f"--pca {components}: {len(train)} training images with {values.shape[1]} features have at most {most} "
+            "components."
+        )
+    return PCA(components, svd_solver="full").fit(values[train])
+
+
+def _projection(projection: PCA) -> bytes:
     buffer = io.BytesIO()
     np.savez(
         buffer,
-        paths=np.array([table.images.describe(i) for i in range(len(table))]),
-        labels=table.labels,
-        splits=table.splits,
-        sha256=np.array(table.sha256),
-        classes=np.array(table.classes, dtype=str),
-        features=features.values,
+        mean=projection.mean_,
+        components=projection.components_,
+        explained_variance_ratio=projection.explained_variance_ratio_,
     )
     return buffer.getvalue()
-
-
-def _parquet(table: ImageTable, features: Features) -> bytes:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise UsageError(
-            "Parquet needs pyarrow: pip install 'keras-transfer[parquet]', or write .npz."
-        ) from None
-    columns = {
-        "path": [table.images.describe(i) for i in range(len(table))],
-        "label": [table.label_text(i) for i in range(len(table))],
-        "split": table.splits.tolist(),
-        "sha256": list(table.sha256),
-        "features": pyarrow.FixedSizeListArray.from_arrays(
-            pyarrow.array(np.ascontiguousarray(features.values).ravel()), features.values.shape[1]
-        ),
-    }
-    sink = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(pyarrow.table(columns), sink)
-    return sink.getvalue().to_pybytes()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from keras_transfer.errors import RunError, UsageError
 from keras_transfer.export.bundle import check_model_file, is_bundle, read_manifest
-from keras_transfer.export.runtimes import KerasRuntime, load_runtime
+from keras_transfer.export.runtimes import KerasRuntime, Runtime, load_runtime
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.run import Run, is_run, open_run
 from keras_transfer.tasks.loading import require_installed
@@ -35,6 +35,7 @@ class Subject:
         names: names of the outputs, or None when nothing beside the model tells.
         task: name of the task, with ``options`` and what its training left in its ``notes``.
         run: the run folder it belongs to, if any.
+        runtime: what ``predict`` belongs to.
     """
 
     name: str
@@ -45,6 +46,12 @@ class Subject:
     options: dict[str, Any]
     run: Run | None
     notes: dict[str, Any] = field(default_factory=dict)
+    runtime: Runtime | None = None
+
+    @property
+    def keras_model(self) -> Any:
+        """Where it runs in Keras, the model; else None."""
+        return self.runtime.model if isinstance(self.runtime, KerasRuntime) else None
 
 
 def open_subject(
@@ -53,7 +60,8 @@ def open_subject(
     """Open a model for evaluation or prediction.
 
     Args:
-        model: a path (run folder, ``.keras``, SavedModel folder, ``.tflite``), an opened run, or a Keras model.
+        model: a path (run folder, ``.keras``, SavedModel folder, ``.tflite``), an opened run, a Keras model, or what
+            was opened before.
         labels: a text file with one output name a line, where nothing beside the model tells them.
         preprocessing: overrides what is recorded beside the model.
 
@@ -61,6 +69,8 @@ def open_subject(
         UsageError: nothing usable at that path, or an input size that cannot be known.
     """
     names = read_labels(Path(labels)) if labels is not None else None
+    if isinstance(model, Subject):
+        return replace(model, names=names or model.names, preprocessing=preprocessing or model.preprocessing)
     if isinstance(model, Run):
         model = model.path
     if not isinstance(model, (str, Path)):
@@ -78,7 +88,7 @@ def open_subject(
     if run is not None:
         try:
             request, recorded = run.info["request"], Preprocessing.from_dict(run.info["preprocessing"])
-            task, options = request["task"], request["options"]
+            task, options, notes = request["task"], request["options"], run.info.get("training", {})
             names = names or tuple(run.info["output"]["names"])
         except (KeyError, TypeError) as error:
             raise RunError(f"{run.path / 'run.json'} is damaged: {error} is missing. Train again.") from None
@@ -92,7 +102,9 @@ def open_subject(
         else:
             recorded, beside = _beside(path, runtime.input_size)
             names = names or beside
-    return Subject(str(path), runtime.predict, preprocessing or recorded, names, task, options, run, notes)
+    return Subject(
+        str(path), runtime.predict, preprocessing or recorded, names, task, options, run, notes, runtime
+    )
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
@@ -111,7 +123,7 @@ def _keras_subject(model: Any, names: tuple[str, ...] | None, preprocessing: Pre
         raise UsageError(f"{type(model).__name__} was given; a path or a Keras model of images is expected.")
     runtime = KerasRuntime(model)
     contract = preprocessing or Preprocessing(size=_known_size(model.name, runtime.input_size))
-    return Subject(model.name, runtime.predict, contract, names, "classification", {}, None)
+    return Subject(model.name, runtime.predict, contract, names, "classification", {}, None, runtime=runtime)
 
 
 def _beside(path: Path, size: tuple[int, int] | None) -> tuple[Preprocessing, tuple[str, ...] | None]:

@@ -124,6 +124,7 @@ def _judged(
         if floats:
             parity = compare(answers[floats[0]], given, judge, table)
             metrics |= {"agreement": parity.agreement, "max_difference": parity.max_difference}
+            metrics |= {name: parity.metrics[name] for name in ("cosine",) if name in parity.metrics}
             wrong = breaches(parity, bundle.tolerance(one.file), judge)
         result.append(replace(one, metrics=metrics, reasons=(*one.reasons, *wrong)))
     return result

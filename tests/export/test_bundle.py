@@ -16,6 +16,8 @@ from PIL import Image
 from keras_transfer.data import load_data
 from keras_transfer.errors import BundleError, DataError, ExportError, UsageError
 from keras_transfer.export import load_bundle
+from keras_transfer.export.carrying import carry
+from keras_transfer.export.folder import check_destination
 from keras_transfer.export.golden import choose_rows
 from keras_transfer.workflow.verify import verify
 
@@ -266,6 +268,23 @@ def test_there_is_no_bundle(tmp_path, export, monkeypatch):
     (tmp_path / "parity.json").write_text("{}")
     with pytest.raises(UsageError, match="evidence of an export that failed"):
         load_bundle(tmp_path)
+
+
+def test_a_file_that_the_bundle_carries_is_verified_with_it(bundle_copy):
+    assert carry(load_bundle(bundle_copy), "notes.bin", b"one") == bundle_copy / "notes.bin"
+    carry(load_bundle(bundle_copy), "notes.bin", b"two")
+    assert (bundle_copy / "notes.bin").read_bytes() == b"two"
+    assert load_bundle(bundle_copy).info["carried"] == ["notes.bin"]
+    assert verify(bundle_copy).passed
+    with pytest.raises(UsageError, match="already holds an export"):
+        check_destination(bundle_copy, overwrite=False)
+    check_destination(bundle_copy, overwrite=True)  # it is no stranger's file
+    for name in ("model.keras", "../notes.bin", "bundle.json", "golden/notes.bin"):
+        with pytest.raises(UsageError, match="cannot carry"):
+            carry(load_bundle(bundle_copy), name, b"")
+    (bundle_copy / "notes.bin").write_bytes(b"six")
+    with pytest.raises(BundleError, match=r"notes\.bin is not the file that was exported"):
+        load_bundle(bundle_copy)
 
 
 def test_a_stranger_in_the_bundle_fails_verification(bundle_copy):

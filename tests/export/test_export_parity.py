@@ -165,3 +165,14 @@ def test_images_may_differ_by_what_their_task_allows_of_255():
     tolerance = tolerance_for("float32", images, reference)
     assert tolerance.agreement is None
     assert 1 < tolerance.max_difference < 1.1
+
+
+def test_embeddings_are_compared_by_their_direction():
+    judge = Judge(
+        ("d0", "d1"), kind="embeddings", measure=lambda *_: {"accuracy": 1.0}, decide=lambda _: None
+    )
+    reference = np.array([[1.0, 0.0], [0.0, 2.0]], np.float32)
+    assert judged_compare(reference, 3 * reference, judge, LABELS[:2]).metrics["cosine"] == pytest.approx(1)
+    turned = np.array([[0.0, 1.0], [0.0, 2.0]], np.float32)
+    assert judged_compare(reference, turned, judge, LABELS[:2]).metrics["cosine"] == pytest.approx(0.5)
+    assert "cosine" not in judged_compare(REFERENCE, REFERENCE, JUDGE, LABELS).metrics

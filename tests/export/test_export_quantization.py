@@ -192,6 +192,21 @@ def test_where_the_head_begins():
     assert tuple(head_input(pooled).shape) == (None, 16)  # a whole model before the Dense is no head layer
 
 
+def test_a_function_of_several_steps_of_one_tensor_belongs_to_the_head():
+    backbone = network(keras.layers.GlobalAveragePooling2D(name="pool"))
+    x = backbone.get_layer("pool").output
+    rooted = x / keras.ops.sqrt(keras.ops.abs(x) + 1e-4)
+    model = keras.Model(backbone.inputs, keras.layers.UnitNormalization()(keras.layers.Dense(4)(rooted)))
+    cut = head_input(model)
+    assert len(cut.shape) == 4 and cut.shape[-1] == x.shape[-1]
+    pixels = images(8, seed=3)
+    expected = np.asarray(model(pixels.astype(np.float32)))
+    found = LiteRTModel(convert_integer(model, calibration)).predict(pixels)
+    assert np.sum(found * expected, axis=1).min() > 0.99
+    two = keras.layers.Add()([backbone.output, rooted])
+    assert tuple(head_input(keras.Model(backbone.inputs, two)).shape) == tuple(two.shape)  # no head layer
+
+
 def test_a_huge_dense_layer_is_quantized_too():
     model = network(
         keras.layers.Flatten(),

@@ -188,7 +188,11 @@ def test_a_task_brings_a_script_of_its_own(export, small, table, tmp_path, monke
     (answer,) = bundle.predict([image])
     out, _ = run_script(edge, image, script="tell.py")
     assert out.splitlines() == [str(image), f"  the largest of 2 numbers: {answer.max():.3f}"]
-    _, err = run_script(edge, image, code=1)
+    assert run_script(edge, image)[0] == out  # classify.py hands over
+    (tmp_path / "few").mkdir()
+    for name in ("classify.py", "bundle.json", "model.tflite"):
+        shutil.copy(edge / name, tmp_path / "few")
+    _, err = run_script(tmp_path / "few", image, code=1)
     assert "Use tell.py" in err
     assert verify(edge).passed  # and no bytecode lies in it
     export(

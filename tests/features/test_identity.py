@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from worker_features import small_backbone
 
+from keras_transfer.backbones.classic import LocalResponseNormalization
 from keras_transfer.errors import CacheError
 from keras_transfer.features import model_hash
 
@@ -125,6 +126,14 @@ def test_code_the_configuration_does_not_describe_has_no_hash(layer):
     image = keras.Input((4, 3))
     with pytest.raises(CacheError, match="no lasting identity"):
         model_hash(keras.Model(image, layer()(image)))
+
+
+def test_local_response_normalization_has_a_hash_and_its_numbers_count():
+    def hashed(**numbers):
+        image = keras.Input((4, 4, 3))
+        return model_hash(keras.Model(image, LocalResponseNormalization(**numbers)(image)))
+
+    assert hashed() == hashed(name="another") != hashed(alpha=1.0)
 
 
 def test_a_subclassed_model_has_no_hash():

@@ -5,6 +5,8 @@
     python classify.py --model model_int8.tflite IMAGE...
     python classify.py --self-test                   replay the golden images; exit code 1 on any deviation
 
+Where the bundle's task brought a script of its own, that one is run with the same arguments.
+
 It needs: pip install ai-edge-litert numpy pillow   (tflite-runtime will do, too)
 
 An image becomes pixels as bundle.json says under "preprocessing", exactly as when the model was trained; --self-test
@@ -20,6 +22,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import runpy
 import struct
 import sys
 from collections.abc import Callable
@@ -318,7 +321,20 @@ def run(parser: argparse.ArgumentParser, tell: Tell) -> int:
         return 1
 
 
+def own_script() -> Path | None:
+    """The script that the bundle's task brought: it knows what the outputs mean."""
+    try:
+        name = read_bundle().get("script")
+    except Problem:
+        return None  # whoever reads the bundle next tells why
+    path = HERE / name if isinstance(name, str) and name != Path(__file__).name else None
+    return path if path is not None and path.is_file() else None
+
+
 def main() -> int:
+    own = own_script()
+    if own is not None:
+        runpy.run_path(str(own), run_name="__main__")  # it exits
     parser = argument_parser((__doc__ or "").splitlines()[0])
     parser.add_argument("--top", type=positive, default=3, help="how many classes to print (default: 3)")
     return run(parser, classify)

@@ -13,6 +13,7 @@ import os
 import resource
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,9 @@ def open_tensorflow(path: str, threads: int) -> Callable[[], tuple[Predict, tupl
     def load_keras() -> tuple[Predict, tuple, Any]:
         import keras
 
+        with zipfile.ZipFile(path) as archive:
+            if b"keras_transfer>" in archive.read("config.json"):  # a layer that Keras does not have
+                import keras_transfer.backbones.classic  # noqa: F401 - makes it known
         model = keras.models.load_model(path, compile=False)
         return lambda pixels: model.predict(pixels, verbose=0), tuple(model.inputs[0].shape[1:]), np.float32
 

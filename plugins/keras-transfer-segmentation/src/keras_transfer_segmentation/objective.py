@@ -16,6 +16,7 @@ from keras_transfer.data import ImageTable  # noqa: E402
 from keras_transfer.errors import UsageError  # noqa: E402
 from keras_transfer.preprocessing import Preprocessing  # noqa: E402
 from keras_transfer.settings import GradientSettings  # noqa: E402
+from keras_transfer.training.objective import Shuffled  # noqa: E402
 from keras_transfer_segmentation.augment import Augmentation  # noqa: E402
 from keras_transfer_segmentation.classes import Classes  # noqa: E402
 from keras_transfer_segmentation.losses import WeightedSum  # noqa: E402
@@ -33,12 +34,19 @@ POLICIES: dict[str, dict[str, Any]] = {
         "contrast": 0.4,
         "saturation": 0.4,
     },
+    "alexnet": {
+        "scale": (256 / 227, 256 / 227),
+        "rotation": 0.0,
+        "brightness": 0.0,
+        "contrast": 0.0,
+        "saturation": 0.0,
+    },
 }
 """``--augment``: strengths of :class:`Augmentation`; ``standard`` are its defaults."""
 
 
 @dataclass(frozen=True)
-class SegmentationObjective:
+class SegmentationObjective(Shuffled):
     """The counterpart of the core's ``Objective`` for networks that end in logits ``(B, H, W, C)``.
 
     Attributes:

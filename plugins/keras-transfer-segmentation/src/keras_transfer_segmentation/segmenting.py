@@ -65,9 +65,8 @@ def segment_files(
 def _classes(subject: Subject) -> Classes:
     if subject.task != "segmentation" or subject.names is None:
         raise UsageError(f"{subject.name} is a model of the task {subject.task}; segmentation is expected.")
-    notes = subject.run.info["training"] if subject.run is not None else subject.notes
-    if notes.get("classes"):
-        return Classes.from_dict(dict(notes["classes"]))
+    if subject.notes.get("classes"):
+        return Classes.from_dict(dict(subject.notes["classes"]))
     return Classes(subject.names, ignore_index=IGNORE_INDEX)
 
 

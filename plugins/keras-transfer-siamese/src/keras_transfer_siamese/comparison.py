@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from keras_transfer.errors import DataError
 
 KINDS = ("cosine", "euclidean", "weighted_l1")
 BLOCK = 1 << 22
-"""Numbers a block of pairwise differences may have (weighted L1 cannot be written as a matrix product)."""
+"""Numbers a block of differences may have (weighted L1 cannot be written as a matrix product)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,17 +49,37 @@ class Comparison:
         Returns:
             float32 ``(n, m)``.
         """
+        return self.against(entries)(queries)
+
+    def against(self, entries: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """:meth:`scores` for entries that stay: what depends on them alone is computed once.
+
+        Args:
+            entries: float32 ``(m, D)``.
+
+        Returns:
+            A function from queries ``(n, D)`` to scores float32 ``(n, m)``.
+        """
         if self.kind == "cosine":
-            return _unit(queries) @ _unit(entries).T
+            directions = unit(entries)
+            return lambda queries: unit(queries) @ directions.T
         if self.kind == "euclidean":
-            squares = (queries**2).sum(1)[:, None] + (entries**2).sum(1)[None] - 2 * queries @ entries.T
-            return -np.sqrt(np.maximum(squares, 0))
+            lengths = np.einsum("md,md->m", entries, entries)
+            return lambda queries: (
+                -np.sqrt(np.maximum((queries**2).sum(1)[:, None] + lengths - 2 * queries @ entries.T, 0))
+            )
+        return lambda queries: self._probabilities(queries, entries)
+
+    def _probabilities(self, queries: np.ndarray, entries: np.ndarray) -> np.ndarray:
         assert self.weights is not None
         found = np.empty((len(queries), len(entries)), np.float32)
-        step = max(1, BLOCK // max(1, entries.size))
-        for start in range(0, len(queries), step):
-            differences = np.abs(queries[start : start + step, None] - entries[None])
-            found[start : start + step] = differences @ self.weights
+        down = min(max(1, len(entries)), max(1, BLOCK // max(1, entries.shape[1])))
+        step = max(1, BLOCK // max(1, down * entries.shape[1]))
+        for first in range(0, len(queries), step):
+            block = queries[first : first + step, None]
+            for start in range(0, len(entries), down):
+                differences = np.abs(block - entries[None, start : start + down])
+                found[first : first + step, start : start + down] = differences @ self.weights
         return 1 / (1 + np.exp(np.clip(found - self.bias, -60, 60)))
 
     def same(self, scores: np.ndarray) -> np.ndarray:
@@ -102,5 +122,6 @@ class Comparison:
             raise DataError(f"This describes no comparison of embeddings: {problem}.") from problem
 
 
-def _unit(values: np.ndarray) -> np.ndarray:
+def unit(values: np.ndarray) -> np.ndarray:
+    """Rows ``(n, D)`` divided by their length; a row of zeros stays one."""
     return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)

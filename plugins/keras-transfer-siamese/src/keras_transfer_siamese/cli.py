@@ -1,0 +1,235 @@
+"""``keras-transfer siamese``: enrol, match, verify, and look after galleries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from keras_transfer.cli._common import output_options, plot_option, prepare, print_json, print_table
+
+model_option = click.option(
+    "--model",
+    metavar="MODEL",
+    help="A run, a bundle or a model file. By default where the gallery says it was.",
+)
+threshold_option = click.option(
+    "--threshold", type=float, metavar="X", help="The same from this score on, instead of the recorded one."
+)
+
+
+@click.group()
+def siamese() -> None:
+    """Recognise what was seen once: enrol images under names, then ask which name an image shows."""
+
+
+@siamese.command()
+@click.argument("gallery")
+@click.argument("images", nargs=-1)
+@click.option("--name", metavar="WHO", help="Who or what IMAGES show.")
+@click.option("--from", "folder", metavar="FOLDER", help="Enrol a folder with one folder of images a name.")
+@model_option
+@click.option("--add", is_flag=True, help="The name may be enrolled already: add images to it.")
+@click.option(
+    "--threshold",
+    type=float,
+    metavar="X",
+    help="Of a new gallery: the same from this score on. By default the model's.",
+)
+@output_options
+def enroll(
+    gallery: str,
+    images: tuple[str, ...],
+    name: str | None,
+    folder: str | None,
+    model: str | None,
+    add: bool,
+    threshold: float | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Enrol IMAGES (files or folders) under a name, or a whole FOLDER, into the file GALLERY.
+
+    A gallery that is not there is made, bound to MODEL. Nothing is trained. A file that cannot be used is reported and
+    the others are enrolled; the exit code is then 1.
+    """
+    if (name is None) == (folder is None) or bool(images) != (folder is None):
+        raise click.UsageError("Give IMAGE... with --name WHO, or --from FOLDER alone.")
+    prepare(quiet)
+    from keras_transfer_siamese import recognising
+
+    if folder is not None:
+        found = list(recognising.enroll_folder(gallery, folder, model=model, add=add, threshold=threshold))
+    else:
+        assert name is not None
+        found = [recognising.enroll(gallery, images, name, model=model, add=add, threshold=threshold)]
+    if as_json:
+        print_json([one.to_dict() for one in found])
+    for one in found:
+        for wrong in one.errors:
+            click.echo(f"{wrong['path']}: {wrong['error']}", err=True)
+        if not as_json:
+            already = f", {one.already} enrolled before" if one.already else ""
+            click.echo(f"{one.name}: {one.new} enrolled{already}")
+    if any(one.errors for one in found):
+        raise SystemExit(1)
+
+
+@siamese.command()
+@click.argument("gallery")
+@click.argument("images", nargs=-1, required=True)
+@model_option
+@click.option("--top", default=3, show_default=True, metavar="K", help="How many names to tell.")
+@threshold_option
+@click.option(
+    "--score",
+    type=click.Choice(["best", "mean"]),
+    default="best",
+    show_default=True,
+    help="Of a name with several images: that of the most alike, or the mean of the three most alike.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "exact", "index"]),
+    default="auto",
+    show_default=True,
+    help="Compare every entry, or the candidates of an index; auto: the index above 100,000, where it is installed.",
+)
+@plot_option
+@output_options
+def match(
+    gallery: str,
+    images: tuple[str, ...],
+    model: str | None,
+    top: int,
+    threshold: float | None,
+    score: str,
+    engine: str,
+    plot: str | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Tell which enrolled name each of IMAGES (files or folders) shows, or "unknown".
+
+    A file that cannot be used is reported and the others are answered; the exit code is then 1.
+    """
+    prepare(quiet)
+    from keras_transfer_siamese import recognising
+
+    results, unusable = [], 0
+    answers = recognising.match(
+        gallery, images, model=model, top=top, threshold=threshold, score=score, engine=engine
+    )
+    for answer in answers:
+        unusable += "error" in answer
+        results.append(answer)
+        if as_json:
+            continue
+        if "error" in answer:
+            click.echo(f"{answer['path']}: {answer['error']}", err=True)
+        else:
+            click.echo(f"{answer['path']}: {_told(answer)}")
+    if plot is not None:
+        from keras_transfer_siamese.sheet import match_sheet
+
+        match_sheet(results, Path(plot))
+    if as_json:
+        print_json(results)
+    if unusable:
+        raise SystemExit(1)
+
+
+def _told(answer: dict[str, Any]) -> str:
+    rows = [f"{row['name']} {row['score']:.3f}" for row in answer["candidates"]]
+    if answer["name"] is None:
+        return f"unknown (nearest: {', '.join(rows)})"
+    return rows[0] + (f" (then: {', '.join(rows[1:])})" if rows[1:] else "")
+
+
+@siamese.command()
+@click.argument("model")
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@threshold_option
+@output_options
+def verify(model: str, first: str, second: str, threshold: float | None, as_json: bool, quiet: bool) -> None:
+    """Tell whether the images A and B show the same. MODEL is a run, a bundle or a model file."""
+    prepare(quiet)
+    from keras_transfer_siamese import recognising
+
+    answer = recognising.verify(model, first, second, threshold=threshold)
+    if as_json:
+        print_json(answer)
+    else:
+        told = "same" if answer["same"] else "different"
+        click.echo(
+            f"{told}: {answer['comparison']} {answer['score']:.3f}, threshold {answer['threshold']:.3f}"
+        )
+
+
+@siamese.group()
+def gallery() -> None:
+    """Look into galleries, remove names, and take galleries elsewhere."""
+
+
+@gallery.command("list")
+@click.argument("path", metavar="GALLERY")
+@output_options
+def list_(path: str, as_json: bool, quiet: bool) -> None:
+    """List the names in GALLERY, and what it is bound to."""
+    prepare(quiet, tensorflow=False)
+    from keras_transfer_siamese.gallery import open_gallery
+
+    with open_gallery(path) as opened:
+        names, binding = opened.names(), opened.binding
+    if as_json:
+        print_json({"path": path, "names": names, **binding.to_dict()})
+        return
+    comparison, identity = binding.comparison, binding.identity
+    threshold = "no threshold" if comparison.threshold is None else f"threshold {comparison.threshold:.3f}"
+    click.echo(
+        f"{path}: model {identity.told()}, {binding.dimension} numbers, {comparison.kind}, {threshold}"
+    )
+    print_table(["name", "images"], list(names.items()))
+
+
+@gallery.command("remove")
+@click.argument("path", metavar="GALLERY")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@output_options
+def remove(path: str, names: tuple[str, ...], as_json: bool, quiet: bool) -> None:
+    """Remove names with all their images from GALLERY."""
+    prepare(quiet, tensorflow=False)
+    from keras_transfer_siamese.gallery import open_gallery
+
+    with open_gallery(path) as opened:
+        removed = opened.remove(*names)
+    if as_json:
+        print_json(removed)
+        return
+    for name, count in removed.items():
+        click.echo(f"{name}: {count} removed")
+
+
+@gallery.command("export")
+@click.argument("path", metavar="GALLERY")
+@click.option(
+    "--to", required=True, metavar="TARGET", help="A .json or .npz file, or the folder of a bundle."
+)
+@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+@output_options
+def export(path: str, to: str, overwrite: bool, as_json: bool, quiet: bool) -> None:
+    """Write GALLERY as JSON or as NumPy arrays, or put it into a bundle of its model.
+
+    In a bundle `python classify.py --match IMAGE` uses it, and `keras-transfer verify` checks it.
+    """
+    target = Path(to)
+    prepare(quiet, tensorflow=target.is_dir())
+    from keras_transfer_siamese.exporting import export_gallery
+
+    written = export_gallery(path, target, overwrite=overwrite)
+    if as_json:
+        print_json({"path": str(written)})
+    else:
+        click.echo(f"Wrote {written}")

@@ -1,0 +1,208 @@
+"""A model of embeddings, opened: files to vectors, and whose vectors they are."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keras_transfer.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+import numpy as np  # noqa: E402
+
+from keras_transfer.data.threads import ordered_map  # noqa: E402
+from keras_transfer.errors import CacheError, DataError, UsageError  # noqa: E402
+from keras_transfer.export.bundle import Bundle, is_bundle, read_manifest  # noqa: E402
+from keras_transfer.export.report import digest  # noqa: E402
+from keras_transfer.export.runtimes import KerasRuntime  # noqa: E402
+from keras_transfer.features.identity import model_hash  # noqa: E402
+from keras_transfer.preprocessing import ImageError, Preprocessing, decode, read_image_bytes  # noqa: E402
+from keras_transfer.workflow.subject import Subject, open_subject  # noqa: E402
+from keras_transfer_siamese.comparison import Comparison, unit  # noqa: E402
+from keras_transfer_siamese.gallery import Binding  # noqa: E402
+from keras_transfer_siamese.identity import Identity  # noqa: E402
+
+log = logging.getLogger("keras_transfer")
+
+KIND = "embeddings"
+BATCH = 32
+LEAST_RANGE = 3
+"""Of 255: an image whose channels all vary by less shows nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """An image file: ``sha256`` and ``embedding`` float32 ``(D,)``; or ``error``, why it has none; or it is known."""
+
+    path: Path
+    sha256: str = ""
+    embedding: np.ndarray | None = None
+    error: str | None = None
+
+
+class Embedder:
+    """A model that gives embeddings. Made by :func:`open_embedder`.
+
+    Attributes:
+        binding: identity, preprocessing, comparison with threshold, dimension.
+        path: where it was opened from, None for a model in memory.
+    """
+
+    def __init__(
+        self, subject: Subject, identity: Identity, comparison: Comparison, path: Path | None
+    ) -> None:
+        self._subject, self.path = subject, path
+        pixels = np.zeros((1, *subject.preprocessing.size, 3), np.uint8)
+        shape = subject.predict(pixels).shape
+        if len(shape) != 2 or shape[1] < 2:
+            raise UsageError(
+                f"{subject.name} gives outputs of shape {shape[1:]}; embeddings (D,) are expected."
+            )
+        if comparison.weights is not None and len(comparison.weights) != shape[1]:
+            raise DataError(
+                f"{subject.name} gives {shape[1]} numbers, and its comparison has {len(comparison.weights)} weights. "
+                "Train or export it again."
+            )
+        self.binding = Binding(identity, subject.preprocessing, comparison, shape[1])
+
+    def embed(self, paths: Iterable[Path], known: Set[str] = frozenset()) -> Iterator[Embedded]:
+        """The embeddings of image files, in order.
+
+        A file that cannot be used has an ``error`` and stops nothing; one whose SHA-256 is ``known`` has neither error
+        nor embedding.
+        """
+        preprocessing = self.binding.preprocessing
+        batch: list[tuple[Embedded, np.ndarray | None]] = []
+        for read in ordered_map(lambda path: _read(path, preprocessing, known), paths, ahead=2 * BATCH):
+            batch.append(read)
+            if len(batch) == BATCH:
+                yield from self._answers(batch)
+                batch = []
+        yield from self._answers(batch)
+
+    def _answers(self, batch: Sequence[tuple[Embedded, np.ndarray | None]]) -> Iterator[Embedded]:
+        pixels = [image for _, image in batch if image is not None]
+        found = iter(self._subject.predict(np.stack(pixels)) if pixels else ())
+        for read, image in batch:
+            if image is None:
+                yield read
+                continue
+            embedding = next(found)
+            if not np.isfinite(embedding).all():
+                yield Embedded(
+                    read.path, read.sha256, error="its embedding holds numbers that are not finite"
+                )
+            elif not embedding.any():
+                yield Embedded(
+                    read.path, read.sha256, error="its embedding is zero: the model sees nothing in it"
+                )
+            else:
+                yield Embedded(read.path, read.sha256, embedding)
+
+
+def open_embedder(model: Any) -> Embedder:
+    """Open a model of embeddings.
+
+    Args:
+        model: a run folder of the task siamese; a bundle folder (its first ``.tflite`` answers) or a file in it;
+            any other ``.keras``, SavedModel or ``.tflite``, or a Keras model: cosine without a threshold compares.
+
+    Raises:
+        UsageError: nothing usable there, or a model of something else than embeddings.
+        RunError, BundleError, ExportError: it is damaged.
+    """
+    path = Path(model) if isinstance(model, (str, Path)) else None
+    if path is not None and is_bundle(path):
+        path = path / Bundle(path, read_manifest(path)).artefact().file
+    subject = open_subject(model if path is None else path)
+    if subject.run is not None:
+        require_embeddings(subject.name, subject.task, subject.run.info["output"])
+        name = subject.run.path.resolve().name
+        return Embedder(subject, _of_keras(subject, name), _comparison(subject), path)
+    if path is not None and is_bundle(path.parent):
+        info = read_manifest(path.parent)
+        require_embeddings(subject.name, subject.task, info["output"])
+        identity = bundle_identity(Bundle(path.parent, info), path.name)
+        return Embedder(subject, identity, _comparison(subject), path)
+    if isinstance(subject.runtime, KerasRuntime):
+        identity = _of_keras(subject, subject.name if path is None else path.name)
+    else:
+        assert path is not None  # what is no path is a Keras model
+        _, content = digest(path)
+        identity = Identity(content, path.name, "float32", content)
+    return Embedder(subject, identity, Comparison(), path)
+
+
+def bundle_identity(bundle: Bundle, file: str) -> Identity:
+    """Of a model in a bundle: what was trained, and how near its numbers are.
+
+    Raises ``UsageError`` for an unknown file.
+    """
+    artefact = bundle.artefact(file)
+    _, content = digest(bundle.path / artefact.file)
+    trained = bundle.info["training"].get("model") if isinstance(bundle.info.get("training"), dict) else None
+    title = bundle.info.get("title")
+    name = title if isinstance(title, str) else bundle.path.resolve().name
+    proven = artefact.precision == "float32" and artefact.info.get("passed") is True
+    cosine = 1.0 if proven else least_cosine(bundle, artefact.file)
+    model = trained if isinstance(trained, str) else content
+    return Identity(model, f"{name}/{artefact.file}", artefact.precision, content, cosine)
+
+
+def least_cosine(bundle: Bundle, file: str) -> float | None:
+    """Between the recorded embeddings of the golden images by ``file`` and by a float32 artefact, None without one."""
+    reference = next((one.file for one in bundle.artefacts if one.precision == "float32"), None)
+    if reference is None:
+        return None
+    expected = bundle.golden()["expected"]
+    ours, theirs = (unit(np.asarray(expected[name], np.float64)) for name in (file, reference))
+    return float((ours * theirs).sum(axis=1).min())
+
+
+def require_embeddings(name: str, task: str, output: Mapping[str, Any]) -> None:
+    """Raise ``UsageError`` unless a run's or bundle's outputs are embeddings."""
+    if output.get("kind") != KIND:
+        raise UsageError(
+            f"{name} is a model of the task {task}; one that gives embeddings is expected, as `keras-transfer train "
+            "--task siamese` makes it."
+        )
+
+
+def _of_keras(subject: Subject, name: str) -> Identity:
+    """Of a Keras model: what it computes, wherever its file lies."""
+    if not isinstance(subject.runtime, KerasRuntime):
+        raise UsageError(
+            f"{subject.name} is not the run's model. Give the run folder, or a file of its bundle."
+        )
+    try:
+        trained = model_hash(subject.runtime.model)
+    except CacheError as error:
+        raise UsageError(f"{subject.name} cannot be bound to a gallery. {error}") from error
+    return Identity(trained, name, "float32", trained)
+
+
+def _comparison(subject: Subject) -> Comparison:
+    if "comparison" not in subject.notes:
+        raise DataError(
+            f"{subject.name} does not tell how its embeddings are compared. Train or export it again."
+        )
+    return Comparison.from_dict(subject.notes["comparison"])
+
+
+def _read(path: Path, preprocessing: Preprocessing, known: Set[str]) -> tuple[Embedded, np.ndarray | None]:
+    """A file's hash, and its pixels or the reason why there are none."""
+    try:
+        content = read_image_bytes(path)
+        sha256 = hashlib.sha256(content).hexdigest()
+        if sha256 in known:
+            return Embedded(path, sha256), None
+        image = decode(content)
+    except ImageError as error:
+        return Embedded(path, error=str(error)), None
+    if int(np.ptp(image.reshape(-1, 3), axis=0).max()) < LEAST_RANGE:
+        return Embedded(path, sha256, error="it is of one colour and shows nothing to compare"), None
+    return Embedded(path, sha256), preprocessing.apply(image)

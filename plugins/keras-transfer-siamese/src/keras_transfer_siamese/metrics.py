@@ -1,0 +1,188 @@
+"""Everything that is told of embeddings: episodes, verification, retrieval, open set, from one matrix of scores."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from keras_transfer.data import ImageTable
+from keras_transfer.errors import DataError
+from keras_transfer_siamese.comparison import Comparison
+from keras_transfer_siamese.episodes import (
+    DEFAULTS,
+    Likeness,
+    Setting,
+    accuracies,
+    draw_episodes,
+    fitting,
+    interval,
+)
+from keras_transfer_siamese.retrieval import open_set, retrieval
+from keras_transfer_siamese.verification import FAR, Roc, pairs
+
+log = logging.getLogger("keras_transfer")
+MOST = 2000
+"""Images that are compared with one another: two million pairs. Of more, evenly many of each class are taken."""
+OMNIGLOT = Setting(20, 1)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is measured.
+
+    Attributes:
+        settings: of the episodes; empty: :data:`DEFAULTS`, shrunk to what there is.
+        episodes: of each setting.
+        omniglot: within alphabets, one writer against another.
+        seed: of episodes and draws.
+    """
+
+    settings: tuple[Setting, ...] = ()
+    episodes: int = 1000
+    omniglot: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Embeddings that were measured, for the plots: ``rows`` of the table are those of ``embeddings`` ``(M, D)``."""
+
+    rows: np.ndarray
+    labels: np.ndarray
+    embeddings: np.ndarray
+    scores: np.ndarray
+    roc: Roc | None
+    metrics: dict[str, Any]
+
+
+def measure(
+    embeddings: np.ndarray, table: ImageTable, comparison: Comparison, protocol: Protocol
+) -> Measured:
+    """Measure embeddings ``(N, D)`` of the N images of a table.
+
+    ``metrics`` has what the spec of the task declares, and: ``one_shot_interval`` (half the width of the 95 %
+    interval), ``one_shot_ways``, ``episodes`` (every setting with its accuracy and interval), ``accuracy_20x1`` and the
+    like, ``false_accept_rate`` and ``true_accept_rate`` at the comparison's threshold, ``open_set``, ``compared`` (how
+    many images).
+
+    Raises:
+        DataError: embeddings that are not finite, or too few classes or images for what is asked.
+    """
+    embeddings = np.asarray(embeddings, np.float32)
+    broken = ~np.isfinite(embeddings).all(axis=1)
+    if broken.any():
+        raise DataError(
+            f"{int(broken.sum())} of {len(embeddings)} embeddings are no finite numbers, such as that of "
+            f"{table.images.describe(int(broken.argmax()))}. The model is damaged or diverged: train it again, with a "
+            "lower --learning-rate."
+        )
+    rows = thinned(table.labels, MOST, protocol.seed)
+    labels, chosen = table.labels[rows], embeddings[rows]
+    likeness = Likeness(chosen, comparison)
+    metrics = _episodes(likeness, table.take(rows), protocol)
+    roc = Roc.of(*pairs(likeness.scores, labels))
+    metrics |= _verification(roc, comparison)
+    metrics |= retrieval(likeness.scores, labels)
+    strangers = open_set(likeness.scores, labels, protocol.seed)
+    metrics["open_set_auroc"] = strangers["auroc"] if strangers else None
+    metrics["open_set"] = strangers
+    metrics["classes"] = len(np.unique(labels))
+    metrics["compared"] = len(rows)
+    return Measured(rows, labels, chosen, likeness.scores, roc, metrics)
+
+
+def thinned(labels: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """At most ``most`` rows, of each class as evenly many as there are; ascending. Decided by the seed."""
+    if len(labels) <= most:
+        return np.arange(len(labels))
+    rng = np.random.default_rng((seed, most))
+    order = rng.permutation(len(labels))
+    turn = np.empty(len(labels), np.int64)
+    seen: dict[int, int] = {}
+    for row in order.tolist():
+        label = int(labels[row])
+        turn[row] = seen.get(label, 0)
+        seen[label] = int(turn[row]) + 1
+    return np.sort(order[np.argsort(turn[order], kind="stable")][:most])
+
+
+def one_shot(
+    embeddings: np.ndarray, labels: np.ndarray, comparison: Comparison, episodes: int, seed: int
+) -> np.ndarray:
+    """Accuracies ``(E,)`` of 20-way (or as many as there are) 1-shot episodes, the same ones for the same labels and
+    seed: what models are compared by."""
+    rows = thinned(labels, MOST, seed)
+    (setting,) = fitting(DEFAULTS[:1], labels[rows])
+    drawn = draw_episodes(labels[rows], setting, episodes, seed)
+    return accuracies(Likeness(embeddings[rows], comparison), drawn)
+
+
+def _episodes(likeness: Likeness, table: ImageTable, protocol: Protocol) -> dict[str, Any]:
+    asked: Sequence[Setting] = protocol.settings
+    alphabets = writers = None
+    if protocol.omniglot:
+        asked = asked or (OMNIGLOT,)
+        alphabets, writers = _alphabets(table), _writers(table)
+    elif not asked:
+        asked = fitting(DEFAULTS, table.labels)
+        if tuple(asked) != DEFAULTS:
+            log.info("Episodes are shrunk to what there is: %s.", ", ".join(map(str, asked)))
+    found = {}
+    for setting in asked:
+        drawn = draw_episodes(
+            table.labels, setting, protocol.episodes, protocol.seed, alphabets=alphabets, writers=writers
+        )
+        mean, half = interval(accuracies(likeness, drawn))
+        found[str(setting)] = {
+            "ways": setting.ways,
+            "shots": setting.shots,
+            "queries": drawn.query.shape[2],
+            "episodes": protocol.episodes,
+            "accuracy": mean,
+            "interval": half,
+        }
+    single = [row for row in found.values() if row["shots"] == 1]
+    if not single:
+        (setting,) = fitting(DEFAULTS[:1], table.labels)
+        drawn = draw_episodes(table.labels, setting, protocol.episodes, protocol.seed)
+        mean, half = interval(accuracies(likeness, drawn))
+        single = [{"ways": setting.ways, "accuracy": mean, "interval": half}]
+    return {
+        "one_shot_accuracy": single[0]["accuracy"],
+        "one_shot_interval": single[0]["interval"],
+        "one_shot_ways": single[0]["ways"],
+        **{f"accuracy_{name}": row["accuracy"] for name, row in found.items()},
+        "protocol": "omniglot" if protocol.omniglot else "episodes",
+        "episodes": found,
+    }
+
+
+def _verification(roc: Roc | None, comparison: Comparison) -> dict[str, Any]:
+    names = [f"tar_at_far_{rate}" for rate in FAR]
+    if roc is None:
+        return dict.fromkeys(["verification_auc", "equal_error_rate", *names])
+    found: dict[str, Any] = {"verification_auc": roc.auc, "equal_error_rate": roc.equal_error[0]}
+    for name, rate in zip(names, FAR, strict=True):
+        at = roc.at_false_accepts(rate)
+        found[name] = None if at is None else at[0]
+    found["pairs"] = {"same": roc.same, "different": roc.different}
+    if comparison.threshold is not None:
+        found["false_accept_rate"], found["true_accept_rate"] = roc.at_threshold(comparison.threshold)
+    return found
+
+
+def _alphabets(table: ImageTable) -> np.ndarray:
+    names = np.array([name.rpartition("/")[0] for name in table.classes])
+    return names[table.labels]
+
+
+def _writers(table: ImageTable) -> np.ndarray | None:
+    """Who drew each image: what stands behind the last underscore of its file's name (Omniglot: ``0001_07.png``)."""
+    found = [re.search(r"_(\w+)$", PurePosixPath(table.images.name(i)).stem) for i in range(len(table))]
+    return np.array([match[1] for match in found if match]) if all(found) else None

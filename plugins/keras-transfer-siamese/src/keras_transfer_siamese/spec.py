@@ -1,0 +1,93 @@
+"""What the command line must know of the task before it imports TensorFlow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from keras_transfer.options import option
+from keras_transfer.tasks.base import TaskSpec
+
+NETWORKS = ("backbone", "koch", "conv4")
+HEADS = ("auto", "raw", "centred", "power", "wccn", "lda", "dense")
+LOSSES = (
+    "supcon",
+    "contrastive",
+    "bce",
+    "triplet-hard",
+    "triplet-semihard",
+    "prototypical",
+    "arcface",
+    "softmax",
+)
+COMPARISONS = ("auto", "cosine", "euclidean", "weighted_l1")
+PROTOCOLS = ("episodes", "omniglot")
+
+
+@dataclass(frozen=True)
+class SiameseOptions:
+    """Each field is an option of ``train --task siamese``."""
+
+    network: str = option(
+        "backbone",
+        "What embeds: the backbone, or from scratch koch (105x105 characters) or conv4 (small).",
+        choices=NETWORKS,
+    )
+    head: str = option(
+        "auto",
+        "What is put on a backbone's features: raw (nothing, zero training), centred, power, wccn, lda in closed form, "
+        "dense by gradient; auto: the best of them on the validation classes.",
+        choices=HEADS,
+    )
+    embedding_dim: int = option(128, "Numbers an embedding has, at most.", minimum=2)
+    loss: str = option("supcon", "What gradient training minimises.", choices=LOSSES)
+    comparison: str = option(
+        "auto",
+        "How two embeddings are compared; auto: weighted_l1 for --loss bce, else cosine.",
+        choices=COMPARISONS,
+    )
+    images_per_class: int = option(4, "Images of a class in a training batch (K of P-K batches).", minimum=2)
+    margin: float | None = option(None, "Of contrastive, triplet and ArcFace losses.", minimum=0.0)
+    scale: float | None = option(None, "What similarities are multiplied by in a loss.", minimum=1e-3)
+    head_epochs: int = option(60, "Passes of --head dense over the cached features.", minimum=1)
+    levels: int = option(
+        1,
+        "Folders that name a class; 2: alphabet/character, and no alphabet is torn between splits.",
+        minimum=1,
+        maximum=2,
+    )
+    allow_seen_classes: bool = option(
+        False, "Split images, not classes, and measure on classes that were trained on, too."
+    )
+    episodes: int = option(1000, "Episodes of each measurement.", minimum=2)
+    episodes_at: tuple[str, ...] = option(
+        (), "WAYSxSHOTS of the episodes, such as 20x1 (repeatable; default: 20x1, 5x1, 20x5, 5x5)."
+    )
+    protocol: str = option(
+        "episodes",
+        "omniglot: 20 characters of one alphabet, one writer's against another's, 1 shot.",
+        choices=PROTOCOLS,
+    )
+
+
+SIAMESE = TaskSpec(
+    name="siamese",
+    summary="Embeddings to recognise what was seen once: is it the same, and which one is it?",
+    factory="keras_transfer_siamese.task:Siamese",
+    options=SiameseOptions,
+    metrics={
+        "one_shot_accuracy": "higher",
+        "equal_error_rate": "lower",
+        "verification_auc": "higher",
+        "tar_at_far_0.1": "higher",
+        "tar_at_far_0.01": "higher",
+        "tar_at_far_0.001": "higher",
+        "recall_at_1": "higher",
+        "recall_at_5": "higher",
+        "mean_average_precision": "higher",
+        "open_set_auroc": "higher",
+    },
+    main_metric="one_shot_accuracy",
+    sample="keras_transfer_siamese.sample:glyphs",
+    tolerance=1e-3,
+    standalone="keras_transfer_siamese.standalone.recognise",
+)

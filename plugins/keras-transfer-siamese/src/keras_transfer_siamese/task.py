@@ -1,0 +1,193 @@
+"""The siamese task: images by class to a model of embeddings that tells classes apart it has never seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from keras_transfer.quiet import quiet_tensorflow
+
+quiet_tensorflow()
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+
+from keras_transfer.data import ImageTable  # noqa: E402
+from keras_transfer.errors import DataError, UsageError  # noqa: E402
+from keras_transfer.settings import DataSettings, TrainSettings  # noqa: E402
+from keras_transfer.tasks.base import Job, OutputContract, Task  # noqa: E402
+from keras_transfer.tasks.transfer import outputs_of  # noqa: E402
+from keras_transfer_siamese import pictures  # noqa: E402
+from keras_transfer_siamese.classes import (  # noqa: E402
+    fingerprints,
+    in_split,
+    read_classes,
+    require_unseen,
+)
+from keras_transfer_siamese.comparison import Comparison  # noqa: E402
+from keras_transfer_siamese.episodes import Setting  # noqa: E402
+from keras_transfer_siamese.learning import SEED, Learner  # noqa: E402
+from keras_transfer_siamese.metrics import MOST, Measured, Protocol, measure, thinned  # noqa: E402
+from keras_transfer_siamese.networks import PROJECTION, SIZES, conv4, koch, pooled, with_head  # noqa: E402
+from keras_transfer_siamese.verification import Roc, chosen_thresholds, pairs  # noqa: E402
+
+
+class Siamese(Task):
+    """A network and a head: one embedding an image, near those of its class and far from all others."""
+
+    _comparison: Comparison | None = None
+    _dim: int | None = None
+    _trained_on: Sequence[str] = ()
+    _shipped: keras.Model | None = None
+    _measured: tuple[Measured, ImageTable] | None = None
+
+    def __init__(self, options: Any) -> None:
+        super().__init__(options)
+        self._settings = tuple(map(Setting.parse, options.episodes_at))
+
+    def settings_for(self, settings: TrainSettings) -> TrainSettings:
+        """What goes together: a loss and its comparison, a network and its strategy and image size.
+
+        Raises ``UsageError`` for what does not.
+        """
+        options, gradient = self.options, settings.gradient
+        settings = super().settings_for(settings)
+        for asked, given in (
+            ("--balance", gradient.balance != "none"),
+            ("--focal", gradient.focal is not None),
+            ("--label-smoothing", gradient.label_smoothing > 0),
+            ("--teacher", settings.fit.teacher is not None),
+        ):
+            if given:
+                raise UsageError(
+                    f"{asked} is for classifiers; siamese compares images, see --loss. Leave it out."
+                )
+        if options.comparison == "weighted_l1" and options.loss != "bce":
+            raise UsageError(
+                f"--comparison weighted_l1 is learned by --loss bce; {options.loss} goes with cosine or euclidean."
+            )
+        if options.loss == "bce" and options.comparison not in ("auto", "weighted_l1"):
+            raise UsageError(
+                f"--loss bce learns a weighted L1 comparison; --comparison {options.comparison} goes with another loss."
+            )
+        if options.network == "backbone":
+            return settings
+        if settings.fit.strategy not in ("auto", "scratch"):
+            raise UsageError(
+                f"--network {options.network} has no pretrained weights to {settings.fit.strategy}; it goes with "
+                "--strategy scratch."
+            )
+        size = settings.model.image_size or SIZES[options.network]
+        return replace(
+            settings,
+            fit=replace(settings.fit, strategy="scratch"),
+            model=replace(settings.model, image_size=size),
+        )
+
+    def load_data(
+        self, source: Any, settings: DataSettings, seed: int, *, names: Sequence[str] | None = None
+    ) -> ImageTable:
+        """Images by class; see :func:`keras_transfer_siamese.classes.read_classes`."""
+        options = self.options
+        return read_classes(
+            source, settings, seed, levels=options.levels, by_image=options.allow_seen_classes
+        )
+
+    def build(self, data: ImageTable, job: Job) -> keras.Model:
+        """The backbone's averaged features; from scratch with a Dense layer, or a network of a paper."""
+        options, seed, size = self.options, job.settings.seed, job.preprocessing.size
+        unit = options.loss != "bce"
+        if options.network == "koch":
+            return with_head(koch(size, seed=seed), lambda x: x, unit=unit)
+        if options.network == "conv4":
+            return with_head(conv4(size, seed=seed), lambda x: x, unit=unit)
+        if job.backbone is None:
+            raise UsageError("The siamese task needs a backbone.")
+        extractor = pooled(job.backbone)
+        if job.settings.fit.strategy != "scratch":
+            return extractor
+        first = keras.initializers.GlorotUniform(seed=seed)
+        dense = keras.layers.Dense(options.embedding_dim, kernel_initializer=first, name=PROJECTION)
+        return with_head(extractor, dense, unit=unit)
+
+    def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
+        """See :class:`keras_transfer_siamese.learning.Learner`; then a threshold from the validation classes."""
+        if not self.options.allow_seen_classes and not (
+            len(data.indices("val")) or len(data.indices("test"))
+        ):
+            raise DataError(
+                "No class is held out, so nothing can be measured on classes never seen. Raise --test-fraction, or "
+                "pass --allow-seen-classes."
+            )
+        learned = Learner(self.options, data, job).learn(model)
+        self._shipped, self._comparison = learned.model, learned.comparison
+        self._dim = int(learned.model.outputs[0].shape[-1])
+        self._trained_on = fingerprints(in_split(data, "train"))
+        thresholds = self._choose_threshold(data, job)
+        job.notes.update(
+            comparison=self._comparison.to_dict(),
+            thresholds=thresholds,
+            embedding_dim=self._dim,
+            preprocessing=job.preprocessing.to_dict(),
+            trained_on=self._trained_on,
+        )
+
+    def _choose_threshold(self, data: ImageTable, job: Job) -> dict[str, float | None]:
+        """The equal-error threshold on the validation classes becomes the comparison's; those of rates are returned."""
+
+        assert self._comparison is not None and self._shipped is not None
+        val = data.indices("val")
+        val = val[thinned(data.labels[val], MOST, SEED)]
+        if not len(val):
+            return {}
+        embeddings = outputs_of(self._shipped, data, job, val)
+        roc = Roc.of(*pairs(self._comparison.scores(embeddings, embeddings), data.labels[val]))
+        if roc is None:
+            return {}
+        self._comparison = self._comparison.at(roc.equal_error[1])
+        return chosen_thresholds(roc)
+
+    def restore(self, notes: Mapping[str, Any]) -> None:
+        """The comparison, the size of the embeddings, and which classes were trained on."""
+        if "comparison" in notes:
+            self._comparison = Comparison.from_dict(notes["comparison"])
+            self._dim = int(notes["embedding_dim"])
+            self._trained_on = list(notes["trained_on"])
+
+    def evaluate(self, outputs: np.ndarray, data: ImageTable) -> dict[str, Any]:
+        """Episodes, verification, retrieval and open set; see :func:`keras_transfer_siamese.metrics.measure`."""
+        options = self.options
+        if not options.allow_seen_classes:
+            require_unseen(data, self._trained_on)
+        protocol = Protocol(self._settings, options.episodes, options.protocol == "omniglot", SEED)
+        measured = measure(outputs, data, self._comparison or Comparison(), protocol)
+        self._measured = measured, data
+        return measured.metrics
+
+    def predict(self, outputs: np.ndarray, names: Sequence[str], top: int) -> list[dict[str, Any]]:
+        """``embedding``: the numbers that are kept of an enrolled image, and compared."""
+        return [{"embedding": [round(float(value), 6) for value in row]} for row in outputs]
+
+    def inference_model(self, model: keras.Model) -> keras.Model:
+        """Pixels to embeddings."""
+        return self._shipped if self._shipped is not None else model
+
+    def output_contract(self, data: ImageTable) -> OutputContract:
+        """One embedding."""
+        if self._dim is None:
+            raise UsageError("The size of the embeddings is not known before the training.")
+        return OutputContract("embeddings", (self._dim,), tuple(f"d{i}" for i in range(self._dim)))
+
+    def plots(self, metrics: Mapping[str, Any], job: Job) -> None:
+        """ROC, distances of same and different pairs, a map of the embeddings, the hardest wrong matches."""
+        folder = job.run.plots
+        if self._measured is not None:
+            measured, data = self._measured
+            comparison = self._comparison or Comparison()
+            if measured.roc is not None:
+                pictures.roc_curves(measured, comparison, folder / "roc.png")
+                pictures.score_histograms(measured, comparison, folder / "scores.png")
+            pictures.embedding_map(measured, data, folder / "embeddings.png")
+            pictures.wrong_matches(measured, data, folder / "wrong_matches.png")
+        if job.history:
+            pictures.learning_curve(job.history, folder / "learning_curves.png")

@@ -1,0 +1,251 @@
+"""The task through the core's own verbs: train, evaluate, predict, export, verify; and its bad input."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from keras_transfer_siamese.comparison import Comparison
+from keras_transfer_siamese.sample import glyphs
+from PIL import Image
+
+from keras_transfer.cli import cli
+from keras_transfer.litert import LiteRTModel
+from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.testing import conformance
+
+pytestmark = pytest.mark.slow
+TRAINING = ["--task", "siamese", "--image-size", "64", "--quiet"]
+SMALL = ["--task", "siamese", "--network", "conv4", "--loss", "prototypical", "--quiet"]
+
+
+@conformance("siamese")
+def test_the_task_keeps_its_promises(check):
+    check()
+
+
+def call(*arguments, code=0):
+    """The command line in this process: what it printed, and what it complained of."""
+    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    assert result.exit_code == code, (result.output, result.exception)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.stdout, result.stderr
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """16 characters by 10 writers."""
+    folder = tmp_path_factory.mktemp("glyphs") / "data"
+    folder.mkdir()
+    return glyphs(folder)
+
+
+@pytest.fixture(scope="module")
+def street(data, tmp_path_factory):
+    """A run and its bundle."""
+    folder = tmp_path_factory.mktemp("siamese")
+    call("train", data, "-o", folder / "run", *TRAINING, "--episodes-at", "3x1", "--episodes-at", "2x5")
+    precisions = [word for name in ("none", "float16", "int8") for word in ("--quantize", name)]
+    call("export", folder / "run", "--to", folder / "edge", *precisions, "--quiet")
+    return folder
+
+
+def test_a_run_tells_what_it_learned_and_what_it_stands_on(street):
+    info = json.loads((street / "run" / "run.json").read_text())
+    notes, metrics = info["training"], info["metrics"]["test"]
+    splits = info["data"]["splits"]
+    inside = [{name for name, count in splits[s]["per_class"].items() if count} for s in splits]
+    assert [len(names) for names in inside] == [11, 2, 3] and len(set.union(*inside)) == 16
+    assert metrics["one_shot_accuracy"] >= notes["baseline"]["test"]["one_shot_accuracy"] + 0.03
+    assert set(metrics["episodes"]) == {"3x1", "2x5"} and metrics["episodes"]["2x5"]["episodes"] == 1000
+    assert 0 < metrics["one_shot_interval"] < 0.02
+    assert metrics["open_set_auroc"] > 0.8 and metrics["recall_at_1"] > 0.9
+    comparison = Comparison.from_dict(notes["comparison"])
+    assert comparison.kind == "cosine" and -1 < comparison.threshold < 1
+    assert notes["thresholds"]["0.1"] > comparison.threshold and notes["thresholds"]["0.001"] is None
+    assert info["output"]["kind"] == "embeddings" and info["output"]["shape"] == [notes["embedding_dim"]]
+    assert "A" not in json.dumps(notes["trained_on"])  # hashes, not names
+    plots = {path.name for path in (street / "run" / "plots").iterdir()}
+    assert {"roc.png", "scores.png", "embeddings.png", "learning_curves.png"} <= plots
+
+
+def test_evaluate_repeats_the_training_s_numbers_and_refuses_what_was_seen(street, data):
+    recorded = json.loads((street / "run" / "run.json").read_text())["metrics"]["test"]
+    found = json.loads(call("evaluate", street / "run", "--json")[0])
+    assert found["one_shot_accuracy"] == recorded["one_shot_accuracy"]
+    assert found["equal_error_rate"] == recorded["equal_error_rate"]
+    _, said = call("evaluate", street / "run", "--split", "train", code=1)
+    assert "11 of the 11 classes were trained on" in said
+    _, said = call("evaluate", street / "run", data, code=1)
+    assert "11 of the 16 classes were trained on" in said and "--allow-seen-classes" in said
+
+
+def test_every_precision_recognises_like_keras(street, data):
+    bundle = json.loads((street / "edge" / "bundle.json").read_text())
+    assert bundle["notes"]["comparison"]["kind"] == "cosine"
+    rows = {row["precision"]: row for row in bundle["artefacts"]}
+    assert set(rows) == {"float32", "float16", "int8"}
+    for row in rows.values():
+        assert row["one_shot_accuracy"] >= row["keras_one_shot_accuracy"] - 0.01
+        assert row["metrics"]["equal_error_rate"] is not None
+        assert row["metrics"]["cosine"] > 0.98
+    assert rows["float32"]["metrics"]["cosine"] > 0.99999
+    unseen = street / "unseen"
+    if not unseen.exists():
+        names = [row["label"] for row in _split(street / "run") if row["split"] == "test"]
+        for name in set(names):
+            shutil.copytree(data / name, unseen / name)
+    found = json.loads(call("verify", street / "edge", unseen, "--json")[0])
+    assert found["passed"] and found["artefacts"][0]["one_shot_accuracy"] > 0.8
+
+
+def test_predict_gives_the_embedding(street, data):
+    (found,) = json.loads(call("predict", street / "run", data / "A" / "DejaVuSans.png", "--json")[0])
+    embedding = np.array(found["embedding"])
+    assert np.linalg.norm(embedding) == pytest.approx(1, abs=1e-3)
+    pixels = Preprocessing(size=(64, 64)).load(data / "A" / "DejaVuSans.png")
+    edge = LiteRTModel(street / "edge" / "model.tflite").predict(pixels[np.newaxis])[0]
+    assert edge @ embedding > 0.9999
+
+
+def _split(run):
+    import csv
+
+    with (run / "split.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_an_interrupted_training_goes_on_to_the_same_weights(data, tmp_path, monkeypatch):
+    import keras
+
+    from keras_transfer.training import callbacks
+
+    arguments = [data, *SMALL, "--epochs", "3", "--augment", "light"]
+    genuine = callbacks.CloseEpoch.on_epoch_end
+
+    def stop(self, epoch, logs=None):
+        genuine(self, epoch, logs)
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.CloseEpoch, "on_epoch_end", stop)
+        call("train", *arguments, "-o", tmp_path / "run", code=130)
+    call("train", *arguments, "-o", tmp_path / "run")
+    call("train", *arguments, "-o", tmp_path / "whole")
+    first, second = (
+        keras.models.load_model(tmp_path / name / "model.keras").get_weights() for name in ("run", "whole")
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    notes = json.loads((tmp_path / "run" / "run.json").read_text())["training"]
+    assert notes["gradient"]["resumed_at"] > 0
+    assert notes["baseline"]["embedding"].startswith("grey pixels")
+
+
+@pytest.mark.parametrize("loss", ["bce", "arcface", "triplet-hard"])
+def test_every_kind_of_loss_trains_a_network_from_scratch(data, tmp_path, loss):
+    call("train", data, "-o", tmp_path / "run", *SMALL, "--loss", loss, "--epochs", "2")
+    info = json.loads((tmp_path / "run" / "run.json").read_text())
+    comparison = Comparison.from_dict(info["training"]["comparison"])
+    assert comparison.kind == ("weighted_l1" if loss == "bce" else "cosine")
+    assert 0 < info["metrics"]["test"]["one_shot_accuracy"] <= 1
+    if loss == "bce":
+        assert len(comparison.weights) == info["training"]["embedding_dim"]
+
+
+def test_fine_tuning_is_kept_only_where_it_is_better(data, tmp_path):
+    more = ["--strategy", "finetune", "--unfreeze", "blocks:1", "--epochs", "1", "--head", "power"]
+    call("train", data, "-o", tmp_path / "run", *TRAINING, *more, "--learning-rate", "0.1")
+    notes = json.loads((tmp_path / "run" / "run.json").read_text())["training"]
+    assert notes["guard"]["kept"] == "head on frozen features"
+    assert notes["guard"]["tuned"] <= notes["guard"]["probe"]
+
+
+def test_alphabets_are_kept_apart(data, tmp_path):
+    for alphabet, characters in {"one": "ABDE", "two": "GHKM", "three": "NQRS"}.items():
+        for name in characters:
+            shutil.copytree(data / name, tmp_path / "data" / alphabet / name)
+    more = ["--levels", "2", "--protocol", "omniglot", "--episodes-at", "4x1", "--epochs", "1"]
+    call("train", tmp_path / "data", "-o", tmp_path / "run", *SMALL, *more)
+    splits: dict[str, set] = {}
+    for row in _split(tmp_path / "run"):
+        assert row["label"].count("/") == 1
+        splits.setdefault(row["split"], set()).add(row["label"].split("/")[0])
+    assert sorted(map(len, splits.values())) == [1, 1, 1]
+    metrics = json.loads((tmp_path / "run" / "run.json").read_text())["metrics"]["test"]
+    assert metrics["protocol"] == "omniglot" and metrics["one_shot_ways"] == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--balance", "weights"], "--balance is for classifiers"),
+        (["--label-smoothing", "0.1"], "--label-smoothing is for classifiers"),
+        (["--deploy", "int8"], "--deploy"),
+        (["--network", "koch", "--strategy", "probe"], "no pretrained weights"),
+        (["--comparison", "weighted_l1"], "--loss bce"),
+        (["--loss", "bce", "--comparison", "euclidean"], "another loss"),
+        (["--episodes-at", "20"], "WAYSxSHOTS"),
+        (["--loss", "tripplet"], "triplet-hard"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(data, tmp_path, arguments, words):
+    _, said = call("train", data, "-o", tmp_path / "run", *TRAINING, *arguments, code=2)
+    assert re.search(words, said), said
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_ways_than_there_are_classes_is_refused(data, tmp_path):
+    _, said = call(
+        "train", data, "-o", tmp_path / "run", *SMALL, "--epochs", "1", "--episodes-at", "20x1", code=1
+    )
+    assert "20 ways and 1 shots need 20 classes" in said and "--episodes-at" in said
+
+
+def test_images_without_content_are_left_out_or_refused(data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    for name in "ABD":
+        Image.new("RGB", (64, 64), (200, 200, 200)).save(tmp_path / "data" / name / "empty.png")
+    more = ["--epochs", "1"]
+    call("train", tmp_path / "data", "-o", tmp_path / "run", *SMALL, *more)
+    assert "one even colour" in (tmp_path / "run" / "skipped.csv").read_text()
+    call("evaluate", tmp_path / "run", "--quiet")  # the recorded split knows nothing of them, and need not
+    _, said = call(
+        "train", tmp_path / "data", "-o", tmp_path / "strict", *SMALL, *more, "--max-skipped", "0", code=1
+    )
+    assert "one even colour" in said
+
+
+def test_splits_that_share_classes_are_refused_unless_told(data, tmp_path):
+    for split, names in {"train": "ABDE", "test": "DEGH"}.items():
+        for name in names:
+            shutil.copytree(data / name, tmp_path / "data" / split / name)
+    _, said = call("train", tmp_path / "data", "-o", tmp_path / "run", *SMALL, "--epochs", "1", code=1)
+    assert "2 classes are in more than one split (D, E)" in said and "--allow-seen-classes" in said
+
+
+def test_two_classes_can_be_verified_when_told(data, tmp_path):
+    for name in "AB":
+        shutil.copytree(data / name, tmp_path / "data" / name)
+    _, said = call("train", tmp_path / "data", "-o", tmp_path / "run", *SMALL, code=1)
+    assert "There are 2 classes" in said
+    call("train", tmp_path / "data", "-o", tmp_path / "run", *SMALL, "--epochs", "1", "--allow-seen-classes")
+    call("evaluate", tmp_path / "run", "--split", "all", "--quiet")
+
+
+def test_a_class_with_one_image_is_said(data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    for name in "ABDEGHKM":
+        for path in sorted((tmp_path / "data" / name).iterdir())[1:]:
+            path.unlink()
+    arguments = ["train", tmp_path / "data", "-o", tmp_path / "run", *SMALL, "--epochs", "1", "--seed"]
+    for seed in range(9):  # some splits put too few classes with several images aside
+        result = CliRunner().invoke(cli, [str(word) for word in (*arguments, seed)])
+        if result.exit_code == 0:
+            break
+        assert "at least two classes with at least two images" in result.stderr
+    assert "have one image" in result.stderr and "never as a match" in result.stderr
+    notes = json.loads((tmp_path / "run" / "run.json").read_text())["training"]
+    assert notes["classes"]["with_one_training_image"] >= 1

@@ -1,0 +1,58 @@
+"""``features``: which layer, which pooling, which form, on real crops."""
+
+import csv
+import json
+
+import keras
+import numpy as np
+import pytest
+from helpers_cli import call
+
+from keras_transfer import Preprocessing, load_backbone
+
+
+def test_a_level_with_gem_pca_and_half_precision_as_a_memory_map(photo_folder, tmp_path):
+    output = tmp_path / "features.npy"
+    common = (photo_folder, "--backbone", "efficientnet_lite0", "--image-size", "64", "--engine", "keras")
+    chosen = ("--layer", "P4", "--pooling", "gem")
+    facts = json.loads(
+        call("features", *common, *chosen, "--pca", "8", "--dtype", "float16", "-o", output, "--json")[0]
+    )
+    assert (facts["dimensions"], facts["dtype"], facts["computed"]) == (8, "float16", 40)
+    mapped = np.load(output, mmap_mode="r")
+    assert isinstance(mapped, np.memmap) and mapped.shape == (40, 8) and mapped.dtype == np.float16
+    rows = list(csv.DictReader((tmp_path / "features.csv").open()))
+    assert len(rows) == 40 and {row["label"] for row in rows} == {"china", "flower"}
+
+    # Plain Keras and NumPy, from the file of the first image to its numbers.
+    backbone = load_backbone("efficientnet_lite0", image_size=64)
+    middle = keras.Model(backbone.input, backbone.get_layer("block5c_add").output)
+    pixels = Preprocessing((64, 64)).load(photo_folder / rows[0]["path"]).astype("float32")[None]
+    maps = np.asarray(middle(pixels))
+    gem = (np.maximum(maps, 1e-6) ** 3).mean(axis=(1, 2)) ** (1 / 3)
+    pca = np.load(tmp_path / "features.pca.npz")
+    expected = (gem - pca["mean"]) @ pca["components"].T
+    np.testing.assert_allclose(mapped[0], expected[0], atol=2e-3 * np.abs(expected).max())
+    assert pca["explained_variance_ratio"].shape == (8,)
+
+    again = json.loads(call("features", *common, *chosen, "-o", tmp_path / "whole.npz", "--json")[0])
+    assert (again["cached"], again["dimensions"]) == (40, 112), "the cache holds what comes before the PCA"
+    flat = json.loads(
+        call("features", *common, "--pooling", "flatten", "-o", tmp_path / "flat.parquet", "--json")[0]
+    )
+    assert (flat["dimensions"], flat["computed"]) == (2 * 2 * 1280, 40)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--layer", "block5c_ad"], "Did you mean block5c_add"),
+        (["--pca", "4000"], "at most"),
+        (["--pca", "0"], "at least 1"),
+        (["--pooling", "median"], "median"),
+    ],
+)
+def test_mistakes_are_said_in_a_sentence(arguments, said, photo_folder, tmp_path):
+    common = (photo_folder, "--image-size", "32", "--engine", "keras", "--weights", "none")
+    assert said in call("features", *common, "-o", tmp_path / "f.npz", *arguments, code=2)[1]
+    assert not (tmp_path / "f.npz").exists()
