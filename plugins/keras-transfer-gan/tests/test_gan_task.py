@@ -1,6 +1,9 @@
 """The task through the core: train, evaluate, generate, interpolate, export, verify, going on; and bad input."""
 
 import json
+import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -8,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from keras_transfer_gan.features import metric_backbone
 from keras_transfer_gan.generating import Maker, generate_images, interpolate_images
 from keras_transfer_gan.spec import GanOptions
 from PIL import Image
 
 from keras_transfer import load_data
+from keras_transfer.backbones import load_backbone
 from keras_transfer.cli import cli as main
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.export.bundle import load_bundle
@@ -132,6 +137,10 @@ def test_every_file_of_the_export_makes_the_same_images(run, bundle, fashion_fol
         assert np.abs(made - expected).max() <= (1 if one.precision == "float32" else 8)
     found = verify(bundle, fashion_folder, split="all")
     assert found.passed, [one.reasons for one in found.artefacts]
+    alone = evaluate(bundle / "model.tflite", fashion_folder, split="all")
+    assert alone["kid_lite0"] == next(
+        one.metrics["kid_lite0"] for one in found.artefacts if one.file == "model.tflite"
+    )
     card = (bundle / "README.md").read_text()
     assert "python generate.py --output DIR" in card and "synthetic" in card and "IMAGE..." not in card
 
@@ -247,6 +256,12 @@ def test_settings_that_cannot_be_followed(fashion_folder, tmp_path):
         ("--start-from", {}, {"freeze_lower": 1}),
         ("--label-smoothing", {"label_smoothing": 0.1}, {"loss": "hinge"}),
         ("rotation", {}, {"changes": "rotation"}),
+        ("--schedule, --patience", {"schedule": "step", "patience": 9}, {}),
+        (
+            "--freeze-lower",
+            {},
+            {"feature_network": "efficientnet_lite0", "freeze_lower": 1, "start_from": tmp_path},
+        ),
     ):
         refuse(match, fashion_folder, tmp_path, settings=settings, **values)
 
@@ -335,6 +350,65 @@ def test_a_flat_folder_is_learned_from_and_a_killed_run_is_taken_up(fashion, tmp
     assert (again.path / "plots" / "training.gif").read_bytes() == (
         whole.path / "plots" / "training.gif"
     ).read_bytes()
+
+
+@pytest.mark.slow
+def test_another_backbone_measures_too(run, fashion, cache, tmp_path, monkeypatch):
+    from keras_transfer_gan.measuring import compare
+
+    weights = os.environ.get("KERAS_TRANSFER_TEST_WEIGHTS")
+    if not weights:
+        pytest.skip("KERAS_TRANSFER_TEST_WEIGHTS names no weights of MobileNet")
+    mobilenet = load_backbone("mobilenet", weights=weights, image_size=96)
+    monkeypatch.setattr("keras_transfer_gan.features.load_backbone", lambda name, **others: mobilenet)
+    real, made = fashion["shirt"][..., None], fashion["trouser"][..., None]
+    metric_backbone.cache_clear()
+    found = compare(real, made, also="mobilenet", warn=False)
+    metric_backbone.cache_clear()
+    assert found["kid_mobilenet"] > 3 * found["kid_mobilenet_error"] > 0
+    assert found["fid_mobilenet"] is None
+
+
+@pytest.mark.slow
+def test_a_frozen_backbone_in_the_discriminator_stays_as_it_is(fashion_folder, tmp_path, cache):
+    import keras
+    from keras_transfer_gan.networks import SpectralNorm
+
+    from keras_transfer.backbones import load_backbone
+    from keras_transfer.backbones.blocks import leaf_layers
+
+    settings = options(feature_network="efficientnet_lite0")
+    run = train(fashion_folder, tmp_path / "run", task="gan", task_options=settings, **{**SMALL, "epochs": 1})
+    known = {layer.name: layer for layer in leaf_layers(load_backbone("efficientnet_lite0", image_size=96))}
+    path = run.path / "networks" / "discriminator.keras"
+    found = keras.models.load_model(path, custom_objects={"SpectralNorm": SpectralNorm})
+    shared = [layer for layer in leaf_layers(found) if layer.name in known and layer.weights]
+    assert len(shared) > 50
+    for layer in shared:
+        pairs = zip(layer.get_weights(), known[layer.name].get_weights(), strict=True)
+        assert all(np.array_equal(a, b) for a, b in pairs)
+    assert evaluate(run)["discriminator_accuracy"] == run.info["metrics"]["test"]["discriminator_accuracy"]
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_work(fashion_folder, tmp_path, cache, monkeypatch):
+    """As they stand there, on a small set and for one epoch."""
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    lines = re.findall(r"^    ((?:keras-transfer|python) .+)$", text, re.MULTILINE)
+    assert len(lines) == 9
+    monkeypatch.chdir(tmp_path)
+    for name in ("fashion", "shoes"):
+        Path(name).symlink_to(fashion_folder)
+    small = ["--epochs", "1", "--width", "4", "--noise-size", "8", "--batch-size", "8"]
+    for line in lines:
+        program, *words = shlex.split(line)
+        if program == "python":
+            done = subprocess.run([sys.executable, *words], capture_output=True, text=True)
+            assert done.returncode == 0, f"{line}: {done.stderr}"
+        else:
+            found = CliRunner().invoke(main, [*words, *(small if words[0] == "train" else [])])
+            assert found.exit_code == 0, f"{line}: {found.output} {found.exception}"
+    assert Path("edge/generate.py").is_file() and Path("made/contact_sheet.png").is_file()
 
 
 @pytest.mark.slow
