@@ -1,6 +1,6 @@
 """Brain and brain regions in MRI slices: a U-Net on a pretrained backbone, the same from random weights, and a peer's.
 
-    python benchmarks/segmentation.py [--atlas FOLDER] [--epochs 12] [--size 128] [--peer PYTHON]
+    python benchmarks/segmentation.py [--atlas FOLDER] [--epochs 16] [--size 128] [--peer PYTHON]
         [--report docs/results.md]
 
 FOLDER holds ``ch2.nii.gz``, ``ch2bet.nii.gz``, ``aal.nii.gz`` and ``aal.nii.txt`` (Debian: package mricron-data): one
@@ -187,7 +187,7 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--atlas", type=Path, default=Path("/usr/share/mricron/templates"))
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--peer", metavar="PYTHON", help="interpreter with segmentation-models-pytorch")
     parser.add_argument("--report", type=Path, help="write the table into this page")

@@ -1,6 +1,6 @@
 """segmentation_models.pytorch's U-Net on the slices that benchmarks/segmentation.py hands over.
 
-    PYTHON benchmarks/segmentation_peer.py slices.npz --epochs 12 --weights efficientnet-lite0.pth
+    PYTHON benchmarks/segmentation_peer.py slices.npz --epochs 16 --weights efficientnet-lite0.pth
 
 PYTHON is an interpreter with ``torch`` and ``segmentation-models-pytorch``; this package need not be there.
 ``slices.npz`` holds ``images`` uint8 (N, H, W, 3), ``masks`` uint8 (N, H, W), ``splits`` str (N,) and ``classes``. The

@@ -275,6 +275,9 @@ _ROWS = (
 )
 # fmt: on
 
+OWN = "path:"
+"""What the name of a backbone begins with that is a file of the user's: ``path:my_model.keras``."""
+
 CATALOG: Mapping[str, BackboneSpec] = MappingProxyType({spec.name: spec for spec in _ROWS})
 
 
@@ -295,6 +298,14 @@ def get_spec(name: str) -> BackboneSpec:
         if plain_name(known) == plain_name(name):
             return plugins.backbone_spec(known)
     raise unknown_name("backbone", name, [*CATALOG, *added])
+
+
+def full_name(name: str) -> str:
+    """The name a backbone has in the catalog; a file of the user's (``path:FILE``) keeps its own.
+
+    Raises as :func:`get_spec`.
+    """
+    return name if name.startswith(OWN) else get_spec(name).name
 
 
 def all_specs() -> list[BackboneSpec]:

@@ -15,6 +15,7 @@ ENGINES = ("auto", "litert", "keras")
 SCHEDULES = ("cosine", "onecycle", "constant", "step")
 POLICIES = ("none", "light", "standard", "strong", "alexnet")
 POOLINGS = ("average", "max", "gem", "flatten")
+INPUT_MODES = ("tf", "caffe", "torch", "unit", "lite", "none")
 LABEL_KINDS = ("auto", "classes", "multilabel", "regression")
 
 
@@ -36,7 +37,14 @@ class DataSettings:
 class ModelSettings:
     """The backbone and how images are brought to its size."""
 
-    backbone: str = option("efficientnet_lite0", "The network; `keras-transfer backbones` lists them.")
+    backbone: str = option(
+        "efficientnet_lite0",
+        "The network; `keras-transfer backbones` lists them. path:FILE is a classifier of your own.",
+    )
+    cut: str | None = option(None, "path:FILE: the layer where it ends (default: before its head).")
+    input_mode: str | None = option(
+        None, "path:FILE: what it wants pixels to become, unless it scales them itself.", choices=INPUT_MODES
+    )
     weights: str = option("auto", "auto, imagenet, none, or the path of a weights file.")
     image_size: int | None = option(None, "Height and width in pixels (default: the backbone's).", minimum=1)
     resize: str = option("squash", "How an image is brought to that size.", choices=RESIZE_RULES)

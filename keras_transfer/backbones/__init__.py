@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
-from ..catalog import BackboneSpec, get_spec
+from ..catalog import OWN, BackboneSpec, get_spec
 from ..errors import UsageError, unknown_name
 from ..quiet import quiet_tensorflow
 from .blocks import blocks
@@ -17,6 +18,7 @@ from .building import build, input_size
 from .classic import LocalResponseNormalization  # noqa: F401 - a saved model with it can be loaded from here on
 from .classifier import class_names, load_classifier
 from .matching import WeightsReport
+from .own import load_own
 from .weights import load_weights
 
 quiet_tensorflow()
@@ -40,6 +42,8 @@ def load_backbone(
     *,
     offline: bool | None = None,
     pooling: str | None = None,
+    cut: str | None = None,
+    input_mode: str | None = None,
 ) -> keras.Model:
     """A network of the catalog without its classifier, as one flat Functional model of Keras's own layers.
 
@@ -52,14 +56,25 @@ def load_backbone(
     ``image_size``: a side or ``(height, width)`` in pixels; None is the catalog's default.
     ``offline=True`` forbids downloads; None asks ``KERAS_TRANSFER_OFFLINE``.
 
+    ``path:FILE`` instead of a name is a classifier of your own (``.keras``, ``.h5``, SavedModel) with its weights, its
+    head dropped: ``cut`` and ``input_mode`` are as for :func:`keras_transfer.backbones.own.load_own`.
+
     Raises :class:`UsageError` for an unknown name, a size below the network's minimum, a missing file;
     :class:`WeightsError` for unusable weights; :class:`OfflineError` when a download would be needed and is forbidden.
     """
-    spec = get_spec(name)
     if pooling not in (None, "avg"):
         raise unknown_name("pooling", str(pooling), ["avg"])
-    model = build(spec, input_size(spec, image_size))
-    load_weights(model, spec, weights, offline)
+    if name.startswith(OWN):
+        model = _own(name, weights, image_size, cut, input_mode)
+    else:
+        spec = get_spec(name)
+        if cut is not None or input_mode is not None:
+            raise UsageError(
+                f"cut and input_mode are for a model of your own (path:FILE); {spec.name} has its place to end and its "
+                "scaling in the catalog."
+            )
+        model = build(spec, input_size(spec, image_size))
+        load_weights(model, spec, weights, offline)
     if pooling is None:
         return model
     features = keras.layers.GlobalAveragePooling2D(name="avg_pool")(model.output)
@@ -82,3 +97,17 @@ def pyramid_model(backbone: keras.Model, spec: BackboneSpec) -> keras.Model:
         )
     outputs = {f"P{level}": tensors[layer] for level, layer in enumerate(spec.pyramid, 2)}
     return keras.Model(backbone.input, outputs, name=f"{backbone.name}_pyramid")
+
+
+def _own(
+    name: str,
+    weights: str | os.PathLike[str],
+    image_size: int | tuple[int, int] | None,
+    cut: str | None,
+    input_mode: str | None,
+) -> keras.Model:
+    if weights not in ("auto", "imagenet", "none"):
+        raise UsageError(f"weights={str(weights)!r} was given with {name}, which has its own. Leave it out.")
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    path = Path(name.removeprefix(OWN)).expanduser()
+    return load_own(path, cut=cut, input_mode=input_mode, image_size=size, random=weights == "none")

@@ -107,6 +107,29 @@ def _call(operation: Any, *args: Any, **kwargs: Any) -> Any:
     return operation(*args, **kwargs)
 
 
+def applied(model: Any, tensor: Any) -> Any:
+    """Call the layers of a model one by one on a tensor, those of nested models too: the same layers in a flat graph.
+
+    Raises :class:`UsageError` for a model that keeps its layers in code of its own (a subclass of ``keras.Model``).
+    """
+    if isinstance(model, keras.Sequential):
+        for layer in model.layers:
+            tensor = applied(layer, tensor) if isinstance(layer, keras.Model) else layer(tensor)
+        return tensor
+    if not hasattr(model, "operations"):
+        raise UsageError(
+            f"The model {model.name!r} ({type(model).__name__}) keeps its layers in code of its own, so they cannot be "
+            "told apart: a Functional or Sequential model is expected."
+        )
+
+    def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(operation, keras.Model):
+            return applied(operation, args[0])
+        return operation(*args, **kwargs)
+
+    return model._run_through_graph(tensor, operation_fn=lambda operation: operation, call_fn=call)
+
+
 def stable_names(model: keras.Model) -> dict[int, str]:
     """A name for each operation by its ``id``: its own, or if Keras numbered it, its class and rank in this model.
 

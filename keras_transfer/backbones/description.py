@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import UsageError
 from ..quiet import quiet_tensorflow
 from .blocks import blocks
+from .building import applied
 from .cost import call_macs, is_counted
 from .windows import Field, Pair, field_after, window_of
 
@@ -221,30 +222,7 @@ def _opened(model: Any, image_size: int | tuple[int, int] | None) -> keras.Model
     if flat and shape == expected:
         return model
     source = keras.Input(shape, dtype=inputs[0].dtype, name=inputs[0].name)
-    return keras.Model(source, _applied(model, source), name=model.name)
-
-
-def _applied(model: Any, tensor: Any) -> Any:
-    """The layers of a model on a tensor, one by one."""
-    if isinstance(model, keras.Sequential):
-        for layer in model.layers:
-            tensor = _applied(layer, tensor) if isinstance(layer, keras.Model) else layer(tensor)
-        return tensor
-    if not hasattr(model, "operations"):
-        raise UsageError(
-            f"The model {model.name!r} ({type(model).__name__}) keeps its layers in code of its own and cannot be "
-            "described: a Functional or Sequential model is expected."
-        )
-
-    def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(operation, keras.Model):
-            return _applied(operation, args[0])
-        return operation(*args, **kwargs)
-
-    copy = keras.models.clone_model(
-        model, input_tensors=tensor, clone_function=lambda layer: layer, call_function=call
-    )
-    return copy.outputs if len(copy.outputs) > 1 else copy.outputs[0]
+    return keras.Model(source, applied(model, source), name=model.name)
 
 
 def _calls(model: keras.Model) -> Iterable[tuple[Any, list[Any], list[Any]]]:

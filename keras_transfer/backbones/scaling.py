@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from ..errors import unknown_name
 from ..quiet import quiet_tensorflow
+from ..settings import INPUT_MODES
 
 quiet_tensorflow()
 import keras  # noqa: E402
@@ -23,8 +24,6 @@ import keras  # noqa: E402
 IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
 IMAGENET_STD_RGB = (0.229, 0.224, 0.225)
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
-
-INPUT_MODES = ("tf", "caffe", "torch", "unit", "lite", "none")
 
 
 def scale_pixels(image: keras.KerasTensor, mode: str) -> keras.KerasTensor:

@@ -19,6 +19,8 @@ VERBS = {
     "compare": "Compare pretrained networks on your images.",
     "replay": "Repeat a run and compare.",
     "predict": "Ask a model about images.",
+    "explain": "Show what a model looks at in images.",
+    "similar": "Find the images that look most alike.",
     "export": "Export a run to a bundle: Keras, SavedModel and TFLite, with proof.",
     "verify": "Check a bundle: hashes, golden images, your own images.",
     "benchmark": "Time every artefact of a bundle.",

@@ -61,14 +61,14 @@ def compare(
     Each network's features are computed once and kept, and a linear classifier is fitted on them: seconds, not hours.
     The networks are ranked by the validation images; the test images say how good the winner is.
     """
-    from keras_transfer.catalog import get_spec
+    from keras_transfer.catalog import full_name
     from keras_transfer.errors import UsageError
 
     names = [name.strip() for name in backbones.split(",") if name.strip()]
     if not names:
         raise UsageError("--backbones names no network; `keras-transfer backbones` lists them.")
     for name in names:  # before TensorFlow is imported
-        get_spec(name.partition("=")[0])
+        full_name(name.partition("=")[0])
     settings = TrainSettings.of(seed=seed, engine=engine, **values)
     prepare(quiet, offline)
     from keras_transfer.workflow.compare import compare as run_comparison

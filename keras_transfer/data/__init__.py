@@ -54,6 +54,7 @@ def load_data(
     classes: Sequence[str] | None = None,
     split_by: str = "image",
     levels: int = 1,
+    min_classes: int = 2,
 ) -> ImageTable:
     """Find the images of a source, check every one, and deal them out to train, val and test.
 
@@ -77,6 +78,7 @@ def load_data(
             learning, metric learning); the fractions are then shares of the classes.
         levels: of a folder: how many folders above an image name its class. With 2 (``alphabet/character``, as in
             Omniglot) the class is called ``alphabet/character``, and an alphabet is a group: all of it in one split.
+        min_classes: the least number of classes; 1 for what needs no second one.
 
     Raises:
         UsageError: an argument is wrong, or the source does not exist.
@@ -97,6 +99,7 @@ def load_data(
         seed=seed,
         max_skipped=require_max_skipped(max_skipped),
         min_per_class=min_per_class,
+        min_classes=min_classes,
         split_from=None if split_from is None else Path(split_from),
         by_class=split_by == "class",
     )

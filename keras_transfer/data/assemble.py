@@ -33,6 +33,7 @@ class Options:
     min_per_class: int
     split_from: Path | None
     by_class: bool = False
+    min_classes: int = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +68,9 @@ def build_table(rows: Rows, options: Options) -> ImageTable:
     recorded = options.split_from is not None
     # Split by class, those of val and test are not in train: that is the point.
     checked = None if recorded or options.by_class else given
-    check_counts(labels, checked, options.min_per_class, rows.source)
     make = class_splits if options.by_class else make_splits
+    least = (options.min_per_class, options.min_classes)
+    check_counts(labels, checked, *least, rows.source)
     shares = {
         "val_fraction": options.val_fraction,
         "test_fraction": options.test_fraction,

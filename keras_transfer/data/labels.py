@@ -174,7 +174,9 @@ def require_classes(classes: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def check_counts(labels: Labels, splits: np.ndarray | None, min_per_class: int, source: str) -> None:
+def check_counts(
+    labels: Labels, splits: np.ndarray | None, min_per_class: int, min_classes: int, source: str
+) -> None:
     """Refuse data nothing can be learnt from.
 
     Args:
@@ -182,15 +184,16 @@ def check_counts(labels: Labels, splits: np.ndarray | None, min_per_class: int, 
         splits: as the user gave them, or None. With fixed classes only unknown labels matter, so
             nothing is checked here.
         min_per_class: the least number of images of each class.
+        min_classes: the least number of classes.
 
     Raises:
-        DataError: one class only, a class with too few images, a class that is not in train.
+        DataError: too few classes, a class with too few images, a class that is not in train.
     """
     if labels.kind == "regression" or labels.fixed:
         return
     counts = labels.counts()
     names = labels.classes
-    if labels.kind == "classes" and len(names) < 2:
+    if labels.kind == "classes" and len(names) < min_classes:
         raise DataError(
             f"{source} has only one class, {names[0]!r}; a classifier needs at least two. Add images of "
             "another class, or check that there is one folder (or label) for each class."

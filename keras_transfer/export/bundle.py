@@ -21,7 +21,7 @@ import numpy as np
 
 from keras_transfer.errors import BundleError, DataError, UsageError, unknown_name
 from keras_transfer.export import manifest
-from keras_transfer.export.folder import BUNDLE, EXPECTED, KERAS, LABELS, PARITY, SAVED_MODEL, TFLITE
+from keras_transfer.export.folder import BUNDLE, EXPECTED, KERAS, LABELS, PARITY, SAVED_MODEL, SCRIPT, TFLITE
 from keras_transfer.export.golden import step_for
 from keras_transfer.export.parity import PRECISIONS, Tolerance
 from keras_transfer.export.report import digest
@@ -303,7 +303,7 @@ def _wrong_form(info: Mapping[str, Any]) -> str | None:
             or not isinstance(row.get("sha256"), str)
         ):
             return f"{name!r} has no size and hash"
-    if info.get("script") is not None and info["script"] not in files:
+    if "script" in info and not _right_script(info["script"], files):
         return "'files' does not list the script"
     if not isinstance(artefacts, list) or not artefacts:
         return "'artefacts' is not a list of models"
@@ -314,6 +314,11 @@ def _wrong_form(info: Mapping[str, Any]) -> str | None:
         if wrong:
             return wrong
     return None
+
+
+def _right_script(script: Any, files: Mapping[str, Any]) -> bool:
+    """A file of the bundle; None where there is none to run."""
+    return SCRIPT not in files if script is None else isinstance(script, str) and script in files
 
 
 def _wrong_output(info: Mapping[str, Any]) -> str | None:

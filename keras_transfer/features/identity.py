@@ -30,8 +30,7 @@ def model_hash(model: keras.Model) -> str:
 
     Raises:
         CacheError: the network holds code that its configuration does not describe (a subclassed model, a
-            layer or function that is not Keras's, a ``Lambda``), so no hash can promise that it is still the same
-            network.
+            layer or function that is not Keras's, a ``Lambda``), so no hash can promise that it is the same network.
     """
     for part in _parts(model):
         if not _is_fixed(type(part).__module__):

@@ -140,7 +140,10 @@ def frozen_weights_stay(trial: Trial) -> None:
 
 
 def metrics_are_as_declared(trial: Trial) -> None:
-    """``evaluate`` gives every metric of the spec, and the main one gets worse when the answers are mixed up."""
+    """``evaluate`` gives every metric of the spec, and the main one gets worse when the answers are mixed up.
+
+    Of a task that generates: real images score better than the same with mixed-up pixels.
+    """
     spec = trial.spec
     ways = set(spec.metrics.values())
     require(ways <= {"higher", "lower"}, f"the spec's metrics are {ways}; 'higher' or 'lower' is better.")

@@ -38,4 +38,6 @@ def as_is(
         size=(height, width), resize=resize, interpolation=interpolation, antialias=antialias
     )
     runtime = KerasRuntime(model)
-    return Subject(model.name, runtime.predict, preprocessing, class_names(), "classification", {}, None)
+    return Subject(
+        model.name, runtime.predict, preprocessing, class_names(), "classification", {}, None, runtime=runtime
+    )

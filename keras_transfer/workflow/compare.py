@@ -18,8 +18,7 @@ quiet_tensorflow()
 import keras  # noqa: E402
 
 from keras_transfer import options as option_tools  # noqa: E402
-from keras_transfer.backbones import load_backbone  # noqa: E402
-from keras_transfer.catalog import get_spec  # noqa: E402
+from keras_transfer.catalog import full_name  # noqa: E402
 from keras_transfer.data import ImageTable  # noqa: E402
 from keras_transfer.errors import (  # noqa: E402
     DataError,
@@ -40,7 +39,7 @@ from keras_transfer.settings import ModelSettings, TrainSettings  # noqa: E402
 from keras_transfer.tasks.loading import load_task  # noqa: E402
 from keras_transfer.training.probe import fit_probe  # noqa: E402
 from keras_transfer.training.transferability import logme  # noqa: E402
-from keras_transfer.workflow.train import preprocessing_for  # noqa: E402
+from keras_transfer.workflow.train import backbone_for, preprocessing_for  # noqa: E402
 
 log = logging.getLogger("keras_transfer")
 
@@ -155,7 +154,7 @@ def _candidates(backbones: Sequence[str], settings: ModelSettings) -> list[Model
     found: dict[ModelSettings, None] = {}
     for entry in backbones:
         name, _, weights = entry.partition("=")
-        chosen = replace(settings, backbone=get_spec(name.strip()).name, weights=weights or settings.weights)
+        chosen = replace(settings, backbone=full_name(name.strip()), weights=weights or settings.weights)
         found.setdefault(chosen)
     if not found:
         raise UsageError("No backbone was named; `keras-transfer backbones` lists them.")
@@ -173,7 +172,7 @@ def _measure(table: ImageTable, settings: TrainSettings, metric: str) -> dict[st
     """One row without its name. Raises ``WeightsError``, ``UsageError`` or ``ExportError`` of this backbone."""
     keras.utils.set_random_seed(settings.seed)
     wanted = settings.model
-    backbone = load_backbone(wanted.backbone, weights=wanted.weights, image_size=wanted.image_size)
+    backbone = backbone_for(wanted)
     size = tuple(backbone.input_shape[1:3])
     preprocessing = preprocessing_for(wanted, size)
     model = add_head(backbone, len(table.classes), seed=settings.seed)

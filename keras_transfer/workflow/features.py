@@ -11,8 +11,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 from keras_transfer import options as option_tools
-from keras_transfer.backbones import load_backbone
-from keras_transfer.catalog import get_spec
+from keras_transfer.catalog import OWN, get_spec
 from keras_transfer.data import ImageTable, load_data
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.features import Features, extract
@@ -20,7 +19,7 @@ from keras_transfer.features.pooling import feature_model
 from keras_transfer.paths import atomic_write
 from keras_transfer.settings import DataSettings, FeatureSettings, ModelSettings
 from keras_transfer.workflow.feature_files import as_dtype, check_suffix, write_features
-from keras_transfer.workflow.train import preprocessing_for
+from keras_transfer.workflow.train import backbone_for, preprocessing_for
 
 
 def save_features(
@@ -63,12 +62,12 @@ def save_features(
     if path.exists() and not overwrite:
         raise UsageError(f"{path} exists. Choose another --output, or pass --overwrite.")
     table = load_data(source, seed=seed, **vars(data))
-    backbone = load_backbone(model.backbone, weights=model.weights, image_size=model.image_size)
+    backbone = backbone_for(model)
     extractor = feature_model(
         backbone,
         layer=features.layer,
         pooling=features.pooling,
-        pyramid=get_spec(model.backbone).pyramid,
+        pyramid=() if model.backbone.startswith(OWN) else get_spec(model.backbone).pyramid,
     )
     preprocessing = preprocessing_for(model, backbone.input_shape[1:3])
     found = extract(table, extractor, preprocessing=preprocessing, engine=engine)

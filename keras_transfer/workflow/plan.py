@@ -10,7 +10,6 @@ from keras_transfer.quiet import quiet_tensorflow
 quiet_tensorflow()
 import keras  # noqa: E402
 
-from keras_transfer.backbones import load_backbone  # noqa: E402
 from keras_transfer.backbones.blocks import leaf_layers  # noqa: E402
 from keras_transfer.backbones.cost import layer_macs, macs  # noqa: E402
 from keras_transfer.data import ImageTable  # noqa: E402
@@ -23,6 +22,7 @@ from keras_transfer.tasks.loading import load_task  # noqa: E402
 from keras_transfer.tasks.transfer import require_sense  # noqa: E402
 from keras_transfer.training.phases import plan_phases  # noqa: E402
 from keras_transfer.training.strategy import choose  # noqa: E402
+from keras_transfer.workflow.train import backbone_for  # noqa: E402
 
 BACKWARD = 2.0
 """A trained layer's backward pass multiplies twice as often as its forward pass: once for the weights' gradient, once
@@ -63,7 +63,7 @@ def plan_training(
     strategy = choose(settings.fit, settings.gradient, data)
     require_sense(strategy, settings, data)
     # Weights are not needed to plan; without them nothing is downloaded.
-    backbone = load_backbone(settings.model.backbone, weights="none", image_size=settings.model.image_size)
+    backbone = backbone_for(settings.model, "none")
     outputs = data.labels.shape[1] if data.kind == "regression" else len(data.classes)
     head = worker.options
     model = add_head(

@@ -48,6 +48,11 @@ class Subject:
     notes: dict[str, Any] = field(default_factory=dict)
     runtime: Runtime | None = None
 
+    @property
+    def keras_model(self) -> Any:
+        """Where it runs in Keras, the model; else None."""
+        return self.runtime.model if isinstance(self.runtime, KerasRuntime) else None
+
 
 def open_subject(
     model: Any, *, labels: str | Path | None = None, preprocessing: Preprocessing | None = None

@@ -24,7 +24,7 @@ import keras_transfer  # noqa: E402
 from keras_transfer import options as option_tools  # noqa: E402
 from keras_transfer import progress  # noqa: E402
 from keras_transfer.backbones import load_backbone  # noqa: E402
-from keras_transfer.catalog import get_spec  # noqa: E402
+from keras_transfer.catalog import OWN, get_spec  # noqa: E402
 from keras_transfer.data import ImageTable  # noqa: E402
 from keras_transfer.data.checking import write_skipped  # noqa: E402
 from keras_transfer.data.pipeline import input_batches  # noqa: E402
@@ -104,9 +104,13 @@ def _with_lasting_paths(settings: TrainSettings) -> TrainSettings:
             split_from=absolute(data.split_from),
             tfds_data_dir=absolute(data.tfds_data_dir),
         ),
-        model=replace(model, weights=weights),
+        model=replace(model, weights=weights, backbone=_lasting_backbone(model.backbone)),
         fit=replace(fit, teacher=absolute(fit.teacher)),
     )
+
+
+def _lasting_backbone(name: str) -> str:
+    return OWN + _lasting(name.removeprefix(OWN)) if name.startswith(OWN) else name
 
 
 def _lasting(source: str | Path) -> str:
@@ -252,17 +256,28 @@ def _backbone(
         return None, {}
     wanted = settings.model
     weights = "none" if settings.fit.strategy == "scratch" else wanted.weights
-    backbone = load_backbone(wanted.backbone, weights=weights, image_size=wanted.image_size)
-    facts = get_spec(wanted.backbone)
+    backbone = backbone_for(wanted, weights)
+    facts = None if wanted.backbone.startswith(OWN) else get_spec(wanted.backbone)
     return backbone, {
-        "name": facts.name,
+        "name": facts.name if facts else wanted.backbone,
         "weights": weights,
         "hash": model_hash(backbone),
-        "feature_dim": facts.feature_dim,
+        "feature_dim": int(backbone.output_shape[-1]),
         "image_size": list(backbone.input_shape[1:3]),
-        "paper": facts.paper,
-        "licence": facts.licence,
+        "paper": facts.paper if facts else None,
+        "licence": facts.licence if facts else "its owner's",
     }
+
+
+def backbone_for(model: ModelSettings, weights: str | None = None) -> keras.Model:
+    """The backbone these settings describe; ``weights`` instead of theirs."""
+    return load_backbone(
+        model.backbone,
+        weights=model.weights if weights is None else weights,
+        image_size=model.image_size,
+        cut=model.cut,
+        input_mode=model.input_mode,
+    )
 
 
 def _versions() -> dict[str, str]:

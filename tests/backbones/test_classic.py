@@ -255,7 +255,9 @@ def test_inception_modules_agree_with_the_papers_table():
 
 
 @pytest.mark.parametrize(
-    ("constructor", "billions"), [(GoogLeNet, 1.5), (ResNet18, 1.8), (ResNet34, 3.6)], ids=lambda v: str(v)
+    ("constructor", "billions"),
+    [(GoogLeNet, 1.5), (ResNet18, 1.8), (ResNet34, 3.6)],
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_multiply_adds_are_what_the_papers_say(constructor, billions):
     with shapes_only():

@@ -124,6 +124,7 @@ def test_one_class_only(tmp_path):
     write_images(tmp_path / "cat", 5)
     with pytest.raises(DataError, match="only one class, 'cat'"):
         load_data(tmp_path)
+    assert load_data(tmp_path, min_classes=1).classes == ("cat",)
 
 
 def test_a_class_with_one_image(tree):

@@ -58,6 +58,17 @@ def test_chosen_rows(table, expected):
     assert list(batches(table, SIZE, 3, indices=[])) == []
 
 
+def test_inputs_are_pixels_or_what_is_drawn(table, expected):
+    assert np.array_equal(np.concatenate(list(pipeline.input_batches(table, SIZE, 7))), expected)
+
+    def draw(some):
+        return np.array([int(digest[:6], 16) for digest in some.sha256], np.float32)[:, np.newaxis]
+
+    parts = list(pipeline.input_batches(table, SIZE, 2, draw=draw, indices=[5, 3, 39]))
+    assert [part.shape for part in parts] == [(2, 1), (1, 1)]
+    assert np.array_equal(np.concatenate(parts), draw(table)[[5, 3, 39]])
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

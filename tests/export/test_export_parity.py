@@ -157,6 +157,16 @@ def test_of_many_decisions_an_image_a_thousandth_may_differ():
     assert reason == "Its decision agrees on 99.85%; 99.9% is required."
 
 
+def test_images_may_differ_by_what_their_task_allows_of_255():
+    images = Judge(
+        ("grey",), kind="images", shape=(2, 2, 1), tolerance=1.01 / 255, decide=lambda outputs: None
+    )
+    reference = np.full((1, 2, 2, 1), 9, np.float32)  # dark: the scale is 255 all the same
+    tolerance = tolerance_for("float32", images, reference)
+    assert tolerance.agreement is None
+    assert 1 < tolerance.max_difference < 1.1
+
+
 def test_embeddings_are_compared_by_their_direction():
     judge = Judge(
         ("d0", "d1"), kind="embeddings", measure=lambda *_: {"accuracy": 1.0}, decide=lambda _: None

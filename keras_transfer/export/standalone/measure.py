@@ -8,12 +8,12 @@ FILE is a .tflite, a .keras file or a SavedModel folder. Only what that kind nee
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import resource
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,9 @@ def open_tensorflow(path: str, threads: int) -> Callable[[], tuple[Predict, tupl
     def load_keras() -> tuple[Predict, tuple, Any]:
         import keras
 
-        with contextlib.suppress(ImportError):  # AlexNet and its like have a layer of keras_transfer's own
-            pass
+        with zipfile.ZipFile(path) as archive:
+            if b"keras_transfer>" in archive.read("config.json"):  # a layer that Keras does not have
+                import keras_transfer.backbones.classic  # noqa: F401 - makes it known
         model = keras.models.load_model(path, compile=False)
         return lambda pixels: model.predict(pixels, verbose=0), tuple(model.inputs[0].shape[1:]), np.float32
 

@@ -36,7 +36,9 @@ def make(name, size, backbone="mobilenet_v3_small", **arguments):
     if name == "unet_from_scratch":
         return unet_from_scratch(size, CLASSES, **{"widths": (4, 6, 8, 10), **arguments})
     function, small = SMALL[name]
-    return function(load_backbone(backbone, weights="none", image_size=size), CLASSES, **small, **arguments)
+    return function(
+        load_backbone(backbone, weights="none", image_size=size), CLASSES, **{**small, **arguments}
+    )
 
 
 def pixels(size, count=2, seed=0):
@@ -165,6 +167,19 @@ def test_the_backbones_weights_are_in_the_model():
         for one, other in zip(copied.get_weights(), odd.get_layer(name).get_weights(), strict=True):
             np.testing.assert_array_equal(one, other)
     assert not model.get_layer("conv").trainable
+
+
+@pytest.mark.parametrize(("widths", "sees"), [((16, 12, 8, 8), True), ((16, 12, 8), False)])
+def test_the_finest_step_of_a_unet_sees_the_image_itself(widths, sees):
+    """With a backbone that is blind, only the skips at strides 2 and 1 can tell one pixel from the next."""
+    model = make("unet", (50, 71), widths=widths)
+    for layer in model.layers:
+        if not layer.name.startswith(("decoder_", "head_")):
+            layer.set_weights([np.zeros_like(weight) for weight in layer.get_weights()])
+    first, second = pixels((50, 71))
+    answers = model(np.stack([first, second, second]), training=False).numpy()
+    assert np.array_equal(answers[1], answers[2])
+    assert (np.abs(answers[0] - answers[1]).max() > 1e-3) == sees
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from keras_transfer_siamese import gallery as module
@@ -185,6 +185,7 @@ def test_another_schema_is_said(path):
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255))
+@example(place=0.15, change=128)
 def test_a_damaged_byte_is_noticed_or_changes_nothing(path, place, change):
     whole = path.read_bytes()
     copy = path.with_name("damaged.sqlite")

@@ -201,6 +201,10 @@ def test_without_a_threshold_one_is_asked_for(letters, tmp_path):
     (tmp_path / "bare.keras").unlink()
     _, err = call("siamese", "match", new, letters, code=2)
     assert "Say with --model" in err and "nothing is any more" in err
+    small_network().save(tmp_path / "moved.keras")  # the same network, elsewhere: enrolling with it is enough
+    image = letters / "A" / "DejaVuSans.png"
+    call("siamese", "enroll", new, image, "--name", "A", "--add", "--model", tmp_path / "moved.keras", "-q")
+    assert call("siamese", "match", new, image, "--top", "1", "-q")[0] == f"{image}: A 1.000\n"
 
 
 def test_the_bundle_carries_the_gallery_and_recognises_without_tensorflow(
@@ -225,7 +229,9 @@ def test_the_bundle_carries_the_gallery_and_recognises_without_tensorflow(
         assert next(lines) == answer["path"]
         for row in answer["candidates"]:
             assert next(lines) == f"  {row['name']} {row['score']:.3f}"
-    assert run_script(bundle_copy, images[0])[0].splitlines()[1] == "  A 1.000"
+    for script in ("recognise.py", "classify.py"):  # which hands over
+        found, _ = run_script(bundle_copy, "--match", images[0], script=script)
+        assert found.splitlines()[1] == "  A 1.000"
     out, _ = run_script(bundle_copy, "--match", images[0], "--threshold", "1.1", "--top", "1")
     assert out.splitlines()[1:] == ["  unknown", "  A 1.000"]
     assert "passed" in run_script(bundle_copy, "--self-test")[0]

@@ -21,14 +21,17 @@ SIDE = 96
 """Images are brought to this size first (bilinear): part of the metrics' definition, so that they can be compared."""
 
 
-@lru_cache(maxsize=1)
-def metric_backbone() -> keras.Model:
-    """The network the metrics look through. Raises ``WeightsError`` where its weights cannot be had."""
-    return load_backbone(BACKBONE, image_size=SIDE)
+@lru_cache(maxsize=2)
+def metric_backbone(name: str = BACKBONE) -> keras.Model:
+    """A network the metrics look through: Lite0 at :data:`SIDE`, another of the catalog at its own size.
+
+    Raises ``WeightsError`` where its ImageNet weights cannot be had.
+    """
+    return load_backbone(name, weights="imagenet", image_size=SIDE if name == BACKBONE else None)
 
 
-def features_of(images: np.ndarray) -> np.ndarray:
-    """float32 ``(N, 1280)`` of images uint8 ``(N, H, W, 1 or 3)``."""
+def features_of(images: np.ndarray, name: str = BACKBONE) -> np.ndarray:
+    """float32 ``(N, D)`` of images uint8 ``(N, H, W, 1 or 3)``; D is 1,280 for Lite0."""
     digests = ArrayImages(images, np.arange(len(images)))
     count = len(images)
     table = ImageTable(
@@ -42,4 +45,6 @@ def features_of(images: np.ndarray) -> np.ndarray:
         weights=np.ones(count, np.float32),
         sha256=tuple(digests.digest(i) for i in range(count)),
     )
-    return extract(table, metric_backbone(), preprocessing=Preprocessing(size=(SIDE, SIDE))).values
+    backbone = metric_backbone(name)
+    size = backbone.input_shape[1:3]
+    return extract(table, backbone, preprocessing=Preprocessing(size=size)).values

@@ -129,7 +129,7 @@ def _notes(maker: Maker, seed: int, number: int, name: str) -> dict[str, str]:
         "Source": pictures.SOURCE,
         "Software": "keras-transfer-gan",
         "Comment": f"Synthetic: made by a generative adversarial network, run {maker.run.path.resolve().name}, "
-        "seed {seed}, "
+        f"seed {seed}, "
         f"image {number}, class {name}.".encode("latin-1", "replace").decode("latin-1"),
     }
 

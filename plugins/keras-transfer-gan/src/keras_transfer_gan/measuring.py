@@ -37,14 +37,17 @@ def pixels_of(table: ImageTable, size: tuple[int, int], channels: int, most: int
     return np.rint(luma).clip(0, 255).astype(np.uint8)[..., np.newaxis]
 
 
-def compare(real: np.ndarray, made: np.ndarray, *, warn: bool = True) -> dict[str, Any]:
+def compare(
+    real: np.ndarray, made: np.ndarray, *, warn: bool = True, also: str | None = None
+) -> dict[str, Any]:
     """Metrics of made images against real ones, both uint8 ``(N, H, W, C)``.
 
     Returns:
         ``kid_lite0`` with ``kid_lite0_error`` (its standard error) and ``kid_lite0_floor`` (that of two halves of the
         real images), ``fid_lite0`` (None with no more images than features), ``manifold_precision`` and
         ``manifold_recall``, ``diversity``,
-        ``compared``: how many of either kind.
+        ``compared``: how many of either kind. With
+        ``also``, the name of a backbone, ``kid_NAME``, ``kid_NAME_error`` and ``fid_NAME`` through that one, too.
 
     Raises:
         DataError: fewer than 4 of either kind.
@@ -64,6 +67,15 @@ def compare(real: np.ndarray, made: np.ndarray, *, warn: bool = True) -> dict[st
     if warn and count <= width:
         _warn_of_few(count, width)
     precision, recall = precision_recall(seen, looked)
+    more: dict[str, Any] = {}
+    if also is not None:
+        theirs, ours = features_of(real, also), features_of(made, also)
+        other = kid(theirs, ours)
+        more = {
+            f"kid_{also}": other.value,
+            f"kid_{also}_error": other.error,
+            f"fid_{also}": fid(theirs, ours),
+        }
     return {
         "kid_lite0": distance.value,
         "kid_lite0_error": distance.error,
@@ -73,6 +85,7 @@ def compare(real: np.ndarray, made: np.ndarray, *, warn: bool = True) -> dict[st
         "manifold_recall": recall,
         "diversity": diversity(seen, looked),
         "compared": count,
+        **more,
     }
 
 

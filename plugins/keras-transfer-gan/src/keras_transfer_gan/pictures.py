@@ -96,6 +96,7 @@ def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
         axis.set_ylabel(title, fontsize=8)
         axis.legend(fontsize=8, frameon=False)
         axis.set_xlabel("epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
     _save(figure, path)
 
 

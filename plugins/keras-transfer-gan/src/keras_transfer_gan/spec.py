@@ -70,6 +70,10 @@ class GanOptions:
         0, "Epochs between measurements of KID while training; 0: only at the end.", minimum=0
     )
     metric_images: int = option(2000, "Images of either kind that are compared, at most.", minimum=8)
+    metric_backbone: str | None = option(
+        None,
+        "Measure kid_NAME and fid_NAME, too, through this backbone of the catalog (such as inception_v3).",
+    )
     on_collapse: str = option("warn", "What follows when all images become alike.", choices=("warn", "stop"))
 
 

@@ -22,13 +22,13 @@ from keras_transfer.backbones import load_backbone  # noqa: E402
 from keras_transfer.data import ImageTable  # noqa: E402
 from keras_transfer.data.folder import find_images  # noqa: E402
 from keras_transfer.errors import DataError, UsageError  # noqa: E402
-from keras_transfer.settings import DataSettings, TrainSettings  # noqa: E402
+from keras_transfer.settings import DataSettings, GradientSettings, TrainSettings  # noqa: E402
 from keras_transfer.tasks.base import Job, OutputContract, Task  # noqa: E402
 from keras_transfer_gan import pictures  # noqa: E402
 from keras_transfer_gan.adversarial import Adversarial, Recipe  # noqa: E402
 from keras_transfer_gan.augment import parse_changes  # noqa: E402
 from keras_transfer_gan.drawing import between, draw, grid_labels, make, with_labels  # noqa: E402
-from keras_transfer_gan.features import metric_backbone  # noqa: E402
+from keras_transfer_gan.features import BACKBONE, metric_backbone  # noqa: E402
 from keras_transfer_gan.material import channels_of, material_of  # noqa: E402
 from keras_transfer_gan.measuring import compare, memorised, pixels_of, spread  # noqa: E402
 from keras_transfer_gan.networks import Facts, make_discriminator, make_generator, to_bytes  # noqa: E402
@@ -43,6 +43,8 @@ BETA_1 = 0.5
 DECAY = 0.999
 FEW = 5000
 """Images below which a discriminator soon knows them all by heart."""
+UNUSED = ("schedule", "warmup", "layer_decay", "weight_decay", "momentum", "flips", "monitor", "patience")
+"""Settings of gradient training that two networks at odds have no use for."""
 NAMES = {1: ("grey",), 3: ("red", "green", "blue")}
 DRAW_SEED = 1
 SHOWN, STRIPS, STEPS, FRAMES = 16, 4, 9, 60
@@ -81,7 +83,14 @@ class Gan(Task):
                 "--augment changes what is learned, and the generator would make changed images. --diff-augment fixed "
                 "changes only what the discriminator sees."
             )
+        default = GradientSettings()
+        unused = [name for name in UNUSED if getattr(gradient, name) != getattr(default, name)]
+        if unused:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+            raise UsageError(f"{flags}: nothing in --task gan follows that. Leave it out.")
         options = self.options
+        if options.freeze_lower and options.feature_network is not None:
+            raise UsageError("--feature-network is frozen as a whole; leave --freeze-lower out.")
         if options.loss == "wgan-gp" and options.normalization == "batch":
             raise UsageError(
                 "--normalization batch does not go with --loss wgan-gp, whose penalty is on the gradient at "
@@ -111,7 +120,9 @@ class Gan(Task):
         if isinstance(source, (str, Path)) and _is_flat(Path(source)):
             table = _flat(Path(source), values, seed)
         else:
-            table = load_data(source, seed=seed, **values, **({"classes": classes} if classes else {}))
+            table = load_data(
+                source, seed=seed, min_classes=1, **values, **({"classes": classes} if classes else {})
+            )
         if self.options.conditional and (table.kind != "classes" or len(table.classes) < 2):
             raise DataError(
                 f"{table.source} tells no classes ({table.kind}, {len(table.classes)} names); --conditional "
@@ -161,7 +172,9 @@ class Gan(Task):
         """Train both networks. ``job.history`` has a row an epoch; the run gets ``networks/``, to go on from."""
         assert self._networks is not None and self._facts is not None
         options, gradient, facts = self.options, job.settings.gradient, self._facts
-        metric_backbone()  # before the long part: its weights may be missing
+        for name in (BACKBONE, options.metric_backbone):
+            if name is not None:
+                metric_backbone(name)  # before the long part: its weights may be missing
         train_rows = data.indices("train")
         steps_an_epoch(len(train_rows), gradient.batch_size, options.critic_steps)
         with job.run.stage("decoding"):
@@ -186,7 +199,8 @@ class Gan(Task):
                 job.notes["plan"] = plan.to_dict()
             tf.config.experimental.enable_op_determinism()
             adversarial = Adversarial(generator, discriminator, average, facts, recipe, job.settings.seed)
-            adversarial.compile(_adam(rate), _adam(rate * options.rate_ratio))
+            clip = gradient.clip_norm
+            adversarial.compile(_adam(rate, clip), _adam(rate * options.rate_ratio, clip))
             schedule = Schedule(
                 epochs=gradient.epochs,
                 batch_size=gradient.batch_size,
@@ -231,7 +245,7 @@ class Gan(Task):
         chosen = data.take(rows)
         real = pixels_of(chosen, (facts.size, facts.size), facts.channels)
         made = np.rint(outputs[rows]).clip(0, 255).astype(np.uint8)
-        found = compare(real, made)
+        found = compare(real, made, also=self.options.metric_backbone)
         discriminator = self._discriminator()
         if discriminator is not None:
             labels = chosen.labels if facts.conditional else np.zeros(len(rows), np.int64)
@@ -296,8 +310,8 @@ class Gan(Task):
         pictures.draw_curves(job.history, folder / "curves.png")
 
 
-def _adam(rate: float) -> keras.optimizers.Optimizer:
-    return keras.optimizers.Adam(rate, beta_1=BETA_1)
+def _adam(rate: float, clip_norm: float | None) -> keras.optimizers.Optimizer:
+    return keras.optimizers.Adam(rate, beta_1=BETA_1, global_clipnorm=clip_norm)
 
 
 def _is_flat(path: Path) -> bool:
@@ -317,5 +331,7 @@ def _flat(path: Path, values: dict[str, Any], seed: int) -> ImageTable:
             rows = csv.writer(file)
             rows.writerow(("path", "label"))
             rows.writerows((name, path.name or "images") for name in find_images(path).images)
-        table = load_data(listed, seed=seed, **{**values, "image_root": path, "labels": "classes"})
+        table = load_data(
+            listed, seed=seed, min_classes=1, **{**values, "image_root": path, "labels": "classes"}
+        )
     return replace(table, source=str(path))

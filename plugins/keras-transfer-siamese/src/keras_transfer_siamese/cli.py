@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from keras_transfer.cli._common import output_options, prepare, print_json, print_table
+from keras_transfer.cli._common import output_options, plot_option, prepare, print_json, print_table
 
 model_option = click.option(
     "--model",
@@ -96,6 +96,7 @@ def enroll(
     show_default=True,
     help="Compare every entry, or the candidates of an index; auto: the index above 100,000, where it is installed.",
 )
+@plot_option
 @output_options
 def match(
     gallery: str,
@@ -105,6 +106,7 @@ def match(
     threshold: float | None,
     score: str,
     engine: str,
+    plot: str | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -121,12 +123,17 @@ def match(
     )
     for answer in answers:
         unusable += "error" in answer
+        results.append(answer)
         if as_json:
-            results.append(answer)
-        elif "error" in answer:
+            continue
+        if "error" in answer:
             click.echo(f"{answer['path']}: {answer['error']}", err=True)
         else:
             click.echo(f"{answer['path']}: {_told(answer)}")
+    if plot is not None:
+        from keras_transfer_siamese.sheet import match_sheet
+
+        match_sheet(results, Path(plot))
     if as_json:
         print_json(results)
     if unusable:

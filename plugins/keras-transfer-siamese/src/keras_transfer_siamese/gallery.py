@@ -231,6 +231,14 @@ class Gallery:
                 self._connection.execute("DELETE FROM entries WHERE name = ?", (name,))
         return {name: known[name] for name in proper}
 
+    def note_model(self, path: Path | None) -> None:
+        """Remember where the model is now, when it is no longer where it was."""
+        if path is None or (self.model_path is not None and self.model_path.exists()):
+            return
+        self.model_path = path.absolute()
+        with self._writing():
+            self._connection.execute("UPDATE gallery SET model_path = ?", (_storable(str(self.model_path)),))
+
     def entries(self) -> Entries:
         """Everything, each row checked. Raises ``DataError`` that names the first that is damaged."""
         size = self.binding.dimension
@@ -396,7 +404,10 @@ def told(path: Path) -> Iterator[None]:
         if "unable to open" in text or "full" in text or "disk" in text:
             raise DataError(f"{path}: {text}. Make room or allow it, and repeat the command.") from error
         raise damaged(path, text) from error
-    except sqlite3.DatabaseError as error:
+    except (
+        sqlite3.DatabaseError,
+        UnicodeDecodeError,
+    ) as error:  # a text in it, or SQLite's own words about it
         raise damaged(path, str(error)) from error
 
 
@@ -424,7 +435,12 @@ def _read_binding(path: Path, connection: sqlite3.Connection) -> tuple[Binding, 
     if len(rows) != 1:
         raise damaged(path, "what it is bound to is missing")
     text, checksum, model_path = rows[0]
-    if not isinstance(text, str) or zlib.crc32(text.encode("utf-8", "surrogateescape")) != checksum:
+    place_known = model_path is None or isinstance(model_path, str)
+    if (
+        not place_known
+        or not isinstance(text, str)
+        or zlib.crc32(text.encode("utf-8", "surrogateescape")) != checksum
+    ):
         raise damaged(path, "what it is bound to is not what was written")
     try:
         binding = Binding.from_dict(json.loads(text))

@@ -8,7 +8,7 @@ similar ones; how similar, the answers to the golden images tell that the bundle
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from keras_transfer.errors import DataError
@@ -44,13 +44,13 @@ class Identity:
     def from_dict(cls, values: Mapping[str, Any]) -> Identity:
         """What :meth:`to_dict` gave. Raises ``DataError`` where it is no such dictionary."""
         try:
-            texts = [values[name] for name in ("model", "name", "precision", "content")]
-            cosine = values["cosine"]
-            if not all(isinstance(text, str) for text in texts) or not isinstance(
-                cosine, (int, float, type(None))
-            ):
-                raise TypeError("a field has another type")
-            return cls(*texts, cosine=cosine)
+            found = cls(**{field.name: values[field.name] for field in fields(cls)})
+            texts = (found.model, found.name, found.precision, found.content)
+            if not all(isinstance(text, str) for text in texts):
+                raise TypeError("a field is no text")
+            if not isinstance(found.cosine, (int, float, type(None))):
+                raise TypeError("the cosine is no number")
+            return found
         except (KeyError, TypeError) as problem:
             raise DataError(f"This describes no model of a gallery: {problem}.") from problem
 

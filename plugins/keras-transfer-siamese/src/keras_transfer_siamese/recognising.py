@@ -104,7 +104,9 @@ def enroll_all(
         with open_gallery(path) as opened:
             for name in names.values():
                 opened.check_new(name, add)
-            yield from _enrolments(opened, _embedder_for(opened, model), pictures, add)
+            embedder = _embedder_for(opened, model)
+            opened.note_model(embedder.path)
+            yield from _enrolments(opened, embedder, pictures, add)
         return
     if model is None:
         raise UsageError(
@@ -186,7 +188,7 @@ def _matches(
             continue
         found = search.top(one.embedding[None], top)[0]
         best = found[0]
-        known = bool(comparison.same(np.float32(best.score)))
+        known = bool(comparison.same(np.array(best.score, np.float32)))
         yield {
             "path": str(one.path),
             "name": best.name if known else None,
@@ -222,7 +224,7 @@ def verify(
     one, other = (_required(read) for read in embedder.embed(paths))
     score = float(comparison.scores(one[None], other[None])[0, 0])
     return {
-        "same": bool(comparison.same(np.float32(score))),
+        "same": bool(comparison.same(np.array(score, np.float32))),
         "score": score,
         "threshold": comparison.threshold,
         "comparison": comparison.kind,

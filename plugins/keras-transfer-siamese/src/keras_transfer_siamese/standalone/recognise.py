@@ -37,7 +37,7 @@ LEAST_RANGE = 3
 
 
 class Gallery:
-    """Names (n,), embeddings float32 (n, D), and the rule by which they are compared."""
+    """The enrolled names, embeddings float32 (n, D), and the rule by which they are compared."""
 
     def __init__(self, path: Path, bundle: dict[str, Any]) -> None:
         if not path.is_file():
@@ -50,7 +50,7 @@ class Gallery:
                 sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
             ) as file:
                 self._read(path, file)
-        except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
+        except (sqlite3.Error, ValueError, KeyError, TypeError, AttributeError) as error:
             raise Problem(f"The gallery {path.name} is damaged: {error}") from None
         trained = (bundle.get("training") or {}).get("model")
         if self.identity["model"] != trained:
@@ -80,16 +80,16 @@ class Gallery:
             rows.append(np.frombuffer(values, "<f4"))
         if not names:
             raise Problem(f"Nothing is enrolled in {path.name}.")
-        self.names = np.array(names)
+        self.names, self._owner = np.unique(np.array(names), return_inverse=True)
         self.embeddings = np.stack(rows)
 
-    def best(self, embedding: np.ndarray) -> list[tuple[str, float]]:
-        """Each name's score, that of its most alike image; best first."""
+    def best(self, embedding: np.ndarray, count: int) -> list[tuple[str, float]]:
+        """The ``count`` best names and their scores, those of their most alike images; best first."""
         scores = alike(self.rule, embedding, self.embeddings)
-        names, owner = np.unique(self.names, return_inverse=True)
-        found = np.full(len(names), -np.inf, np.float32)
-        np.maximum.at(found, owner, scores)
-        return [(str(names[place]), float(found[place])) for place in np.argsort(-found, kind="stable")]
+        found = np.full(len(self.names), -np.inf, np.float32)
+        np.maximum.at(found, self._owner, scores)
+        best = np.argsort(-found, kind="stable")[:count]
+        return [(str(self.names[place]), float(found[place])) for place in best]
 
 
 def alike(rule: dict[str, Any], query: np.ndarray, entries: np.ndarray) -> np.ndarray:
@@ -135,11 +135,9 @@ def recognise(
         options.opened = Gallery(options.gallery.absolute(), bundle)
     gallery = options.opened
     threshold = threshold_of(gallery.rule, options)
-    best = gallery.best(answer)[: options.top]
-    told = [f"{name} {score:.3f}" for name, score in best]
-    if not np.float32(best[0][1]) >= threshold:
-        told.insert(0, "unknown")
-    return told
+    best = gallery.best(answer, options.top)
+    lines = [f"{name} {score:.3f}" for name, score in best]
+    return lines if np.float32(best[0][1]) >= threshold else ["unknown", *lines]
 
 
 def main() -> int:

@@ -1,0 +1,169 @@
+"""A model of the user's own as a backbone: ``path:FILE``, its head dropped, its preprocessing stated or found."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError, WeightsError
+from ..quiet import captured_output, quiet_tensorflow
+from .building import applied
+from .ending import last_map, output_of
+from .scaling import INPUT_MODES, scale_pixels
+
+quiet_tensorflow()
+import keras  # noqa: E402
+
+_log = logging.getLogger("keras_transfer")
+
+_SCALING = (keras.layers.Rescaling, keras.layers.Normalization)
+
+
+def load_own(
+    path: Path,
+    *,
+    cut: str | None = None,
+    input_mode: str | None = None,
+    image_size: tuple[int, int] | None = None,
+    random: bool = False,
+) -> keras.Model:
+    """A classifier from a file, without its head, as a backbone.
+
+    Args:
+        path: a ``.keras`` or ``.h5`` file, or a SavedModel folder written by Keras 2 (which needs ``tf_keras``).
+        cut: the layer whose output the backbone gives; None: the map that the last global pooling or flattening takes.
+        input_mode: what the model wants pixels in [0, 255] to become, as in :mod:`keras_transfer.backbones.scaling`;
+            None: found where the model begins with a scaling layer of its own.
+        image_size: (height, width) in pixels; None: the model's own.
+        random: new random weights instead of the file's.
+
+    Returns:
+        One flat Functional model: ``image`` float32 ``(B, H, W, 3)`` in [0, 255] to a map or features, every layer
+        trainable.
+
+    Raises:
+        UsageError: no such file or layer, layers that are not Keras's, preprocessing neither stated nor found.
+        WeightsError: a damaged file.
+    """
+    model = _read(path)
+    if random:
+        model = keras.models.clone_model(model)
+    inputs: Any = getattr(model, "inputs", None) or ()
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[-1] != 3:
+        shapes = [tuple(each.shape) for each in inputs]
+        raise UsageError(f"{path} takes {shapes}; one input of images (B, H, W, 3) is expected.")
+    size = image_size or inputs[0].shape[1:3]
+    if None in tuple(size):
+        raise UsageError(
+            f"{path} takes images of any size: say with --image-size for which it is to be built."
+        )
+    scales = _scales_itself(model)
+    if input_mode is None and not scales:
+        raise UsageError(
+            f"Nothing in {path} tells what its pixels should be. Say it with --input-mode: "
+            f"{', '.join(INPUT_MODES)} (none: it takes [0, 255])."
+        )
+    image = keras.Input((*size, 3), name="image")
+    try:
+        output = applied(model, scale_pixels(image, input_mode or "none"))
+    except ValueError as error:  # a flattening or dense layer that another size does not fit
+        raise UsageError(f"{path} cannot be built for images of {size[0]}x{size[1]}: {error}.") from error
+    whole = keras.Model(image, output, name=_name(path))
+    backbone = keras.Model(image, _cut(whole, cut, path), name=whole.name)
+    for layer in backbone.layers:
+        layer.trainable = True
+    return backbone
+
+
+def _read(path: Path) -> Any:
+    if not path.exists():
+        raise UsageError(
+            f"path:{path}: there is no such file. A .keras or .h5 file or a SavedModel is expected."
+        )
+    if path.is_dir() and (path / "saved_model.pb").is_file():
+        return _from_saved_model(path)
+    if path.suffix not in (".keras", ".h5", ".hdf5"):
+        raise UsageError(f"path:{path}: a .keras or .h5 file or the folder of a SavedModel is expected.")
+    return _load(path, str(path))
+
+
+def _load(path: Path, called: str) -> Any:
+    failure: Exception | None = None
+    with captured_output():
+        try:
+            return keras.models.load_model(path, compile=False, safe_mode=True)
+        except Exception as error:  # noqa: BLE001 (Keras raises many types for what it cannot read)
+            failure = error
+    reason = " ".join(str(failure).split())
+    if any(word in reason for word in ("Unknown layer", "Could not locate", "Lambda", "lambda", "custom")):
+        raise UsageError(
+            f"{called} holds layers that are not Keras's own, and their code is not run: {reason[:200]}. Save it with "
+            "Keras's layers only."
+        ) from failure
+    raise WeightsError(
+        f"{called} cannot be read as a Keras model: {reason[:200]}. Is it damaged, or weights without the model?"
+    ) from failure
+
+
+def _from_saved_model(path: Path) -> Any:
+    """Keras 3 sees no layers in a SavedModel; Keras 2 does in those it has written itself."""
+    try:
+        with captured_output():
+            import tf_keras
+    except ImportError:
+        raise UsageError(
+            f"{path} is a SavedModel, whose layers Keras 3 does not read. Install Keras 2 beside it "
+            "(pip install tf_keras), or save the model as .keras."
+        ) from None
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.h5"
+        failure: Exception | None = None
+        with captured_output():
+            try:
+                tf_keras.models.load_model(path, compile=False).save(file)
+            except Exception as error:  # noqa: BLE001 (whatever an old format and foreign code raise)
+                failure = error
+        if failure is not None:
+            raise UsageError(
+                f"{path} is a SavedModel without Keras layers in it (an export for serving): "
+                f"{' '.join(str(failure).split())[:200]}. Give the .keras file it was made from."
+            ) from failure
+        return _load(file, str(path))
+
+
+def _scales_itself(model: Any) -> bool:
+    """Whether the first thing that happens to the pixels is a scaling or normalization."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            return _scales_itself(layer)
+        if not isinstance(layer, keras.layers.InputLayer):
+            return isinstance(layer, _SCALING)
+    return False
+
+
+def _cut(model: keras.Model, name: str | None, path: Path) -> Any:
+    """The tensor the backbone ends in."""
+    if name is not None:
+        output = output_of(model, name)
+        if output is None:
+            close = difflib.get_close_matches(name, [each.name for each in model.operations], n=3, cutoff=0.5)
+            hint = f" Did you mean {' or '.join(close)}?" if close else ""
+            raise UsageError(
+                f"{path} has no layer {name!r} to cut at.{hint} `keras-transfer describe {path} --layers` lists them."
+            )
+        return output
+    tensor = last_map(model)
+    if tensor is None:
+        raise UsageError(
+            f"{path} has no pooling or flattening behind which its head would begin: say with --cut LAYER where the "
+            "backbone ends."
+        )
+    _log.info("%s: cut behind %s", path.name, tensor._keras_history.operation.name)
+    return tensor
+
+
+def _name(path: Path) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in path.stem) or "own"

@@ -1,0 +1,109 @@
+"""Seeing what a classifier looks at: one picture an image, with the proof that the place matters."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from keras_transfer.errors import UsageError, unknown_name
+from keras_transfer.evaluation.gradcam import GradCam, masking, overlay
+from keras_transfer.paths import atomic_write
+from keras_transfer.preprocessing import ImageError
+from keras_transfer.workflow.predict import find_images
+from keras_transfer.workflow.subject import Subject, open_subject
+
+
+def explain(
+    model: Any,
+    images: Sequence[str | Path],
+    output: str | Path | None = None,
+    *,
+    label: str | None = None,
+    layer: str | None = None,
+    labels: str | Path | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Grad-CAM for each image: where the model sees a class, drawn over the image.
+
+    Args:
+        model: a run folder, a ``.keras`` file, a Keras model, or what
+            :func:`keras_transfer.workflow.as_is.as_is` gives.
+        images: files, or folders that are searched.
+        output: a folder for the pictures: the image as the model sees it, and the same with its heat map.
+        label: the class asked about; by default the one with the highest output.
+        layer: whose map is looked at; by default the last before the head.
+        labels: a text file with the class names, where nothing beside the model tells them.
+
+    Yields:
+        ``path``, ``label``, ``probability``, ``hidden`` and ``elsewhere`` (the output with the highlighted fifth of the
+        image blurred away, and with as much elsewhere), ``layer``, ``picture``; or ``path`` and ``error``.
+
+    Raises:
+        UsageError: a model without gradients (``.tflite``, SavedModel), no such class, layer or image.
+    """
+    paths = find_images(images)
+    subject = open_subject(model, labels=labels)
+    if subject.keras_model is None:
+        raise UsageError(
+            f"{subject.name} gives no gradients; a run folder, a .keras file or a pretrained network is expected."
+        )
+    cam = GradCam(subject.keras_model, layer)
+    columns = subject.keras_model.output_shape[-1]
+    names = subject.names or tuple(str(i) for i in range(columns))
+    if label is not None and label not in names:
+        raise (
+            unknown_name("class", label, names)
+            if len(names) <= 50
+            else UsageError(f"There is no class {label!r} among the {len(names)} of {subject.name}.")
+        )
+    return _explained(subject, cam, names, paths, None if output is None else Path(output), label)
+
+
+def _explained(
+    subject: Subject,
+    cam: GradCam,
+    names: tuple[str, ...],
+    paths: list[Path],
+    output: Path | None,
+    label: str | None,
+) -> Iterator[dict[str, Any]]:
+    taken: set[str] = set()
+    for path in paths:
+        try:
+            pixels = subject.preprocessing.load(path)
+        except ImageError as error:
+            yield {"path": str(path), "error": str(error)}
+            continue
+        best = int(np.argmax(subject.predict(pixels[None])[0]))
+        column = best if label is None else names.index(label)
+        heat = cam(pixels, column)
+        found = masking(subject.predict, pixels, heat, column)
+        picture = None
+        if output is not None:
+            picture = output / f"{_unused(path.stem, taken)}.png"
+            both = np.concatenate([pixels, overlay(pixels, heat)], axis=1)
+            buffer = io.BytesIO()
+            Image.fromarray(both).save(buffer, "PNG")
+            atomic_write(picture, buffer.getvalue())
+        yield {
+            "path": str(path),
+            "label": names[column],
+            "probability": found["output"],
+            "hidden": found["hidden"],
+            "elsewhere": found["elsewhere"],
+            "layer": cam.layer,
+            "picture": None if picture is None else str(picture),
+        }
+
+
+def _unused(stem: str, taken: set[str]) -> str:
+    name, number = stem, 1
+    while name.casefold() in taken:
+        number += 1
+        name = f"{stem}_{number}"
+    taken.add(name.casefold())
+    return name

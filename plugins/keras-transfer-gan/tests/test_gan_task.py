@@ -1,0 +1,425 @@
+"""The task through the core: train, evaluate, generate, interpolate, export, verify, going on; and bad input."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from keras_transfer_gan.features import metric_backbone
+from keras_transfer_gan.generating import Maker, generate_images, interpolate_images
+from keras_transfer_gan.spec import GanOptions
+from PIL import Image
+
+from keras_transfer import load_data
+from keras_transfer.backbones import load_backbone
+from keras_transfer.cli import cli as main
+from keras_transfer.errors import DataError, UsageError
+from keras_transfer.export.bundle import load_bundle
+from keras_transfer.run import open_run
+from keras_transfer.testing import conformance
+from keras_transfer.workflow.evaluate import evaluate
+from keras_transfer.workflow.export import export_run
+from keras_transfer.workflow.predict import predict
+from keras_transfer.workflow.train import train
+from keras_transfer.workflow.verify import verify
+
+SMALL = {"epochs": 2, "batch_size": 8, "val_fraction": 0.15, "test_fraction": 0.25}
+OPTIONS = {"width": 4, "noise_size": 8}
+
+
+def options(**values):
+    return GanOptions(**{**OPTIONS, **values})
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """One cache for the module's runs: the metric's features are computed once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_TRANSFER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, fashion_folder, cache):
+    """A conditional run of two epochs."""
+    target = tmp_path_factory.mktemp("runs") / "run"
+    return train(
+        fashion_folder, target, task="gan", task_options=options(conditional=True, measure_every=2), **SMALL
+    )
+
+
+@pytest.fixture(scope="module")
+def bundle(run, tmp_path_factory, cache):
+    target = tmp_path_factory.mktemp("bundles") / "edge"
+    report = export_run(run, target, precisions=("none", "float16"))
+    assert report.passed
+    return target
+
+
+def text_of(path):
+    with Image.open(path) as picture:
+        return picture.text
+
+
+def test_a_run_measures_and_draws(run):
+    metrics = run.info["metrics"]["test"]
+    assert metrics["kid_lite0"] > metrics["kid_lite0_floor"]
+    assert metrics["kid_lite0_error"] > 0
+    assert metrics["fid_lite0"] is None  # 18 images, 1,280 features
+    assert 0 <= metrics["discriminator_accuracy"] <= 1
+    assert run.info["training"]["memorisation"]["ratio"] > 0
+    rows = (run.path / "history.csv").read_text().splitlines()
+    assert len(rows) == 3 and "kid_lite0" in rows[0]
+    names = {path.name for path in (run.path / "plots").iterdir()}
+    pictures = {
+        "samples.png",
+        "interpolation.png",
+        "nearest_training_images.png",
+        "curves.png",
+        "training.gif",
+    }
+    assert pictures | {"training.webp", "epochs"} <= names
+    with Image.open(run.path / "plots" / "training.gif") as picture:
+        assert picture.n_frames == 2
+
+
+def test_evaluating_a_run_again_gives_its_metrics(run, cache):
+    found, recorded = evaluate(run), run.info["metrics"]["test"]
+    assert {name: found[name] for name in recorded} == recorded
+
+
+def test_the_same_seed_gives_the_same_pixels_marked_as_synthetic(run, tmp_path):
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    found = generate_images(run, first, count=7, seed=3, class_name="sneaker")
+    generate_images(run, second, count=70, seed=3, class_name="sneaker")
+    generate_images(run, third, count=7, seed=4, class_name="sneaker")
+    assert found["folders"] == [str(first / "sneaker")]
+    files = [sorted((folder / "sneaker").iterdir()) for folder in (first, second, third)]
+    assert [len(names) for names in files] == [7, 70, 7]
+    pixels = [[np.asarray(Image.open(name)) for name in names[:7]] for names in files]
+    assert np.array_equal(pixels[0], pixels[1])
+    assert not np.array_equal(pixels[0], pixels[2])
+    text = text_of(files[0][0])
+    assert text["Source"] == "synthetic" and "seed 3, image 0, class sneaker" in text["Comment"]
+    assert (first / "contact_sheet.png").is_file()
+
+
+def test_generated_folders_are_a_data_set_of_the_runs_classes(run, tmp_path):
+    generate_images(run, tmp_path / "made", count=9)
+    table = load_data(tmp_path / "made", val_fraction=0.0, test_fraction=0.0)
+    assert table.classes == ("shirt", "sneaker", "trouser")
+    assert np.bincount(table.labels).tolist() == [3, 3, 3]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".gif", ".webp"])
+def test_the_ways_between_images_are_drawn(run, tmp_path, suffix):
+    path = tmp_path / f"way{suffix}"
+    interpolate_images(run, path, steps=4, rows=2)
+    with Image.open(path) as picture:
+        assert getattr(picture, "n_frames", 1) == (1 if suffix == ".png" else 6)
+    with pytest.raises(UsageError, match=r"\.png, \.gif or \.webp"):
+        interpolate_images(run, tmp_path / "way.jpg")
+
+
+def test_every_file_of_the_export_makes_the_same_images(run, bundle, fashion_folder, cache):
+    loaded, maker = load_bundle(bundle), Maker(run)
+    inputs = np.asarray(loaded.golden()["inputs"], np.float32)
+    expected = maker.make(inputs)
+    for one in loaded.artefacts:
+        made = loaded.runtime(one.file).predict(inputs)
+        assert made.shape == expected.shape
+        assert np.abs(made - expected).max() <= (1 if one.precision == "float32" else 8)
+    found = verify(bundle, fashion_folder, split="all")
+    assert found.passed, [one.reasons for one in found.artefacts]
+    alone = evaluate(bundle / "model.tflite", fashion_folder, split="all")
+    assert alone["kid_lite0"] == next(
+        one.metrics["kid_lite0"] for one in found.artefacts if one.file == "model.tflite"
+    )
+    card = (bundle / "README.md").read_text()
+    assert "python generate.py --output DIR" in card and "synthetic" in card and "IMAGE..." not in card
+
+
+def test_the_script_of_the_bundle_needs_no_tensorflow(run, bundle, tmp_path):
+    def call(*arguments):
+        code = (
+            "import runpy, sys; sys.argv = sys.argv[1:]; sys.modules['tensorflow'] = sys.modules['keras'] = None; "
+            "runpy.run_path(sys.argv[0], run_name='__main__')"
+        )
+        command = [sys.executable, "-c", code, str(bundle / "generate.py"), *arguments]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    assert not (bundle / "classify.py").exists()
+    tested = call("--self-test")
+    assert tested.returncode == 0 and "passed" in tested.stdout, tested.stderr
+    done = call("--count", "3", "--seed", "5", "--class", "trouser", "--output", str(tmp_path / "made"))
+    assert done.returncode == 0, done.stderr
+    files = sorted((tmp_path / "made" / "trouser").iterdir())
+    generate_images(run, tmp_path / "desk", count=3, seed=5, class_name="trouser")
+    for here, there in zip(files, sorted((tmp_path / "desk" / "trouser").iterdir()), strict=True):
+        assert np.abs(np.asarray(Image.open(here)).astype(int) - np.asarray(Image.open(there))).max() <= 1
+        assert text_of(here)["Source"] == "synthetic"
+    wrong = call("--class", "hat", "--output", str(tmp_path / "hat"))
+    assert (
+        wrong.returncode == 1
+        and "shirt, sneaker, trouser" in wrong.stderr
+        and "Traceback" not in wrong.stderr
+    )
+
+
+def test_a_damaged_golden_input_is_found(bundle, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(bundle, copy)
+    golden = json.loads((copy / "golden" / "golden.json").read_text())
+    golden["inputs"] = golden["inputs"][:-1]
+    (copy / "golden" / "golden.json").write_text(json.dumps(golden))
+    from keras_transfer.errors import BundleError
+
+    with pytest.raises(BundleError, match=r"golden\.json"):
+        verify(copy)
+
+
+def test_integers_and_questions_about_images_are_refused(run, bundle, fashion_folder, tmp_path):
+    with pytest.raises(UsageError, match=r"int8: a model that makes images takes numbers"):
+        export_run(run, tmp_path / "int8", precisions=("int8",))
+    with pytest.raises(UsageError, match=r"makes images.*keras-transfer gan"):
+        predict(run, [fashion_folder])
+    with pytest.raises(UsageError, match=r"makes images from numbers"):
+        load_bundle(bundle).predict([np.zeros((28, 28, 3), np.uint8)])
+    with pytest.raises(UsageError, match=r"views=4"):
+        evaluate(run, views=4)
+
+
+def test_going_on_from_another_run_with_a_frozen_part(run, fashion_folder, tmp_path, cache):
+    settings = options(conditional=True, start_from=run.path, freeze_lower=1)
+    found = train(
+        fashion_folder, tmp_path / "next", task="gan", task_options=settings, **{**SMALL, "epochs": 1}
+    )
+    rows = found.info["training"]["plan"]["blocks"]
+    assert [row["block"] for row in rows if row["trainable"] == 0 and row["parameters"]] == ["block1"]
+    import keras
+    from keras_transfer_gan.networks import SpectralNorm
+
+    kept, then = (
+        keras.models.load_model(
+            one.path / "networks" / "discriminator.keras", custom_objects={"SpectralNorm": SpectralNorm}
+        )
+        for one in (run, found)
+    )
+    same = {
+        a.name: all(np.array_equal(x, y) for x, y in zip(a.get_weights(), b.get_weights(), strict=True))
+        for a, b in zip(kept.layers, then.layers, strict=True)
+        if a.weights
+    }
+    assert same.pop("block1_conv_sn") and not any(same.values())
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"noise_size": 9}, "noise 8 there, 9 here"),
+        ({"width": 8, "channels": "rgb"}, "channels 1 there, 3 here; width 4 there, 8 here"),
+        ({"conditional": False}, "conditional True there, False here"),
+    ],
+)
+def test_going_on_with_another_form_says_what_differs(run, fashion_folder, tmp_path, asked, told):
+    settings = options(**{"conditional": True, "start_from": run.path, **asked})
+    with pytest.raises(UsageError, match=told):
+        train(fashion_folder, tmp_path / "next", task="gan", task_options=settings, **SMALL)
+
+
+def refuse(match, source, tmp_path, error=UsageError, settings=None, **values):
+    with pytest.raises(error, match=match):
+        train(
+            source,
+            tmp_path / "run",
+            task="gan",
+            task_options=options(**values),
+            **{**SMALL, **(settings or {})},
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_that_cannot_be_followed(fashion_folder, tmp_path):
+    for match, settings, values in (
+        ("48: .* 28, 32, 64, 128", {"image_size": 48}, {}),
+        ("--strategy finetune", {"strategy": "finetune"}, {}),
+        ("--diff-augment fixed", {"augment": "light"}, {}),
+        ("--normalization batch", {}, {"loss": "wgan-gp", "normalization": "batch"}),
+        ("--start-from", {}, {"freeze_lower": 1}),
+        ("--label-smoothing", {"label_smoothing": 0.1}, {"loss": "hinge"}),
+        ("rotation", {}, {"changes": "rotation"}),
+        ("--schedule, --patience", {"schedule": "step", "patience": 9}, {}),
+        (
+            "--freeze-lower",
+            {},
+            {"feature_network": "efficientnet_lite0", "freeze_lower": 1, "start_from": tmp_path},
+        ),
+    ):
+        refuse(match, fashion_folder, tmp_path, settings=settings, **values)
+
+
+def test_data_that_cannot_be_used(fashion_folder, fashion, mixed, tmp_path):
+    refuse(
+        "fewer than a step takes.*--batch-size 64", fashion_folder, tmp_path, DataError, {"batch_size": 64}
+    )
+    refuse("--channels grey or rgb", mixed, tmp_path)
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for number, image in enumerate(fashion["shirt"]):
+        Image.fromarray(image).save(flat / f"{number}.png")
+    refuse("--conditional needs at least two", flat, tmp_path, DataError, conditional=True)
+
+
+@pytest.fixture
+def mixed(tmp_path, fashion):
+    """Grey and colour files of one class."""
+    root = tmp_path / "mixed" / "things"
+    root.mkdir(parents=True)
+    for number, image in enumerate(fashion["shirt"]):
+        picture = Image.fromarray(image)
+        if number % 2:
+            picture = Image.merge("RGB", [picture, picture.point(lambda value: value // 2), picture])
+        picture.save(root / f"{number:02d}.png")
+    return root.parent
+
+
+def test_generating_what_cannot_be_made(run, tmp_path):
+    with pytest.raises(UsageError, match=r"hat.*shirt"):
+        generate_images(run, tmp_path / "made", class_name="hat")
+    with pytest.raises(UsageError, match=r"--count 0"):
+        generate_images(run, tmp_path / "made", count=0)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"not empty"):
+        generate_images(run, tmp_path / "full")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["mine.txt"]
+
+
+def test_the_verbs_answer_on_the_command_line(run, tmp_path):
+    call = CliRunner().invoke
+    done = call(
+        main, ["gan", "generate", str(run.path), "--count", "2", "-o", str(tmp_path / "made"), "--json"]
+    )
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["images"] == 2
+    done = call(main, ["gan", "interpolate", str(run.path), "-o", str(tmp_path / "way.png")])
+    assert done.exit_code == 0 and (tmp_path / "way.png").is_file()
+    done = call(main, ["gan", "generate", str(tmp_path), "-o", str(tmp_path / "more")])
+    assert done.exit_code == 2 and "not a run folder" in done.output
+    for words in (["gan"], ["gan", "generate"], ["gan", "interpolate"], ["train", "--task", "gan"]):
+        assert call(main, [*words, "--help"]).exit_code == 0
+
+
+def test_a_flat_folder_is_learned_from_and_a_killed_run_is_taken_up(fashion, tmp_path, cache, monkeypatch):
+    """Through the core's run folder: what a resumed run leaves is what an uninterrupted one leaves."""
+    from keras_transfer_gan.training import EndOfEpoch
+
+    flat = tmp_path / "shirts"
+    flat.mkdir()
+    for number, image in enumerate(fashion["shirt"]):
+        Image.fromarray(image).save(flat / f"{number:02d}.png")
+    settings = {"task": "gan", "task_options": options(diff_augment="none"), **SMALL, "epochs": 3}
+    whole = train(flat, tmp_path / "whole", **settings)
+    ends = EndOfEpoch.on_epoch_end
+
+    def kill(self, epoch, logs=None):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        ends(self, epoch, logs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EndOfEpoch, "on_epoch_end", kill)
+        with pytest.raises(KeyboardInterrupt):
+            train(flat, tmp_path / "again", **settings)
+    assert not (tmp_path / "again").exists()
+    again = train(flat, tmp_path / "again", **settings)
+    assert again.info["resumed"]
+    for name in ("metrics", "training", "output"):
+        assert again.info[name] == whole.info[name]
+    pairs = zip(whole.load_model().get_weights(), again.load_model().get_weights(), strict=True)
+    assert all(np.array_equal(a, b) for a, b in pairs)
+    assert Maker(open_run(again.path)).folder(0) == "shirts"
+    assert (again.path / "plots" / "training.gif").read_bytes() == (
+        whole.path / "plots" / "training.gif"
+    ).read_bytes()
+
+
+@pytest.mark.slow
+def test_another_backbone_measures_too(run, fashion, cache, tmp_path, monkeypatch):
+    from keras_transfer_gan.measuring import compare
+
+    weights = os.environ.get("KERAS_TRANSFER_TEST_WEIGHTS")
+    if not weights:
+        pytest.skip("KERAS_TRANSFER_TEST_WEIGHTS names no weights of MobileNet")
+    mobilenet = load_backbone("mobilenet", weights=weights, image_size=96)
+    monkeypatch.setattr("keras_transfer_gan.features.load_backbone", lambda name, **others: mobilenet)
+    real, made = fashion["shirt"][..., None], fashion["trouser"][..., None]
+    metric_backbone.cache_clear()
+    found = compare(real, made, also="mobilenet", warn=False)
+    metric_backbone.cache_clear()
+    assert found["kid_mobilenet"] > 3 * found["kid_mobilenet_error"] > 0
+    assert found["fid_mobilenet"] is None
+
+
+@pytest.mark.slow
+def test_a_frozen_backbone_in_the_discriminator_stays_as_it_is(fashion_folder, tmp_path, cache):
+    import keras
+    from keras_transfer_gan.networks import SpectralNorm
+
+    from keras_transfer.backbones import load_backbone
+    from keras_transfer.backbones.blocks import leaf_layers
+
+    settings = options(feature_network="efficientnet_lite0")
+    run = train(fashion_folder, tmp_path / "run", task="gan", task_options=settings, **{**SMALL, "epochs": 1})
+    known = {layer.name: layer for layer in leaf_layers(load_backbone("efficientnet_lite0", image_size=96))}
+    path = run.path / "networks" / "discriminator.keras"
+    found = keras.models.load_model(path, custom_objects={"SpectralNorm": SpectralNorm})
+    shared = [layer for layer in leaf_layers(found) if layer.name in known and layer.weights]
+    assert len(shared) > 50
+    for layer in shared:
+        pairs = zip(layer.get_weights(), known[layer.name].get_weights(), strict=True)
+        assert all(np.array_equal(a, b) for a, b in pairs)
+    assert evaluate(run)["discriminator_accuracy"] == run.info["metrics"]["test"]["discriminator_accuracy"]
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_work(fashion_folder, tmp_path, cache, monkeypatch):
+    """As they stand there, on a small set and for one epoch."""
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    lines = re.findall(r"^    ((?:keras-transfer|python) .+)$", text, re.MULTILINE)
+    assert len(lines) == 9
+    monkeypatch.chdir(tmp_path)
+    for name in ("fashion", "shoes"):
+        Path(name).symlink_to(fashion_folder)
+    small = ["--epochs", "1", "--width", "4", "--noise-size", "8", "--batch-size", "8"]
+    for line in lines:
+        program, *words = shlex.split(line)
+        if program == "python":
+            done = subprocess.run([sys.executable, *words], capture_output=True, text=True)
+            assert done.returncode == 0, f"{line}: {done.stderr}"
+        else:
+            found = CliRunner().invoke(main, [*words, *(small if words[0] == "train" else [])])
+            assert found.exit_code == 0, f"{line}: {found.output} {found.exception}"
+    assert Path("edge/generate.py").is_file() and Path("made/contact_sheet.png").is_file()
+
+
+@pytest.mark.slow
+@conformance("gan", options=GanOptions(width=8), settings={"image_size": 28, "epochs": 2})
+def test_the_task_keeps_its_promises(check):
+    check()
+
+
+def test_the_sample_is_small_and_in_colour(tmp_path):
+    from keras_transfer_gan.sample import PATCHES, textures
+
+    files = list(Path(textures(tmp_path)).rglob("*.png"))
+    assert len(files) == 2 * PATCHES
+    assert Image.open(files[0]).size == (28, 28) and Image.open(files[0]).mode == "RGB"

@@ -1,0 +1,150 @@
+"""A classifier of the user's own as a backbone: the same numbers below its head, and a sentence where it cannot be."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "cli"))
+from helpers_cli import call
+
+from keras_transfer import load_backbone
+from keras_transfer.errors import UsageError, WeightsError
+
+
+def small(scaled: bool) -> keras.Model:
+    """A small classifier, pixels to 5 classes; with ``scaled`` it scales them itself."""
+    layers = keras.layers
+    keras.utils.set_random_seed(1)
+    return keras.Sequential(
+        [
+            keras.Input((48, 48, 3)),
+            *([layers.Rescaling(1 / 255)] if scaled else []),
+            layers.Conv2D(8, 3, strides=2, name="first"),
+            layers.ReLU(),
+            layers.Conv2D(12, 3, strides=2, name="second"),
+            layers.ReLU(name="last_map"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(5, activation="softmax"),
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def pixels(photos) -> np.ndarray:
+    """Two real crops, float32 (2, 48, 48, 3)."""
+    return np.stack([photo[100:148, 200:248] for photo in photos.values()]).astype("float32")
+
+
+def below(model: keras.Model, name: str, pixels: np.ndarray) -> np.ndarray:
+    return np.asarray(keras.Model(model.inputs, model.get_layer(name).output)(pixels))
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_the_head_is_dropped_and_the_numbers_below_stay(tmp_path, pixels, suffix):
+    model, path = small(scaled=True), tmp_path / f"mine{suffix}"
+    model.save(path)
+    backbone = load_backbone(f"path:{path}")
+    assert backbone.output_shape == (None, 11, 11, 12)
+    np.testing.assert_allclose(backbone(pixels), below(model, "last_map", pixels), atol=1e-6)
+    cut = load_backbone(f"path:{path}", cut="first")
+    np.testing.assert_allclose(cut(pixels), below(model, "first", pixels), atol=1e-6)
+    larger = load_backbone(f"path:{path}", image_size=64)
+    assert larger.input_shape == (None, 64, 64, 3)
+
+
+def test_stated_preprocessing_becomes_a_layer(tmp_path, pixels):
+    model = small(scaled=False)
+    model.save(tmp_path / "mine.keras")
+    with pytest.raises(UsageError, match=r"--input-mode: tf, caffe"):
+        load_backbone(f"path:{tmp_path / 'mine.keras'}")
+    backbone = load_backbone(f"path:{tmp_path / 'mine.keras'}", input_mode="tf")
+    np.testing.assert_allclose(backbone(pixels), below(model, "last_map", pixels / 127.5 - 1), atol=1e-5)
+
+
+def test_a_nested_backbone_is_opened(tmp_path, pixels):
+    """What Keras's guide to transfer learning makes: a network inside a Functional model."""
+    inner = load_backbone("mobilenet_v3_small", weights="none", image_size=48)
+    image = keras.Input((48, 48, 3))
+    x = keras.layers.GlobalAveragePooling2D()(inner(keras.layers.Rescaling(1.0)(image), training=False))
+    keras.Model(image, keras.layers.Dense(3)(x)).save(tmp_path / "nested.keras")
+    backbone = load_backbone(f"path:{tmp_path / 'nested.keras'}")
+    assert not any(isinstance(layer, keras.Model) for layer in backbone.layers)
+    np.testing.assert_allclose(backbone(pixels), inner(pixels), atol=1e-5)
+
+
+def test_it_trains_and_gives_features_like_any_backbone(tmp_path, photo_folder):
+    small(scaled=True).save(tmp_path / "mine.keras")
+    own = ("--backbone", f"path:{tmp_path / 'mine.keras'}", "--engine", "keras")
+    call("train", photo_folder, "--output", tmp_path / "run", "--strategy", "probe", *own, "--cut", "second")
+    info = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (
+        info["backbone"]["name"] == f"path:{tmp_path / 'mine.keras'}"
+        and info["backbone"]["feature_dim"] == 12
+    )
+    facts = json.loads(
+        call("features", photo_folder, *own, "--pooling", "max", "-o", tmp_path / "f.npz", "--json")[0]
+    )
+    assert facts["dimensions"] == 12
+    found = json.loads(call("describe", tmp_path / "mine.keras", "--json")[0])
+    assert "second" in [row["name"] for row in found["layers"]]
+
+
+def test_a_saved_model_of_keras_2(tmp_path, pixels):
+    tf_keras = pytest.importorskip("tf_keras", reason="Keras 2 (extra: saved-model) writes such a SavedModel")
+    layers = tf_keras.layers
+    old = tf_keras.Sequential(
+        [
+            layers.Input((48, 48, 3)),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(6, 3, activation="relu", name="conv"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(2),
+        ]
+    )
+    old.save(tmp_path / "old", save_format="tf")
+    backbone = load_backbone(f"path:{tmp_path / 'old'}")
+    expected = tf_keras.Model(old.inputs, old.get_layer("conv").output)(pixels)
+    np.testing.assert_allclose(backbone(pixels), np.asarray(expected), atol=1e-5)
+    small(scaled=True).export(tmp_path / "served", verbose=False)
+    with pytest.raises(UsageError, match="without Keras layers"):
+        load_backbone(f"path:{tmp_path / 'served'}")
+
+
+class Foreign(keras.layers.Layer):
+    """Code that nobody who loads the file has."""
+
+    def call(self, inputs):
+        return inputs * 2
+
+
+def test_what_cannot_be_a_backbone_is_refused_in_a_sentence(tmp_path):
+    def given(name: str, layers: list) -> str:
+        keras.Sequential([keras.Input((8, 8, 3)), *layers]).save(tmp_path / name)
+        return f"path:{tmp_path / name}"
+
+    foreign = given("foreign.keras", [Foreign(), keras.layers.GlobalAveragePooling2D()])
+    with pytest.raises(UsageError, match="not Keras's own"):
+        load_backbone(foreign, input_mode="none")
+    code = given("code.keras", [keras.layers.Lambda(lambda x: x * 2), keras.layers.Flatten()])
+    with pytest.raises(UsageError, match="not Keras's own"):
+        load_backbone(code, input_mode="none")
+    plain = given("plain.keras", [keras.layers.Conv2D(4, 3, name="conv")])
+    with pytest.raises(UsageError, match="--cut LAYER"):
+        load_backbone(plain, input_mode="none")
+    with pytest.raises(UsageError, match="Did you mean conv"):
+        load_backbone(plain, input_mode="none", cut="conf")
+    with pytest.raises(UsageError, match="no such file"):
+        load_backbone("path:nowhere.keras")
+    (tmp_path / "broken.keras").write_bytes(b"no zip")
+    with pytest.raises(WeightsError, match="damaged"):
+        load_backbone(f"path:{tmp_path / 'broken.keras'}")
+    with pytest.raises(UsageError, match="model of your own"):
+        load_backbone("mobilenet", weights="none", cut="conv1")
+    with pytest.raises(UsageError, match="has its own"):
+        load_backbone(plain, weights="other.h5")

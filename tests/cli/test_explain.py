@@ -1,0 +1,75 @@
+"""``explain``: what is highlighted matters more than what is not, on real photographs."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from helpers_cli import call
+from PIL import Image
+
+import keras_transfer as kt
+from keras_transfer.evaluation.gradcam import GradCam, hide
+from keras_transfer.workflow.as_is import as_is
+from keras_transfer.workflow.explain import explain
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory, photos):
+    """Real photographs, and their mirror images."""
+    data = pytest.importorskip("skimage.data", reason="scikit-image (extra: test) brings the photographs")
+    folder = tmp_path_factory.mktemp("pictures")
+    named = {"coffee": data.coffee(), "cat": data.chelsea(), "rocket": data.rocket(), **photos}
+    for name, image in named.items():
+        Image.fromarray(image).save(folder / f"{name}.png")
+        Image.fromarray(image[:, ::-1]).save(folder / f"{name}_mirrored.png")
+    return folder
+
+
+def test_hiding_what_is_highlighted_costs_more_than_hiding_as_much_elsewhere(pictures, tmp_path):
+    found = list(explain(as_is("efficientnet_lite0"), [pictures], tmp_path / "looks"))
+    assert len(found) == 10 and {row["layer"] for row in found} == {"top_activation"}
+    hidden, elsewhere = (
+        np.mean([row["probability"] - row[what] for row in found]) for what in ("hidden", "elsewhere")
+    )
+    assert hidden > elsewhere + 0.1
+    (cup,) = [row for row in found if row["path"].endswith("coffee.png")]
+    assert cup["label"] == "espresso" and cup["hidden"] < 0.5 * cup["elsewhere"]
+    with Image.open(cup["picture"]) as picture:
+        assert picture.size == (448, 224)
+
+
+def test_the_heat_map_is_the_formula():
+    """Weights are the gradients' means, the map the positive part of the weighted sum: by hand on a linear head."""
+    image = keras.Input((8, 8, 3))
+    maps = keras.layers.Conv2D(4, 3, padding="same", name="maps")(image)
+    logits = keras.layers.Dense(2, name="logits")(keras.layers.GlobalAveragePooling2D()(maps))
+    model = keras.Model(image, keras.layers.Softmax()(logits))
+    pixels = np.random.default_rng(0).normal(size=(8, 8, 3)).astype("float32")
+    kernel = np.asarray(model.get_layer("logits").kernel)  # d logit / d map = kernel / 64 at every position
+    activation = np.asarray(keras.Model(image, maps)(pixels[None]))[0]
+    expected = np.maximum(activation @ kernel[:, 1], 0)
+    np.testing.assert_allclose(GradCam(model)(pixels, 1), expected / expected.max(), atol=1e-5)
+
+
+def test_hiding_changes_what_is_hidden_and_nothing_else(photos):
+    pixels = photos["china"][:64, :64]
+    mask = np.zeros((64, 64), bool)
+    mask[10:30, 10:30] = True
+    hidden = hide(pixels, mask)
+    assert np.array_equal(hidden[~mask], pixels[~mask]) and not np.array_equal(hidden[mask], pixels[mask])
+
+
+def test_a_model_file_and_a_class_by_name(tmp_path, photo_folder):
+    backbone = kt.load_backbone("efficientnet_lite0", image_size=64)
+    kt.add_head(backbone, 2).save(tmp_path / "mine.keras")
+    (tmp_path / "labels.txt").write_text("china\nflower\n")
+    image = photo_folder / "china" / "000.png"
+    looks = tmp_path / "looks"
+    arguments = (tmp_path / "mine.keras", image, "--label", "flower", "--output", looks)
+    (row,) = json.loads(call("explain", *arguments, "--json")[0])
+    assert row["label"] == "flower" and (looks / "000.png").is_file()
+    said = call("explain", tmp_path / "mine.keras", image, "--label", "flowr", code=2)[1]
+    assert "Did you mean flower" in said
+    said = call("explain", tmp_path / "mine.keras", image, "--layer", "logits", code=2)[1]
+    assert "--layer" in said

@@ -1,0 +1,55 @@
+"""docs/networks.md has every network of the catalog, with the catalog's facts."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from keras_transfer.catalog import CATALOG
+
+sys.path.insert(0, str(Path(__file__).parent / "backbones"))
+from helpers_backbones import shapes_only
+
+TEXT = (Path(__file__).parents[1] / "docs" / "networks.md").read_text(encoding="utf-8")
+HISTORY, COSTS = re.split(r"^## What each costs$", TEXT, flags=re.MULTILINE)
+ROWS = {
+    cells[1].strip("` "): [cell.strip("` ") for cell in cells[2:-1]]
+    for cells in (line.split("|") for line in COSTS.splitlines() if line.startswith("| `"))
+}
+FAST = ("alexnet", "googlenet", "resnet18", "efficientnet_lite1")
+
+
+def test_every_network_has_one_row():
+    assert sorted(ROWS) == sorted(CATALOG)
+    told = re.findall(
+        r"`([a-z0-9_]+)`", "\n".join(row.split("|")[2] for row in HISTORY.splitlines() if "| `" in row)
+    )
+    assert sorted(told) == sorted(CATALOG)
+
+
+@pytest.mark.parametrize("spec", CATALOG.values(), ids=lambda spec: spec.name)
+def test_the_facts_are_the_catalogs(spec):
+    constructor, size, features, parameters, _, weights = ROWS[spec.name]
+    assert constructor == spec.constructor.replace(":", ".").removeprefix("keras_transfer.")
+    assert (size, features) == (str(spec.default_size), str(spec.feature_dim))
+    assert parameters == f"{spec.params / 1e6:.1f} M"
+    assert weights == ("none" if not spec.pretrained else "Keras" if spec.weights_file else "pip")
+    (row,) = [line for line in HISTORY.splitlines() if f"`{spec.name}`" in line and line.startswith("| ")]
+    assert spec.paper.rsplit(",", 1)[0] in row
+    assert re.sub("arXiv:|doi:", "", spec.paper.rsplit(", ", 1)[1]) in row
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [pytest.param(s, id=s.name, marks=() if s.name in FAST else pytest.mark.slow) for s in CATALOG.values()],
+)
+def test_the_multiply_adds_are_those_of_the_network(spec):
+    from keras_transfer.backbones.building import build
+    from keras_transfer.backbones.cost import macs
+
+    with shapes_only():
+        model = build(spec, (spec.default_size, spec.default_size))
+    assert ROWS[spec.name][4] == f"{macs(model) / 1e9:.2f} G"

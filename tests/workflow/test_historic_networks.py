@@ -1,0 +1,71 @@
+"""Networks without pretrained weights: trained from nothing on real crops, exported, and proven."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "cli"))
+from helpers_cli import call
+
+import keras_transfer as kt
+from keras_transfer.catalog import CATALOG
+from keras_transfer.litert import LiteRTModel, convert
+from keras_transfer.run import open_run
+from keras_transfer.workflow.train import train
+
+HISTORIC = [spec for spec in CATALOG.values() if not spec.pretrained]
+FAST = ("alexnet",)
+
+
+@pytest.mark.parametrize(
+    "spec", [pytest.param(s, id=s.name, marks=() if s.name in FAST else pytest.mark.slow) for s in HISTORIC]
+)
+def test_it_learns_from_nothing_and_exports_with_parity(spec, photo_folder, tmp_path):
+    """Two photographs told apart on crops it has not seen; the float32 TFLite file gives the same probabilities."""
+    run = train(
+        photo_folder,
+        tmp_path / "run",
+        backbone=spec.name,
+        strategy="scratch",
+        image_size=max(spec.min_size, 64),
+        epochs=8,
+        batch_size=8,
+        patience=8,
+        augment="alexnet",
+    )
+    test = run.info["metrics"]["test"]
+    assert test["images"] == 8
+    assert test["accuracy"] >= 7 / 8  # by chance: one in 28
+    assert run.info["backbone"]["weights"] == "none"
+    model = run.load_model()
+    pixels = np.random.default_rng(0).integers(0, 256, (4, *model.input_shape[1:])).astype("float32")
+    np.testing.assert_allclose(
+        LiteRTModel(convert(model)).predict(pixels), model(pixels, training=False), atol=1e-4
+    )
+
+
+@pytest.mark.slow
+def test_by_command_to_a_verified_bundle(photo_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = ("--image-size", 67, "--epochs", 4, "--batch-size", 8)
+    call("train", photo_folder, "--backbone", "alexnet", "--strategy", "scratch", "--output", "run", *small)
+    assert open_run(Path("run")).info["training"]["strategy"] == "scratch"
+    call("export", "run", "--to", "edge", "--format", "keras", "--format", "tflite", "--quantize", "none")
+    call("verify", "edge")
+    call(
+        "benchmark", "edge", "--seconds", "0.2", "--threads", "1"
+    )  # opens model.keras in a process of its own
+    answers = kt.load_bundle("edge").predict([str(next((photo_folder / "china").iterdir()))])
+    np.testing.assert_allclose(np.sum(answers), 1, atol=1e-4)
+
+
+def test_without_weights_the_way_out_is_named(photo_folder, tmp_path):
+    """Asked for what nobody has, the command says what can be done instead."""
+    _, told = call("train", photo_folder, "--backbone", "alexnet", "--output", tmp_path / "run", code=1)
+    for words in ("ImageNet weights for alexnet", "--strategy scratch", "weights none"):
+        assert words in " ".join(told.split())
+    assert not (tmp_path / "run").exists()
