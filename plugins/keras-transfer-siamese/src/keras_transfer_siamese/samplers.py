@@ -44,7 +44,10 @@ class ClassBatches:
             chosen = [group for _, group in _distinct(groups, classes)]
             missing = self.batch_size - classes * self.per_class
             if alone is not None and missing:
-                chosen.append(np.array([next(alone) for _ in range(min(missing, len(single)))]))
+                others: dict[int, None] = {}  # each once: a copy of it would pass for a match
+                while len(others) < min(missing, len(single)):
+                    others[next(alone)] = None
+                chosen.append(np.array(list(others)))
             batch = np.concatenate(chosen)
             if len(batch) < self.batch_size:  # fewer single images than places: more of the others
                 rest = np.setdiff1d(np.concatenate(several), batch)
