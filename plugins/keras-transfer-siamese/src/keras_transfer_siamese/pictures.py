@@ -35,7 +35,7 @@ def roc_curves(measured: Measured, comparison: Comparison, path: Path) -> None:
     left.set_xlim(0, 1)
     if comparison.threshold is not None:
         left.plot(*roc.at_threshold(comparison.threshold), "o", color=SOFT, label="the chosen threshold")
-        left.legend(frameon=False)
+        left.legend(frameon=False, loc="lower right")
     left.set_xlabel("false accept rate")
     left.set_ylabel("true accept rate")
     error = measured.metrics["equal_error_rate"]
