@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 PLUGINS := $(wildcard plugins/*/pyproject.toml)
 
-.PHONY: demo test fast lint bench clean
+.PHONY: demo test fast lint bench docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/keras-transfer demo --output demo
@@ -22,9 +22,13 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 bench: $(VENV)/.demo
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/extraction.py
+	$(BIN)/python benchmarks/cache.py
 	$(BIN)/python benchmarks/probe.py
 	$(BIN)/python benchmarks/finetune.py
 
@@ -43,3 +47,7 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 $(VENV)/.test: pyproject.toml $(PLUGINS) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[demo,parquet,test]" $(foreach plugin,$(PLUGINS),--editable $(dir $(plugin)))
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	@touch $@

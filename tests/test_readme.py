@@ -14,10 +14,8 @@ from keras_transfer.tasks import builtin
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCUMENTS = {
-    path.name: path.read_text(encoding="utf-8")
-    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-}
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in PAGES}
 TEXT = "\n".join(DOCUMENTS.values())
 SCRIPT = (ROOT / "keras_transfer" / "export" / "standalone" / "classify.py").read_text(encoding="utf-8")
 COMMANDS = [
@@ -28,7 +26,8 @@ COMMANDS = [
 BLOCKS = [
     pytest.param(code, id=f"{name} {number}")
     for name, text in DOCUMENTS.items()
-    if name not in ("README.md", "plugins.md")  # the tutorial has a test of its own
+    # The tutorial and the pages on reuse have tests of their own.
+    if name not in ("README.md", "docs/plugins.md") and not name.startswith("docs/reuse/")
     for number, code in enumerate(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
 ]
 
@@ -54,9 +53,8 @@ def test_every_make_target_and_linked_file_exists():
     for target in set(re.findall(r"^    make (\w+)|`make (\w+)`", README, re.MULTILINE)):
         assert re.search(rf"^{target[0] or target[1]}:", makefile, re.MULTILINE), target
     for name, text in DOCUMENTS.items():
-        home = ROOT if name == "README.md" else ROOT / "docs"
-        for link in re.findall(r"\]\(([^)#:]+)\)", text):
-            assert (home / link).exists(), f"{name}: {link}"
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+            assert ((ROOT / name).parent / link).exists(), f"{name}: {link}"
 
 
 def test_every_option_named_in_the_text_exists():

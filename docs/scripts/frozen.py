@@ -19,8 +19,8 @@ from keras_transfer.evaluation.plots import ACCENT, INK, SOFT
 FROZEN = "#c9ced6"
 WAYS = (
     # what it is called, the rule of its freeze plan (None: no plan, nothing is trained), its first weights
-    ("as it is", None, "ImageNet"),
-    ("feature extractor", "none", "ImageNet"),
+    ("as it is, feature extractor", None, "ImageNet"),
+    ("integrated extractor (probe)", "none", "ImageNet"),
     ("partial fine-tuning, 30%", "30%", "ImageNet"),
     ("partial fine-tuning, from:block4a", "from:block4a", "ImageNet"),
     ("weight initialisation (full)", "all", "ImageNet"),
@@ -40,9 +40,7 @@ def main(path: Path) -> None:
         for block in plan.rows:
             width = np.sqrt(block.layers)
             trained = rule is not None and block.trainable > 0
-            colour = (
-                FROZEN if not trained else ACCENT if start == "ImageNet" or block.block == "head" else SOFT
-            )
+            colour = FROZEN if not trained else ACCENT if start == "ImageNet" else SOFT
             axis.barh(row, width, left=left, height=0.7, color=colour, edgecolor="white")
             if row == 0:
                 axis.text(
