@@ -73,7 +73,7 @@ NOTES = [
 
 def steps(text: str) -> list[tuple[str, str]]:
     """The commands (indented) and blocks of Python of a page, in order."""
-    found = re.findall(r"```python\n(.*?)```|^    (keras-transfer .*)$", text, re.DOTALL | re.MULTILINE)
+    found = re.findall(r"```python\n(.*?)```|^    (keras-transfer [^\n]*)$", text, re.DOTALL | re.MULTILINE)
     return [("python", code) if code else ("command", command) for code, command in found]
 
 

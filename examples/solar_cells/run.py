@@ -1,9 +1,9 @@
 """Defective solar cells in ten lines of Keras: probe, SVM on the same features, export with proof.
 
-python examples/solar_cells/run.py [OUTPUT]
+python examples/solar_cells/run.py [OUTPUT] [--images N] [--image-size N]
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 from sklearn.svm import SVC
@@ -12,15 +12,16 @@ import keras_transfer as kt
 from keras_transfer.workflow.demo import cell_table, elpv_folder
 
 
-def main(output: Path) -> None:
+def main(output: Path, images: int, size: int) -> None:
     """Every step holds a plain Keras object or a plain array."""
     output.mkdir(parents=True, exist_ok=True)
     cells = output / "cells.csv"
-    cells.write_text(cell_table(elpv_folder()))
+    header, *rows = cell_table(elpv_folder()).splitlines()
+    cells.write_text("\n".join([header, *rows[:: max(1, len(rows) // images)][:images]]) + "\n")
 
     table = kt.load_data(cells, image_root=elpv_folder(), val_fraction=0.1, test_fraction=0.25, seed=0)
-    pixels = kt.Preprocessing(size=(224, 224))
-    backbone = kt.load_backbone("efficientnet_lite0", image_size=224)
+    pixels = kt.Preprocessing(size=(size, size))
+    backbone = kt.load_backbone("efficientnet_lite0", image_size=size)
     features = kt.extract(table, backbone, preprocessing=pixels)
     train, val, test = (table.indices(split) for split in ("train", "val", "test"))
 
@@ -47,4 +48,9 @@ def main(output: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "solar_cells"))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("output", nargs="?", default="solar_cells", type=Path)
+    parser.add_argument("--images", default=2624, type=int, help="how many of the 2,624 cells")
+    parser.add_argument("--image-size", default=224, type=int)
+    arguments = parser.parse_args()
+    main(arguments.output, arguments.images, arguments.image_size)
