@@ -45,7 +45,7 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test: pyproject.toml $(PLUGINS) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[demo,parquet,test]" $(foreach plugin,$(PLUGINS),--editable $(dir $(plugin)))
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[demo,docs,parquet,saved-model,test]" $(foreach plugin,$(PLUGINS),--editable $(dir $(plugin)))
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.docs: pyproject.toml | $(BIN)/python

@@ -1,6 +1,8 @@
 """A classifier on a pretrained network, measured and on its way to a phone: with keras_transfer.
 
-python examples/ten_lines/with_keras_transfer.py PHOTOS OUTPUT     (PHOTOS holds train/ and test/, a folder a class each)
+python examples/ten_lines/with_keras_transfer.py PHOTOS OUTPUT
+
+PHOTOS holds train/ and test/, a folder a class each.
 """
 
 import sys

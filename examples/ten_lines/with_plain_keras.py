@@ -1,6 +1,8 @@
 """The same with Keras and TensorFlow alone, as Keras's guide to transfer learning does it.
 
-python examples/ten_lines/with_plain_keras.py PHOTOS OUTPUT     (PHOTOS holds train/ and test/, a folder a class each)
+python examples/ten_lines/with_plain_keras.py PHOTOS OUTPUT
+
+PHOTOS holds train/ and test/, a folder a class each.
 """
 
 import sys
