@@ -107,4 +107,4 @@ def test_a_backbone_from_another_package(environment, photo_folder, tmp_path):  
         )
     assert re.search(r"gabor\s+ok", said["plugins"])
     assert "48" in said["backbones"] and "11x11" in said["describe"]
-    assert float(re.search(r"accuracy\D+([\d.]+) ?%", said["train"])[1]) >= 75
+    assert float(re.search(r"images: ([\d.]+) %", said["train"])[1]) >= 75

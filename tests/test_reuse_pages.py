@@ -16,6 +16,9 @@ import pytest
 from keras_transfer.cli import cli
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "cli"))
+from helpers_cli import call  # noqa: E402
+
 REUSE = ROOT / "docs" / "reuse"
 PAGES = sorted(REUSE.glob("*.md"))
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
@@ -100,13 +103,7 @@ def test_the_page_runs_word_by_word(page, workplace):
         if kind == "python":
             exec(compile(text, page.name, "exec"), {})
             continue
-        done = subprocess.run(
-            [sys.executable, "-m", "keras_transfer", *shlex.split(text)[1:]],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, (text, done.stdout, done.stderr)
+        call(*shlex.split(text)[1:])
 
 
 def test_every_page_of_reuse_is_listed_and_links_lead_somewhere():
