@@ -1,6 +1,7 @@
 """GANs on Fashion-MNIST, 28 px: every loss against the loop of the usual Keras tutorial, and transfer to few images.
 
     python benchmarks/gan.py [--data FOLDER] [--minutes 40] [--report docs/results.md]
+    python benchmarks/gan.py --write fashion --each 800     PNG files in class folders, for the plugin's README; no more
 
 FOLDER holds the four IDX files (Debian: package dataset-fashion-mnist). Everything runs on the CPU in one process with
 the same batches of 64; the tutorial's loop is timed first, and the number of steps follows from the budget. The
@@ -42,6 +43,7 @@ from keras_transfer_gan.spec import LOSSES, GanOptions  # noqa: E402
 from keras_transfer.workflow.train import train  # noqa: E402
 
 BATCH, NOISE, MEASURED = 64, 100, 2000
+NAMES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 CLASS, FEW, SEEDS = 7, 100, (0, 1, 2)
 SHARE = 0.55
 """Of the budget for the losses; the rest is for transfer."""
@@ -54,6 +56,13 @@ def read_idx(folder: Path, kind: str) -> tuple[np.ndarray, np.ndarray]:
     files = [folder / f"{kind}-{what}-ubyte.gz" for what in ("images-idx3", "labels-idx1")]
     images, labels = (np.frombuffer(gzip.decompress(file.read_bytes()), np.uint8) for file in files)
     return images[16:].reshape(-1, 28, 28, 1), labels[8:]
+
+
+def write_folders(images: np.ndarray, labels: np.ndarray, folder: Path, each: int) -> None:
+    """The first so many images of every class as PNG files in class folders."""
+    for number, name in enumerate(NAMES):
+        for place, row in enumerate(np.flatnonzero(labels == number)[:each]):
+            write_png(folder / name / f"{place:04d}.png", images[row])
 
 
 class Tutorial:
@@ -182,8 +191,13 @@ def main() -> int:
     parser.add_argument("--steps", type=int, help="so many for each loss, whatever the time")
     parser.add_argument("--report", type=Path)
     parser.add_argument("--samples", type=Path, help="folder for a grid of each generator's images")
+    parser.add_argument("--write", type=Path, metavar="FOLDER", help="write images as files there, and stop")
+    parser.add_argument("--each", type=int, default=800, help="with --write: so many of a class")
     arguments = parser.parse_args()
     images, labels = read_idx(arguments.data, "train")
+    if arguments.write:
+        write_folders(images, labels, arguments.write, arguments.each)
+        return 0
     test, test_labels = read_idx(arguments.data, "t10k")
     real = test[:MEASURED]
     floor = compare(real, test[MEASURED : 2 * MEASURED], warn=False)

@@ -29,7 +29,14 @@ from keras_transfer.export.deployed import Deployed  # noqa: E402
 from keras_transfer.export.fallback import FALLBACK, choose_within, plan_fallback  # noqa: E402
 from keras_transfer.export.manifest import About  # noqa: E402
 from keras_transfer.export.measure import collect_answers, latency, temporary_folder  # noqa: E402
-from keras_transfer.export.parity import Judge, breaches, compare, scale_of, tolerance_for  # noqa: E402
+from keras_transfer.export.parity import (  # noqa: E402
+    Judge,
+    breaches,
+    compare,
+    same_numbers,
+    scale_of,
+    tolerance_for,
+)
 from keras_transfer.export.report import ArtefactReport, CalibrationReport, ExportReport, digest  # noqa: E402
 from keras_transfer.export.request import (  # noqa: E402
     CALIBRATED,
@@ -167,7 +174,12 @@ def export_model(
                 chosen = golden.choose_rows(table, split, seed)
                 images = golden.write_inputs(partial, table, chosen, preprocessing, judge.draw)
                 golden.write_expectations(
-                    partial, images, report.artefacts, runtimes, scale_of(judge, expected), judge.tolerance
+                    partial,
+                    images,
+                    report.artefacts,
+                    runtimes,
+                    scale_of(judge, expected),
+                    same_numbers(judge),
                 )
                 _describe(partial, report, preprocessing, judge, about or About(), scripts)
             else:

@@ -124,7 +124,7 @@ def write_expectations(
     """Write ``golden/golden.json``: by artefact the outputs ``(N, C)`` and how far another machine's may be.
 
     Larger outputs are recorded flat and in part (:func:`sampled`). ``scale`` is that of the numbers, 1 for
-    probabilities; ``tolerance`` is what the task allows a float32 number in any case, as a share of it.
+    probabilities; ``tolerance`` is what is allowed in any precision, as a share of it.
 
     An artefact whose numbers are not finite (``allow_parity_failure``) gets zeros, and never passes a verification.
 

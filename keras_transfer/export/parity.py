@@ -16,6 +16,8 @@ CLASSIFICATION = ("balanced_accuracy", "macro_f1", "log_loss", "calibration_erro
 SCALES = {"probabilities": 1.0, "images": 255.0}
 SAME_NUMBERS = 1e-4
 """float32: of the scale of the numbers, which is 1 for probabilities."""
+SAME_LEVELS = 1.01 / 255
+"""float32: of the scale of images, which are whole numbers: what is rounded up here may be rounded down there."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,6 @@ class Judge:
         measure: ``(outputs (N, ...), table of N images)`` to metrics.
         decide: outputs ``(N, ...)`` to what they come to ``(N, ...)``, which artefacts must agree on; None: they are
             numbers, and nothing is decided.
-        tolerance: how far a float32 number may be from Keras's, as a share of the scale (:func:`scale_of`).
         draw: of a model that generates: a table of N images to the N inputs it is given instead of them.
         options: of the task, JSON-able, and ``notes``, what its training left: for whoever opens a bundle.
         standalone: see :class:`keras_transfer.tasks.base.TaskSpec`.
@@ -53,7 +54,6 @@ class Judge:
         classification_metrics(outputs, table.labels, table.classes)
     )
     decide: Callable[[np.ndarray], np.ndarray | None] = lambda outputs: outputs.argmax(axis=-1)
-    tolerance: float = SAME_NUMBERS
     draw: Callable[[ImageTable], np.ndarray] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
@@ -127,7 +127,12 @@ def tolerance_for(precision: str, judge: Judge, reference: np.ndarray) -> Tolera
         return Tolerance(drop=judge.drop)
     decided = judge.decide(reference[:1])
     agreement = None if decided is None else SAME_DECISIONS if decided.ndim == 1 else SAME_PIXELS
-    return Tolerance(max_difference=judge.tolerance * scale_of(judge, reference), agreement=agreement)
+    return Tolerance(max_difference=same_numbers(judge) * scale_of(judge, reference), agreement=agreement)
+
+
+def same_numbers(judge: Judge) -> float:
+    """How far a float32 number may be from Keras's, as a share of the scale (:func:`scale_of`)."""
+    return SAME_LEVELS if judge.kind == "images" else SAME_NUMBERS
 
 
 def scale_of(judge: Judge, reference: np.ndarray) -> float:

@@ -53,7 +53,7 @@ class TaskSpec:
             ``train`` takes; the conformance kit trains on it.
         drop: how much of the main metric int8 and the other reduced precisions may lose: an amount where higher is
             better, a share of Keras's where lower is.
-        tolerance: how far the float32 files may be from the Keras model, as a share of the outputs' scale.
+        tolerance: how far the float32 TFLite file may be from the Keras model, as a share of the outputs' scale.
         generates: the model makes images from numbers instead of looking at images: the core gives it what
             :meth:`Task.draw_inputs` draws, one input for each real image it is measured against.
         standalone: ``"package.module"``, a script that runs without this package: it is copied into every bundle with a

@@ -30,7 +30,6 @@ def judge_for(
         others=tuple(name for name in spec.metrics if name != spec.main_metric),
         measure=task.evaluate,
         decide=task.decide,
-        tolerance=spec.tolerance,
         draw=task.draw_inputs if spec.generates else None,
         options=options,
         notes=notes,
