@@ -18,6 +18,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 DOCUMENTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in PAGES}
 TEXT = "\n".join(DOCUMENTS.values())
 SCRIPT = (ROOT / "keras_transfer" / "export" / "standalone" / "classify.py").read_text(encoding="utf-8")
+OPTION = r"(?<![\w-])--[a-z][a-z0-9-]+"
+OF_A_SCRIPT = r"python ((?:benchmarks|examples)/[\w/]+\.py)([^`\n]*)"
 COMMANDS = [
     line.strip().split("#")[0]
     for line in re.findall(r"^    (.*)$", TEXT, re.MULTILINE)
@@ -67,13 +69,22 @@ def test_every_option_named_in_the_text_exists():
     for spec in (builtin.CLASSIFICATION, builtin.MULTILABEL, builtin.REGRESSION):
         for info in describe(spec.options):
             known |= {info.flag, info.flag.replace("--", "--no-")}
-    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", TEXT)):
-        if option in ("--report", "--seeds", "--normal", "--alarm", "--help"):
-            continue  # of the scripts in benchmarks/, of the tutorial's task, of every verb
+    for option in set(re.findall(OPTION, re.sub(OF_A_SCRIPT, "", TEXT))):
+        if option in ("--normal", "--alarm", "--help"):
+            continue  # of the tutorial's task, of every verb
         if option == "--self-test":
             assert option in SCRIPT
             continue
         assert option in known, option
+
+
+def test_every_option_of_a_script_exists():
+    found = re.findall(OF_A_SCRIPT, TEXT)
+    assert found
+    for script, rest in found:
+        code = (ROOT / script).read_text(encoding="utf-8")
+        for option in re.findall(OPTION, rest):
+            assert f'"{option}"' in code, f"{script} {option}"
 
 
 @pytest.mark.slow
