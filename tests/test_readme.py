@@ -10,7 +10,7 @@ import pytest
 
 from keras_transfer.cli import cli
 from keras_transfer.options import describe
-from keras_transfer.tasks import builtin
+from keras_transfer.plugins import statuses, task_spec
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -66,8 +66,8 @@ def test_every_option_named_in_the_text_exists():
         nested = command.commands.values() if isinstance(command, click.Group) else [command]
         parameters = [parameter for each in nested for parameter in each.params]
         known |= {option for each in parameters for option in (*each.opts, *each.secondary_opts)}
-    for spec in (builtin.CLASSIFICATION, builtin.MULTILABEL, builtin.REGRESSION):
-        for info in describe(spec.options):
+    for status in statuses():
+        for info in describe(task_spec(status.name).options):
             known |= {info.flag, info.flag.replace("--", "--no-")}
     for option in set(re.findall(OPTION, re.sub(OF_A_SCRIPT, "", TEXT))):
         if option in ("--normal", "--alarm", "--help"):
