@@ -67,7 +67,7 @@ def test_every_option_named_in_the_text_exists():
         parameters = [parameter for each in nested for parameter in each.params]
         known |= {option for each in parameters for option in (*each.opts, *each.secondary_opts)}
     for status in statuses():
-        for info in describe(task_spec(status.name).options):
+        for info in describe(task_spec(status.entry.name).options):
             known |= {info.flag, info.flag.replace("--", "--no-")}
     for option in set(re.findall(OPTION, re.sub(OF_A_SCRIPT, "", TEXT))):
         if option in ("--normal", "--alarm", "--help"):
