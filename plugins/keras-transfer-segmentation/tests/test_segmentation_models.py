@@ -177,8 +177,7 @@ def test_the_finest_step_of_a_unet_sees_the_image_itself(widths, sees):
         if not layer.name.startswith(("decoder_", "head_")):
             layer.set_weights([np.zeros_like(weight) for weight in layer.get_weights()])
     first, second = pixels((50, 71))
-    answers = model(np.stack([first, second, second]), training=False).numpy()
-    assert np.array_equal(answers[1], answers[2])
+    answers = model(np.stack([first, second]), training=False).numpy()
     assert (np.abs(answers[0] - answers[1]).max() > 1e-3) == sees
 
 
