@@ -23,7 +23,7 @@ from keras_transfer.settings import ENGINES, DataSettings, FeatureSettings, Mode
     "--seed", default=0, show_default=True, help="Fixes the split that is written beside the features."
 )
 @options_of(FeatureSettings, ModelSettings, DataSettings)
-@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@click.option("--overwrite", is_flag=True, help="Replace existing files (never the data).")
 @offline_option
 @output_options
 def features(

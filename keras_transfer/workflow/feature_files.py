@@ -33,12 +33,26 @@ def write_features(table: ImageTable, values: np.ndarray, path: Path) -> list[Pa
     """
     suffix = path.suffix.lower()
     if suffix == ".npy":
-        beside = path.with_suffix(".csv")
-        table.write_csv(beside)
+        table.write_csv(_images_of(path))
         _save_array(path, values)  # last: where it is, its images are
-        return [path, beside]
+        return [path, _images_of(path)]
     atomic_write(path, _npz(table, values) if suffix == ".npz" else _parquet(table, values))
     return [path]
+
+
+def files_of(path: Path, *, pca: bool) -> list[Path]:
+    """Every file that belongs to the features in ``path``: with ``pca`` the projection's too."""
+    files = [path, _images_of(path)] if path.suffix.lower() == ".npy" else [path]
+    return [*files, projection_of(path)] if pca else files
+
+
+def projection_of(path: Path) -> Path:
+    """Where the principal components of the features in ``path`` are."""
+    return path.with_name(f"{path.stem}.pca.npz")
+
+
+def _images_of(path: Path) -> Path:
+    return path.with_suffix(".csv")
 
 
 def as_dtype(values: np.ndarray, dtype: str) -> np.ndarray:

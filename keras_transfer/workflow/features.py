@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,13 @@ from keras_transfer.features import Features, extract
 from keras_transfer.features.pooling import feature_model
 from keras_transfer.paths import atomic_write
 from keras_transfer.settings import DataSettings, FeatureSettings, ModelSettings
-from keras_transfer.workflow.feature_files import as_dtype, check_suffix, write_features
+from keras_transfer.workflow.feature_files import (
+    as_dtype,
+    check_suffix,
+    files_of,
+    projection_of,
+    write_features,
+)
 from keras_transfer.workflow.train import backbone_for, preprocessing_for
 
 
@@ -46,7 +54,7 @@ def save_features(
         features: which layer, which pooling, how many principal components, which number format.
         engine: what computes.
         seed: of the split.
-        overwrite: replace an existing file.
+        overwrite: replace existing files; never the one the data are read from.
 
     Returns:
         The table, and the features as they were written.
@@ -59,8 +67,7 @@ def save_features(
     data, features = data or DataSettings(min_per_class=1), features or FeatureSettings()
     option_tools.check(features)
     check_suffix(path)
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path} exists. Choose another --output, or pass --overwrite.")
+    _check_room(files_of(path, pca=features.pca is not None), (source, data.split_from), overwrite)
     table = load_data(source, seed=seed, **vars(data))
     backbone = backbone_for(model)
     extractor = feature_model(
@@ -77,7 +84,7 @@ def save_features(
         values = projection.transform(values).astype(np.float32)
     values = as_dtype(values, features.dtype)
     if features.pca is not None:
-        atomic_write(path.with_name(f"{path.stem}.pca.npz"), _projection(projection))
+        atomic_write(projection_of(path), _projection(projection))
     write_features(table, values, path)
     return table, replace(found, values=values)
 
@@ -98,6 +105,16 @@ def fit_pca(values: np.ndarray, train: np.ndarray, components: int) -> PCA:
             "components."
         )
     return PCA(components, svd_solver="full").fit(values[train])
+
+
+def _check_room(files: Sequence[Path], read: Sequence[Any], overwrite: bool) -> None:
+    """``UsageError`` where a file would be replaced that must not be: the data's own, or any unless asked for."""
+    sources = {Path(each).resolve() for each in read if isinstance(each, (str, os.PathLike))}
+    for file in files:
+        if file.resolve() in sources:
+            raise UsageError(f"{file} would be written, but the data are read from it. Choose another --output.")
+        if file.exists() and not overwrite:
+            raise UsageError(f"{file} exists. Choose another --output, or pass --overwrite.")
 
 
 def _projection(projection: PCA) -> bytes:

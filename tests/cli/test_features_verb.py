@@ -56,3 +56,23 @@ def test_mistakes_are_said_in_a_sentence(arguments, said, photo_folder, tmp_path
     common = (photo_folder, "--image-size", "32", "--engine", "keras", "--weights", "none")
     assert said in call("features", *common, "-o", tmp_path / "f.npz", *arguments, code=2)[1]
     assert not (tmp_path / "f.npz").exists()
+
+
+def test_no_file_is_replaced_unasked_and_the_data_never(photo_folder, tmp_path):
+    """An array has its images in a CSV beside it: that must not be the CSV the images are listed in."""
+    source = tmp_path / "mine.csv"
+    listed = [f"{name}/{number:03d}.png,{name}" for name in ("china", "flower") for number in range(4)]
+    source.write_text("\n".join(["path,label", *listed]) + "\n")
+    before = source.read_text()
+    small = ("--image-root", photo_folder, "--image-size", "32", "--engine", "keras", "--weights", "none")
+    for also in ((), ("--overwrite",)):
+        said = call("features", source, *small, "-o", tmp_path / "mine.npy", *also, code=2)[1]
+        assert "read from it" in said and source.read_text() == before
+    (tmp_path / "other.csv").write_text("notes")
+    assert "other.csv exists" in call("features", source, *small, "-o", tmp_path / "other.npy", code=2)[1]
+    (tmp_path / "f.pca.npz").write_bytes(b"")
+    assert (
+        "f.pca.npz exists" in call("features", source, *small, "-o", tmp_path / "f.npz", "--pca", 2, code=2)[1]
+    )
+    call("features", source, *small, "-o", tmp_path / "f.npz", "--pca", 2, "--overwrite")
+    assert np.load(tmp_path / "f.pca.npz")["components"].shape[0] == 2
