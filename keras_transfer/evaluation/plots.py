@@ -1,7 +1,8 @@
-"""What people would rather look at than read. Every function writes one PNG file."""
+"""What people would rather look at than read. Every function writes one picture (PNG, SVG or PDF by its suffix)."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from keras_transfer.paths import atomic_write
 
 INK, ACCENT, SOFT = "#222831", "#0b7a75", "#d1495b"
 MOST_NUMBERED = 20
@@ -192,5 +195,6 @@ def _short(name: str) -> str:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=120, format=path.suffix[1:].lower())
+    atomic_write(path, buffer.getvalue())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from keras_transfer.evaluation.calibration import calibration_error
-from keras_transfer.evaluation.plots import ACCENT, INK, SOFT
-from keras_transfer.paths import atomic_write
+from keras_transfer.evaluation.plots import ACCENT, INK, SOFT, _save
 
 
 def reliability_plot(
@@ -34,9 +32,7 @@ def reliability_plot(
     axes[0][0].set_ylabel("accuracy")
     axes[0][0].legend(frameon=False, loc="upper left")
     axes[1][0].set_ylabel("images")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=120, format="png")
-    atomic_write(path, buffer.getvalue())
+    _save(figure, path)
 
 
 def _diagram(axis: Any, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
