@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ..catalog import BackboneSpec
@@ -128,6 +129,42 @@ def applied(model: Any, tensor: Any) -> Any:
         return operation(*args, **kwargs)
 
     return model._run_through_graph(tensor, operation_fn=lambda operation: operation, call_fn=call)
+
+
+def separate_names(model: Any, taken: Iterable[str] = ()) -> list[tuple[Any, str]]:
+    """Number layers of nested models that share a name (``conv2d``, ``conv2d_2``): in a flat graph each has its own.
+
+    Args:
+        model: whose layers are renamed; the first one bottom to top keeps its name.
+        taken: names that none of them may have.
+
+    Returns:
+        What was renamed, each with its name before.
+    """
+    found = flat_operations(model) if isinstance(model, keras.Model) else []
+    operations = {id(each): each for each in found if not isinstance(each, keras.layers.InputLayer)}
+    every, used = {each.name for each in operations.values()}, set(taken)
+    renamed = []
+    for operation in operations.values():
+        if operation.name in used:
+            renamed.append((operation, operation.name))
+            number = 2
+            while f"{operation.name}_{number}" in used | every:
+                number += 1
+            operation.name = f"{operation.name}_{number}"
+        used.add(operation.name)
+    return renamed
+
+
+@contextlib.contextmanager
+def distinct_names(model: Any) -> Iterator[None]:
+    """:func:`separate_names` while it lasts; then the model's layers are called as before."""
+    renamed = separate_names(model)
+    try:
+        yield
+    finally:
+        for operation, name in renamed:
+            operation.name = name
 
 
 def stable_names(model: keras.Model) -> dict[int, str]:

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import UsageError
 from ..quiet import quiet_tensorflow
 from .blocks import blocks
-from .building import applied
+from .building import applied, distinct_names
 from .cost import call_macs, is_counted
 from .windows import Field, Pair, field_after, window_of
 
@@ -131,7 +131,11 @@ def describe(model: keras.Model, image_size: int | tuple[int, int] | None = None
     Raises:
         UsageError: not such a model, or an image size it does not take.
     """
-    sized = _opened(model, image_size)
+    with distinct_names(model):
+        return _described(_opened(model, image_size))
+
+
+def _described(sized: keras.Model) -> Description:
     block_of = {name: block for block, names in blocks(sized) for name in names}
     rows: list[LayerRow] = []
     fields: dict[int, Field] = {}
@@ -170,9 +174,9 @@ def describe(model: keras.Model, image_size: int | tuple[int, int] | None = None
             )
         )
     if not rows:
-        raise UsageError(f"The model {model.name!r} has no layer to describe.")
+        raise UsageError(f"The model {sized.name!r} has no layer to describe.")
     return Description(
-        name=model.name,
+        name=sized.name,
         input_shape=tuple(sized.inputs[0].shape[1:]),
         layers=tuple(rows),
         blocks=tuple(_block(name, rows) for name in dict.fromkeys(row.block for row in rows)),

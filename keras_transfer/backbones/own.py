@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError, WeightsError
 from ..quiet import captured_output, quiet_tensorflow
-from .building import applied
+from .building import applied, separate_names
 from .ending import last_map, output_of
 from .scaling import INPUT_MODES, scale_pixels
 
@@ -19,6 +20,7 @@ import keras  # noqa: E402
 
 _log = logging.getLogger("keras_transfer")
 
+FILES = (".keras", ".h5", ".hdf5")
 _SCALING = (keras.layers.Rescaling, keras.layers.Normalization)
 
 
@@ -48,7 +50,7 @@ def load_own(
         UsageError: no such file or layer, layers that are not Keras's, preprocessing neither stated nor found.
         WeightsError: a damaged file.
     """
-    model = _read(path)
+    model = read_model(path)
     if random:
         model = keras.models.clone_model(model)
     inputs: Any = getattr(model, "inputs", None) or ()
@@ -67,6 +69,7 @@ def load_own(
             f"{', '.join(INPUT_MODES)} (none: it takes [0, 255])."
         )
     image = keras.Input((*size, 3), name="image")
+    separate_names(model, taken=("image", "scaling"))
     try:
         output = applied(model, scale_pixels(image, input_mode or "none"))
     except ValueError as error:  # a flattening or dense layer that another size does not fit
@@ -78,15 +81,19 @@ def load_own(
     return backbone
 
 
-def _read(path: Path) -> Any:
+def read_model(path: Path) -> Any:
+    """The Keras model in a ``.keras`` or ``.h5`` file or in a SavedModel that Keras 2 has written.
+
+    Raises ``UsageError`` without such a file or for layers that are not Keras's, ``WeightsError`` for a damaged file.
+    """
     if not path.exists():
         raise UsageError(
-            f"path:{path}: there is no such file. A .keras or .h5 file or a SavedModel is expected."
+            f"There is no file {path}. A .keras or .h5 file or the folder of a SavedModel is expected."
         )
     if path.is_dir() and (path / "saved_model.pb").is_file():
         return _from_saved_model(path)
-    if path.suffix not in (".keras", ".h5", ".hdf5"):
-        raise UsageError(f"path:{path}: a .keras or .h5 file or the folder of a SavedModel is expected.")
+    if path.suffix not in FILES:
+        raise UsageError(f"{path}: a .keras or .h5 file or the folder of a SavedModel is expected.")
     return _load(path, str(path))
 
 
@@ -99,9 +106,11 @@ def _load(path: Path, called: str) -> Any:
             failure = error
     reason = " ".join(str(failure).split())
     if any(word in reason for word in ("Unknown layer", "Could not locate", "Lambda", "lambda", "custom")):
+        named = re.search(r"class '(\w+)'|[Uu]nknown layer:? '?(\w+)", reason)
+        what = f"the layer {named[1] or named[2]}" if named else "a Lambda layer or other code"
         raise UsageError(
-            f"{called} holds layers that are not Keras's own, and their code is not run: {reason[:200]}. Save it with "
-            "Keras's layers only."
+            f"{called} holds {what}, which is not Keras's own, and its code is not run. Save the model with Keras's "
+            "layers only."
         ) from failure
     raise WeightsError(
         f"{called} cannot be read as a Keras model: {reason[:200]}. Is it damaged, or weights without the model?"

@@ -76,5 +76,5 @@ def _output(backbone: keras.Model, layer: str, pyramid: Sequence[str]) -> keras.
     known = f"a pyramid level ({', '.join(levels)}) or " if levels else ""
     raise UsageError(
         f"{backbone.name} has no layer {layer!r}.{hint} Expected {known}a layer's name; `keras-transfer describe "
-        f"{backbone.name} --layers` lists them."
+        "NETWORK --layers` lists them."
     )

@@ -10,9 +10,9 @@ from typing import Any
 from keras_transfer.backbones import load_backbone
 from keras_transfer.backbones.description import Description
 from keras_transfer.backbones.description import describe as describe_model
-from keras_transfer.catalog import get_spec
+from keras_transfer.backbones.own import FILES, read_model
+from keras_transfer.catalog import OWN, get_spec
 from keras_transfer.errors import UsageError
-from keras_transfer.export.runtimes import load_keras
 from keras_transfer.run import is_run, open_run
 
 
@@ -20,7 +20,8 @@ def describe(model: Any, image_size: int | tuple[int, int] | None = None) -> Des
     """What every layer and block of a network gives, sees, holds and costs.
 
     Args:
-        model: the name of a backbone, the path of a run folder or a ``.keras`` file, or a Keras model.
+        model: the name of a backbone, the path of a run folder or of a model's file (``.keras``, ``.h5``, a SavedModel
+            that Keras 2 has written; ``path:FILE`` is the same file), or a Keras model.
         image_size: a side or (height, width) in pixels; a backbone's default otherwise. A finished model has its own.
 
     Returns:
@@ -29,22 +30,19 @@ def describe(model: Any, image_size: int | tuple[int, int] | None = None) -> Des
 
     Raises:
         UsageError: no such backbone or file, a size it does not take, or a model that keeps its layers in code.
-        ExportError: a ``.keras`` file that cannot be read.
+        WeightsError: a damaged file.
     """
     if not isinstance(model, (str, os.PathLike)):
         return describe_model(model, image_size)
-    path = Path(model)
+    path = Path(os.fspath(model).removeprefix(OWN)).expanduser()
     if path.is_dir() and is_run(path):
         return describe_model(open_run(path).load_model(), image_size)
-    if path.suffix == ".keras":
-        if not path.is_file():
-            raise UsageError(
-                f"There is no file {path}. Expected a .keras file, a run folder or a backbone's name."
-            )
-        return describe_model(load_keras(path), image_size)
+    if path.suffix in FILES or str(model).startswith(OWN) or (path / "saved_model.pb").is_file():
+        return describe_model(read_model(path), image_size)
     if path.exists() and not _is_backbone(str(model)):
         raise UsageError(
-            f"{path} cannot be described: a .keras file, a run folder or the name of a backbone is expected."
+            f"{path} cannot be described: a .keras or .h5 file, a SavedModel, a run folder or a backbone's "
+            "name is expected."
         )
     # What a network costs does not depend on its weights: none are read, nothing is downloaded.
     return describe_model(load_backbone(str(model), weights="none", image_size=image_size))

@@ -13,8 +13,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "cli"))
 from helpers_cli import call
 
-from keras_transfer import load_backbone
+from keras_transfer import describe, load_backbone
 from keras_transfer.errors import UsageError, WeightsError
+from keras_transfer.evaluation.gradcam import GradCam
 
 
 def small(scaled: bool) -> keras.Model:
@@ -78,6 +79,35 @@ def test_a_nested_backbone_is_opened(tmp_path, pixels):
     np.testing.assert_allclose(backbone(pixels), inner(pixels), atol=1e-5)
 
 
+def sharing_a_name(folder: Path) -> Path:
+    """A network inside another, made in two processes: both have a layer that Keras called ``conv2d``."""
+    layers = keras.layers
+    inner = keras.Sequential(
+        [keras.Input((48, 48, 3)), layers.Rescaling(1 / 255), layers.Conv2D(4, 3, name="conv2d")],
+        name="inner",
+    )
+    pooled = [layers.GlobalAveragePooling2D(), layers.Dense(2, activation="softmax")]
+    outer = keras.Sequential([keras.Input((48, 48, 3)), inner, layers.Conv2D(6, 3, name="conv2d"), *pooled])
+    outer.save(folder / "outer.keras")
+    return folder / "outer.keras"
+
+
+def test_layers_of_nested_models_may_share_a_name(tmp_path, pixels):
+    path = sharing_a_name(tmp_path)
+    backbone = load_backbone(f"path:{path}")
+    assert [layer.name for layer in backbone.layers if "conv2d" in layer.name] == ["conv2d", "conv2d_2"]
+    outer = keras.models.load_model(path)
+    expected = outer.layers[1](outer.get_layer("inner")(pixels))
+    np.testing.assert_allclose(backbone(pixels), expected, atol=1e-6)
+    backbone.save(tmp_path / "again.keras")
+    np.testing.assert_allclose(keras.models.load_model(tmp_path / "again.keras")(pixels), expected, atol=1e-6)
+    rows = {row.name: row.parameters for row in describe(outer).layers}
+    assert (rows["conv2d"], rows["conv2d_2"]) == (27 * 4 + 4, 36 * 6 + 6)
+    heat = GradCam(outer, "conv2d_2")(pixels[0], 0)
+    assert heat.shape == (48, 48) and heat.max() <= 1
+    assert [outer.layers[0].layers[1].name, outer.layers[1].name] == ["conv2d", "conv2d"], "left as they were"
+
+
 def test_it_trains_and_gives_features_like_any_backbone(tmp_path, photo_folder):
     small(scaled=True).save(tmp_path / "mine.keras")
     own = ("--backbone", f"path:{tmp_path / 'mine.keras'}", "--engine", "keras")
@@ -108,6 +138,7 @@ def test_a_saved_model_of_keras_2(tmp_path, pixels):
         ]
     )
     old.save(tmp_path / "old", save_format="tf")
+    assert "conv" in [row.name for row in describe(tmp_path / "old").layers]
     backbone = load_backbone(f"path:{tmp_path / 'old'}")
     expected = tf_keras.Model(old.inputs, old.get_layer("conv").output)(pixels)
     np.testing.assert_allclose(backbone(pixels), np.asarray(expected), atol=1e-5)
@@ -129,8 +160,9 @@ def test_what_cannot_be_a_backbone_is_refused_in_a_sentence(tmp_path):
         return f"path:{tmp_path / name}"
 
     foreign = given("foreign.keras", [Foreign(), keras.layers.GlobalAveragePooling2D()])
-    with pytest.raises(UsageError, match="not Keras's own"):
+    with pytest.raises(UsageError, match="the layer Foreign, which is not Keras's own") as refused:
         load_backbone(foreign, input_mode="none")
+    assert len(str(refused.value)) < 300
     code = given("code.keras", [keras.layers.Lambda(lambda x: x * 2), keras.layers.Flatten()])
     with pytest.raises(UsageError, match="not Keras's own"):
         load_backbone(code, input_mode="none")
@@ -139,7 +171,7 @@ def test_what_cannot_be_a_backbone_is_refused_in_a_sentence(tmp_path):
         load_backbone(plain, input_mode="none")
     with pytest.raises(UsageError, match="Did you mean conv"):
         load_backbone(plain, input_mode="none", cut="conf")
-    with pytest.raises(UsageError, match="no such file"):
+    with pytest.raises(UsageError, match=r"no file nowhere\.keras"):
         load_backbone("path:nowhere.keras")
     (tmp_path / "broken.keras").write_bytes(b"no zip")
     with pytest.raises(WeightsError, match="damaged"):

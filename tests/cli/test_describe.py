@@ -58,3 +58,13 @@ def test_a_file_that_is_no_model_is_said(tmp_path):
     assert "broken.keras" in call("describe", tmp_path / "broken.keras", code=1)[1]
     keras.Sequential([keras.Input((8, 8, 3)), keras.layers.ReLU()]).save(tmp_path / "tiny.keras")
     assert "ReLU" in call("describe", tmp_path / "tiny.keras", "--layers")[0]
+
+
+def test_every_file_that_can_be_a_backbone_can_be_looked_into(tmp_path):
+    """What names a layer to cut at says that describe lists them: it does, whatever the form of the file."""
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="mine")])
+    model.save(tmp_path / "old.h5")
+    for name in (tmp_path / "old.h5", f"path:{tmp_path / 'old.h5'}"):
+        assert "mine" in call("describe", name, "--layers")[0]
+    assert "no file" in call("describe", tmp_path / "nowhere.h5", code=2)[1]
+    assert ".h5 file" in call("describe", f"path:{tmp_path}", code=2)[1]
