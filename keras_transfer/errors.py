@@ -70,6 +70,10 @@ class PluginError(KerasTransferError):
     """A plugin is broken, duplicated, or made for another version of the contract."""
 
 
+_MANY = 100
+"""Names that a message can list."""
+
+
 def require_utf8(what: str, text: str) -> None:
     """Raise ``UsageError`` for a text that a UTF-8 file cannot hold, as file names that are not UTF-8 give it."""
     try:
@@ -87,4 +91,5 @@ def unknown_name(what: str, given: str, known: Iterable[str]) -> UsageError:
     names = sorted(known)
     close = difflib.get_close_matches(given.lower(), names, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
-    return UsageError(f"There is no {what} {given!r}.{hint} Known: {', '.join(names) or 'none'}.")
+    known_names = f"Known: {', '.join(names) or 'none'}" if len(names) <= _MANY else f"{len(names)} are known"
+    return UsageError(f"There is no {what} {given!r}.{hint} {known_names}.")

@@ -26,3 +26,8 @@ def test_unknown_name_suggests_the_closest_and_lists_all(given, closest):
 
 def test_nothing_close_suggests_nothing():
     assert "Did you mean" not in str(errors.unknown_name("task", "zzz", ["classification"]))
+
+
+def test_a_list_nobody_would_read_is_counted():
+    message = str(errors.unknown_name("class", "palce", ["palace", *(f"class {i}" for i in range(999))]))
+    assert message == "There is no class 'palce'. Did you mean palace? 1000 are known."

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from keras_transfer.catalog import get_spec
+from keras_transfer.catalog import OWN, get_spec
 from keras_transfer.cli._common import click_option, prepare
 from keras_transfer.errors import UsageError
 from keras_transfer.options import describe
@@ -62,6 +62,11 @@ def open_arguments(
     if backbone is None and len(arguments) < 2:
         raise UsageError("MODEL and IMAGES are expected, or --backbone NAME and IMAGES.")
     if backbone is not None:
+        if backbone.startswith(OWN):
+            raise UsageError(
+                f"--backbone {backbone}: a file of your own has classes of its own. Give it as MODEL: "
+                f"{backbone.removeprefix(OWN)}, before the images."
+            )
         get_spec(backbone)  # before TensorFlow is imported
     prepare(quiet, offline)
     if backbone is None:

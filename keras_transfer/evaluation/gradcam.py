@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from keras_transfer.backbones.building import applied
+from keras_transfer.backbones.building import applied, distinct_names
 from keras_transfer.backbones.ending import last_map, output_of
 from keras_transfer.errors import UsageError
 from keras_transfer.heads import LOGITS
@@ -39,6 +39,10 @@ class GradCam:
     """
 
     def __init__(self, model: keras.Model, layer: str | None = None) -> None:
+        with distinct_names(model):
+            self._prepare(model, layer)
+
+    def _prepare(self, model: keras.Model, layer: str | None) -> None:
         image = keras.Input(tuple(model.inputs[0].shape[1:]))
         flat = keras.Model(image, applied(model, image), name=model.name)
         if len(flat.outputs) != 1 or len(flat.outputs[0].shape) != 2:
@@ -102,14 +106,15 @@ def masking(
         column: which output.
 
     Returns:
-        ``output``: as it is; ``hidden``: with the hottest fifth of the pixels blurred away; ``elsewhere``: the mean
-        with the same shape moved by half the image along one side, the other, and both (around the edge).
+        ``output``: as it is; ``hidden``: with the hottest fifth of the pixels blurred away, of those that speak for the
+        output at all (none where the map is 0: then nothing is hidden); ``elsewhere``: the mean with the same shape
+        moved by half the image along one side, the other, and both (around the edge).
     """
     count = round(HIDDEN_SHARE * heat.size)
     order = np.argsort(heat, axis=None, kind="stable")
     chosen = np.zeros(heat.size, bool)
     chosen[order[-count:]] = True
-    mask = chosen.reshape(heat.shape)
+    mask = chosen.reshape(heat.shape) & (heat > 0)
     height, width = heat.shape
     moved = [
         np.roll(mask, shift, (0, 1))

@@ -43,7 +43,8 @@ def explain(
         image blurred away, and with as much elsewhere), ``layer``, ``picture``; or ``path`` and ``error``.
 
     Raises:
-        UsageError: a model without gradients (``.tflite``, SavedModel), no such class, layer or image.
+        UsageError: a model without gradients (``.tflite``, SavedModel) or one that is no classifier, no such class,
+            layer or image.
     """
     paths = find_images(images)
     subject = open_subject(model, labels=labels)
@@ -51,15 +52,16 @@ def explain(
         raise UsageError(
             f"{subject.name} gives no gradients; a run folder, a .keras file or a pretrained network is expected."
         )
+    if subject.kind != "probabilities":
+        raise UsageError(
+            f"{subject.name} gives {subject.kind}, not probabilities of classes (its task is {subject.task}); "
+            "Grad-CAM explains a classifier."
+        )
     cam = GradCam(subject.keras_model, layer)
     columns = subject.keras_model.output_shape[-1]
     names = subject.names or tuple(str(i) for i in range(columns))
     if label is not None and label not in names:
-        raise (
-            unknown_name("class", label, names)
-            if len(names) <= 50
-            else UsageError(f"There is no class {label!r} among the {len(names)} of {subject.name}.")
-        )
+        raise unknown_name("class", label, names)
     return _explained(subject, cam, names, paths, None if output is None else Path(output), label)
 
 

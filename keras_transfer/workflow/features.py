@@ -112,7 +112,9 @@ def _check_room(files: Sequence[Path], read: Sequence[Any], overwrite: bool) -> 
     sources = {Path(each).resolve() for each in read if isinstance(each, (str, os.PathLike))}
     for file in files:
         if file.resolve() in sources:
-            raise UsageError(f"{file} would be written, but the data are read from it. Choose another --output.")
+            raise UsageError(
+                f"{file} would be written, but the data are read from it. Choose another --output."
+            )
         if file.exists() and not overwrite:
             raise UsageError(f"{file} exists. Choose another --output, or pass --overwrite.")
 

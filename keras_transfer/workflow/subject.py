@@ -36,6 +36,7 @@ class Subject:
         task: name of the task, with ``options`` and what its training left in its ``notes``.
         run: the run folder it belongs to, if any.
         runtime: what ``predict`` belongs to.
+        kind: what the outputs are, as in the task's :class:`~keras_transfer.tasks.base.OutputContract`.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Subject:
     run: Run | None
     notes: dict[str, Any] = field(default_factory=dict)
     runtime: Runtime | None = None
+    kind: str = "probabilities"
 
     @property
     def keras_model(self) -> Any:
@@ -85,17 +87,18 @@ def open_subject(
     task: str = "classification"
     options: dict[str, Any] = {}
     notes: dict[str, Any] = {}
+    kind = Subject.kind
     if run is not None:
         try:
             request, recorded = run.info["request"], Preprocessing.from_dict(run.info["preprocessing"])
             task, options, notes = request["task"], request["options"], run.info.get("training", {})
-            names = names or tuple(run.info["output"]["names"])
+            names, kind = names or tuple(run.info["output"]["names"]), run.info["output"]["kind"]
         except (KeyError, TypeError) as error:
             raise RunError(f"{run.path / 'run.json'} is damaged: {error} is missing. Train again.") from None
     else:
         if is_bundle(path.parent):
             info = read_manifest(path.parent)
-            task, options, notes = info["task"], info["options"], info["notes"]
+            task, options, notes, kind = info["task"], info["options"], info["notes"], info["output"]["kind"]
             origin = info.get("training")
             require_installed(task, str(path), origin.get("plugin") if isinstance(origin, dict) else None)
             recorded, names = Preprocessing.from_dict(info["preprocessing"]), names or tuple(info["labels"])
@@ -103,7 +106,7 @@ def open_subject(
             recorded, beside = _beside(path, runtime.input_size)
             names = names or beside
     return Subject(
-        str(path), runtime.predict, preprocessing or recorded, names, task, options, run, notes, runtime
+        str(path), runtime.predict, preprocessing or recorded, names, task, options, run, notes, runtime, kind
     )
 
 

@@ -9,7 +9,7 @@ from helpers_cli import call
 from PIL import Image
 
 import keras_transfer as kt
-from keras_transfer.evaluation.gradcam import GradCam, hide
+from keras_transfer.evaluation.gradcam import GradCam, hide, masking
 from keras_transfer.workflow.as_is import as_is
 from keras_transfer.workflow.explain import explain
 
@@ -58,6 +58,38 @@ def test_hiding_changes_what_is_hidden_and_nothing_else(photos):
     mask[10:30, 10:30] = True
     hidden = hide(pixels, mask)
     assert np.array_equal(hidden[~mask], pixels[~mask]) and not np.array_equal(hidden[mask], pixels[mask])
+
+
+def test_what_is_no_classifier_is_refused(photo_folder, tmp_path):
+    """A regression's number is no probability; nothing is said of it as if it were one."""
+    rows = [f"{name}/{i:03d}.png,{i}.5" for name in ("china", "flower") for i in range(8)]
+    (tmp_path / "sizes.csv").write_text("\n".join(["path,label", *rows]) + "\n")
+    run = kt.train(
+        tmp_path / "sizes.csv",
+        tmp_path / "run",
+        task="regression",
+        image_root=str(photo_folder),
+        image_size=32,
+        strategy="probe",
+        weights="none",
+        engine="keras",
+    )
+    said = call("explain", run.path, photo_folder / "china" / "000.png", code=2)[1]
+    assert "gives values, not probabilities of classes" in said and "regression" in said
+
+
+def test_where_nothing_is_highlighted_nothing_is_hidden(photos):
+    pixels = photos["china"][:32, :32]
+
+    def brightness(views):
+        return views.reshape(len(views), -1).mean(axis=1, keepdims=True)
+
+    found = masking(brightness, pixels, np.zeros((32, 32), "float32"), 0)
+    assert found["hidden"] == found["elsewhere"] == found["output"]
+    heat = np.zeros((32, 32), "float32")
+    heat[:2, :2] = 1
+    shown = masking(lambda views: (views != pixels).any(axis=-1).sum(axis=(1, 2))[:, None], pixels, heat, 0)
+    assert 0 < shown["hidden"] <= 4 and shown["elsewhere"] <= 4
 
 
 def test_a_model_file_and_a_class_by_name(tmp_path, photo_folder):

@@ -72,7 +72,8 @@ def test_no_file_is_replaced_unasked_and_the_data_never(photo_folder, tmp_path):
     assert "other.csv exists" in call("features", source, *small, "-o", tmp_path / "other.npy", code=2)[1]
     (tmp_path / "f.pca.npz").write_bytes(b"")
     assert (
-        "f.pca.npz exists" in call("features", source, *small, "-o", tmp_path / "f.npz", "--pca", 2, code=2)[1]
+        "f.pca.npz exists"
+        in call("features", source, *small, "-o", tmp_path / "f.npz", "--pca", 2, code=2)[1]
     )
     call("features", source, *small, "-o", tmp_path / "f.npz", "--pca", 2, "--overwrite")
     assert np.load(tmp_path / "f.pca.npz")["components"].shape[0] == 2

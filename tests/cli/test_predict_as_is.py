@@ -31,6 +31,7 @@ def test_a_photograph_is_named(coffee, tmp_path):
     [
         (["--backbone", "efficientnet_lite9", "a.png"], 2, "Did you mean"),
         (["--backbone", "efficientnet_lite0", "nowhere.png"], 2, "nowhere.png"),
+        (["--backbone", "path:mine.keras", "a.png"], 2, "Give it as MODEL: mine.keras"),
         (["run", "a.png", "--resize", "crop"], 2, "--resize is for a pretrained network"),
         (["only.png"], 2, "--backbone NAME"),
         (["--backbone", "mobilenet_v2", "--offline", "{coffee}"], 1, "tf_dim_ordering_tf_kernels_1.0_224.h5"),
