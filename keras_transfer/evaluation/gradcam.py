@@ -58,9 +58,10 @@ class GradCam:
             )
         self.layer = maps._keras_history.operation.name
         logits = output_of(flat, LOGITS)
+        scores = flat.outputs[0] if logits is None else logits
         # Without separate logits the logarithm of a probability is followed: its gradient does not vanish near 1.
-        self._has_logits = logits is not None
-        self._model = keras.Model(image, [maps, logits if self._has_logits else flat.output])
+        self._logarithm = _is_probability(scores)
+        self._model = keras.Model(image, [maps, scores])
 
     def __call__(self, pixels: np.ndarray, column: int) -> np.ndarray:
         """The heat map of one output for one image.
@@ -75,7 +76,7 @@ class GradCam:
         with tf.GradientTape() as tape:
             maps, outputs = self._model(tf.constant(pixels[None], tf.float32), training=False)
             score = outputs[0, column]
-            if not self._has_logits:
+            if self._logarithm:
                 score = tf.math.log(tf.maximum(score, _SMALLEST))
         gradients = tape.gradient(score, maps)
         weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
@@ -85,6 +86,13 @@ class GradCam:
         height, width = pixels.shape[:2]
         large = Image.fromarray(heat.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
         return np.asarray(large, np.float32)
+
+
+def _is_probability(output: keras.KerasTensor) -> bool:
+    """Whether scores come out of a softmax or sigmoid; a model of the user's may end in logits."""
+    operation = output._keras_history.operation
+    activation = getattr(getattr(operation, "activation", None), "__name__", "")
+    return activation in ("softmax", "sigmoid") or type(operation).__name__ in ("Softmax", "Sigmoid")
 
 
 def hide(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -39,14 +39,19 @@ def test_hiding_what_is_highlighted_costs_more_than_hiding_as_much_elsewhere(pic
         assert picture.size == (448, 224)
 
 
-def test_the_heat_map_is_the_formula():
+@pytest.mark.parametrize("ending", ["logits and softmax", "logits alone"])
+def test_the_heat_map_is_the_formula(ending):
     """Weights are the gradients' means, the map the positive part of the weighted sum: by hand on a linear head."""
     image = keras.Input((8, 8, 3))
     maps = keras.layers.Conv2D(4, 3, padding="same", name="maps")(image)
-    logits = keras.layers.Dense(2, name="logits")(keras.layers.GlobalAveragePooling2D()(maps))
-    model = keras.Model(image, keras.layers.Softmax()(logits))
+    alone = ending == "logits alone"
+    head = keras.layers.Dense(
+        2, name="scores" if alone else "logits", bias_initializer=keras.initializers.Constant(-9)
+    )
+    logits = head(keras.layers.GlobalAveragePooling2D()(maps))
+    model = keras.Model(image, logits if alone else keras.layers.Softmax()(logits))
     pixels = np.random.default_rng(0).normal(size=(8, 8, 3)).astype("float32")
-    kernel = np.asarray(model.get_layer("logits").kernel)  # d logit / d map = kernel / 64 at every position
+    kernel = np.asarray(head.kernel)  # d logit / d map = kernel / 64 at every position
     activation = np.asarray(keras.Model(image, maps)(pixels[None]))[0]
     expected = np.maximum(activation @ kernel[:, 1], 0)
     np.testing.assert_allclose(GradCam(model)(pixels, 1), expected / expected.max(), atol=1e-5)
