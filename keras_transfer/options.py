@@ -22,7 +22,10 @@ from keras_transfer.errors import UsageError, unknown_name
 
 @dataclasses.dataclass(frozen=True)
 class OptionInfo:
-    """One option, described. ``type`` is the bare type; ``multiple`` says that a tuple of them is taken."""
+    """One option, described. ``type`` is the bare type; ``multiple`` says that a tuple of them is taken.
+
+    ``measuring`` says that a trained model may be measured with another value than it was trained with.
+    """
 
     name: str
     type: type
@@ -34,6 +37,7 @@ class OptionInfo:
     below: float | None
     optional: bool
     multiple: bool
+    measuring: bool = False
 
     @property
     def flag(self) -> str:
@@ -49,10 +53,12 @@ def option(
     minimum: float | None = None,
     maximum: float | None = None,
     below: float | None = None,
+    measuring: bool = False,
 ) -> Any:
     """A dataclass field with what the command line needs to know about it.
 
-    ``minimum`` and ``maximum`` are inclusive, ``below`` is an exclusive upper limit.
+    ``minimum`` and ``maximum`` are inclusive, ``below`` is an exclusive upper limit. ``measuring``: of a task's option
+    that decides what is measured, not what is trained; ``evaluate --set`` and ``verify --set`` take it.
     """
     metadata = {
         "help": help,
@@ -60,6 +66,7 @@ def option(
         "minimum": minimum,
         "maximum": maximum,
         "below": below,
+        "measuring": measuring,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -89,6 +96,7 @@ def describe(options: Any) -> list[OptionInfo]:
                 below=field.metadata.get("below"),
                 optional=optional,
                 multiple=multiple,
+                measuring=field.metadata.get("measuring", False),
             )
         )
     return infos
@@ -141,6 +149,46 @@ def from_dict(cls: type, values: dict[str, Any]) -> Any:
     options = cls(**arguments)
     check(options)
     return options
+
+
+def parse(cls: type, texts: Sequence[str]) -> dict[str, Any]:
+    """Values for :func:`from_dict` from texts ``NAME=VALUE``, as ``--set`` takes them.
+
+    Names are spelled with ``-`` or ``_``. An option that takes several values is given several times; ``NAME`` alone
+    says yes to a switch. Limits and choices are left to :func:`from_dict`.
+
+    Raises ``UsageError`` for an unknown name, a text without a value, a value of another type, or one value too many.
+    """
+    infos = {info.name: info for info in describe(cls)}
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, given = text.partition("=")
+        name = name.strip().removeprefix("--").replace("-", "_")
+        if name not in infos:
+            raise unknown_name("option", name, infos)
+        info = infos[name]
+        if not equals and info.type is not bool:
+            raise UsageError(f"--set {text}: {name}=VALUE is expected, with a value.")
+        value = _read(info, given if equals else "true")
+        if info.multiple:
+            values.setdefault(name, []).append(value)
+        elif name in values:
+            raise UsageError(f"--set {text}: {name} was given twice, and takes one value.")
+        else:
+            values[name] = value
+    return values
+
+
+_ANSWERS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def _read(info: OptionInfo, text: str) -> Any:
+    if info.type is bool and text.lower() not in _ANSWERS:
+        raise UsageError(f"{info.flag}: {text!r} was given, true or false is expected.")
+    try:
+        return _ANSWERS[text.lower()] if info.type is bool else info.type(text)
+    except ValueError:
+        raise UsageError(f"{info.flag}: {text!r} was given, {info.type.__name__} is expected.") from None
 
 
 def _unwrap(hint: Any) -> tuple[Any, bool, bool]:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_transfer.errors import UsageError
-from keras_transfer.options import check, describe, from_dict, option, to_dict
+from keras_transfer.options import check, describe, from_dict, option, parse, to_dict
 from keras_transfer.settings import TrainSettings
 
 
@@ -77,3 +77,28 @@ def test_every_setting_is_explained():
     for group in (s.data, s.model, s.fit, s.gradient):
         for info in describe(group):
             assert len(info.help) > 10, info.name
+
+
+def test_texts_become_the_values_that_options_take():
+    texts = ["rate=0.25", "count=4", "widths=8", "widths=16", "flag", "name=a=b"]
+    values = parse(Example, texts)
+    assert values == {"rate": 0.25, "count": 4, "widths": [8, 16], "flag": True, "name": "a=b"}
+    assert from_dict(Example, values) == Example(0.25, 4, "a", (8, 16), "a=b", True)
+    assert parse(TrainSettings().data.__class__, ["--val-fraction=0.5"]) == {"val_fraction": 0.5}
+    assert parse(Example, ["flag=no"]) == {"flag": False}
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        (["cuont=4"], "Did you mean count"),
+        (["count"], "with a value"),
+        (["count=many"], "'many' was given, int is expected"),
+        (["rate="], "float is expected"),
+        (["flag=maybe"], "true or false"),
+        (["count=4", "count=5"], "twice"),
+    ],
+)
+def test_texts_that_are_no_values_are_refused(texts, said):
+    with pytest.raises(UsageError, match=said):
+        parse(Example, texts)

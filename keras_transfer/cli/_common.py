@@ -65,6 +65,13 @@ calibration_option = click.option(
     metavar="N",
     help="Images integers are calibrated on.",
 )
+set_option = click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Another value of a task's option that decides what is measured (repeatable).",
+)
 offline_option = click.option("--offline", is_flag=True, help="Forbid downloads.")
 
 

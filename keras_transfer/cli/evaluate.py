@@ -13,6 +13,7 @@ from keras_transfer.cli._common import (
     prepare,
     print_json,
     print_table,
+    set_option,
 )
 from keras_transfer.settings import LABEL_KINDS
 
@@ -33,6 +34,7 @@ from keras_transfer.settings import LABEL_KINDS
 @click.option(
     "--tta", "views", default=1, show_default=True, metavar="N", help="Average over N views of each image."
 )
+@set_option
 @offline_option
 @output_options
 def evaluate(
@@ -41,6 +43,7 @@ def evaluate(
     split: str | None,
     labels_file: str | None,
     views: int,
+    changes: tuple[str, ...],
     offline: bool,
     as_json: bool,
     quiet: bool,
@@ -58,7 +61,9 @@ def evaluate(
 
     settings = DataSettings(val_fraction=0.0, test_fraction=0.0, min_per_class=1, **values)
     check(settings)
-    result = measure(model, data, split=split, labels=labels_file, settings=settings, views=views)
+    result = measure(
+        model, data, split=split, labels=labels_file, settings=settings, views=views, task_options=changes
+    )
     if as_json:
         print_json(result)
         return

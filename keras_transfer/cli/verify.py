@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import click
 
-from keras_transfer.cli._common import output_options, percent, prepare, print_json, print_table, score
+from keras_transfer.cli._common import (
+    output_options,
+    percent,
+    prepare,
+    print_json,
+    print_table,
+    score,
+    set_option,
+)
 
 
 @click.command()
@@ -13,10 +21,17 @@ from keras_transfer.cli._common import output_options, percent, prepare, print_j
 @click.option(
     "--split", type=click.Choice(["train", "val", "test", "all"]), help="Which images of DATA to measure on."
 )
+@set_option
 @output_options
 @click.pass_context
 def verify(
-    ctx: click.Context, bundle: str, data: str | None, split: str | None, as_json: bool, quiet: bool
+    ctx: click.Context,
+    bundle: str,
+    data: str | None,
+    split: str | None,
+    changes: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Check BUNDLE again: every file's hash, and its golden images through every artefact.
 
@@ -25,10 +40,12 @@ def verify(
     """
     if split and not data:
         raise click.UsageError("--split chooses among the images of DATA; give DATA, too.")
+    if changes and not data:
+        raise click.UsageError("--set changes how DATA are measured; give DATA, too.")
     prepare(quiet)
     from keras_transfer.workflow.verify import verify as verify_bundle
 
-    result = verify_bundle(bundle, data, split=split).to_dict()
+    result = verify_bundle(bundle, data, split=split, task_options=changes).to_dict()
     if as_json:
         print_json(result)
     else:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_transfer import options as option_tools
 from keras_transfer import plugins
-from keras_transfer.errors import PluginError, RunError, UsageError
+from keras_transfer.errors import PluginError, RunError, UsageError, unknown_name
 from keras_transfer.run import Run
 from keras_transfer.tasks.base import Task, TaskSpec
 
@@ -37,8 +37,37 @@ def load_task(name: str, task_options: Any = None) -> tuple[TaskSpec, Task]:
     return spec, task
 
 
-def task_of_run(run: Run) -> tuple[TaskSpec, Task]:
+Changes = Mapping[str, Any] | Sequence[str]
+"""Task options to measure with instead of the recorded ones: values by name, or texts ``NAME=VALUE``."""
+
+
+def changed_options(name: str, recorded: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
+    """The recorded options of a task with some changed for a measurement, checked as in a training.
+
+    Raises:
+        UsageError: an unknown option, one that the training decides, or a value it does not take.
+    """
+    if not changes:
+        return dict(recorded)
+    spec = plugins.task_spec(name)
+    values = changes if isinstance(changes, Mapping) else option_tools.parse(spec.options, changes)
+    infos = {info.name: info for info in option_tools.describe(spec.options)}
+    free = [info.name for info in infos.values() if info.measuring]
+    for option in values:
+        if option not in infos:
+            raise unknown_name("option", option, infos)
+        if option not in free:
+            raise UsageError(
+                f"--set {option}: the training decides that. What a measurement of the task {name} can set: "
+                f"{', '.join(free) or 'nothing'}."
+            )
+    return option_tools.to_dict(option_tools.from_dict(spec.options, {**recorded, **values}))
+
+
+def task_of_run(run: Run, changes: Changes = ()) -> tuple[TaskSpec, Task]:
     """The task a run was made with, its options as they were and what the training had noted taken up.
+
+    ``changes`` are options to measure with instead of the recorded ones, see :func:`changed_options`.
 
     Raises:
         PluginError: the plugin is not installed (the message names its package), or broken.
@@ -47,7 +76,8 @@ def task_of_run(run: Run) -> tuple[TaskSpec, Task]:
     request = run.info["request"]
     name = request["task"]
     require_installed(name, str(run.path), run.info.get("plugin"))
-    spec, task = task_with_notes(name, request["options"], run.info.get("training", {}))
+    options = changed_options(name, request["options"], changes)
+    spec, task = task_with_notes(name, options, run.info.get("training", {}))
     task.run_path = run.path
     return spec, task
 

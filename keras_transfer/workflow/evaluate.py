@@ -19,7 +19,7 @@ from keras_transfer.plugins import task_spec
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.settings import DataSettings, TrainSettings
 from keras_transfer.tasks.base import Task
-from keras_transfer.tasks.loading import task_of_run, task_with_notes
+from keras_transfer.tasks.loading import Changes, changed_options, task_of_run, task_with_notes
 from keras_transfer.workflow.subject import Subject, open_subject
 from keras_transfer.workflow.tta import tta_predict
 
@@ -37,6 +37,7 @@ def evaluate(
     preprocessing: Preprocessing | None = None,
     settings: DataSettings | None = None,
     views: int = 1,
+    task_options: Changes = (),
 ) -> dict[str, Any]:
     """Measure a model on images with the preprocessing recorded beside it.
 
@@ -50,18 +51,20 @@ def evaluate(
         settings: how the data are read.
         views: test-time augmentation: the mean of the outputs for so many views of each image, 1 to 12; see
             :func:`keras_transfer.workflow.tta.tta_views`. 1 is plain prediction.
+        task_options: options of the task to measure with instead of the recorded ones, by name (or as texts
+            ``NAME=VALUE``): those that decide what is measured.
 
     Returns:
         The task's metrics plus ``model``, ``data``, ``split``, ``views``, ``skipped`` (unreadable files) and
         ``trained_on``: how many of the images the run had learned from (None when no run is known).
 
     Raises:
-        UsageError: unknown split, or nothing tells the class names.
+        UsageError: unknown split, nothing tells the class names, or task options that cannot be set here.
         DataError: the split is empty, or a label the model does not know.
     """
     check_split(split)
     subject = open_subject(model, labels=labels, preprocessing=preprocessing)
-    task = task_of(subject)
+    task = task_of(subject, task_options)
     if data is None:
         if subject.run is None:
             raise UsageError(f"{subject.name} does not tell its data: give a folder, a CSV or tfds:NAME.")
@@ -137,15 +140,16 @@ def rows_of(table: ImageTable, split: str) -> np.ndarray:
     return rows
 
 
-def task_of(subject: Subject) -> Task:
-    """The task of a model, with its options and, for a run, with what the training left in its notes.
+def task_of(subject: Subject, changes: Changes = ()) -> Task:
+    """The task of a model, with its options (but for ``changes``) and what a run's training left in its notes.
 
     Raises:
         UsageError, PluginError: see :func:`keras_transfer.workflow.train.load_task`.
     """
     if subject.run is not None:
-        return task_of_run(subject.run)[1]
-    return task_with_notes(subject.task, subject.options, subject.notes)[1]
+        return task_of_run(subject.run, changes)[1]
+    options = changed_options(subject.task, subject.options, changes)
+    return task_with_notes(subject.task, options, subject.notes)[1]
 
 
 def run_table(run: Any) -> ImageTable:

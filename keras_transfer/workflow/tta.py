@@ -38,7 +38,7 @@ def tta_views(pixels: np.ndarray, views: int) -> list[np.ndarray]:
     Raises:
         UsageError: another number of views or another kind of array.
     """
-    _require_views(views)
+    require_views(views)
     pixels = np.asarray(pixels)
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] != 3:
         raise UsageError(f"The pixels are {pixels.dtype} {pixels.shape}; uint8 (B, H, W, 3) is expected.")
@@ -62,7 +62,7 @@ def tta_predict(predict: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray,
     Raises:
         UsageError: see :func:`tta_views`.
     """
-    _require_views(views)
+    require_views(views)
     if views == 1:
         return predict(pixels)
     answers = [np.asarray(predict(view)) for view in tta_views(pixels, views)]
@@ -83,6 +83,7 @@ def _cropped(pixels: np.ndarray, place: tuple[float, float]) -> np.ndarray:
     return crops
 
 
-def _require_views(views: int) -> None:
+def require_views(views: int) -> None:
+    """Raise ``UsageError`` for a number of views that :func:`tta_views` does not have."""
     if isinstance(views, bool) or not isinstance(views, (int, np.integer)) or not 1 <= views <= MAX_VIEWS:
         raise UsageError(f"views is {views!r}; expected a whole number from 1 to {MAX_VIEWS}.")

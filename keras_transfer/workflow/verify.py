@@ -21,13 +21,17 @@ from keras_transfer.export.verify import (
     check_pixels,
 )
 from keras_transfer.tasks.base import Task
-from keras_transfer.tasks.loading import require_installed, task_with_notes
+from keras_transfer.tasks.loading import Changes, changed_options, require_installed, task_with_notes
 from keras_transfer.workflow.evaluate import check_split, labelled, rows_of
 from keras_transfer.workflow.judging import judge_for
 
 
 def verify(
-    bundle: str | os.PathLike[str] | Bundle, data: Any = None, *, split: str | None = None
+    bundle: str | os.PathLike[str] | Bundle,
+    data: Any = None,
+    *,
+    split: str | None = None,
+    task_options: Changes = (),
 ) -> Verification:
     """Check a bundle: every file's hash, the golden images through every artefact, and with ``data`` its metrics.
 
@@ -38,9 +42,10 @@ def verify(
         bundle: a bundle folder.
         data: anything ``load_data`` takes, or an ``ImageTable`` with the bundle's classes.
         split: ``train``, ``val``, ``test`` or ``all``; default: ``test`` where the data come with one, else ``all``.
+        task_options: as for :func:`keras_transfer.workflow.evaluate.evaluate`.
 
     Raises:
-        UsageError: there is no bundle, or an unknown split.
+        UsageError: there is no bundle, an unknown split, or task options that cannot be set here.
         BundleError: a file is missing or not the one that was exported.
         DataError: the data cannot be used.
     """
@@ -49,7 +54,7 @@ def verify(
     table = None
     judge = Judge(opened.labels)
     if data is not None:
-        task, judge = _task_and_judge(opened)
+        task, judge = _task_and_judge(opened, task_options)
         table = labelled(data, task, str(opened.path), opened.labels)
         split = split or ("test" if len(table.indices("test")) else "all")
         table = table.take(rows_of(table, split))
@@ -84,14 +89,15 @@ def _made_by(bundle: Bundle) -> Any:
     return training.get("plugin") if isinstance(training, dict) else None
 
 
-def _task_and_judge(bundle: Bundle) -> tuple[Task, Judge]:
-    """The bundle's task, with its options and what its training had noted."""
+def _task_and_judge(bundle: Bundle, changes: Changes) -> tuple[Task, Judge]:
+    """The bundle's task, with its options (but for ``changes``) and what its training had noted."""
     info = bundle.info
     require_installed(info["task"], str(bundle.path), _made_by(bundle))
-    spec, task = task_with_notes(info["task"], info["options"], info["notes"])
+    options = changed_options(info["task"], info["options"], changes)
+    spec, task = task_with_notes(info["task"], options, info["notes"])
     if spec.name == "classification":
         return task, Judge(bundle.labels)
-    kind, options, notes = info["output"]["kind"], info["options"], info["notes"]
+    kind, notes = info["output"]["kind"], info["notes"]
     return task, judge_for(spec, task, kind, bundle.shape, bundle.labels, options, notes)
 
 

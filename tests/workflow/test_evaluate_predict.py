@@ -49,6 +49,10 @@ def test_wrong_requests_are_refused(finished_run, photo_folder, tmp_path):
         evaluate(finished_run.path, split="tset")
     with pytest.raises(UsageError):
         evaluate(tmp_path / "missing")
+    with pytest.raises(UsageError, match=r"head: the training decides that.*can set: nothing"):
+        evaluate(finished_run.path, task_options={"head": "svm"})
+    with pytest.raises(UsageError, match="Did you mean head"):
+        evaluate(finished_run.path, task_options=["haed=svm"])
     stranger = tmp_path / "stranger"
     (stranger / "dog").mkdir(parents=True)
     (stranger / "cat").mkdir()

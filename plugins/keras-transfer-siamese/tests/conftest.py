@@ -21,7 +21,12 @@ def _own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("KERAS_TRANSFER_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
-NOTES = {"comparison": {"kind": "cosine", "weights": None, "bias": 0.0, "threshold": 0.9}, "embedding_dim": 8}
+NOTES = {
+    "comparison": {"kind": "cosine", "weights": None, "bias": 0.0, "threshold": 0.9},
+    "embedding_dim": 8,
+    "trained_on": ["559aead08264d579"],
+}
+"""Of a training on the class A, whose name is kept as a hash."""
 
 
 @pytest.fixture(scope="session")

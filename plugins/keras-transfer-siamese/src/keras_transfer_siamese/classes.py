@@ -72,7 +72,7 @@ def without_uniform(table: ImageTable, max_skipped: float) -> ImageTable:
         return table
     bad = [
         Skipped(table.images.describe(i), "one even colour, nothing is on it")
-        for i in np.flatnonzero(uniform)
+        for i in np.flatnonzero(uniform).tolist()
     ]
     skipped = (*table.skipped, *bad)
     counted = sum(skip.counted for skip in table.skipped)
@@ -133,8 +133,8 @@ def require_unseen(table: ImageTable, trained: Sequence[str]) -> None:
     if seen:
         raise DataError(
             f"{len(seen)} of the {len(names)} classes were trained on ({_few(seen)}), and one-shot recognition is "
-            "measured on classes never seen. Take --split test, or other classes; a model trained with "
-            "--allow-seen-classes may be measured on them."
+            "measured on classes never seen. Take --split test, or other classes; or measure on them all the same: "
+            "--set allow_seen_classes."
         )
 
 

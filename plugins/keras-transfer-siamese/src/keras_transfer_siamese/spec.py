@@ -54,18 +54,22 @@ class SiameseOptions:
         "Folders that name a class; 2: alphabet/character, and no alphabet is torn between splits.",
         minimum=1,
         maximum=2,
+        measuring=True,
     )
     allow_seen_classes: bool = option(
-        False, "Split images, not classes, and measure on classes that were trained on, too."
+        False, "Split images, not classes, and measure on classes that were trained on, too.", measuring=True
     )
-    episodes: int = option(1000, "Episodes of each measurement.", minimum=2)
+    episodes: int = option(1000, "Episodes of each measurement.", minimum=2, measuring=True)
     episodes_at: tuple[str, ...] = option(
-        (), "WAYSxSHOTS of the episodes, such as 20x1 (repeatable; default: 20x1, 5x1, 20x5, 5x5)."
+        (),
+        "WAYSxSHOTS of the episodes, such as 20x1 (repeatable; default: 20x1, 5x1, 20x5, 5x5).",
+        measuring=True,
     )
     protocol: str = option(
         "episodes",
         "omniglot: 20 characters of one alphabet, one writer's against another's, 1 shot.",
         choices=PROTOCOLS,
+        measuring=True,
     )
 
 
