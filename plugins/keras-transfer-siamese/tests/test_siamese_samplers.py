@@ -55,6 +55,14 @@ def test_an_epoch_sees_nearly_all_images():
     assert len(np.unique(seen)) >= 0.8 * len(rows)
 
 
+@given(sizes=sizes, per_class=st.integers(2, 5), asked=st.integers(4, 40))
+def test_batches_of_pairs_are_full(sizes, per_class, asked):
+    labels, rows = table(sizes)
+    size = batch_size_for(labels[rows], asked, per_class)
+    found = PairBatches(labels, size)(rows, 0, 0)
+    assert len(found) == -(-len(rows) // size) * size and np.isin(found, rows).all()
+
+
 @given(sizes=sizes, seed=st.integers(0, 9))
 def test_pairs_are_same_then_different(sizes, seed):
     labels, rows = table(sizes)

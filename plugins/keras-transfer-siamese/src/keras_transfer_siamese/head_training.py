@@ -109,7 +109,8 @@ def train_head(
         rows = order(epoch - 1)
         found = network.fit(x[rows], labels[rows], batch_size=batch_size, shuffle=False, verbose=0)
         loss, candidate = float(found.history["loss"][0]), now()
-        if not np.isfinite(loss) or not np.isfinite(candidate[0].kernel).all():
+        weights = candidate[0].kernel
+        if not np.isfinite(loss) or weights is None or not np.isfinite(weights).all():
             break
         score = judge(*candidate) if judge is not None else None
         history.append({"epoch": epoch, "loss": loss, "val_score": score})

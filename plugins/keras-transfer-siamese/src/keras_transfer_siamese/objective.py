@@ -120,8 +120,8 @@ class SiameseObjective:
 
     def loss(self) -> keras.losses.Loss:
         """The loss that was asked for."""
-        margin = {} if self.margin is None else {"margin": self.margin}
-        scale = {} if self.scale is None else {"scale": self.scale}
+        margin: dict[str, Any] = {} if self.margin is None else {"margin": self.margin}
+        scale: dict[str, Any] = {} if self.scale is None else {"scale": self.scale}
         if self.name == "contrastive":
             return Contrastive(**margin)
         if self.name == "bce":

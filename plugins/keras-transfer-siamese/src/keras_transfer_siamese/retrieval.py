@@ -59,7 +59,8 @@ def open_set(scores: np.ndarray, labels: np.ndarray, seed: int) -> dict[str, Any
         return None
     rng = np.random.default_rng((seed, len(labels)))
     grid = np.linspace(0, 1, 101)
-    areas, curves, at = [], [], {alarm: [] for alarm in ALARMS}
+    areas, curves = [], []
+    at: dict[float, list[float]] = {alarm: [] for alarm in ALARMS}
     for _ in range(DRAWS):
         enrolled = rng.permutation(classes)[: max(1, len(classes) // 2)]
         gallery = np.array([rng.choice(np.flatnonzero(labels == label)) for label in enrolled])

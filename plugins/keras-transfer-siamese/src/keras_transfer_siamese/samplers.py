@@ -83,6 +83,8 @@ class PairBatches:
                 left = next(anyone)
                 right = next(row for row in anyone if self.labels[row] != self.labels[left])
                 found += [left, right]
+            if self.batch_size % 2:  # an odd batch has one image without a partner of its own
+                found.append(next(anyone))
         return np.array(found, np.int64)
 
 

@@ -35,7 +35,8 @@ class Roc:
         count = int(same.sum())
         if not count or count == len(same):
             return None
-        return cls(*roc_curve(same, scores, drop_intermediate=False), count, len(same) - count)
+        false_accepts, true_accepts, thresholds = roc_curve(same, scores, drop_intermediate=False)
+        return cls(false_accepts, true_accepts, thresholds, count, len(same) - count)
 
     @property
     def auc(self) -> float:
