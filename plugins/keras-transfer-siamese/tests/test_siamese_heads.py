@@ -52,6 +52,13 @@ def test_what_varies_in_every_class_is_taken_out():
     assert best["wccn"] > best["centred"] + 0.2
 
 
+def test_two_classes_have_no_discriminants_to_embed_in():
+    x, labels = features(2, 6, 0)
+    assert not any("lda" in form.name for form in closed_forms(x, labels, 8))
+    with pytest.raises(DataError, match="three training classes; here are 2"):
+        closed_forms(x, labels, 8, "lda")
+
+
 def test_a_head_that_needs_two_images_of_a_class_says_so():
     x, _ = features(6, 1, 0)
     assert {form.name for form in closed_forms(x, np.arange(6), 8)} == {

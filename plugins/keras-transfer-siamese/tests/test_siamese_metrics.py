@@ -1,5 +1,8 @@
 """Episodes, verification, retrieval and open set against their definitions, and what cannot be measured."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,11 +17,11 @@ from keras_transfer_siamese.episodes import (
     fitting,
     interval,
 )
-from keras_transfer_siamese.metrics import Protocol, measure, thinned
+from keras_transfer_siamese.metrics import Protocol, _writers, measure, require_possible, thinned
 from keras_transfer_siamese.retrieval import open_set, retrieval
 from keras_transfer_siamese.verification import Roc, pairs
 
-from keras_transfer.data.table import ArrayImages, ImageTable
+from keras_transfer.data.table import ArrayImages, ImageTable, PathImages
 from keras_transfer.errors import DataError, UsageError
 
 COMPARISONS = [
@@ -112,6 +115,21 @@ def test_the_omniglot_protocol_stays_in_one_alphabet_and_changes_the_writer():
         draw_episodes(labels, Setting(11, 1), 5, 0, alphabets=alphabets)
     with pytest.raises(UsageError, match="one-shot"):
         draw_episodes(labels, Setting(5, 2), 5, 0, alphabets=alphabets)
+
+
+@pytest.mark.parametrize(
+    ("names", "writers"),
+    [
+        (["0001_07.png", "0001_08.png"], ["07", "08"]),
+        (["greek/small_alpha_w-1.png", "greek/small_alpha_w-2.png"], ["w-1", "w-2"]),
+        (["0001_07.png", "0002.png"], None),
+        (["0001_.png", "0001_.png"], None),
+    ],
+)
+def test_the_writer_stands_behind_the_last_underscore(names, writers):
+    images = PathImages(Path(), tuple(names))
+    found = _writers(replace(table(np.zeros(len(names), np.int64)), images=images))
+    assert (found is None) if writers is None else (found.tolist() == writers)
 
 
 @pytest.mark.parametrize("text", ["20", "x1", "20x0", "1x1", "20 x 1", "axb"])
@@ -223,3 +241,15 @@ def test_pairs_are_each_pair_once():
 
 def test_episodes_know_their_setting():
     assert Episodes(np.zeros((3, 5, 2), int), np.zeros((3, 5, 1), int)).setting == Setting(5, 2)
+
+
+def test_what_cannot_be_measured_is_known_before_anything_is_trained():
+    few = table(np.repeat(np.arange(4), 3))
+    for settings in ((), (Setting(4, 2),)):
+        require_possible(few, Protocol(settings))
+    with pytest.raises(DataError, match="5 ways and 1 shots need 5 classes"):
+        require_possible(few, Protocol((Setting(5, 1),)))
+    with pytest.raises(DataError, match="No alphabet has 20 classes"):
+        require_possible(few, Protocol(omniglot=True))
+    with pytest.raises(UsageError, match="one-shot; 20x5"):
+        Protocol((Setting(20, 5),), omniglot=True)

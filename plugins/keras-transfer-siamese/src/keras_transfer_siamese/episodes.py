@@ -147,6 +147,14 @@ def draw_episodes(
     return Episodes(drawn[..., : setting.shots], drawn[..., setting.shots :])
 
 
+def require_one_shot(setting: Setting) -> None:
+    """Raise ``UsageError`` for a setting that the Omniglot protocol does not have."""
+    if setting.shots != 1:
+        raise UsageError(
+            f"--protocol omniglot is one-shot; {setting} was asked for. Leave --episodes-at out, or ask for 1 shot."
+        )
+
+
 def _within_alphabets(
     labels: np.ndarray,
     setting: Setting,
@@ -156,10 +164,7 @@ def _within_alphabets(
     writers: np.ndarray | None,
 ) -> Episodes:
     """One alphabet an episode; with writers, one image of each class by each of the two drawn for it."""
-    if setting.shots != 1:
-        raise UsageError(
-            f"--protocol omniglot is one-shot; {setting} was asked for. Leave --episodes-at out."
-        )
+    require_one_shot(setting)
     usable = []
     for alphabet in sorted(set(alphabets.tolist())):
         rows = np.flatnonzero(alphabets == alphabet)

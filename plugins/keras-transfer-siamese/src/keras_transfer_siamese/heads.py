@@ -96,9 +96,11 @@ def closed_forms(
             with several shrinkages, and with and without the root).
 
     Raises:
-        DataError: wccn or lda was asked for and no class has two images.
+        DataError: wccn or lda was asked for and no class has two images, or lda and there are two classes, which one
+            number tells apart.
     """
-    kinds = ("raw", "centred", "power", "wccn", "lda") if wanted == "auto" else (wanted,)
+    every = ("raw", "centred", "power", "wccn", "lda")
+    kinds: tuple[str, ...] = every if wanted == "auto" else (wanted,)
     sizes = np.unique(labels, return_counts=True)[1]
     enough = len(sizes) > 1 and bool((sizes > 1).any())
     if not enough and wanted in ("wccn", "lda"):
@@ -106,6 +108,12 @@ def closed_forms(
             f"--head {wanted} learns how images of one class differ, and no training class has two. Add images, or use "
             "--head centred."
         )
+    if len(sizes) < 3:
+        if wanted == "lda":
+            raise DataError(
+                f"--head lda needs three training classes; here are {len(sizes)}. Add classes, or use --head wccn."
+            )
+        kinds = tuple(kind for kind in kinds if kind != "lda")
     found = []
     if "raw" in kinds:
         found.append(ClosedForm("raw"))

@@ -238,20 +238,26 @@ class Learner:
             job.notes["head"]["kind"] = "dense"
         return kept
 
-    def _note_baseline(self, features: np.ndarray, name: str = "raw", kind: str = "cosine") -> None:
-        """What untrained features come to: the floor that everything else stands on."""
+    def _note_baseline(self, features: np.ndarray, name: str = "raw") -> None:
+        """What untrained features come to, by cosine: the floor that everything else stands on."""
         found: dict[str, Any] = {"embedding": name}
-        comparison = Comparison(kind)
+        comparison = Comparison()
         for split in ("val", "test"):
             rows = self.rows[split]
             try:
                 trial = OneShot.draw(self.data.labels[rows], self.options.episodes, SEED)
             except DataError:  # no such split, or too few images in it
                 continue
-            embeddings = ClosedForm(name).embed(features[rows])
+            embeddings = ClosedForm("raw").embed(features[rows])
             mean, half = interval(trial.accuracies(embeddings, comparison))
             found[split] = {"one_shot_accuracy": mean, "interval": half}
         self.job.notes["baseline"] = found
+        told = [
+            f"{values['one_shot_accuracy']:.1%} one-shot on {split} classes"
+            for split, values in found.items()
+            if split != "embedding"
+        ]
+        self.job.say(f"Baseline, {name}: {', '.join(told) or 'nothing to measure it on'}.")
 
     # Training by gradient
 
@@ -292,8 +298,7 @@ class Learner:
         )
 
     def _from_scratch(self, embedding: keras.Model, strategy: Strategy) -> Learned:
-        self._note_baseline(self._grey_pixels(), "raw")
-        self.job.notes["baseline"]["embedding"] = f"grey pixels, {PIXELS}x{PIXELS}"
+        self._note_baseline(self._grey_pixels(), f"grey pixels, {PIXELS}x{PIXELS}")
         network = training_network(embedding, self.objective, self.job.settings.seed)
         self._train(network, strategy)
         return Learned(embedding, trained_comparison(network, self.kind))

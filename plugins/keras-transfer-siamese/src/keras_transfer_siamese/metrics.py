@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -23,6 +22,7 @@ from keras_transfer_siamese.episodes import (
     draw_episodes,
     fitting,
     interval,
+    require_one_shot,
 )
 from keras_transfer_siamese.retrieval import open_set, retrieval
 from keras_transfer_siamese.verification import FAR, Roc, pairs
@@ -44,12 +44,18 @@ class Protocol:
         episodes: of each setting.
         omniglot: within alphabets, one writer against another.
         seed: of episodes and draws.
+
+    Raises ``UsageError`` for settings that the Omniglot protocol does not have.
     """
 
     settings: tuple[Setting, ...] = ()
     episodes: int = 1000
     omniglot: bool = False
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for setting in self.settings if self.omniglot else ():
+            require_one_shot(setting)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +154,13 @@ class OneShot:
         return float(self.accuracies(embeddings, comparison).mean()), roc.auc if roc else 0.0
 
 
-def _episodes(likeness: Likeness, table: ImageTable, protocol: Protocol) -> dict[str, Any]:
+def require_possible(table: ImageTable, protocol: Protocol) -> None:
+    """Raise ``DataError`` when a table has too few classes or images for a protocol: before a training, not after."""
+    _drawn(table.take(thinned(table.labels, MOST, protocol.seed)), replace(protocol, episodes=1))
+
+
+def _drawn(table: ImageTable, protocol: Protocol) -> list[tuple[Setting, Episodes]]:
+    """The episodes of every setting."""
     asked: Sequence[Setting] = protocol.settings
     alphabets = writers = None
     if protocol.omniglot:
@@ -156,13 +168,20 @@ def _episodes(likeness: Likeness, table: ImageTable, protocol: Protocol) -> dict
         alphabets, writers = _alphabets(table), _writers(table)
     elif not asked:
         asked = fitting(DEFAULTS, table.labels)
-        if tuple(asked) != DEFAULTS:
-            log.info("Episodes are shrunk to what there is: %s.", ", ".join(map(str, asked)))
+    count, seed = protocol.episodes, protocol.seed
+    return [
+        (one, draw_episodes(table.labels, one, count, seed, alphabets=alphabets, writers=writers))
+        for one in asked
+    ]
+
+
+def _episodes(likeness: Likeness, table: ImageTable, protocol: Protocol) -> dict[str, Any]:
+    every = _drawn(table, protocol)
+    asked = tuple(setting for setting, _ in every)
+    if not protocol.settings and not protocol.omniglot and asked != DEFAULTS:
+        log.info("Episodes are shrunk to what there is: %s.", ", ".join(map(str, asked)))
     found = {}
-    for setting in asked:
-        drawn = draw_episodes(
-            table.labels, setting, protocol.episodes, protocol.seed, alphabets=alphabets, writers=writers
-        )
+    for setting, drawn in every:
         mean, half = interval(accuracies(likeness, drawn))
         found[str(setting)] = {
             "ways": setting.ways,
@@ -209,5 +228,8 @@ def _alphabets(table: ImageTable) -> np.ndarray:
 
 def _writers(table: ImageTable) -> np.ndarray | None:
     """Who drew each image: what stands behind the last underscore of its file's name (Omniglot: ``0001_07.png``)."""
-    found = [re.search(r"_(\w+)$", PurePosixPath(table.images.name(i)).stem) for i in range(len(table))]
-    return np.array([match[1] for match in found if match]) if all(found) else None
+    found = [PurePosixPath(table.images.name(i)).stem.rpartition("_") for i in range(len(table))]
+    if not all(before and writer for before, _, writer in found):
+        log.info("Not every file is called SOMETHING_WRITER, so one writer is not compared with another.")
+        return None
+    return np.array([writer for _, _, writer in found])

@@ -27,7 +27,7 @@ from keras_transfer_siamese.classes import (  # noqa: E402
 from keras_transfer_siamese.comparison import Comparison  # noqa: E402
 from keras_transfer_siamese.episodes import Setting  # noqa: E402
 from keras_transfer_siamese.learning import SEED, Learner  # noqa: E402
-from keras_transfer_siamese.metrics import MOST, Measured, Protocol, measure, thinned  # noqa: E402
+from keras_transfer_siamese.metrics import MOST, Measured, Protocol, measure, require_possible, thinned  # noqa: E402
 from keras_transfer_siamese.networks import PROJECTION, SIZES, conv4, koch, pooled, with_head  # noqa: E402
 from keras_transfer_siamese.verification import Roc, chosen_thresholds, pairs  # noqa: E402
 
@@ -48,7 +48,7 @@ class Siamese(Task):
         """
         options, gradient = self.options, settings.gradient
         settings = super().settings_for(settings)
-        self._episodes()
+        self._protocol()
         for asked, given in (
             ("--balance", gradient.balance != "none"),
             ("--focal", gradient.focal is not None),
@@ -120,6 +120,8 @@ class Siamese(Task):
                 "No class is held out, so nothing can be measured on classes never seen. Raise --test-fraction, or "
                 "pass --allow-seen-classes."
             )
+        last = next(split for split in ("test", "val", "train") if len(data.indices(split)))
+        require_possible(data.take(data.indices(last)), self._protocol())
         learned = Learner(self.options, data, job).learn(model)
         self._shipped, self._comparison = learned.model, learned.comparison
         self._dim = int(learned.model.outputs[0].shape[-1])
@@ -135,7 +137,6 @@ class Siamese(Task):
 
     def _choose_threshold(self, data: ImageTable, job: Job) -> dict[str, float | None]:
         """The equal-error threshold on the validation classes becomes the comparison's; those of rates are returned."""
-
         assert self._comparison is not None and self._shipped is not None
         val = data.indices("val")
         val = val[thinned(data.labels[val], MOST, SEED)]
@@ -148,12 +149,15 @@ class Siamese(Task):
         self._comparison = self._comparison.at(roc.equal_error[1])
         return chosen_thresholds(roc)
 
-    def _episodes(self) -> tuple[Setting, ...]:
-        """The settings asked for. Raises ``UsageError`` for what is none."""
-        return tuple(map(Setting.parse, self.options.episodes_at))
+    def _protocol(self) -> Protocol:
+        """What is to be measured. Raises ``UsageError`` for what cannot be."""
+        options = self.options
+        settings = tuple(map(Setting.parse, options.episodes_at))
+        return Protocol(settings, options.episodes, options.protocol == "omniglot", SEED)
 
     def restore(self, notes: Mapping[str, Any]) -> None:
         """The comparison, the size of the embeddings, and which classes were trained on."""
+        self._protocol()  # options may be others than those of the training
         if "comparison" in notes:
             self._comparison = Comparison.from_dict(notes["comparison"])
             self._dim = int(notes["embedding_dim"])
@@ -161,11 +165,9 @@ class Siamese(Task):
 
     def evaluate(self, outputs: np.ndarray, data: ImageTable) -> dict[str, Any]:
         """Episodes, verification, retrieval and open set; see :func:`keras_transfer_siamese.metrics.measure`."""
-        options = self.options
-        if not options.allow_seen_classes:
+        if not self.options.allow_seen_classes:
             require_unseen(data, self._trained_on)
-        protocol = Protocol(self._episodes(), options.episodes, options.protocol == "omniglot", SEED)
-        measured = measure(outputs, data, self._comparison or Comparison(), protocol)
+        measured = measure(outputs, data, self._comparison or Comparison(), self._protocol())
         self._measured = measured, data
         return measured.metrics
 
