@@ -116,6 +116,18 @@ def test_images_that_are_known_are_not_computed_again(opened, images):
     assert (again.sha256, again.embedding, again.error) == (first.sha256, None, None)
 
 
+def test_views_are_averaged_and_as_long_as_they_are(opened, small_run, images):
+    model = keras.models.load_model(small_run / "model.keras")
+    pixels = np.stack([Preprocessing((48, 48)).load(path) for path in images[:3]]).astype(np.float32)
+    mean = (model(pixels) + model(pixels[:, :, ::-1])) / 2
+    expected = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+    found = np.stack([one.embedding for one in opened.embed(images[:3], views=2)])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.abs(found - embeddings(opened, images[:3])).max() > 1e-4
+    with pytest.raises(UsageError, match="1 to 12"):
+        list(opened.embed(images[:1], views=13))
+
+
 @pytest.mark.parametrize(("value", "said"), [(np.nan, "not finite"), (0.0, "sees nothing")])
 def test_embeddings_that_say_nothing_are_told(images, value, said):
     pixels = keras.Input((48, 48, 3))

@@ -142,6 +142,51 @@ def test_an_empty_gallery_is_said(gallery, letters):
     assert "Nothing is enrolled" in err and "enroll" in err
 
 
+def test_a_gallery_is_made_when_there_is_something_to_put_into_it(small_run, tmp_path):
+    Image.new("RGB", (30, 30), "navy").save(tmp_path / "plain.png")
+    path = tmp_path / "new.sqlite"
+    _, err = call(
+        "siamese", "enroll", path, tmp_path / "plain.png", "--name", "E", "--model", small_run, code=1
+    )
+    assert "Nothing was enrolled" in err and not path.exists()
+
+
+def test_views_of_an_enrolled_image_are_averaged(small_run, letters, tmp_path):
+    found = []
+    for name, more in (("plain", []), ("views", ["--tta", "7"])):
+        path = tmp_path / f"{name}.sqlite"
+        call("siamese", "enroll", path, "--from", letters, "--model", small_run, "--quiet", *more)
+        with open_gallery(path) as opened:
+            found.append(opened.entries().embeddings)
+    plain, views = found
+    assert np.linalg.norm(views, axis=1) == pytest.approx(1, abs=1e-5)
+    assert np.abs(plain - views).max() > 1e-4 and (plain * views).sum(axis=1).min() > 0.9
+    _, err = call("siamese", "enroll", path, letters / "A", "--name", "A", "--add", "--tta", "0", code=2)
+    assert "1 to 12" in err
+
+
+def test_classes_that_were_trained_on_are_measured_only_when_told(bundle_copy, letters):
+    model = bundle_copy / "model.tflite"
+    for verb in (["evaluate", model], ["verify", bundle_copy]):
+        _, err = call(*verb, letters, code=1)
+        assert "1 of the 3 classes were trained on (A)" in err and "--set allow_seen_classes" in err
+    told = ["--set", "allow_seen_classes", "--set", "episodes=20", "--set", "episodes-at=3x2", "-q"]
+    found = json.loads(call("evaluate", model, letters, *told, "--json")[0])
+    assert found["episodes"]["3x2"]["episodes"] == 20 and found["classes"] == 3
+    call("verify", bundle_copy, letters, *told[:2], "-q")
+    for wrong, said in (
+        ("episodes=1", "at least 2"),
+        ("episodes-at=3", "WAYSxSHOTS"),
+        ("loss=bce", "the training decides that"),
+        ("protocol=omni", "episodes, omniglot"),
+        ("epsodes=3", "Did you mean episodes"),
+    ):
+        _, err = call("evaluate", model, letters, "--set", wrong, code=2)
+        assert said in err, err
+    _, err = call("verify", bundle_copy, "--set", "episodes=20", code=2)
+    assert "give DATA, too" in err
+
+
 def test_arguments_that_cannot_be(gallery, letters, small_run, tmp_path):
     for arguments, said in (
         (["enroll", tmp_path / "new.sqlite", letters, "--name", "x"], "say with --model"),

@@ -37,6 +37,14 @@ def siamese() -> None:
     metavar="X",
     help="Of a new gallery: the same from this score on. By default the model's.",
 )
+@click.option(
+    "--tta",
+    "views",
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Average over N views of each image (2: its mirror image, too; from 3: crops; up to 12).",
+)
 @output_options
 def enroll(
     gallery: str,
@@ -46,6 +54,7 @@ def enroll(
     model: str | None,
     add: bool,
     threshold: float | None,
+    views: int,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -59,11 +68,12 @@ def enroll(
     prepare(quiet)
     from keras_transfer_siamese import recognising
 
+    how: dict[str, Any] = {"model": model, "add": add, "threshold": threshold, "views": views}
     if folder is not None:
-        found = list(recognising.enroll_folder(gallery, folder, model=model, add=add, threshold=threshold))
+        found = list(recognising.enroll_folder(gallery, folder, **how))
     else:
         assert name is not None
-        found = [recognising.enroll(gallery, images, name, model=model, add=add, threshold=threshold)]
+        found = [recognising.enroll(gallery, images, name, **how)]
     if as_json:
         print_json([one.to_dict() for one in found])
     for one in found:

@@ -22,6 +22,7 @@ from keras_transfer.export.runtimes import KerasRuntime  # noqa: E402
 from keras_transfer.features.identity import model_hash  # noqa: E402
 from keras_transfer.preprocessing import ImageError, Preprocessing, decode, read_image_bytes  # noqa: E402
 from keras_transfer.workflow.subject import Subject, open_subject  # noqa: E402
+from keras_transfer.workflow.tta import tta_views  # noqa: E402
 from keras_transfer_siamese.comparison import Comparison, unit  # noqa: E402
 from keras_transfer_siamese.gallery import Binding  # noqa: E402
 from keras_transfer_siamese.identity import Identity  # noqa: E402
@@ -69,24 +70,34 @@ class Embedder:
             )
         self.binding = Binding(identity, subject.preprocessing, comparison, shape[1])
 
-    def embed(self, paths: Iterable[Path], known: Set[str] = frozenset()) -> Iterator[Embedded]:
+    def embed(
+        self, paths: Iterable[Path], known: Set[str] = frozenset(), views: int = 1
+    ) -> Iterator[Embedded]:
         """The embeddings of image files, in order.
 
         A file that cannot be used has an ``error`` and stops nothing; one whose SHA-256 is ``known`` has neither error
         nor embedding.
+
+        Args:
+            paths: of the files.
+            known: SHA-256 of files that need no embedding.
+            views: test-time augmentation: the mean of the embeddings of so many views of an image, brought to their
+                mean length; see :func:`keras_transfer.workflow.tta.tta_views`. 1 is the image alone.
+
+        Raises ``UsageError`` for another number of views.
         """
         preprocessing = self.binding.preprocessing
         batch: list[tuple[Embedded, np.ndarray | None]] = []
         for read in ordered_map(lambda path: _read(path, preprocessing, known), paths, ahead=2 * BATCH):
             batch.append(read)
             if len(batch) == BATCH:
-                yield from self._answers(batch)
+                yield from self._answers(batch, views)
                 batch = []
-        yield from self._answers(batch)
+        yield from self._answers(batch, views)
 
-    def _answers(self, batch: Sequence[tuple[Embedded, np.ndarray | None]]) -> Iterator[Embedded]:
+    def _answers(self, batch: Sequence[tuple[Embedded, np.ndarray | None]], views: int) -> Iterator[Embedded]:
         pixels = [image for _, image in batch if image is not None]
-        found = iter(self._subject.predict(np.stack(pixels)) if pixels else ())
+        found = iter(self._mean(np.stack(pixels), views) if pixels else ())
         for read, image in batch:
             if image is None:
                 yield read
@@ -102,6 +113,14 @@ class Embedder:
                 )
             else:
                 yield Embedded(read.path, read.sha256, embedding)
+
+    def _mean(self, pixels: np.ndarray, views: int) -> np.ndarray:
+        """Of the embeddings of each image's views, as long as they are: views that differ shorten a mean."""
+        every = np.stack([self._subject.predict(view) for view in tta_views(pixels, views)])
+        mean = every.mean(axis=0)
+        if views == 1 or self.binding.comparison.kind == "weighted_l1":
+            return mean
+        return unit(mean) * np.linalg.norm(every, axis=2).mean(axis=0)[:, None]
 
 
 def open_embedder(model: Any) -> Embedder:

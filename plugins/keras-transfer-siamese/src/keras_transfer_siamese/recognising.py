@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from keras_transfer import progress
 from keras_transfer.data.folder import read_folder
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.workflow.predict import find_images
+from keras_transfer.workflow.tta import require_views
 from keras_transfer_siamese.comparison import Comparison
 from keras_transfer_siamese.embedder import Embedded, Embedder, open_embedder
 from keras_transfer_siamese.gallery import Gallery, Picture, create_gallery, open_gallery, proper_name
@@ -47,6 +49,7 @@ def enroll(
     model: Any = None,
     add: bool = False,
     threshold: float | None = None,
+    views: int = 1,
 ) -> Enrolment:
     """Enrol images under a name.
 
@@ -57,12 +60,18 @@ def enroll(
         model: see :func:`keras_transfer_siamese.embedder.open_embedder`; by default where the gallery says it was.
         add: the name may be enrolled already.
         threshold: of a gallery that is made; by default the model's own.
+        views: test-time augmentation of what is enrolled; see
+            :meth:`keras_transfer_siamese.embedder.Embedder.embed`.
 
     Raises:
         UsageError: a path that is missing, no model, a name that cannot be kept.
         DataError: no image can be used, the name is enrolled (without ``add``), or the model is another.
     """
-    return next(enroll_all(gallery, {name: find_images(images)}, model=model, add=add, threshold=threshold))
+    return next(
+        enroll_all(
+            gallery, {name: find_images(images)}, model=model, add=add, threshold=threshold, views=views
+        )
+    )
 
 
 def enroll_folder(
@@ -72,6 +81,7 @@ def enroll_folder(
     model: Any = None,
     add: bool = False,
     threshold: float | None = None,
+    views: int = 1,
 ) -> Iterator[Enrolment]:
     """Enrol a folder with one folder of images a name, name by name. See :func:`enroll` for arguments and errors."""
     rows = read_folder(Path(folder), None)
@@ -81,7 +91,7 @@ def enroll_folder(
     for name in [name for name, paths in pictures.items() if not paths]:
         log.warning("The folder of %r holds no image; the name is not enrolled.", name)
         del pictures[name]
-    return enroll_all(gallery, pictures, model=model, add=add, threshold=threshold)
+    return enroll_all(gallery, pictures, model=model, add=add, threshold=threshold, views=views)
 
 
 def enroll_all(
@@ -91,8 +101,10 @@ def enroll_all(
     model: Any = None,
     add: bool = False,
     threshold: float | None = None,
+    views: int = 1,
 ) -> Iterator[Enrolment]:
     """Enrol the image files of several names; what was enrolled before an error stays. See :func:`enroll`."""
+    require_views(views)
     names = {name: proper_name(name) for name in pictures}
     path = Path(gallery)
     if path.is_file() and path.stat().st_size:
@@ -106,37 +118,57 @@ def enroll_all(
                 opened.check_new(name, add)
             embedder = _embedder_for(opened, model)
             opened.note_model(embedder.path)
-            yield from _enrolments(opened, embedder, pictures, add)
+            yield from _enrolments(opened, embedder, pictures, add, views)
         return
     if model is None:
         raise UsageError(
             f"There is no gallery {path} yet: say with --model which model its embeddings are from."
         )
+    if not pictures:
+        raise UsageError("There is no name to enrol. Give images and a name.")
     embedder = open_embedder(model)
     binding = embedder.binding
     if threshold is not None:
         binding = replace(binding, comparison=deciding(binding.comparison, threshold))
+    # The file is made when there is something to put into it.
+    first = next(iter(pictures))
+    ready = {first: _usable(embedder, first, pictures[first], frozenset(), views)}
     with create_gallery(path, binding, embedder.path) as made:
-        yield from _enrolments(made, embedder, pictures, add)
+        yield from _enrolments(made, embedder, pictures, add, views, ready)
+
+
+_Read = tuple[list[Picture], tuple[dict[str, str], ...]]
+"""What can be enrolled of a name's images, and what is wrong with the others."""
 
 
 def _enrolments(
-    gallery: Gallery, embedder: Embedder, pictures: dict[str, list[Path]], add: bool
+    gallery: Gallery,
+    embedder: Embedder,
+    pictures: dict[str, list[Path]],
+    add: bool,
+    views: int,
+    ready: Mapping[str, _Read] = MappingProxyType({}),
 ) -> Iterator[Enrolment]:
+    """Name by name; those that are ``ready`` were read before."""
     for name, paths in progress.track(pictures.items(), "Enrolling", len(pictures)):
-        read = list(embedder.embed(paths, known=gallery.images_of(name)))
-        errors = tuple({"path": str(one.path), "error": one.error} for one in read if one.error is not None)
-        usable = [
-            Picture(str(one.path), one.sha256, one.embedding) for one in read if one.embedding is not None
-        ]
-        if len(errors) == len(read):
-            raise DataError(
-                f"None of the images of {name!r} can be used: {errors[0]['path']}: {errors[0]['error']}"
-                + (f"; and {len(errors) - 1} more" if len(errors) > 1 else "")
-                + ". Nothing was enrolled under this name."
-            )
+        read = ready.get(name) or _usable(embedder, name, paths, gallery.images_of(name), views)
+        usable, errors = read
         new = gallery.enroll(name, usable, add=add) if usable else 0
         yield Enrolment(name, new, len(paths) - len(errors) - new, errors)
+
+
+def _usable(embedder: Embedder, name: str, paths: list[Path], known: Set[str], views: int) -> _Read:
+    """Raises ``DataError`` when none of the images can be used."""
+    read = list(embedder.embed(paths, known=known, views=views))
+    errors = tuple({"path": str(one.path), "error": one.error} for one in read if one.error is not None)
+    if len(errors) == len(read):
+        raise DataError(
+            f"None of the images of {name!r} can be used: {errors[0]['path']}: {errors[0]['error']}"
+            + (f"; and {len(errors) - 1} more" if len(errors) > 1 else "")
+            + ". Nothing was enrolled under this name."
+        )
+    usable = [Picture(str(one.path), one.sha256, one.embedding) for one in read if one.embedding is not None]
+    return usable, errors
 
 
 def match(
