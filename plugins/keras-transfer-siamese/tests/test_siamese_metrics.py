@@ -253,3 +253,18 @@ def test_what_cannot_be_measured_is_known_before_anything_is_trained():
         require_possible(few, Protocol(omniglot=True))
     with pytest.raises(UsageError, match="one-shot; 20x5"):
         Protocol((Setting(20, 5),), omniglot=True)
+
+
+def test_thresholds_of_other_classes_are_judged_on_these():
+    x, labels = points([20] * 6, 0.5)
+    measured = measure(
+        x, table(labels), Comparison(), Protocol(episodes=2), {"0.1": 0.5, "0.01": 0.9, "0.001": None}
+    )
+    found = measured.metrics["at_chosen_thresholds"]
+    assert set(found) == {"0.1", "0.01"}
+    scores, same = pairs(measured.scores, measured.labels)
+    for row in found.values():
+        accepted = scores >= row["threshold"]
+        assert row["true_accept_rate"] == pytest.approx(accepted[same].mean())
+        assert row["false_accept_rate"] == pytest.approx(accepted[~same].mean())
+    assert found["0.1"]["false_accept_rate"] > found["0.01"]["false_accept_rate"] > 0

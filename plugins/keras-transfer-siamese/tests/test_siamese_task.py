@@ -67,6 +67,7 @@ def test_a_run_tells_what_it_learned_and_what_it_stands_on(street):
     assert notes["thresholds"]["0.1"] > comparison.threshold and notes["thresholds"]["0.001"] is None
     assert info["output"]["kind"] == "embeddings" and info["output"]["shape"] == [notes["embedding_dim"]]
     assert "A" not in json.dumps(notes["trained_on"])  # hashes, not names
+    assert metrics["at_chosen_thresholds"]["0.1"]["threshold"] == notes["thresholds"]["0.1"]
     plots = {path.name for path in (street / "run" / "plots").iterdir()}
     assert {"roc.png", "scores.png", "embeddings.png", "learning_curves.png"} <= plots
 
@@ -79,7 +80,9 @@ def test_evaluate_repeats_the_training_s_numbers_and_refuses_what_was_seen(stree
     _, said = call("evaluate", street / "run", "--split", "train", code=1)
     assert "11 of the 11 classes were trained on" in said
     _, said = call("evaluate", street / "run", data, code=1)
-    assert "11 of the 16 classes were trained on" in said and "--allow-seen-classes" in said
+    assert "11 of the 16 classes were trained on" in said and "--set allow_seen_classes" in said
+    told = ["--set", "allow_seen_classes", "--set", "episodes-at=11x1", "--split", "train", "--json"]
+    assert json.loads(call("evaluate", street / "run", *told)[0])["one_shot_ways"] == 11
 
 
 def test_every_precision_recognises_like_keras(street, data):
@@ -188,6 +191,7 @@ def test_alphabets_are_kept_apart(data, tmp_path):
         (["--comparison", "weighted_l1"], "--loss bce"),
         (["--loss", "bce", "--comparison", "euclidean"], "another loss"),
         (["--episodes-at", "20"], "WAYSxSHOTS"),
+        (["--protocol", "omniglot", "--episodes-at", "20x5"], "one-shot"),
         (["--loss", "tripplet"], "triplet-hard"),
     ],
 )
@@ -199,9 +203,10 @@ def test_settings_that_make_no_sense_are_refused(data, tmp_path, arguments, word
 
 def test_more_ways_than_there_are_classes_is_refused(data, tmp_path):
     _, said = call(
-        "train", data, "-o", tmp_path / "run", *SMALL, "--epochs", "1", "--episodes-at", "20x1", code=1
+        "train", data, "-o", tmp_path / "run", *SMALL[:-1], "--epochs", "1", "--episodes-at", "20x1", code=1
     )
     assert "20 ways and 1 shots need 20 classes" in said and "--episodes-at" in said
+    assert "Strategy" not in said  # before the training, not after
 
 
 def test_images_without_content_are_left_out_or_refused(data, tmp_path):

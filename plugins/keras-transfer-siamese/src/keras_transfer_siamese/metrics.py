@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -71,14 +72,19 @@ class Measured:
 
 
 def measure(
-    embeddings: np.ndarray, table: ImageTable, comparison: Comparison, protocol: Protocol
+    embeddings: np.ndarray,
+    table: ImageTable,
+    comparison: Comparison,
+    protocol: Protocol,
+    thresholds: Mapping[str, float | None] = MappingProxyType({}),
 ) -> Measured:
     """Measure embeddings ``(N, D)`` of the N images of a table.
 
     ``metrics`` has what the spec of the task declares, and: ``one_shot_interval`` (half the width of the 95 %
     interval), ``one_shot_ways``, ``episodes`` (every setting with its accuracy and interval), ``accuracy_20x1`` and the
-    like, ``false_accept_rate`` and ``true_accept_rate`` at the comparison's threshold, ``open_set``, ``compared`` (how
-    many images).
+    like, ``false_accept_rate`` and ``true_accept_rate`` at the comparison's threshold, ``at_chosen_thresholds`` (the
+    same two, and the ``threshold``, for each of ``thresholds``, which were chosen on other classes for the false accept
+    rates that name them), ``open_set``, ``compared`` (how many images).
 
     Raises:
         DataError: embeddings that are not finite, or too few classes or images for what is asked.
@@ -96,7 +102,7 @@ def measure(
     likeness = Likeness(chosen, comparison)
     metrics = _episodes(likeness, table.take(rows), protocol)
     roc = Roc.of(*pairs(likeness.scores, labels))
-    metrics |= _verification(roc, comparison)
+    metrics |= _verification(roc, comparison, thresholds)
     metrics |= retrieval(likeness.scores, labels)
     strangers = open_set(likeness.scores, labels, protocol.seed)
     metrics["open_set_auroc"] = strangers["auroc"] if strangers else None
@@ -207,7 +213,9 @@ def _episodes(likeness: Likeness, table: ImageTable, protocol: Protocol) -> dict
     }
 
 
-def _verification(roc: Roc | None, comparison: Comparison) -> dict[str, Any]:
+def _verification(
+    roc: Roc | None, comparison: Comparison, thresholds: Mapping[str, float | None]
+) -> dict[str, Any]:
     names = [f"tar_at_far_{rate}" for rate in FAR]
     if roc is None:
         return dict.fromkeys(["verification_auc", "equal_error_rate", *names])
@@ -218,6 +226,12 @@ def _verification(roc: Roc | None, comparison: Comparison) -> dict[str, Any]:
     found["pairs"] = {"same": roc.same, "different": roc.different}
     if comparison.threshold is not None:
         found["false_accept_rate"], found["true_accept_rate"] = roc.at_threshold(comparison.threshold)
+    told = ("threshold", "false_accept_rate", "true_accept_rate")
+    found["at_chosen_thresholds"] = {
+        rate: dict(zip(told, (threshold, *roc.at_threshold(threshold)), strict=True))
+        for rate, threshold in thresholds.items()
+        if threshold is not None
+    }
     return found
 
 

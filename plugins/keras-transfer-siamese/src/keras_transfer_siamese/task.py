@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from keras_transfer.quiet import quiet_tensorflow
@@ -38,6 +39,7 @@ class Siamese(Task):
     _comparison: Comparison | None = None
     _dim: int | None = None
     _trained_on: Sequence[str] = ()
+    _thresholds: Mapping[str, float | None] = MappingProxyType({})
     _shipped: keras.Model | None = None
     _measured: tuple[Measured, ImageTable] | None = None
 
@@ -126,10 +128,10 @@ class Siamese(Task):
         self._shipped, self._comparison = learned.model, learned.comparison
         self._dim = int(learned.model.outputs[0].shape[-1])
         self._trained_on = fingerprints(in_split(data, "train"))
-        thresholds = self._choose_threshold(data, job)
+        self._thresholds = self._choose_threshold(data, job)
         job.notes.update(
             comparison=self._comparison.to_dict(),
-            thresholds=thresholds,
+            thresholds=self._thresholds,
             embedding_dim=self._dim,
             preprocessing=job.preprocessing.to_dict(),
             trained_on=self._trained_on,
@@ -156,18 +158,21 @@ class Siamese(Task):
         return Protocol(settings, options.episodes, options.protocol == "omniglot", SEED)
 
     def restore(self, notes: Mapping[str, Any]) -> None:
-        """The comparison, the size of the embeddings, and which classes were trained on."""
+        """The comparison, thresholds, the size of the embeddings, and which classes were trained on."""
         self._protocol()  # options may be others than those of the training
         if "comparison" in notes:
             self._comparison = Comparison.from_dict(notes["comparison"])
             self._dim = int(notes["embedding_dim"])
             self._trained_on = list(notes["trained_on"])
+            self._thresholds = dict(notes.get("thresholds", {}))
 
     def evaluate(self, outputs: np.ndarray, data: ImageTable) -> dict[str, Any]:
         """Episodes, verification, retrieval and open set; see :func:`keras_transfer_siamese.metrics.measure`."""
         if not self.options.allow_seen_classes:
             require_unseen(data, self._trained_on)
-        measured = measure(outputs, data, self._comparison or Comparison(), self._protocol())
+        measured = measure(
+            outputs, data, self._comparison or Comparison(), self._protocol(), self._thresholds
+        )
         self._measured = measured, data
         return measured.metrics
 
