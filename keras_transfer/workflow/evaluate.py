@@ -14,7 +14,7 @@ from keras_transfer import options as option_tools
 from keras_transfer import progress
 from keras_transfer.data import ImageTable
 from keras_transfer.data.pipeline import input_batches
-from keras_transfer.errors import DataError, UsageError
+from keras_transfer.errors import DataError, RunError, UsageError
 from keras_transfer.plugins import task_spec
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.settings import DataSettings, TrainSettings
@@ -202,6 +202,12 @@ def _trained_on(subject: Subject, table: ImageTable) -> int | None:
     if subject.run is None:
         return None
     # Names of files need not be UTF-8; they are written with surrogates.
-    with subject.run.split_path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        learned = {row["sha256"] for row in csv.DictReader(file) if row["split"] == "train"}
+    path = subject.run.split_path
+    try:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            learned = {row["sha256"] for row in csv.DictReader(file) if row["split"] == "train"}
+    except (OSError, KeyError, csv.Error) as error:
+        raise RunError(
+            f"{path} does not tell which images were trained on ({error}). Restore it, or train again."
+        ) from error
     return sum(digest in learned for digest in table.sha256)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_transfer.data import load_data
-from keras_transfer.errors import DataError, UsageError
+from keras_transfer.errors import DataError, RunError, UsageError
 from keras_transfer.workflow.evaluate import evaluate
 from keras_transfer.workflow.predict import predict
 
@@ -42,6 +42,16 @@ def test_the_model_file_inside_a_run_and_a_keras_object_give_the_same(finished_r
 def test_images_that_were_trained_on_are_counted(finished_run, photo_folder):
     result = evaluate(finished_run.path, photo_folder, split="all")
     assert result["trained_on"] == len(load_data(photo_folder).indices("train"))
+
+
+@pytest.mark.parametrize("content", [None, "path,label\n"])
+def test_a_run_that_lost_its_split_says_so(finished_run, photo_folder, tmp_path, content):
+    damaged = shutil.copytree(finished_run.path, tmp_path / "run")
+    (damaged / "split.csv").unlink()
+    if content is not None:
+        (damaged / "split.csv").write_text(content + "a,b\n")
+    with pytest.raises(RunError, match="which images were trained on"):
+        evaluate(damaged, photo_folder, split="all")
 
 
 def test_wrong_requests_are_refused(finished_run, photo_folder, tmp_path):
