@@ -61,7 +61,7 @@ def score_histograms(measured: Measured, comparison: Comparison, path: Path) -> 
         axes.axvline(comparison.threshold, color=INK, linestyle=":", label="threshold")
     axes.set_xlabel(f"{comparison.kind.replace('_', ' ')} of a pair")
     axes.set_ylabel("density")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper left")
     _save(figure, path)
 
 
