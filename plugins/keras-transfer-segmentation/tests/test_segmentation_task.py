@@ -108,7 +108,8 @@ def test_metrics_at_the_masks_own_size_are_those_of_the_masks_that_segment_write
         metrics.update(read_mask(tmp_path / "data" / "masks" / path.name, classes), read_mask(path, classes))
     assert found["images"] == 15
     for name in ("mean_iou", "mean_dice", "pixel_accuracy"):
-        assert found[f"own_size_{name}"] == pytest.approx(metrics.result()[name])
+        # A pixel on the fence may fall either way: one is asked in batches, the other image by image.
+        assert found[f"own_size_{name}"] == pytest.approx(metrics.result()[name], abs=1e-4)
     assert "own_size_mean_iou" not in json.loads(call("evaluate", street / "run", "--json")[0])
 
 
