@@ -14,11 +14,9 @@ import click
 import pytest
 
 from keras_transfer.cli import cli
+from keras_transfer.testing.command import call
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "cli"))
-from helpers_cli import call  # noqa: E402
-
 REUSE = ROOT / "docs" / "reuse"
 PAGES = sorted(REUSE.glob("*.md"))
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "cli"))
-from helpers_cli import call
+from keras_transfer.testing.command import call
 
 TEXT = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^    keras-transfer (.*)$", TEXT, re.MULTILINE)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "cli"))
-from helpers_cli import call
-
 from keras_transfer import describe, load_backbone
 from keras_transfer.errors import UsageError, WeightsError
 from keras_transfer.evaluation.gradcam import GradCam
+from keras_transfer.testing.command import call
 
 
 def small(scaled: bool) -> keras.Model:

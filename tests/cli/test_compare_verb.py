@@ -5,7 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from helpers_cli import call
+
+from keras_transfer.testing.command import call
 
 
 def test_unknown_names_are_refused_without_tensorflow_and_without_data():

@@ -5,7 +5,6 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers_cli import call
 
 from keras_transfer.data import batches, load_data
 from keras_transfer.errors import RunError, UsageError
@@ -13,6 +12,7 @@ from keras_transfer.heads import split_head
 from keras_transfer.litert import LiteRTModel
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.run import BACKBONE, INFO, open_run
+from keras_transfer.testing.command import call
 from keras_transfer.training.probe import fit_probe
 from keras_transfer.workflow.export import export_run
 from keras_transfer.workflow.replay import replay

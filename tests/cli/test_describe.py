@@ -4,10 +4,10 @@ import json
 
 import keras
 import pytest
-from helpers_cli import call
 from PIL import Image
 
 import keras_transfer as kt
+from keras_transfer.testing.command import call
 
 
 def test_a_backbone_block_by_block_and_layer_by_layer(tmp_path):

@@ -5,11 +5,11 @@ import json
 import keras
 import numpy as np
 import pytest
-from helpers_cli import call
 from PIL import Image
 
 import keras_transfer as kt
 from keras_transfer.evaluation.gradcam import GradCam, hide, masking
+from keras_transfer.testing.command import call
 from keras_transfer.workflow.as_is import as_is
 from keras_transfer.workflow.explain import explain
 

@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from helpers_cli import call
 
 from keras_transfer.errors import UsageError
+from keras_transfer.testing.command import call
 
 pytestmark = pytest.mark.slow
 

@@ -8,13 +8,13 @@ import sys
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from helpers_cli import call
 
 from keras_transfer.cli import cli
 from keras_transfer.errors import BundleError
 from keras_transfer.export import load_bundle
 from keras_transfer.export.report import digest
 from keras_transfer.litert import LiteRTModel
+from keras_transfer.testing.command import call
 from keras_transfer.testing.samples import with_labels, with_numbers
 
 pytestmark = pytest.mark.slow

@@ -6,9 +6,9 @@ import json
 import keras
 import numpy as np
 import pytest
-from helpers_cli import call
 
 from keras_transfer import Preprocessing, load_backbone
+from keras_transfer.testing.command import call
 
 
 def test_a_level_with_gem_pca_and_half_precision_as_a_memory_map(photo_folder, tmp_path):

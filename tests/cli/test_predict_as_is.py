@@ -3,8 +3,9 @@
 import json
 
 import pytest
-from helpers_cli import call
 from PIL import Image
+
+from keras_transfer.testing.command import call
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,9 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers_cli import call
 from PIL import Image
+
+from keras_transfer.testing.command import call
 
 
 @pytest.fixture(scope="module")

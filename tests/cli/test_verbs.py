@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from helpers_cli import call
 
 from keras_transfer.cli import VERBS
+from keras_transfer.testing.command import call
 
 
 @pytest.fixture(scope="module")

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "cli"))
-from helpers_cli import call
-
 import keras_transfer as kt
 from keras_transfer.catalog import CATALOG
 from keras_transfer.litert import LiteRTModel, convert
 from keras_transfer.run import open_run
+from keras_transfer.testing.command import call
 from keras_transfer.workflow.evaluate import evaluate
 from keras_transfer.workflow.train import train
 

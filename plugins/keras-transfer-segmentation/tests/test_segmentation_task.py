@@ -6,7 +6,6 @@ import sys
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from keras_transfer_segmentation.classes import Classes
 from keras_transfer_segmentation.masks import read_mask
 from keras_transfer_segmentation.metrics import SegmentationMetrics
@@ -16,6 +15,7 @@ from PIL import Image
 from keras_transfer.cli import cli
 from keras_transfer.litert import LiteRTModel
 from keras_transfer.testing import conformance
+from keras_transfer.testing.command import call
 
 pytestmark = pytest.mark.slow
 NAMES = ["--class-names", "other", "--class-names", "petals"]
@@ -25,14 +25,6 @@ TRAINING = ["--task", "segmentation", "--image-size", "64", "--batch-size", "4",
 @conformance("segmentation")
 def test_the_task_keeps_its_promises(check):
     check()
-
-
-def call(*arguments, code=0):
-    """The command line in this process: what it printed, and what it complained of."""
-    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
-    assert result.exit_code == code, (result.output, result.exception)
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result.stdout, result.stderr
 
 
 @pytest.fixture(scope="module")

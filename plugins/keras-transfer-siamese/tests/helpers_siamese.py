@@ -1,17 +1,12 @@
-"""What the plugin's tests call: a small network, the command line, a bundle's script."""
+"""What the plugin's tests call: a small network, and a bundle's script."""
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
 
 import keras
-from click.testing import CliRunner
-
-from keras_transfer import progress
-from keras_transfer.cli import cli
 
 
 def small_network(seed: int = 0, size: int = 48):
@@ -26,25 +21,6 @@ def small_network(seed: int = 0, size: int = 48):
     found = keras.layers.GlobalAveragePooling2D()(found)
     found = keras.layers.UnitNormalization()(keras.layers.Dense(8)(found))
     return keras.Model(pixels, found, name="small")
-
-
-def call(*arguments, code=0):
-    """Run the command line in this process; returns what it printed on standard output and on standard error.
-
-    The command line sets up the package's logger for its own process; here it is put back.
-    """
-    logger = logging.getLogger("keras_transfer")
-    kept = (logger.handlers, logger.level, logger.propagate, progress.enabled())
-    try:
-        result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
-    finally:
-        logger.handlers, logger.propagate = kept[0], kept[2]
-        logger.setLevel(kept[1])
-        progress.enable(kept[3])
-    assert result.exit_code == code, (result.stdout, result.stderr, result.exception)
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    assert "Traceback" not in result.stderr
-    return result.stdout, result.stderr
 
 
 def run_script(folder, *arguments, code=0, script="recognise.py"):

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers_siamese import call, run_script
+from helpers_siamese import run_script
 from PIL import Image
+
+from keras_transfer.testing.command import call
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -6,15 +6,14 @@ import shutil
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from keras_transfer_siamese.comparison import Comparison
 from keras_transfer_siamese.sample import glyphs
 from PIL import Image
 
-from keras_transfer.cli import cli
 from keras_transfer.litert import LiteRTModel
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.testing import conformance
+from keras_transfer.testing.command import call
 
 pytestmark = pytest.mark.slow
 TRAINING = ["--task", "siamese", "--image-size", "64", "--quiet"]
@@ -24,14 +23,6 @@ SMALL = ["--task", "siamese", "--network", "conv4", "--loss", "prototypical", "-
 @conformance("siamese")
 def test_the_task_keeps_its_promises(check):
     check()
-
-
-def call(*arguments, code=0):
-    """The command line in this process: what it printed, and what it complained of."""
-    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
-    assert result.exit_code == code, (result.output, result.exception)
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result.stdout, result.stderr
 
 
 @pytest.fixture(scope="module")

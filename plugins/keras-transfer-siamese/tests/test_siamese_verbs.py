@@ -7,12 +7,13 @@ import sys
 
 import numpy as np
 import pytest
-from helpers_siamese import call, run_script, small_network
+from helpers_siamese import run_script, small_network
 from keras_transfer_siamese.gallery import open_gallery
 from PIL import Image
 
 from keras_transfer.errors import DataError
 from keras_transfer.export import load_bundle
+from keras_transfer.testing.command import call
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,9 @@
-"""Calling the command line inside the test's process, leaving the process as it was."""
+"""The command line inside a test's process, leaving the process as it was."""
+
+from __future__ import annotations
 
 import logging
+from typing import Any
 
 from click.testing import CliRunner
 
@@ -8,10 +11,17 @@ from keras_transfer import progress
 from keras_transfer.cli import cli
 
 
-def call(*arguments, code=0):
-    """Run the command line; returns what it printed on standard output and on standard error.
+def call(*arguments: Any, code: int = 0) -> tuple[str, str]:
+    """Run ``keras-transfer ARGUMENTS``; returns what it printed on standard output and on standard error.
 
     The command line sets up the package's logger for its own process; here it is put back.
+
+    Args:
+        arguments: the verb and what follows it; each is turned into text.
+        code: the exit code that is expected.
+
+    Raises:
+        AssertionError: another exit code, an exception that is no message, or a traceback.
     """
     logger = logging.getLogger("keras_transfer")
     kept = (logger.handlers, logger.level, logger.propagate, progress.enabled())
