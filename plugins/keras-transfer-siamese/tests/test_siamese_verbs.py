@@ -27,6 +27,14 @@ def letters(glyphs, tmp_path_factory):
     return root
 
 
+def enrolled_by_another(letters, folder):
+    """A gallery of the same characters, made with another network."""
+    model, path = folder / "other.keras", folder / "o.sqlite"
+    small_network(seed=1).save(model)
+    call("siamese", "enroll", path, "--from", letters, "--model", model, "-q")
+    return path
+
+
 @pytest.fixture
 def gallery(small_run, letters, tmp_path):
     """The three characters, enrolled by the run."""
@@ -309,35 +317,15 @@ def test_the_script_says_what_is_wrong(gallery, bundle_copy, letters, tmp_path):
     )
     carried.write_bytes(b"x" * 5000)
     assert "is damaged" in run_script(bundle_copy, "--match", image, code=1)[1]
-    small_network(seed=1).save(tmp_path / "other.keras")
-    call(
-        "siamese",
-        "enroll",
-        tmp_path / "o.sqlite",
-        "--from",
-        letters,
-        "--model",
-        tmp_path / "other.keras",
-        "-q",
-    )
-    _, err = run_script(bundle_copy, "--gallery", tmp_path / "o.sqlite", "--match", image, code=1)
+    others = enrolled_by_another(letters, tmp_path)
+    _, err = run_script(bundle_copy, "--gallery", others, "--match", image, code=1)
     assert "of the model other.keras" in err and "letters" in err
 
 
 def test_a_gallery_of_another_model_is_not_put_into_a_bundle(bundle_copy, letters, tmp_path):
-    small_network(seed=1).save(tmp_path / "other.keras")
-    call(
-        "siamese",
-        "enroll",
-        tmp_path / "o.sqlite",
-        "--from",
-        letters,
-        "--model",
-        tmp_path / "other.keras",
-        "-q",
-    )
+    others = enrolled_by_another(letters, tmp_path)
     before = load_bundle(bundle_copy).info
-    _, err = call("siamese", "gallery", "export", tmp_path / "o.sqlite", "--to", bundle_copy, code=1)
+    _, err = call("siamese", "gallery", "export", others, "--to", bundle_copy, code=1)
     assert "another model" in err
     assert load_bundle(bundle_copy).info == before and not (bundle_copy / "gallery.sqlite").exists()
 

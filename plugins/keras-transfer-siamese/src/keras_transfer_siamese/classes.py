@@ -22,7 +22,7 @@ from keras_transfer.settings import DataSettings
 log = logging.getLogger("keras_transfer")
 LOOK = Preprocessing(size=(32, 32))
 EVEN = 2
-"""An image whose values, at 32 px, span no more than this (of 255) in any channel shows nothing."""
+"""An image whose values span no more than this (of 255) in any channel shows nothing."""
 
 
 def read_classes(
@@ -81,7 +81,11 @@ def without_uniform(table: ImageTable, max_skipped: float) -> ImageTable:
 
 
 def _is_uniform(table: ImageTable, i: int) -> bool:
-    pixels = table.images.load(i, LOOK)
+    return shows_nothing(table.images.load(i, LOOK))
+
+
+def shows_nothing(pixels: np.ndarray) -> bool:
+    """Whether an image, uint8 (H, W, 3), is of one even colour."""
     return bool((np.ptp(pixels.reshape(-1, 3), axis=0) <= EVEN).all())
 
 

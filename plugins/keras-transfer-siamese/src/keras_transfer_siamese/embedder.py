@@ -23,6 +23,7 @@ from keras_transfer.features.identity import model_hash  # noqa: E402
 from keras_transfer.preprocessing import ImageError, Preprocessing, decode, read_image_bytes  # noqa: E402
 from keras_transfer.workflow.subject import Subject, open_subject  # noqa: E402
 from keras_transfer.workflow.tta import tta_views  # noqa: E402
+from keras_transfer_siamese.classes import shows_nothing  # noqa: E402
 from keras_transfer_siamese.comparison import Comparison, unit  # noqa: E402
 from keras_transfer_siamese.gallery import Binding  # noqa: E402
 from keras_transfer_siamese.identity import Identity  # noqa: E402
@@ -31,8 +32,6 @@ log = logging.getLogger("keras_transfer")
 
 KIND = "embeddings"
 BATCH = 32
-LEAST_RANGE = 3
-"""Of 255: an image whose channels all vary by less shows nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,6 +221,6 @@ def _read(path: Path, preprocessing: Preprocessing, known: Set[str]) -> tuple[Em
         image = decode(content)
     except ImageError as error:
         return Embedded(path, error=str(error)), None
-    if int(np.ptp(image.reshape(-1, 3), axis=0).max()) < LEAST_RANGE:
+    if shows_nothing(image):
         return Embedded(path, sha256, error="it is of one colour and shows nothing to compare"), None
     return Embedded(path, sha256), preprocessing.apply(image)
