@@ -17,8 +17,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
-import platform
 import sys
 import tempfile
 import time
@@ -26,7 +24,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from reporting import write_section
+from reporting import machine, write_section
 
 PUBLISHED = {"SVM (Deitsch et al. 2019)": 0.8244, "VGG-19, fine-tuned (Deitsch et al. 2019)": 0.8842}
 HEADS = {"strategy": "probe", "image_size": 300, "val_fraction": 0.0}
@@ -185,16 +183,6 @@ def _configurations(found: list[dict[str, Any]]) -> list[tuple[str, str]]:
 def _spread(entries: list[dict[str, Any]], name: str) -> str:
     values = [100 * entry[name] for entry in entries]
     return f"{mean(values):.1f} %" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
-
-
-def machine() -> str:
-    """One line about where it ran."""
-    from importlib.metadata import version
-
-    packages = ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "keras", "ai-edge-litert"))
-    return (
-        f"{os.cpu_count()} CPU cores ({platform.machine()}), Python {platform.python_version()}, {packages}"
-    )
 
 
 def main() -> int:

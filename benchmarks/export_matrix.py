@@ -1,14 +1,14 @@
 """Every family of backbones as float32, float16, dynamic range and int8: does it convert, and does it answer the same?
 
-    python benchmarks/export_matrix.py [--size 128] [--families mobilenet_v3 ...] [--report docs/export-matrix.md]
+    python benchmarks/export_matrix.py [--size 128] [--backbones resnet18 ...] [--report docs/export-matrix.md]
 
-The smallest backbone of each family, with random weights (a converter sees operators, not what they have learned) and
-batch-normalization statistics taken from real images, so that answers depend on the image: a fresh network gives the
-same answer to all. A logistic regression on its features tells crops of two photographs apart (scikit-learn's china.jpg
-and flower.jpg); EfficientNet-Lite0 has its ImageNet weights. A family is one row a precision; one that cannot be
-converted is listed with the reason.
+The smallest backbone of each family and every network that is built here, with random weights (a converter sees
+operators, not what they have learned) and batch-normalization statistics taken from real images, so that answers depend
+on the image: a fresh network gives the same answer to all. A logistic regression on its features tells crops of two
+photographs apart (scikit-learn's china.jpg and flower.jpg); EfficientNet-Lite has its ImageNet weights. A backbone is
+one row a precision; one that cannot be converted is listed with the reason.
 
-Each finished family is printed at once, and kept in the results file (JSON lines), from which a later run goes on.
+Each finished backbone is printed at once, and kept in the results file (JSON lines), from which a later run goes on.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
-import platform
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from reporting import machine
 
 from keras_transfer.quiet import quiet_tensorflow
 
@@ -55,12 +54,12 @@ REPORT = """# Export matrix
 
     python benchmarks/export_matrix.py --report docs/export-matrix.md
 
-The smallest backbone of every family, {size} px, a head of two classes, through four precisions. Random weights but for
-EfficientNet-Lite0, batch-normalization statistics from real images, logits spread alike; compared with Keras on {test}
-crops of two photographs that nothing was fitted on. `seconds` is the conversion. int8: first layers and head in float,
-{calibrate} calibration images. "ok" means within the tolerance of an export: float32 to 1e-4 on every image, the others
-at most 1 point of accuracy. Weights that were never trained quantize in their own way: what int8 costs a trained
-network is measured by its own export.
+The smallest backbone of every family and every network built here, {size} px, a head of two classes, through four
+precisions. Random weights but for EfficientNet-Lite, batch-normalization statistics from real images, logits spread
+alike; compared with Keras on {test} crops of two photographs that nothing was fitted on. `seconds` is the conversion.
+int8: first layers and head in float, {calibrate} calibration images. "ok" means within the tolerance of an export:
+float32 to 1e-4 on every image, the others at most 1 point of accuracy. Weights that were never trained quantize in
+their own way: what int8 costs a trained network is measured by its own export.
 
 {table}
 
@@ -113,9 +112,22 @@ def convert_to(model: keras.Model, precision: str, calibration: np.ndarray) -> b
     return convert_dynamic(model) if precision == "dynamic" else convert(model, precision)
 
 
-def measure(family: str, size: int) -> list[dict[str, Any]]:
+def chosen() -> list[str]:
+    """The smallest backbone of each family, and all that ``keras.applications`` does not have."""
+    smallest = {
+        family: min((one for one in CATALOG.values() if one.family == family), key=lambda one: one.params)
+        for family in dict.fromkeys(spec.family for spec in CATALOG.values())
+    }
+    return [
+        spec.name
+        for spec in CATALOG.values()
+        if spec in smallest.values() or not spec.constructor.startswith("keras.applications:")
+    ]
+
+
+def measure(name: str, size: int) -> list[dict[str, Any]]:
     """One row a precision."""
-    spec = min((one for one in CATALOG.values() if one.family == family), key=lambda one: one.params)
+    spec = CATALOG[name]
     preprocessing = Preprocessing((size, size))
     images, labels = crops(LEARN, 0, preprocessing)
     unseen, truth = crops(TEST // 2, 1, preprocessing)
@@ -123,7 +135,12 @@ def measure(family: str, size: int) -> list[dict[str, Any]]:
     expected = KerasRuntime(model).predict(unseen)
     rows = []
     for precision in PRECISIONS:
-        row: dict[str, Any] = {"family": family, "backbone": spec.name, "precision": precision, "size": size}
+        row: dict[str, Any] = {
+            "family": spec.family,
+            "backbone": spec.name,
+            "precision": precision,
+            "size": size,
+        }
         start = time.perf_counter()
         try:
             content = convert_to(
@@ -169,10 +186,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> int:
-    families = list(dict.fromkeys(spec.family for spec in CATALOG.values()))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=128, help="image size in pixels")
-    parser.add_argument("--families", nargs="+", choices=families, default=families)
+    parser.add_argument("--backbones", nargs="+", choices=list(CATALOG), default=chosen(), metavar="BACKBONE")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "export_matrix.jsonl")
     parser.add_argument("--report", type=Path, help="write the table as Markdown")
     options = parser.parse_args()
@@ -180,23 +196,21 @@ def main() -> int:
     if options.results.is_file():
         found = [json.loads(line) for line in options.results.read_text().splitlines()]
     found = [row for row in found if row["size"] == options.size]
-    for family in options.families:
-        if any(row["family"] == family for row in found):
+    for name in options.backbones:
+        if any(row["backbone"] == name for row in found):
             continue
-        rows = measure(family, options.size)
+        rows = measure(name, options.size)
         found += rows
         with options.results.open("a") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
         print(table(rows), flush=True)
         keras.backend.clear_session()
-    found.sort(key=lambda row: families.index(row["family"]))
+    found.sort(key=lambda row: list(CATALOG).index(row["backbone"]))
     print(table(found))
     if options.report:
-        packages = ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "keras", "ai-edge-litert"))
-        machine = f"{os.cpu_count()} CPU cores ({platform.machine()}), Python {platform.python_version()}, {packages}"
         options.report.write_text(
             REPORT.format(
-                size=options.size, test=TEST, calibrate=CALIBRATE, table=table(found), machine=machine
+                size=options.size, test=TEST, calibrate=CALIBRATE, table=table(found), machine=machine()
             )
         )
     failed = [row for row in found if "reason" in row or (row["precision"] == "float32" and row["breaches"])]

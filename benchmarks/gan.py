@@ -144,7 +144,7 @@ class Ours:
         images: np.ndarray,
         steps: int,
         seed: int = 0,
-        ema: float | None = None,
+        labels: np.ndarray | None = None,
         **options: Any,
     ) -> tuple[Maker, float]:
         """The generator after about so many steps (whole epochs), and the images/s of its training."""
@@ -152,9 +152,8 @@ class Ours:
         # Some real images for the run's own metrics; where they are few all are learned from.
         held_out = BATCH if len(images) > 10 * BATCH else 0
         an_epoch = (len(images) - held_out) // BATCH
-        labels = np.zeros(len(images), np.int64)
         run = train(
-            (images, labels),
+            (images, np.zeros(len(images), np.int64) if labels is None else labels),
             self.folder / name,
             task="gan",
             task_options=chosen,
@@ -162,7 +161,6 @@ class Ours:
             batch_size=BATCH,
             val_fraction=0.0,
             test_fraction=held_out / len(images),
-            ema=ema,
             seed=seed,
         )
         done = run.info["training"]["steps"]

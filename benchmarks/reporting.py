@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import re
+from importlib.metadata import version
 from pathlib import Path
 
 TITLE = "# Results\n"
@@ -19,3 +22,11 @@ def write_section(path: Path, heading: str, text: str) -> None:
     else:
         page = page.rstrip() + "\n\n" + section
     path.write_text(page.rstrip() + "\n", encoding="utf-8")
+
+
+def machine() -> str:
+    """One line about where it ran."""
+    packages = ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "keras", "ai-edge-litert"))
+    return (
+        f"{os.cpu_count()} CPU cores ({platform.machine()}), Python {platform.python_version()}, {packages}"
+    )

@@ -130,6 +130,50 @@ def test_a_term_has_a_command_that_exists(term):
         command.make_context("check", list(arguments[1:]))
 
 
+@pytest.fixture
+def equipped(workplace, photos):
+    """What the glossary's commands take: ``run``, ``pairs/``, and below ``one-shot`` a ``run`` of that task."""
+    from PIL import Image
+
+    call("train", "photos/", "--output", "run", "--strategy", "probe", "--image-size", 64)
+    for split, numbers in (("train", range(4)), ("val", range(4, 6)), ("test", range(6, 8))):
+        for number in numbers:
+            crop = photos["flower"][40 * number : 40 * number + 96, 200:296]
+            for folder, image in (("images", crop), ("masks", (crop.mean(axis=-1) > 90).astype("uint8"))):
+                path = workplace / "pairs" / split / folder / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image).save(path)
+    for number in range(6):
+        folder = workplace / "one-shot" / "things" / f"thing{number}"
+        folder.mkdir(parents=True)
+        for shot in range(4):
+            photo = photos[("china", "flower")[number % 2]]
+            Image.fromarray(photo[60 * number + shot :, 90 * number :][:96, :96]).save(folder / f"{shot}.png")
+    shutil.copy("photo.jpg", "one-shot")
+    settings = ("--task", "siamese", "--image-size", 64, "--val-fraction", 0.34, "--test-fraction", 0.34)
+    call("train", "one-shot/things", "--output", "one-shot/run", *settings)
+    return workplace
+
+
+def here(line: str) -> list[str]:
+    """A command of the glossary as it can be run here: trainings have tests of their own, and only pip has weights."""
+    verb, *others = shlex.split(line)[1:]
+    dry = ["--dry-run"] if verb == "train" else []
+    unlearned = ["--weights", "none"] if verb in ("train", "compare") and "mobilenet" in line else []
+    return [verb, *others, *dry, *unlearned]
+
+
+@pytest.mark.slow
+def test_every_command_of_the_glossary_runs(equipped, monkeypatch):
+    """In their order, but that what is verified has to be exported first."""
+    lines = dict.fromkeys(line for row in ROWS for line in re.findall(r"`(keras-transfer [^`]*)`", row[2]))
+    assert len(lines) > 40
+    for line in sorted(lines, key=lambda line: " verify " in line):
+        arguments = here(line)
+        monkeypatch.chdir(equipped / "one-shot" if arguments[0] == "siamese" else equipped)
+        call(*arguments)
+
+
 def test_links_of_the_glossary_lead_to_a_heading():
     for target in re.findall(r"\]\(([^)]+)\)", GLOSSARY):
         page, _, anchor = target.partition("#")
