@@ -7,8 +7,8 @@ FOLDER holds .ttf and .otf files (Debian: fonts-freefont-ttf, fonts-liberation, 
 fonts-bpg-georgian, fonts-open-sans, fonts-paratype, fonts-lato and others). A character is a class, a typeface a
 "writer"; each is rendered at 105x105 with a small random turn, shear, scale and shift. As in Lake et al. 2015 whole
 alphabets are held out: Latin, Cyrillic and Greek are learned from, Hebrew chooses, Thai and Georgian are measured. For
-the prototypical network each alphabet that is learned from is there four times, turned by multiples of 90 degrees, as
-in Snell et al. 2017. This is not Omniglot: printed characters vary less than drawn ones.
+the prototypical network they are 28x28, and each alphabet that is learned from is there four times, turned by multiples
+of 90 degrees, as in Snell et al. 2017. This is not Omniglot: printed characters vary less than drawn ones.
 
 ``fashion``: product photos of Fashion-MNIST (Debian: dataset-fashion-mnist), 6 classes learned from, 2 and 2 held out.
 ``elpv``: solar cells, are two in the same state (pip: elpv-dataset)? ``throughput``: images a second of training on
@@ -63,14 +63,14 @@ SPLITS = {
 }
 SIDE, ROOM = 105, 84
 TURNS = (90, 180, 270)
-"""Degrees by which alphabets become others, as in Snell et al. 2017, section 3.1."""
+"""Degrees by which alphabets become others."""
 TARGET, SPEED = 0.92, 20.0
 
 
-def render(folder: Path, fonts: Path, faces: int, seed: int = 0, turned: bool = False) -> dict[str, int]:
+def render(folder: Path, fonts: Path, faces: int, seed: int = 0, snell: bool = False) -> dict[str, int]:
     """``split/script/character/face.png``; returns how many typefaces each script has.
 
-    ``turned``: and ``train/script_90`` and so on.
+    ``snell``: as in Snell et al. 2017, section 3.1: 28x28, and turned alphabets to learn from (``train/script_90``).
     """
     known = {path: _characters(path) for path in sorted(fonts.rglob("*.[to]tf"))}
     counts = {}
@@ -85,7 +85,9 @@ def render(folder: Path, fonts: Path, faces: int, seed: int = 0, turned: bool = 
             rng = np.random.default_rng((seed, number, len(characters)))
             for character in characters:
                 picture = _glyph(character, face, rng)
-                for turn in (0, *(TURNS if turned and SPLITS[script] == "train" else ())):
+                if snell:
+                    picture = picture.resize((28, 28), Image.Resampling.BOX)
+                for turn in (0, *(TURNS if snell and SPLITS[script] == "train" else ())):
                     alphabet = folder / SPLITS[script] / (f"{script}_{turn}" if turn else script)
                     target = alphabet / f"{ord(character):05x}" / f"{path.stem}_{number:02d}.png"
                     target.parent.mkdir(parents=True, exist_ok=True)
@@ -134,10 +136,10 @@ def run_one(data: Any, work: Path, name: str, options: dict[str, Any], **setting
 
 def glyphs(args: argparse.Namespace, work: Path) -> tuple[list[str], bool]:
     """Characters of unseen scripts."""
-    data, turned = work / "glyphs", work / "turned"
-    for folder in (data, turned):
+    data, small = work / "glyphs", work / "glyphs28"
+    for folder in (data, small):
         if not folder.exists():
-            counts = render(folder, args.fonts, args.faces, turned=folder is turned)
+            counts = render(folder, args.fonts, args.faces, snell=folder is small)
             print("typefaces:", counts, flush=True)
     protocol = {"levels": 2, "protocol": "omniglot", "episodes_at": ("20x1",)}
     scratch = {"batch_size": 128, "augment": "none", "monitor": "nearest_accuracy", "patience": args.epochs}
@@ -145,7 +147,7 @@ def glyphs(args: argparse.Namespace, work: Path) -> tuple[list[str], bool]:
         run_one(data, work, "raw", {**protocol, "head": "raw"}, image_size=args.size, strategy="probe"),
         run_one(data, work, "auto", protocol, image_size=args.size, strategy="probe", batch_size=128),
         run_one(
-            turned,
+            small,
             work,
             "conv4",
             {**protocol, "network": "conv4", "loss": "prototypical"},

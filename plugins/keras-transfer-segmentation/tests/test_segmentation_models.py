@@ -169,16 +169,18 @@ def test_the_backbones_weights_are_in_the_model():
     assert not model.get_layer("conv").trainable
 
 
-@pytest.mark.parametrize(("widths", "sees"), [((16, 12, 8, 8), True), ((16, 12, 8), False)])
-def test_the_finest_step_of_a_unet_sees_the_image_itself(widths, sees):
-    """With a backbone that is blind, only the skips at strides 2 and 1 can tell one pixel from the next."""
-    model = make("unet", (50, 71), widths=widths)
-    for layer in model.layers:
-        if not layer.name.startswith(("decoder_", "head_")):
-            layer.set_weights([np.zeros_like(weight) for weight in layer.get_weights()])
-    first, second = pixels((50, 71))
-    answers = model(np.stack([first, second]), training=False).numpy()
-    assert (np.abs(answers[0] - answers[1]).max() > 1e-3) == sees
+@pytest.mark.parametrize(
+    ("backbone", "skip"),
+    [("mobilenet_v3_small", (32, 48)), ("resnet50", (32, 48)), ("convnext_tiny", None), ("alexnet", None)],
+)
+def test_a_unet_has_a_skip_at_stride_2_where_the_backbone_has_such_a_map(backbone, skip):
+    """The last map before stride 4, and never one that was padded for the next convolution."""
+    model = make("unet", (64, 96) if backbone != "alexnet" else (96, 128), backbone=backbone)
+    joined = [layer for layer in model.layers if layer.name == "decoder_2_skip"]
+    assert len(joined) == (skip is not None)
+    for layer in joined:
+        upsampled, fine = layer.input
+        assert upsampled.shape[1:3] == fine.shape[1:3] == skip
 
 
 @pytest.mark.slow

@@ -39,17 +39,15 @@ def conv_block(
     *,
     kernel: int = 3,
     rate: int = 1,
-    stride: int = 1,
     separable: bool = False,
     normalize: bool = True,
 ) -> Any:
-    """Convolution, batch normalization, ReLU: ``(B, h, w, c)`` to ``(B, h / stride, w / stride, width)``.
+    """Convolution, batch normalization, ReLU: ``(B, h, w, c)`` to ``(B, h, w, width)``.
 
     ``separable``: a depthwise convolution followed by a pointwise one. ``rate``: of dilation.
     """
     shared = {
         "padding": "same",
-        "strides": stride,
         "dilation_rate": rate,
         "use_bias": not normalize,
         "name": f"{name}_conv",

@@ -9,7 +9,6 @@ divide, the image is padded inside the model and the result cut.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from keras_transfer.quiet import quiet_tensorflow
 
@@ -26,18 +25,16 @@ from keras_transfer_segmentation.decoders import (  # noqa: E402
     resize_to,
     upsample,
 )
-from keras_transfer_segmentation.encoders import Encoder, encode, pad, padded_size  # noqa: E402
+from keras_transfer_segmentation.encoders import encode, pad, padded_size  # noqa: E402
 
 _SKIPS = (16, 8, 4)
-_FINE_WIDTH = 16
-"""Channels of the skip that comes from the image itself."""
 
 
 def unet(
     backbone: keras.Model,
     classes: int,
     *,
-    widths: Sequence[int] = (256, 128, 64, 32),
+    widths: Sequence[int] = (256, 128, 64, 32, 16),
     upsampling: str = "bilinear",
     dropout: float = 0.0,
     seed: int = 0,
@@ -51,9 +48,9 @@ def unet(
         backbone: a model of ``load_backbone``, whose layers and weights become part of the result (a copy of them for
             sizes that 32 does not divide).
         classes: ``C``, at least 2.
-        widths: channels of the expanding path at strides 16, 8, 4 (whose skips are the backbone's maps) and as far as
-            given 2 and 1 (backbones declare no finer map: the skip is a convolution of the image itself, so that edges
-            are found to the pixel). What is left to the full size is bilinear.
+        widths: channels of the expanding path at strides 16, 8, 4 and as far as given 2 and 1. The backbone's maps are
+            the skips, at stride 2 where it has one; there is none at stride 1. What is left to the full size is
+            bilinear.
         upsampling: ``bilinear``, or ``transposed``: convolutions of 2x2 with stride 2, as in the paper.
         dropout: share of channels dropped before the classification in training, in [0, 1).
         seed: fixes the initial weights and the dropout.
@@ -71,21 +68,15 @@ def unet(
     encoder = encode(backbone)
     x = encoder.levels[32]
     for stride, width in zip((16, 8, 4, 2, 1), widths, strict=False):
-        name = f"decoder_{stride}"
-        skip = encoder.levels[stride] if stride in encoder.levels else _fine_map(encoder, stride, name, seed)
-        x = upsample(x, skip.shape[1:3], width, upsampling, name, seed)
-        x = keras.layers.Concatenate(name=f"{name}_skip")([x, skip])
+        name, skip = f"decoder_{stride}", encoder.levels.get(stride)
+        size = [side // stride for side in encoder.padded_size] if skip is None else skip.shape[1:3]
+        x = upsample(x, size, width, upsampling, name, seed)
+        if skip is not None:
+            x = keras.layers.Concatenate(name=f"{name}_skip")([x, skip])
         x = conv_block(x, width, f"{name}_a", seed)
         x = conv_block(x, width, f"{name}_b", seed)
     outputs = classify_pixels(x, classes, encoder.padded_size, encoder.size, dropout=dropout, seed=seed)
     return keras.Model(encoder.image, outputs, name=f"{encoder.name}_unet")
-
-
-def _fine_map(encoder: Encoder, stride: int, name: str, seed: int) -> Any:
-    """``(B, H / stride, W / stride, 16)`` of the padded image, for strides that backbones declare no map for."""
-    pixels = pad(encoder.image, encoder.padded_size, f"{name}_image")
-    scaled = keras.layers.Rescaling(1 / 127.5, -1.0, name=f"{name}_scaling")(pixels)
-    return conv_block(scaled, _FINE_WIDTH, f"{name}_fine", seed, stride=stride)
 
 
 def unet_from_scratch(
