@@ -1,7 +1,6 @@
 """Brain and brain regions in MRI slices: a U-Net on a pretrained backbone, the same from random weights, and a peer's.
 
-    python benchmarks/segmentation.py [--atlas FOLDER] [--epochs 16] [--size 128] [--peer PYTHON]
-        [--report docs/results.md]
+    python benchmarks/segmentation.py [--atlas FOLDER] [--peer PYTHON] [--report docs/results.md]
 
 FOLDER holds ``ch2.nii.gz``, ``ch2bet.nii.gz``, ``aal.nii.gz`` and ``aal.nii.txt`` (Debian: package mricron-data): one
 averaged head, its brain, and 116 regions, which are grouped into seven. Axial slices are split by blocks of 4 with 2
@@ -51,6 +50,7 @@ GROUPS = {
     "temporal": "Heschl|Temporal",
     "cerebellum": "Cerebelum|Vermis",
 }
+SIZES, EPOCHS, BATCH = {"brain": 160, "regions": 128}, {"brain": 16, "regions": 12}, 8
 LEARNED, GAP, HELD = 12, 2, 4
 HELD_OUT = ("test", "val", "test")
 """What the held-out blocks are, in turn."""
@@ -154,10 +154,11 @@ def measure_peer(
 
 REPORT = """    python benchmarks/segmentation.py{peer_option} --report docs/results.md
 
-Axial slices of one averaged head (`ch2`, 1 mm, at {size} px), split by blocks with unused slices between them; {tests}
-test slices. A U-Net on EfficientNet-Lite0, every layer trained, {epochs} epochs, batches of 8, one run on CPU;
-"pretrained" starts from ImageNet weights, "scratch" from random ones{peer}. One head: this says how well
-the network learns it, not how well it would do on another person.
+Axial slices of one averaged head (`ch2`, 1 mm), split by blocks with unused slices between them; {tests} test slices. A
+U-Net on EfficientNet-Lite0, every layer trained, batches of {batch}, one run on CPU: the brain's mask at {sizes[brain]}
+px, {epochs[brain]} epochs; seven regions at {sizes[regions]} px, {epochs[regions]} epochs. "pretrained" starts from
+ImageNet weights, "scratch" from random ones{peer}. One head: this says how well the network learns it, not how well it
+would do on another person.
 
 {table}
 
@@ -187,8 +188,6 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--atlas", type=Path, default=Path("/usr/share/mricron/templates"))
-    parser.add_argument("--epochs", type=int, default=16)
-    parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--peer", metavar="PYTHON", help="interpreter with segmentation-models-pytorch")
     parser.add_argument("--report", type=Path, help="write the table into this page")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -196,13 +195,6 @@ def main() -> int:
     head, brain = (read_volume(options.atlas / f"{name}.nii.gz") for name in ("ch2", "ch2bet"))
     grouped, names = regions(options.atlas)
     slices = np.flatnonzero((brain > 0).sum(axis=(0, 1)) > 500)
-    settings = {
-        "image_size": options.size,
-        "epochs": options.epochs,
-        "batch_size": 8,
-        "augment": "light",
-        "patience": options.epochs,
-    }
     found = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -211,6 +203,13 @@ def main() -> int:
             ("regions", grouped, names),
         ):
             data = write_slices(folder / masks, head, volume, slices)
+            settings = {
+                "image_size": SIZES[masks],
+                "epochs": EPOCHS[masks],
+                "patience": EPOCHS[masks],
+                "batch_size": BATCH,
+                "augment": "light",
+            }
             for start, strategy in (("pretrained", "full"), ("scratch", "scratch")):
                 place = folder / f"{masks}-{start}"
                 place.mkdir()
@@ -228,8 +227,9 @@ def main() -> int:
             "weights and its own recipe (Adam, Dice and cross-entropy)"
         )
         text = REPORT.format(
-            size=options.size,
-            epochs=options.epochs,
+            sizes=SIZES,
+            epochs=EPOCHS,
+            batch=BATCH,
             tests=tests,
             table=table(found),
             brain=brain_iou,

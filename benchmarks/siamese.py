@@ -1,19 +1,20 @@
 """One-shot recognition of characters of scripts never seen, from scratch and with frozen pretrained features.
 
-    python benchmarks/siamese.py [--fonts FOLDER] [--faces 30] [--epochs 30] [--koch-epochs 8] [--only glyphs]
+    python benchmarks/siamese.py [--fonts FOLDER] [--faces 20] [--epochs 10] [--koch-epochs 1] [--only glyphs]
         [--fashion FOLDER] [--work FOLDER] [--report docs/results.md]
 
 FOLDER holds .ttf and .otf files (Debian: fonts-freefont-ttf, fonts-liberation, fonts-thai-tlwg, culmus,
-fonts-bpg-georgian, fonts-open-sans, fonts-paratype, fonts-lato and others). A character is a class, a typeface a
-"writer"; each is rendered at 105x105 with a small random turn, shear, scale and shift. As in Lake et al. 2015 whole
-alphabets are held out: Latin, Cyrillic and Greek are learned from, Hebrew chooses, Thai and Georgian are measured. For
-the prototypical network they are 28x28, and each alphabet that is learned from is there four times, turned by multiples
-of 90 degrees, as in Snell et al. 2017. This is not Omniglot: printed characters vary less than drawn ones.
+fonts-bpg-georgian, fonts-noto-core, fonts-unfonts-core, fonts-nanum, fonts-ipafont, fonts-takao, fonts-mplus,
+fonts-umeplus, fonts-deva and others). A character is a class, a typeface a "writer"; each is rendered at 105x105 with a
+small random turn, shear, scale and shift. As in Lake et al. 2015 whole alphabets are held out: twelve are learned from,
+Hebrew chooses, Thai and Georgian are measured (Lao, which resembles Thai, is left out). For the prototypical network
+they are 28x28, and each alphabet that is learned from is there four times, turned by multiples of 90 degrees, as in
+Snell et al. 2017. This is not Omniglot: printed characters vary less than drawn ones.
 
 ``fashion``: product photos of Fashion-MNIST (Debian: dataset-fashion-mnist), 6 classes learned from, 2 and 2 held out.
 ``elpv``: solar cells, are two in the same state (pip: elpv-dataset)? ``throughput``: images a second of training on
-cached features and end to end, in one run. Exit code 1 unless a network reaches 92 % on the characters, cached features
-are 20 times as fast, and no trained embedding is below its closed form.
+cached features and end to end, in one run. Exit code 1 unless a network reaches 92 % on the characters, the
+head that is chosen is 3 points above raw features, and cached features are 20 times as fast.
 """
 
 from __future__ import annotations
@@ -49,22 +50,27 @@ SCRIPTS = {
     "latin": _letters(0x41, 0x5A) + _letters(0x61, 0x7A, "cosvwxz"),
     "cyrillic": _letters(0x410, 0x42F) + _letters(0x430, 0x44F, "вгзиклмнопрстухцчшщъыьэюя"),
     "greek": _letters(0x391, 0x3A9, "\u03a2") + _letters(0x3B1, 0x3C9, "ς"),
+    "armenian": _letters(0x531, 0x556) + _letters(0x561, 0x586),
+    "hiragana": _letters(0x3042, 0x3093, "ぃぅぇぉっゃゅょゎゐゑ"),
+    "katakana": _letters(0x30A2, 0x30F3, "ィゥェォッャュョヮヰヱ"),
+    "hangul": "".join(chr(0xAC00 + 84 * number) for number in range(133)),
+    "han": "一右雨円王音下火花貝学気九休玉金空月犬見五口校左三山子四糸字耳七車手十出女小上森人水正生青夕石赤千川先"
+    "早草足村大男竹中虫町天田土二日入年白八百文木本名目立力林六",  # of the first year of school
+    "devanagari": _letters(0x905, 0x914, "ऌऍऎऒऑऄ") + _letters(0x915, 0x939, "ऩऱऴ"),
+    "arabic": _letters(0x627, 0x63A, "ة") + _letters(0x641, 0x64A, "ى"),
+    "cherokee": _letters(0x13A0, 0x13F4),
+    "tifinagh": _letters(0x2D30, 0x2D65),
     "hebrew": _letters(0x5D0, 0x5EA),
     "thai": _letters(0xE01, 0xE2E),
     "georgian": _letters(0x10D0, 0x10F0),
 }
-SPLITS = {
-    "latin": "train",
-    "cyrillic": "train",
-    "greek": "train",
-    "hebrew": "val",
-    "thai": "test",
-    "georgian": "test",
-}
-SIDE, ROOM = 105, 84
+SPLITS = dict.fromkeys(SCRIPTS, "train") | {"hebrew": "val", "thai": "test", "georgian": "test"}
+SIDE, ROOM = 105, 88
+KEYS = ("LinBiolinum_K", "LinBiolinum_Kb")
+"""Typefaces of key caps."""
 TURNS = (90, 180, 270)
 """Degrees by which alphabets become others."""
-TARGET, SPEED = 0.92, 20.0
+TARGET, GAIN, SPEED = 0.92, 0.03, 20.0
 
 
 def render(folder: Path, fonts: Path, faces: int, seed: int = 0, snell: bool = False) -> dict[str, int]:
@@ -72,19 +78,28 @@ def render(folder: Path, fonts: Path, faces: int, seed: int = 0, snell: bool = F
 
     ``snell``: as in Snell et al. 2017, section 3.1: 28x28, and turned alphabets to learn from (``train/script_90``).
     """
-    known = {path: _characters(path) for path in sorted(fonts.rglob("*.[to]tf"))}
+    files = [path for path in sorted(fonts.rglob("*.[to]tf")) if path.stem not in KEYS]
+    known = {path: _characters(path) for path in files}
     counts = {}
     for script, characters in SCRIPTS.items():
         complete = [path for path, found in known.items() if set(map(ord, characters)) <= found]
         # Evenly over the list, which is sorted by family: as many families as possible.
         places = np.unique(np.linspace(0, len(complete) - 1, min(faces, len(complete))).astype(int))
-        chosen = [complete[place] for place in places]
-        counts[script] = len(chosen)
-        for number, path in enumerate(chosen):
+        counts[script] = 0
+        for number, path in enumerate(complete[place] for place in places):
             face = ImageFont.truetype(str(path), 72)
             rng = np.random.default_rng((seed, number, len(characters)))
-            for character in characters:
-                picture = _glyph(character, face, rng)
+            try:
+                boxes = [face.getbbox(character) for character in characters]
+                largest = max(max(right - left, bottom - top) for left, top, right, bottom in boxes)
+                pictures = [_glyph(character, face, rng, ROOM / (largest + 8)) for character in characters]
+            except OSError as error:
+                print(f"left out: {path.name} for {script} ({error})", flush=True)
+                continue
+            counts[script] += 1
+            for character, picture in zip(characters, pictures, strict=True):
+                if picture.getextrema()[0] > 127:
+                    continue  # a typeface that has the character, and nothing to show for it
                 if snell:
                     picture = picture.resize((28, 28), Image.Resampling.BOX)
                 for turn in (0, *(TURNS if snell and SPLITS[script] == "train" else ())):
@@ -100,19 +115,19 @@ def _characters(path: Path) -> set[int]:
         return set(font.getBestCmap() or ())
 
 
-def _glyph(character: str, face: ImageFont.FreeTypeFont, rng: np.random.Generator) -> Image.Image:
+def _glyph(
+    character: str, face: ImageFont.FreeTypeFont, rng: np.random.Generator, scale: float
+) -> Image.Image:
+    """A character in the middle of its square; ``scale`` is the same for all of a typeface."""
     left, top, right, bottom = face.getbbox(character)
     picture = Image.new("L", (right - left + 8, bottom - top + 8), 255)
     ImageDraw.Draw(picture).text((4 - left, 4 - top), character, fill=0, font=face)
-    shrink = ROOM / max(picture.size)
-    picture = picture.resize(
-        [max(1, round(side * min(shrink, 1.2))) for side in picture.size], Image.Resampling.LANCZOS
-    )
+    picture = picture.resize([max(1, round(side * scale)) for side in picture.size], Image.Resampling.LANCZOS)
     whole = Image.new("L", (SIDE, SIDE), 255)
     whole.paste(picture, tuple((SIDE - side) // 2 for side in picture.size))
     # Koch et al. 2015, section 3.3: turns of 10 degrees, shear 0.3, scale 0.8 to 1.2, shifts of 2; here about half.
-    turn, shear, scale = np.radians(rng.uniform(-6, 6)), rng.uniform(-0.15, 0.15), rng.uniform(0.9, 1.1)
-    matrix = np.array([[np.cos(turn), -np.sin(turn) + shear], [np.sin(turn), np.cos(turn)]]) / scale
+    turn, shear, stretch = np.radians(rng.uniform(-6, 6)), rng.uniform(-0.15, 0.15), rng.uniform(0.9, 1.1)
+    matrix = np.array([[np.cos(turn), -np.sin(turn) + shear], [np.sin(turn), np.cos(turn)]]) / stretch
     offset = SIDE / 2 - matrix @ (SIDE / 2 + rng.uniform(-2, 2, 2))
     data = (*matrix[0], offset[0], *matrix[1], offset[1])
     return whole.transform(whole.size, Image.Transform.AFFINE, data, Image.Resampling.BILINEAR, fillcolor=255)
@@ -180,7 +195,7 @@ def glyphs(args: argparse.Namespace, work: Path) -> tuple[list[str], bool]:
     best = max(row["one_shot_accuracy"] for row in rows)
     gained = rows[1]["one_shot_accuracy"] - rows[0]["one_shot_accuracy"]
     print(f"best {best:.1%} (target {TARGET:.0%}); head over raw features {gained:+.1%}")
-    return lines, best >= TARGET and gained >= 0
+    return lines, best >= TARGET and gained >= GAIN
 
 
 def fashion(args: argparse.Namespace, work: Path) -> tuple[list[str], bool]:
@@ -269,10 +284,10 @@ def main() -> int:
     )
     parser.add_argument("--fonts", type=Path, default=Path("/usr/share/fonts"))
     parser.add_argument("--fashion", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
-    parser.add_argument("--faces", type=int, default=30)
+    parser.add_argument("--faces", type=int, default=20)
     parser.add_argument("--size", type=int, default=105, help="image size for the pretrained network")
-    parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--koch-epochs", type=int, default=8, help="0: leave it out")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--koch-epochs", type=int, default=1, help="0: leave it out")
     parser.add_argument("--each", type=int, default=300, help="images of a class of Fashion-MNIST")
     parser.add_argument(
         "--only", action="append", choices=list(PARTS), help="repeatable; default: everything"
