@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from keras_transfer_gan.drawing import between
+from keras_transfer_gan.features import as_table, metric_backbone
+from keras_transfer_gan.measuring import compare_kernels, memorised
 from keras_transfer_gan.metrics import diversity, fid, kid, nearest, precision_recall
+
+from keras_transfer.features import extract
+from keras_transfer.preprocessing import Preprocessing
 
 
 def samples(seed, count, width=8, shift=0.0, scale=1.0):
@@ -73,6 +78,49 @@ def test_diversity_falls_to_zero_where_all_are_alike():
     assert diversity(real, np.tile(real[:1], (50, 1))) == 0
     assert diversity(real[:1], real) is None
     assert diversity(np.ones((5, 2)), real) is None
+
+
+def test_diversity_within_classes_sees_one_image_a_class():
+    labels = np.repeat([0, 1], 25)
+    real, other = samples(0, 50), samples(1, 50)
+    apart = 100.0 * labels[:, np.newaxis]  # between classes; no matter within them
+    assert diversity(real + apart, other + apart, labels) == pytest.approx(diversity(real, other), abs=0.1)
+    alike = np.zeros((50, 8)) + apart
+    assert diversity(real + apart, alike, labels) == 0
+    assert diversity(real + apart, alike) > 0.5
+    assert diversity(real[:2], other[:2], np.array([0, 1])) is None
+
+
+def plain(images, name="", keep=True):
+    """Pixels as features."""
+    return images.reshape(len(images), -1).astype(np.float64)
+
+
+def test_the_nearest_training_image_is_searched_among_all(monkeypatch):
+    monkeypatch.setattr("keras_transfer_gan.measuring.features_of", plain)
+    monkeypatch.setattr("keras_transfer_gan.measuring.SEARCHED", 8)
+    learned = np.random.default_rng(0).integers(0, 256, (30, 4, 4, 1)).astype(np.uint8)
+    held_out = np.random.default_rng(1).integers(0, 256, (9, 4, 4, 1)).astype(np.uint8)
+    places, ratio = memorised(learned[[29, 3, 17]], learned, held_out)
+    assert places.tolist() == [29, 3, 17] and ratio == 0
+    usual = np.median(nearest(plain(held_out), plain(learned))[1])
+    made = np.random.default_rng(2).integers(0, 256, (5, 4, 4, 1)).astype(np.uint8)
+    there, far = nearest(plain(made), plain(learned))
+    places, ratio = memorised(made, learned, held_out)
+    assert places.tolist() == there.tolist()
+    assert ratio == pytest.approx(np.median(far) / usual)
+    assert memorised(made, learned, held_out[:0])[1] is None
+
+
+def test_images_that_were_made_leave_nothing_in_the_cache():
+    real, made = np.random.default_rng(0).integers(0, 256, (2, 4, 28, 28, 1)).astype(np.uint8)
+    found = compare_kernels(real, made)
+    assert set(found) == {"kid_lite0", "kid_lite0_error", "kid_lite0_floor"}
+    cached = [
+        extract(as_table(images), metric_backbone(), preprocessing=Preprocessing(size=(96, 96))).cached
+        for images in (real, made)
+    ]
+    assert cached == [4, 0]
 
 
 def test_the_nearest_is_found():

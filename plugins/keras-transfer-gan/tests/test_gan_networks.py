@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from keras_transfer_gan.drawing import draw, make
+from keras_transfer_gan.drawing import COLUMNS, draw, grid_labels, make
 from keras_transfer_gan.networks import Facts, make_discriminator, make_generator, to_bytes
 from keras_transfer_gan.transfer import frozen_discriminator
 
@@ -100,6 +100,17 @@ def test_the_exported_model_gives_the_bytes_of_the_images(architecture):
 def test_the_first_images_of_a_seed_do_not_depend_on_their_number():
     assert np.array_equal(draw(facts(), 3, 5), draw(facts(), 30, 5)[:3])
     assert not np.array_equal(draw(facts(), 3, 5), draw(facts(), 3, 6))
+
+
+@pytest.mark.parametrize("classes", [2, 8, 10, 16, 17, 100])
+def test_pictures_show_every_class(classes):
+    names = tuple(f"c{number}" for number in range(classes))
+    labels = grid_labels(facts(classes=names, conditional=True)).reshape(-1, COLUMNS)
+    assert set(labels.ravel()) == set(range(classes))
+    assert len(labels) <= 16
+    if classes <= 16:
+        assert all(len(set(row)) == 1 for row in labels)
+    assert grid_labels(facts(classes=names)).tolist() == [0] * 64
 
 
 def test_a_projected_discriminator_looks_through_a_network_that_stays():

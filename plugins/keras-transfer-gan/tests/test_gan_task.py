@@ -4,8 +4,10 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +15,20 @@ import pytest
 from click.testing import CliRunner
 from keras_transfer_gan.features import metric_backbone
 from keras_transfer_gan.generating import Maker, generate_images, interpolate_images
+from keras_transfer_gan.material import material_of
+from keras_transfer_gan.measuring import pixels_of
+from keras_transfer_gan.networks import Facts
 from keras_transfer_gan.spec import GanOptions
+from keras_transfer_gan.standalone.generate import folder_names
+from keras_transfer_gan.transfer import load_networks
 from PIL import Image
 
 from keras_transfer import load_data
 from keras_transfer.backbones import load_backbone
 from keras_transfer.cli import cli as main
-from keras_transfer.errors import DataError, UsageError
+from keras_transfer.errors import DataError, RunError, UsageError
 from keras_transfer.export.bundle import load_bundle
+from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.run import open_run
 from keras_transfer.testing import conformance
 from keras_transfer.workflow.evaluate import evaluate
@@ -73,7 +81,9 @@ def test_a_run_measures_and_draws(run):
     assert metrics["kid_lite0_error"] > 0
     assert metrics["fid_lite0"] is None  # 18 images, 1,280 features
     assert 0 <= metrics["discriminator_accuracy"] <= 1
-    assert run.info["training"]["memorisation"]["ratio"] > 0
+    memorisation = run.info["training"]["memorisation"]
+    assert memorisation["ratio"] > 0 and memorisation["made"] == 256
+    assert memorisation["compared_with"] == run.info["data"]["splits"]["train"]["images"]
     rows = (run.path / "history.csv").read_text().splitlines()
     assert len(rows) == 3 and "kid_lite0" in rows[0]
     names = {path.name for path in (run.path / "plots").iterdir()}
@@ -173,8 +183,6 @@ def test_the_script_of_the_bundle_needs_no_tensorflow(run, bundle, tmp_path):
 
 
 def test_a_damaged_golden_input_is_found(bundle, tmp_path):
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(bundle, copy)
     golden = json.loads((copy / "golden" / "golden.json").read_text())
@@ -253,6 +261,12 @@ def test_settings_that_cannot_be_followed(fashion_folder, tmp_path):
         ("--strategy finetune", {"strategy": "finetune"}, {}),
         ("--diff-augment fixed", {"augment": "light"}, {}),
         ("--normalization batch", {}, {"loss": "wgan-gp", "normalization": "batch"}),
+        ("--normalization batch.*--r1", {}, {"r1": 1.0, "normalization": "batch"}),
+        (
+            "--normalization batch.*--feature-network",
+            {},
+            {"feature_network": "efficientnet_lite0", "normalization": "batch"},
+        ),
         ("--start-from", {}, {"freeze_lower": 1}),
         ("--label-smoothing", {"label_smoothing": 0.1}, {"loss": "hinge"}),
         ("rotation", {}, {"changes": "rotation"}),
@@ -271,6 +285,11 @@ def test_data_that_cannot_be_used(fashion_folder, fashion, mixed, tmp_path):
         "fewer than a step takes.*--batch-size 64", fashion_folder, tmp_path, DataError, {"batch_size": 64}
     )
     refuse("--channels grey or rgb", mixed, tmp_path)
+    few = {"test_fraction": 0.03}
+    refuse("test split has 3 images.*at least 4 .*--test-fraction", fashion_folder, tmp_path, DataError, few)
+    few = {"val_fraction": 0.03}
+    told = "val split has 3 images.*--val-fraction.*--measure-every 0"
+    refuse(told, fashion_folder, tmp_path, DataError, few, measure_every=1)
     flat = tmp_path / "flat"
     flat.mkdir()
     for number, image in enumerate(fashion["shirt"]):
@@ -291,11 +310,153 @@ def mixed(tmp_path, fashion):
     return root.parent
 
 
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """Images twice as wide as high whose outer quarters are white: half of one squashed, nothing of one cropped, and
+    a quarter of one padded."""
+    root = tmp_path_factory.mktemp("wide") / "things"
+    root.mkdir()
+    for number in range(24):
+        image = np.full((28, 56), number, np.uint8)
+        image[:, :14] = image[:, 42:] = 255
+        Image.fromarray(image).save(root / f"{number:02d}.png")
+    return root.parent
+
+
+def white_share(images):
+    return float((images > 200).mean())
+
+
+@pytest.mark.parametrize(("resize", "share"), [("squash", 0.5), ("crop", 0.0), ("pad", 0.25)])
+def test_what_is_learned_is_resized_as_asked(wide, tmp_path, resize, share):
+    table = load_data(wide, min_classes=1)
+    facts = Facts("dcgan", 28, 1, 8, 4, table.classes, False, "spectral")
+    found = material_of(table, facts, Preprocessing(size=(28, 28), resize=resize), tmp_path)
+    for pixels in (found.pixels, found.held_out):
+        assert len(pixels) and white_share(pixels) == pytest.approx(share, abs=0.04)
+
+
+def test_what_is_measured_is_resized_as_asked(wide, tmp_path, cache, monkeypatch):
+    from keras_transfer_gan import task
+
+    compared, compare = [], task.compare
+    monkeypatch.setattr(
+        task, "compare", lambda real, *rest, **more: compared.append(real) or compare(real, *rest, **more)
+    )
+    settings = {**SMALL, "epochs": 1, "resize": "crop"}
+    cropped = train(wide, tmp_path / "run", task="gan", task_options=options(), **settings)
+    evaluate(cropped)
+    info = json.loads((cropped.path / "run.json").read_text())
+    del info["training"]["preprocessing"]  # as runs had none
+    (cropped.path / "run.json").write_text(json.dumps(info))
+    evaluate(open_run(cropped.path))
+    assert [round(white_share(real), 1) for real in compared] == [0.0, 0.0, 0.5]
+
+
+def test_decoding_holds_few_bytes_a_pixel(tmp_path, monkeypatch):
+    """Of grey images, whose luma is computed from floats: those of one batch, not of all."""
+    images = np.random.default_rng(0).integers(0, 256, (8000, 28, 28, 1)).astype(np.uint8)
+    table = load_data((images, np.arange(8000) % 2), val_fraction=0.5, test_fraction=0.0)
+    tracemalloc.start()
+    found = pixels_of(table, Preprocessing(size=(28, 28)), 1)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 4 * found.nbytes
+    facts = Facts("dcgan", 28, 1, 8, 4, table.classes, False, "spectral")
+    contract = Preprocessing(size=(28, 28))
+    # Validation images count, and go into a file, too.
+    monkeypatch.setattr("keras_transfer_gan.material.MEMORY", found.nbytes - 1)
+    mapped = material_of(table, facts, contract, tmp_path)
+    assert isinstance(mapped.pixels, np.memmap) and isinstance(mapped.held_out, np.memmap)
+    monkeypatch.undo()
+    held = material_of(table, facts, contract, tmp_path)
+    assert not isinstance(held.pixels, np.memmap) and not isinstance(held.held_out, np.memmap)
+    assert np.array_equal(held.pixels, mapped.pixels) and np.array_equal(held.held_out, mapped.held_out)
+
+
+def test_labels_that_are_numbers_are_no_classes(fashion_folder, tmp_path, cache):
+    """A CSV of numbers is read as regression, which has no class names."""
+    files = sorted(fashion_folder.rglob("*.png"))
+    listed = tmp_path / "sizes.csv"
+    listed.write_text("path,label\n" + "".join(f"{file},{number}.5\n" for number, file in enumerate(files)))
+    settings = {**SMALL, "epochs": 1, "image_root": str(fashion_folder)}
+    found = train(listed, tmp_path / "run", task="gan", task_options=options(), **settings)
+    assert found.info["data"]["kind"] == "regression"
+    assert 0 <= found.info["metrics"]["test"]["discriminator_accuracy"] <= 1
+    assert [Path(name).name for name in generate_images(found, tmp_path / "made", count=2)["folders"]] == [
+        "made"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("classes", "folders"),
+    [
+        (("shirt", "Größe 38", "v1.2"), ["shirt", "Größe 38", "v1.2"]),
+        (("T-shirt/top", "../x", "..", ""), ["T-shirt_top", "_x", "class", "class_3"]),
+        (("a/b", "a_b", "A_B"), ["a_b_0", "a_b", "A_B_2"]),
+        (("x_2", "x", "X"), ["x_2", "x", "X_2_2"]),
+        (("contact_sheet.png",), ["contact_sheet.png_0"]),
+    ],
+)
+def test_folders_of_classes_stay_inside_and_apart(classes, folders):
+    assert folder_names(classes) == folders
+
+
+STRANGE = ["T-shirt/top", "../../x", "T-shirt_top"]
+
+
+def test_classes_are_no_paths(run, bundle, tmp_path):
+    """Images of a class whose name is a path stay in the folder that was given; their name is in the metadata."""
+    for source, file, keys in ((run.path, "run.json", "training"), (bundle, "bundle.json", "notes")):
+        shutil.copytree(source, tmp_path / file)
+        info = json.loads((tmp_path / file / file).read_text())
+        info[keys]["gan"]["classes"] = STRANGE
+        (tmp_path / file / file).write_text(json.dumps(info))
+    generate_images(tmp_path / "run.json", tmp_path / "desk" / "made", count=6)
+    script = str(tmp_path / "bundle.json" / "generate.py")
+    output = tmp_path / "alone" / "made"
+    command = [sys.executable, script, "--count", "6", "--output", str(output)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for made in (tmp_path / "desk" / "made", output):
+        folders = {path.name: path for path in made.iterdir() if path.is_dir()}
+        assert set(folders) == {"T-shirt_top", "T-shirt_top_0", "_.._x"}
+        for name, folder in zip(("T-shirt_top_0", "_.._x", "T-shirt_top"), STRANGE, strict=True):
+            files = list(folders[name].iterdir())
+            assert len(files) == 2 and all(f"class {folder}." in text_of(file)["Comment"] for file in files)
+    assert {path.name for path in tmp_path.iterdir()} == {"run.json", "bundle.json", "desk", "alone"}
+
+
+def test_what_cannot_be_written_is_said(run, bundle, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"way\.png cannot be written"):
+        interpolate_images(run, tmp_path / "file" / "way.png")
+    command = [sys.executable, str(bundle / "generate.py"), "--output", str(tmp_path / "file" / "made")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "cannot be written" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["generator.keras", "discriminator.keras"])
+def test_damaged_networks_are_named(run, tmp_path, name):
+    shutil.copytree(run.path, tmp_path / "run")
+    file = tmp_path / "run" / "networks" / name
+    content = file.read_bytes()
+    facts = Maker(run).facts
+    for kept in (0, len(content) // 2, len(content) - 1):
+        file.write_bytes(content[:kept])
+        with pytest.raises(RunError, match=rf"{name} cannot be read"):
+            load_networks(tmp_path / "run", facts)
+
+
 def test_generating_what_cannot_be_made(run, tmp_path):
     with pytest.raises(UsageError, match=r"hat.*shirt"):
         generate_images(run, tmp_path / "made", class_name="hat")
     with pytest.raises(UsageError, match=r"--count 0"):
         generate_images(run, tmp_path / "made", count=0)
+    with pytest.raises(UsageError, match=r"--seed -1"):
+        generate_images(run, tmp_path / "made", seed=-1)
+    with pytest.raises(UsageError, match=r"--seed -1"):
+        interpolate_images(run, tmp_path / "way.png", seed=-1)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
     with pytest.raises(UsageError, match=r"not empty"):
@@ -326,12 +487,13 @@ def test_a_flat_folder_is_learned_from_and_a_killed_run_is_taken_up(fashion, tmp
     flat.mkdir()
     for number, image in enumerate(fashion["shirt"]):
         Image.fromarray(image).save(flat / f"{number:02d}.png")
-    settings = {"task": "gan", "task_options": options(diff_augment="none"), **SMALL, "epochs": 3}
+    # One step an epoch, a look every eight.
+    settings = {"task": "gan", "task_options": options(diff_augment="none"), **SMALL, "epochs": 10}
     whole = train(flat, tmp_path / "whole", **settings)
     ends = EndOfEpoch.on_epoch_end
 
     def kill(self, epoch, logs=None):
-        if epoch == 2:
+        if epoch == 8:
             raise KeyboardInterrupt
         ends(self, epoch, logs)
 
@@ -346,7 +508,7 @@ def test_a_flat_folder_is_learned_from_and_a_killed_run_is_taken_up(fashion, tmp
         assert again.info[name] == whole.info[name]
     pairs = zip(whole.load_model().get_weights(), again.load_model().get_weights(), strict=True)
     assert all(np.array_equal(a, b) for a, b in pairs)
-    assert Maker(open_run(again.path)).folder(0) == "shirts"
+    assert Maker(open_run(again.path)).folders == ["shirts"]
     assert (again.path / "plots" / "training.gif").read_bytes() == (
         whole.path / "plots" / "training.gif"
     ).read_bytes()

@@ -2,16 +2,19 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 from keras_transfer_gan.adversarial import Adversarial, Recipe
-from keras_transfer_gan.keeping import ROWS
+from keras_transfer_gan.drawing import draw
+from keras_transfer_gan.keeping import ROWS, Keeper
 from keras_transfer_gan.networks import Facts, make_discriminator, make_generator
 from keras_transfer_gan.spec import LOSSES
-from keras_transfer_gan.training import EndOfEpoch, Material, Schedule, train
+from keras_transfer_gan.training import EndOfEpoch, Material, Schedule, _feed, held_out_accuracy, train
 
 from keras_transfer.errors import DataError, RunError
 
@@ -39,8 +42,8 @@ def model(seed=0, rate=2e-4, conditional=False, normalization="spectral", width=
     return found
 
 
-def schedule(folder, epochs=2, batch_size=10, stop=False):
-    return Schedule(epochs, batch_size, 0, 0, stop, Path(folder) / "grids")
+def schedule(folder, epochs=2, batch_size=10, stop=False, look_every=1):
+    return Schedule(epochs, batch_size, 0, 0, stop, Path(folder) / "grids", look_every)
 
 
 def values(adversarial):
@@ -91,15 +94,30 @@ class Killed(Exception):
     """What a killed process does not see."""
 
 
+def test_between_looks_nothing_is_written_and_a_row_has_the_means(tmp_path, fashion):
+    """Few images make short epochs, and a picture and a checkpoint of each would take longer than the training."""
+    every, some = tmp_path / "every", tmp_path / "some"
+    every.mkdir()
+    some.mkdir()
+    each = train(model(), material(fashion), schedule(every, 5), every)
+    keeper = train(model(), material(fashion), schedule(some, 5, look_every=2), some)
+    assert [row["epoch"] for row in keeper.rows] == [2, 4, 5] and keeper.done == 5
+    assert sorted(path.stem for path in (some / "grids").glob("*.png")) == ["0002", "0004", "0005"]
+    losses = [row["generator_loss"] for row in each.rows]
+    expected = [np.mean(losses[:2]), np.mean(losses[2:4]), losses[4]]
+    np.testing.assert_allclose([row["generator_loss"] for row in keeper.rows], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("look_every", [1, 2])
 @pytest.mark.parametrize("when", ["while it is kept", "before it is kept"])
-def test_a_killed_training_ends_like_one_that_was_not(tmp_path, fashion, monkeypatch, when):
+def test_a_killed_training_ends_like_one_that_was_not(tmp_path, fashion, monkeypatch, when, look_every):
     """Weights, averages, both optimizers, steps, random state and pictures: bit for bit."""
     options = {"changes": ("colour", "cutout"), "adaptive": True, "rate": 1e-3, "conditional": True}
     whole, begun, again = (tmp_path / name for name in ("whole", "begun", "again"))
     for folder in (whole, begun):
         folder.mkdir()
     uninterrupted = model(**options)
-    train(uninterrupted, material(fashion, True), schedule(whole, 4), whole)
+    train(uninterrupted, material(fashion, True), schedule(whole, 4, look_every=look_every), whole)
 
     ends = EndOfEpoch.on_epoch_end
 
@@ -114,9 +132,9 @@ def test_a_killed_training_ends_like_one_that_was_not(tmp_path, fashion, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(EndOfEpoch, "on_epoch_end", kill)
         with pytest.raises(Killed):
-            train(model(**options), material(fashion, True), schedule(begun, 4), begun)
+            train(model(**options), material(fashion, True), schedule(begun, 4, look_every=look_every), begun)
     resumed = model(seed=0, **options)
-    keeper = train(resumed, material(fashion, True), schedule(begun, 4), begun)
+    keeper = train(resumed, material(fashion, True), schedule(begun, 4, look_every=look_every), begun)
     expected, found = values(uninterrupted), values(resumed)
     assert expected.keys() == found.keys()
     assert all(np.array_equal(expected[name], found[name]) for name in expected)
@@ -137,15 +155,16 @@ def test_numbers_that_are_none_end_it_and_the_last_good_epoch_is_kept(tmp_path, 
     assert keeper.done == 2
     assert int(adversarial.steps) == 12
     assert all(np.isfinite(value).all() for value in values(adversarial).values())
-    assert "epoch 3" in caplog.text and "epoch 2 are kept" in caplog.text and "--learning-rate" in caplog.text
+    assert "after epoch 2, whose networks are kept" in caplog.text and "--learning-rate" in caplog.text
     # Taken up again, it does not run into the same wall.
     again = train(adversarial, material(fashion), schedule(tmp_path, 5), tmp_path)
     assert again.ended == "diverged" and again.done == 2
 
 
 def test_numbers_that_are_none_from_the_start_are_an_error(tmp_path, fashion):
-    with pytest.raises(DataError, match=r"before one epoch was done.*--learning-rate"):
-        train(model(rate=float("nan")), material(fashion), schedule(tmp_path), tmp_path)
+    for _ in range(2):  # the same command again does not take untrained networks for a result
+        with pytest.raises(DataError, match=r"before one epoch was done.*--learning-rate"):
+            train(model(rate=float("nan")), material(fashion), schedule(tmp_path), tmp_path)
 
 
 @pytest.mark.parametrize("stop", [True, False])
@@ -169,11 +188,88 @@ def test_a_collapse_is_told_and_ends_the_training_where_asked(tmp_path, fashion,
         assert all(np.array_equal(kept[name], value) for name, value in values(keeper.model).items())
 
 
-def test_a_damaged_state_is_said(tmp_path, fashion):
-    train(model(), material(fashion), schedule(tmp_path, 1), tmp_path)
-    (tmp_path / "epoch-1.npz").write_bytes(b"PK damaged")
-    with pytest.raises(RunError, match=r"epoch-1.npz is damaged.*--overwrite"):
-        train(model(), material(fashion), schedule(tmp_path, 2), tmp_path)
+def test_images_that_were_always_alike_are_told(tmp_path, fashion, caplog):
+    images, now = material(fashion), schedule(tmp_path)
+    keeper = Keeper(tmp_path, model())
+    watch = EndOfEpoch(keeper, images, now)
+    keeper.rows = [{"epoch": epoch + 1, "pixel_diversity": 0.1} for epoch in range(6)]
+    assert not watch._collapsed(0.1) and not caplog.text  # still early
+    keeper.rows.append({"epoch": 7, "pixel_diversity": 0.1})
+    assert not watch._collapsed(0.3) and not caplog.text
+    assert not watch._collapsed(0.1)
+    assert "alike from the start" in caplog.text and "--diff-augment" in caplog.text
+    caplog.clear()
+    assert not watch._collapsed(0.1) and not caplog.text  # once
+
+
+def test_one_image_a_class_is_a_collapse(tmp_path, fashion):
+    """Each class another image, all of a class the same: diverse on the whole, and not within the classes."""
+    adversarial = model(conditional=True, rate=1e-9)
+    for network in (adversarial.generator, adversarial.average):
+        first = network.get_layer("block0_dense")
+        first.set_weights([np.concatenate([np.zeros((8, first.units)), np.ones((3, first.units))])])
+        first.set_weights([first.get_weights()[0] * np.arange(11)[:, np.newaxis]])
+    keeper = train(adversarial, material(fashion, True), schedule(tmp_path, 1), tmp_path)
+    assert keeper.rows[0]["pixel_diversity"] < 1e-3
+    images = np.asarray(adversarial.average(draw(adversarial.facts, 3, 0, np.arange(3)), training=False))
+    assert np.abs(images[0] - images[1]).max() > 1e-2
+
+
+def sorted_by_class(count=100):
+    """Three classes of ``count`` images, one after the other, as folders give them: black, grey, white."""
+    labels = np.repeat(np.arange(3), count).astype(np.int32)
+    pixels = np.zeros((3 * count, 28, 28, 1), np.uint8) + (127 * labels)[:, None, None, None].astype(np.uint8)
+    return Material(pixels, labels, pixels, labels)
+
+
+@pytest.mark.parametrize("conditional", [True, False])
+def test_every_class_is_looked_at(tmp_path, conditional):
+    images = sorted_by_class()
+    watch = EndOfEpoch(Keeper(tmp_path, model(conditional=conditional)), images, schedule(tmp_path))
+    assert np.bincount(watch.labels).min() > 20
+    assert np.array_equal(watch.real[:, 0, 0, 0], 127 * watch.labels)
+    assert np.array_equal(watch.watched, draw(watch.keeper.model.facts, 64, 0, watch.labels))
+
+
+def test_held_out_images_of_every_class_are_judged():
+    """By a discriminator that takes black for made and everything else for real."""
+    images = sorted_by_class()
+    judge = SimpleNamespace(
+        discriminator=lambda pixels, training: pixels.mean(axis=(1, 2)) + 0.5,
+        facts=model().facts,
+        recipe=Recipe(),
+    )
+    made = np.zeros((60, 28, 28, 1), np.uint8)
+    found = held_out_accuracy(judge, images, made, np.zeros(60, np.int64))
+    assert found == pytest.approx((40 / 60 + 1) / 2)
+
+
+def test_kid_on_the_way_is_of_every_class_and_of_no_more_images_than_asked(tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(
+        "keras_transfer_gan.training.compare_kernels",
+        lambda real, made: seen.update(real=real, made=made) or {},
+    )
+    monkeypatch.setattr("keras_transfer_gan.training.make", lambda network, inputs: inputs)
+    now = Schedule(2, 10, 0, 1, False, tmp_path / "grids", most_measured=9)
+    EndOfEpoch(Keeper(tmp_path, model(conditional=True)), sorted_by_class(), now)._kid()
+    assert np.bincount(seen["real"][:, 0, 0, 0] // 127).tolist() == [3, 3, 3]
+    assert np.array_equal(seen["made"][:, 8:].argmax(axis=1), seen["real"][:, 0, 0, 0] // 127)
+
+
+@pytest.mark.parametrize("name", ["epoch-1.npz", ROWS])
+def test_a_damaged_state_is_said(tmp_path, fashion, name):
+    state = tmp_path / "state"
+    state.mkdir()
+    train(model(), material(fashion), schedule(tmp_path, 1), state)
+    content = (state / name).read_bytes()
+    for kept in (0, len(content) // 2, len(content) - 1):
+        (state / name).write_bytes(content[:kept])
+        with pytest.raises(RunError, match=rf"{name} is damaged.*Remove the folder .*state and repeat"):
+            train(model(), material(fashion), schedule(tmp_path, 2), state)
+    shutil.rmtree(state)
+    state.mkdir()
+    assert train(model(), material(fashion), schedule(tmp_path, 1), state).done == 1
 
 
 def test_fewer_images_than_a_step_takes_is_said(tmp_path, fashion):
@@ -193,12 +289,9 @@ def test_memory_does_not_grow_over_the_steps(tmp_path, fashion):
         def on_train_batch_end(self, batch, logs=None):
             sizes.append(int(statm.read_text().split()[1]) * 4096 / 1e6)
 
-    images = material(fashion)
-    pixels = images.pixels[:10].astype(np.float32)
-    import tensorflow as tf
-
-    data = tf.data.Dataset.from_tensors((pixels, images.labels[:10])).repeat(500)
-    adversarial.fit(data, verbose=0, callbacks=[Watch()])
+    data, steps = _feed(material(fashion), 1, schedule(tmp_path, epochs=84), 0)
+    assert steps == 6
+    adversarial.fit(data, steps_per_epoch=500, shuffle=False, verbose=0, callbacks=[Watch()])
     assert len(sizes) == 500
     # A step holds about 1 MB here; kept, 400 of them could not be overlooked.
     assert np.median(sizes[-20:]) - np.median(sizes[80:100]) < 40

@@ -181,9 +181,12 @@ class Adversarial(keras.Model):
     def _generator_step(self, count: Any, classes: Any) -> None:
         with tf.GradientTape() as tape:
             fake = self._seen(self._make(count, classes, training=True))
-            # Spectral norms are of the step before; batch normalization has to see a batch of its own.
+            # Spectral norms are of the step before; batch normalization has to see a batch of its own, and its moving
+            # statistics stay those of the discriminator's steps.
             training = self.facts.normalization == "batch"
-            loss = generator_loss(self.recipe.loss, self.judge(fake, classes, training=training))
+            with keras.StatelessScope():
+                answers = self.judge(fake, classes, training=training)
+            loss = generator_loss(self.recipe.loss, answers)
         variables = self.generator.trainable_variables
         self.generator_optimizer.apply(tape.gradient(loss, variables), variables)
         self.means["generator_loss"].update_state(loss)

@@ -11,6 +11,9 @@ from keras_transfer.errors import UsageError, unknown_name
 from keras_transfer_gan.networks import Facts
 
 BATCH = 64
+COLUMNS = 8
+"""Of a picture of samples."""
+ROWS, MOST_ROWS = 8, 16
 
 
 def draw(facts: Facts, count: int, seed: int, labels: np.ndarray | None = None) -> np.ndarray:
@@ -34,11 +37,20 @@ def with_labels(facts: Facts, noise: np.ndarray, labels: np.ndarray | None) -> n
     return np.concatenate([noise, np.eye(len(facts.classes), dtype=np.float32)[labels]], axis=1)
 
 
-def grid_labels(facts: Facts, count: int, columns: int = 8) -> np.ndarray:
-    """Classes for ``count`` images in rows of ``columns``: a row a class, in turn; zeros where there are none."""
-    if not facts.conditional:
-        return np.zeros(count, np.int64)
-    return np.arange(count) // columns % len(facts.classes)
+def labels_in_turn(facts: Facts, count: int) -> np.ndarray:
+    """Classes for ``count`` images: one after the other; zeros where there are none."""
+    return np.arange(count) % len(facts.classes) if facts.conditional else np.zeros(count, np.int64)
+
+
+def grid_labels(facts: Facts) -> np.ndarray:
+    """Classes for a picture of samples in rows of :data:`COLUMNS`: a row a class, in turn, eight rows at least.
+
+    More than 16 classes are shown one after the other in 16 rows.
+    """
+    rows = min(max(ROWS, len(facts.classes)), MOST_ROWS) if facts.conditional else ROWS
+    if facts.conditional and len(facts.classes) > MOST_ROWS:
+        return labels_in_turn(facts, rows * COLUMNS)
+    return np.repeat(labels_in_turn(facts, rows), COLUMNS)
 
 
 def class_number(facts: Facts, name: str) -> int:

@@ -30,11 +30,21 @@ def metric_backbone(name: str = BACKBONE) -> keras.Model:
     return load_backbone(name, weights="imagenet", image_size=SIDE if name == BACKBONE else None)
 
 
-def features_of(images: np.ndarray, name: str = BACKBONE) -> np.ndarray:
-    """float32 ``(N, D)`` of images uint8 ``(N, H, W, 1 or 3)``; D is 1,280 for Lite0."""
+def features_of(images: np.ndarray, name: str = BACKBONE, *, keep: bool = True) -> np.ndarray:
+    """float32 ``(N, D)`` of images uint8 ``(N, H, W, 1 or 3)``; D is 1,280 for Lite0.
+
+    ``keep``: in the user's cache, which is for images that will be seen again.
+    """
+    backbone = metric_backbone(name)
+    contract = Preprocessing(size=backbone.input_shape[1:3])
+    return extract(as_table(images), backbone, preprocessing=contract, cache=keep).values
+
+
+def as_table(images: np.ndarray) -> ImageTable:
+    """Images in an array as what the core extracts features from."""
     digests = ArrayImages(images, np.arange(len(images)))
     count = len(images)
-    table = ImageTable(
+    return ImageTable(
         source="arrays",
         images=digests,
         kind="classes",
@@ -45,6 +55,3 @@ def features_of(images: np.ndarray, name: str = BACKBONE) -> np.ndarray:
         weights=np.ones(count, np.float32),
         sha256=tuple(digests.digest(i) for i in range(count)),
     )
-    backbone = metric_backbone(name)
-    size = backbone.input_shape[1:3]
-    return extract(table, backbone, preprocessing=Preprocessing(size=size)).values

@@ -14,11 +14,11 @@ from keras_transfer.errors import DataError, UsageError
 from keras_transfer.export.runtimes import KerasRuntime
 from keras_transfer.run import Run, open_run
 from keras_transfer_gan import pictures
-from keras_transfer_gan.drawing import between, class_number, draw, with_labels
+from keras_transfer_gan.drawing import between, class_number, draw, labels_in_turn, with_labels
 from keras_transfer_gan.networks import Facts
+from keras_transfer_gan.standalone.generate import SHEET, folder_names
 
 BATCH = 64
-SHEET = "contact_sheet.png"
 ON_SHEET, COLUMNS = 256, 16
 MOST = 1_000_000
 
@@ -35,6 +35,10 @@ class Maker:
             )
         self.run = run
         self.facts = Facts.from_dict(dict(run.info["training"]["gan"]))
+        told = self.facts.conditional or len(self.facts.classes) == 1
+        self.names = self.facts.classes if told else ("made",)
+        """Of the kinds of images that are made; the folder of each is in ``folders``."""
+        self.folders = folder_names(self.names)
         self._runtime = KerasRuntime(run.load_model())
 
     def make(self, inputs: np.ndarray) -> np.ndarray:
@@ -55,16 +59,7 @@ class Maker:
         """Classes of so many images: the one that is named, or all in turn; zeros where there are none."""
         if class_name is not None:
             return np.full(count, class_number(self.facts, class_name))
-        return (
-            np.arange(count) % len(self.facts.classes)
-            if self.facts.conditional
-            else np.zeros(count, np.int64)
-        )
-
-    def folder(self, label: int) -> str:
-        """Name of the class folder an image belongs into."""
-        classes = self.facts.classes
-        return classes[label] if self.facts.conditional or len(classes) == 1 else "made"
+        return labels_in_turn(self.facts, count)
 
 
 def generate_images(
@@ -87,8 +82,7 @@ def generate_images(
     """
     if not 1 <= count <= MOST:
         raise UsageError(f"--count {count} was given; 1 to {MOST:,} are expected.")
-    if seed < 0:
-        raise UsageError(f"--seed {seed} was given; a number of at least 0 is expected.")
+    _check_seed(seed)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UsageError(f"{output} is not empty. Choose a new folder; nothing was touched.")
     maker = Maker(run)
@@ -106,10 +100,11 @@ def generate_images(
                 images = maker.make(inputs[start : start + BATCH])
                 sheet += list(images[: max(0, ON_SHEET - start)])
                 for number, image in enumerate(images, start):
-                    name = maker.folder(int(labels[number]))
-                    folders.add(name)
-                    path = partial / name / f"{pictures.SOURCE}_{seed}_{number:0{digits}d}.png"
-                    pictures.write_png(path, image, _notes(maker, seed, number, name))
+                    label = int(labels[number])
+                    folders.add(maker.folders[label])
+                    file = f"{pictures.SOURCE}_{seed}_{number:0{digits}d}.png"
+                    notes = _notes(maker, seed, number, maker.names[label])
+                    pictures.write_png(partial / maker.folders[label] / file, image, notes)
             pictures.write_png(partial / SHEET, pictures.grid(np.stack(sheet), min(COLUMNS, len(sheet))))
             if output.exists():
                 output.rmdir()
@@ -130,8 +125,13 @@ def _notes(maker: Maker, seed: int, number: int, name: str) -> dict[str, str]:
         "Software": "keras-transfer-gan",
         "Comment": f"Synthetic: made by a generative adversarial network, run {maker.run.path.resolve().name}, "
         f"seed {seed}, "
-        f"image {number}, class {name}.".encode("latin-1", "replace").decode("latin-1"),
+        f"image {number}, class {name}.".encode("utf-8", "replace").decode("utf-8"),
     }
+
+
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise UsageError(f"--seed {seed} was given; a number of at least 0 is expected.")
 
 
 def interpolate_images(
@@ -147,7 +147,9 @@ def interpolate_images(
 
     Raises:
         UsageError: no run of this task, an unknown class, an impossible number, or another kind of file.
+        DataError: the file cannot be written.
     """
+    _check_seed(seed)
     if steps < 2 or rows < 1:
         raise UsageError(f"--steps {steps} and --rows {rows} were given; at least 2 and 1 are expected.")
     kind = output.suffix.lower()
@@ -158,10 +160,13 @@ def interpolate_images(
     ways = np.stack([between(noise[2 * row], noise[2 * row + 1], steps) for row in range(rows)])
     labels = np.repeat(maker.labels(rows, class_name), steps)
     images = maker.make(with_labels(maker.facts, ways.reshape(rows * steps, -1), labels))
-    if kind == ".png":
-        pictures.write_png(output, pictures.grid(images, steps), {"Source": pictures.SOURCE})
-    else:
-        moving = images.reshape(rows, steps, *images.shape[1:])
-        frames = [pictures.grid(moving[:, step], rows) for step in range(steps)]
-        pictures.write_animation(output, [*frames, *frames[-2:0:-1]])
+    try:
+        if kind == ".png":
+            pictures.write_png(output, pictures.grid(images, steps), {"Source": pictures.SOURCE})
+        else:
+            moving = images.reshape(rows, steps, *images.shape[1:])
+            frames = [pictures.grid(moving[:, step], rows) for step in range(steps)]
+            pictures.write_animation(output, [*frames, *frames[-2:0:-1]])
+    except OSError as error:
+        raise DataError(f"{output} cannot be written ({error.strerror or error}).") from error
     return {"file": str(output), "rows": rows, "steps": steps, "seed": seed}

@@ -1,9 +1,10 @@
-"""The state of a training on disk: every epoch's row, and all variables after the last good one."""
+"""The state of a training on disk: a row for every look at it, and all variables at the last one."""
 
 from __future__ import annotations
 
 import json
 import math
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +21,36 @@ class Keeper:
     """Rows and variables of a training, taken up from ``folder`` where there are some.
 
     Attributes:
-        rows: one dictionary a finished epoch.
+        rows: a dictionary for each look, ``epoch`` among its values.
         ended: why the training stopped before its last epoch: ``diverged`` or ``collapsed``; None: it did not.
+
+    Raises:
+        RunError: the rows are damaged.
     """
 
     def __init__(self, folder: Path, model: Adversarial) -> None:
         self.folder, self.model = folder, model
         self.rows: list[dict[str, Any]] = []
         self.ended: str | None = None
+        self.done = 0
+        """The last epoch that was kept."""
         if (folder / ROWS).is_file():
-            kept = json.loads((folder / ROWS).read_text(encoding="utf-8"))
-            self.rows, self.ended = kept["rows"], kept["ended"]
-
-    @property
-    def done(self) -> int:
-        """Epochs completed."""
-        return len(self.rows)
+            try:
+                kept = json.loads((folder / ROWS).read_text(encoding="utf-8"))
+                self.rows, self.ended = list(kept["rows"]), kept["ended"]
+                self.done = int(self.rows[-1]["epoch"]) if self.rows else 0
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise self._damaged(folder / ROWS, error) from error
 
     def keep(self, row: dict[str, Any]) -> None:
         """An epoch ended well: its variables first, the record that refers to them last."""
-        target = self._file(self.done + 1)
+        target = self._file(int(row["epoch"]))
         temporary = target.with_name(f"writing-{target.name}")
-        np.savez(temporary, **{name: np.asarray(variable) for name, variable in self.model.state.items()})
+        values: dict[str, Any] = {name: np.asarray(one) for name, one in self.model.state.items()}
+        np.savez(temporary, **values)
         temporary.replace(target)
         self.rows.append(row)
+        self.done = int(row["epoch"])
         self._write()
         for old in self.folder.glob("epoch-*.npz"):
             if old != target:
@@ -61,8 +68,14 @@ class Keeper:
             with np.load(path) as kept:
                 for name, variable in self.model.state.items():
                     variable.assign(kept[name])
-        except (OSError, KeyError, ValueError) as error:
-            raise RunError(f"{path} is damaged ({error}). Start again with --overwrite.") from error
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise self._damaged(path, error) from error
+
+    def _damaged(self, path: Path, error: Exception) -> RunError:
+        return RunError(
+            f"{path} is damaged ({error}). Remove the folder {self.folder} and repeat the command: the training starts "
+            "anew."
+        )
 
     def _file(self, epoch: int) -> Path:
         return self.folder / f"epoch-{epoch}.npz"

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_transfer.data import ImageTable
 from keras_transfer.errors import UsageError
+from keras_transfer.preprocessing import Preprocessing
 from keras_transfer_gan.measuring import pixels_of, spread
 from keras_transfer_gan.networks import Facts
 from keras_transfer_gan.training import Material
@@ -17,11 +18,10 @@ log = logging.getLogger("keras_transfer")
 LOOKED_AT = 200
 MEMORY = 1_000_000_000
 """Bytes of pixels above which they are kept in a file, not in memory."""
-CHUNK = 4096
 
 
-def channels_of(table: ImageTable, asked: str) -> int:
-    """1 or 3, as asked, or as the images are.
+def channels_of(table: ImageTable, asked: str, resize: str = "squash") -> int:
+    """1 or 3, as asked, or as the images are; ``resize`` is what will be done to their shapes.
 
     Raises:
         UsageError: some of the images are grey and others are not, and nothing was asked for.
@@ -32,7 +32,7 @@ def channels_of(table: ImageTable, asked: str) -> int:
     images = [table.images.load(int(row)) for row in rows]
     grey = [bool((image == image[..., :1]).all()) for image in images]
     shares = {round(image.shape[1] / image.shape[0], 1) for image in images}
-    if len(shares) > 1:
+    if len(shares) > 1 and resize == "squash":
         log.warning(
             "The images have several shapes (width over height: %s): they are brought to a square. --resize "
             "crop or pad "
@@ -47,20 +47,21 @@ def channels_of(table: ImageTable, asked: str) -> int:
     return 1 if all(grey) else 3
 
 
-def material_of(table: ImageTable, facts: Facts, folder: Path) -> Material:
-    """The training and validation images of a table; ``folder`` takes a file of pixels where they are many."""
-    size = (facts.size, facts.size)
+def material_of(table: ImageTable, facts: Facts, preprocessing: Preprocessing, folder: Path) -> Material:
+    """The training and validation images of a table; ``folder`` takes files of pixels where they are many."""
     train, val = (table.take(table.indices(split)) for split in ("train", "val"))
-    shape = (len(train), *size, facts.channels)
-    if np.prod(shape) <= MEMORY:
-        pixels = pixels_of(train, size, facts.channels)
-    else:
-        pixels = np.lib.format.open_memmap(folder / "pixels.npy", "w+", np.uint8, shape)
-        for start in range(0, len(train), CHUNK):
-            rows = np.arange(start, min(start + CHUNK, len(train)))
-            pixels[rows] = pixels_of(train.take(rows), size, facts.channels)
-    labels, held_out_labels = (_labels(part, facts) for part in (train, val))
-    return Material(pixels, labels, pixels_of(val, size, facts.channels), held_out_labels)
+    numbers = (len(train) + len(val)) * facts.size**2 * facts.channels
+
+    def decoded(part: ImageTable, name: str) -> np.ndarray:
+        if numbers <= MEMORY or not len(part):
+            return pixels_of(part, preprocessing, facts.channels)
+        shape = (len(part), *preprocessing.size, facts.channels)
+        kept = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, shape)
+        return pixels_of(part, preprocessing, facts.channels, kept)
+
+    return Material(
+        decoded(train, "pixels"), _labels(train, facts), decoded(val, "held_out"), _labels(val, facts)
+    )
 
 
 def _labels(table: ImageTable, facts: Facts) -> np.ndarray:

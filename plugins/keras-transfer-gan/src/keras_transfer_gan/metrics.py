@@ -88,15 +88,26 @@ def precision_recall(real: np.ndarray, made: np.ndarray) -> tuple[float | None, 
     return float(precision), float(recall)
 
 
-def diversity(real: np.ndarray, made: np.ndarray) -> float | None:
+def diversity(real: np.ndarray, made: np.ndarray, labels: np.ndarray | None = None) -> float | None:
     """Mean distance of two made images over that of two real ones: near 0, all made images are alike.
 
     None where there are no two of either, or the real ones do not differ.
+
+    Args:
+        real, made: ``(N, ...)``.
+        labels: classes ``(N,)`` of the real images and of as many made ones: only images of one class are compared.
+            One image a class, a different one for each, is diverse on the whole and alike within.
     """
-    if min(len(real), len(made)) < 2:
-        return None
-    of_real, of_made = (float(pdist(x.reshape(len(x), -1).astype(np.float64)).mean()) for x in (real, made))
-    return of_made / of_real if of_real else None
+    of_real, of_made = (
+        _mean_distance(x.reshape(len(x), -1).astype(np.float64), labels) for x in (real, made)
+    )
+    return of_made / of_real if of_real and of_made is not None else None
+
+
+def _mean_distance(x: np.ndarray, labels: np.ndarray | None) -> float | None:
+    groups = [x] if labels is None else [x[labels == label] for label in np.unique(labels)]
+    distances = [pdist(group) for group in groups if len(group) > 1]
+    return float(np.concatenate(distances).mean()) if distances else None
 
 
 def nearest(made: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

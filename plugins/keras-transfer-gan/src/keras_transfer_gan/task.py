@@ -22,15 +22,24 @@ from keras_transfer.backbones import load_backbone  # noqa: E402
 from keras_transfer.data import ImageTable  # noqa: E402
 from keras_transfer.data.folder import find_images  # noqa: E402
 from keras_transfer.errors import DataError, UsageError  # noqa: E402
+from keras_transfer.preprocessing import Preprocessing  # noqa: E402
 from keras_transfer.settings import DataSettings, GradientSettings, TrainSettings  # noqa: E402
 from keras_transfer.tasks.base import Job, OutputContract, Task  # noqa: E402
 from keras_transfer_gan import pictures  # noqa: E402
 from keras_transfer_gan.adversarial import Adversarial, Recipe  # noqa: E402
 from keras_transfer_gan.augment import parse_changes  # noqa: E402
-from keras_transfer_gan.drawing import between, draw, grid_labels, make, with_labels  # noqa: E402
+from keras_transfer_gan.drawing import (  # noqa: E402
+    COLUMNS,
+    between,
+    draw,
+    grid_labels,
+    labels_in_turn,
+    make,
+    with_labels,
+)
 from keras_transfer_gan.features import BACKBONE, metric_backbone  # noqa: E402
 from keras_transfer_gan.material import channels_of, material_of  # noqa: E402
-from keras_transfer_gan.measuring import compare, memorised, pixels_of, spread  # noqa: E402
+from keras_transfer_gan.measuring import compare, memorised, pixels_of, require_enough, spread  # noqa: E402
 from keras_transfer_gan.networks import Facts, make_discriminator, make_generator, to_bytes  # noqa: E402
 from keras_transfer_gan.spec import SIZES  # noqa: E402
 from keras_transfer_gan.training import Material, Schedule, accuracy, answers, steps_an_epoch, train  # noqa: E402
@@ -43,17 +52,22 @@ BETA_1 = 0.5
 DECAY = 0.999
 FEW = 5000
 """Images below which a discriminator soon knows them all by heart."""
+LOOK_AFTER = 8
+"""Steps between two looks at a training whose epochs have fewer."""
 UNUSED = ("schedule", "warmup", "layer_decay", "weight_decay", "momentum", "flips", "monitor", "patience")
 """Settings of gradient training that two networks at odds have no use for."""
 NAMES = {1: ("grey",), 3: ("red", "green", "blue")}
 DRAW_SEED = 1
 SHOWN, STRIPS, STEPS, FRAMES = 16, 4, 9, 60
+SEARCHED_FOR = 256
+"""Made images whose nearest training images are looked for."""
 
 
 class Gan(Task):
     """Noise to images. The images of a split are what those made are measured against, not what they are made from."""
 
     _facts: Facts | None = None
+    _preprocessing: Preprocessing | None = None
     _loss = "non-saturating"
     _networks: tuple[keras.Model, keras.Model, keras.Model] | None = None
     _job: Job | None = None
@@ -96,6 +110,16 @@ class Gan(Task):
                 "--normalization batch does not go with --loss wgan-gp, whose penalty is on the gradient at "
                 "single images. "
                 "Choose spectral or none."
+            )
+        if options.normalization == "batch" and options.r1:
+            raise UsageError(
+                "--normalization batch does not go with --r1, whose penalty is on the gradient at single images. "
+                "Choose spectral or none."
+            )
+        if options.normalization == "batch" and options.feature_network is not None:
+            raise UsageError(
+                "--normalization batch: above a --feature-network there is no batch normalization. Choose spectral or "
+                "none."
             )
         if options.freeze_lower and options.start_from is None:
             raise UsageError(
@@ -145,7 +169,7 @@ class Gan(Task):
         self._facts = facts = Facts(
             architecture=options.architecture,
             size=job.preprocessing.size[0],
-            channels=channels_of(data, options.channels),
+            channels=channels_of(data, options.channels, job.preprocessing.resize),
             noise=options.noise_size,
             width=options.width,
             classes=tuple(data.classes),
@@ -153,7 +177,7 @@ class Gan(Task):
             normalization=options.normalization,
             feature_network=options.feature_network,
         )
-        self._loss = options.loss
+        self._loss, self._preprocessing = options.loss, job.preprocessing
         backbone = None
         if options.feature_network is not None:
             model = job.settings.model
@@ -172,13 +196,15 @@ class Gan(Task):
         """Train both networks. ``job.history`` has a row an epoch; the run gets ``networks/``, to go on from."""
         assert self._networks is not None and self._facts is not None
         options, gradient, facts = self.options, job.settings.gradient, self._facts
+        # Before the long part: what could not be measured in the end.
+        train_rows = data.indices("train")
+        steps = steps_an_epoch(len(train_rows), gradient.batch_size, options.critic_steps)
+        require_enough(data, while_training=options.measure_every > 0)
         for name in (BACKBONE, options.metric_backbone):
             if name is not None:
-                metric_backbone(name)  # before the long part: its weights may be missing
-        train_rows = data.indices("train")
-        steps_an_epoch(len(train_rows), gradient.batch_size, options.critic_steps)
+                metric_backbone(name)
         with job.run.stage("decoding"):
-            material = material_of(data, facts, job.run.state)
+            material = material_of(data, facts, job.preprocessing, job.run.state)
         generator, discriminator, average = self._networks
         few = len(train_rows) < FEW
         kind = options.diff_augment if options.diff_augment != "auto" else "adaptive" if few else "none"
@@ -208,6 +234,8 @@ class Gan(Task):
                 measure_every=options.measure_every,
                 stop_on_collapse=options.on_collapse == "stop",
                 grids=job.run.plots / "epochs",
+                look_every=max(1, LOOK_AFTER // steps),
+                most_measured=options.metric_images,
             )
             with job.run.stage("training"):
                 keeper = train(adversarial, material, schedule, job.run.state)
@@ -217,6 +245,7 @@ class Gan(Task):
         job.notes.update(
             strategy="adversarial",
             gan=facts.to_dict(),
+            preprocessing=job.preprocessing.to_dict(),
             loss=options.loss,
             learning_rates={"generator": rate, "discriminator": rate * options.rate_ratio},
             average_decay=recipe.decay,
@@ -228,10 +257,12 @@ class Gan(Task):
         )
 
     def restore(self, notes: Mapping[str, Any]) -> None:
-        """What the networks are."""
+        """What the networks are, and how real images become pixels."""
         if notes.get("gan"):
             self._facts = Facts.from_dict(dict(notes["gan"]))
             self._loss = str(notes["loss"])
+        if notes.get("preprocessing"):
+            self._preprocessing = Preprocessing.from_dict(notes["preprocessing"])
 
     def evaluate(self, outputs: np.ndarray, data: ImageTable) -> dict[str, Any]:
         """Made images against the real ones of ``data``; see :func:`keras_transfer_gan.measuring.compare`.
@@ -243,7 +274,8 @@ class Gan(Task):
         assert facts is not None
         rows = spread(min(len(outputs), len(data)), self.options.metric_images)
         chosen = data.take(rows)
-        real = pixels_of(chosen, (facts.size, facts.size), facts.channels)
+        preprocessing = self._preprocessing or Preprocessing(size=(facts.size, facts.size))
+        real = pixels_of(chosen, preprocessing, facts.channels)
         made = np.rint(outputs[rows]).clip(0, 255).astype(np.uint8)
         found = compare(real, made, also=self.options.metric_backbone)
         discriminator = self._discriminator()
@@ -280,9 +312,9 @@ class Gan(Task):
         """Samples, the way there, strips between images, the nearest training images, the curves."""
         assert self._networks is not None and self._facts is not None and self._material is not None
         facts, average, folder = self._facts, self._networks[2], job.run.plots
-        labels = grid_labels(facts, 64)
-        made = make(average, draw(facts, 64, job.settings.seed, labels))
-        pictures.write_png(folder / "samples.png", pictures.grid(made, 8))
+        labels = grid_labels(facts)
+        made = make(average, draw(facts, len(labels), job.settings.seed, labels))
+        pictures.write_png(folder / "samples.png", pictures.grid(made, COLUMNS))
         grids = sorted((folder / "epochs").glob("*.png"))
         if grids:
             frames = [pictures.read_rgb(grids[place]) for place in spread(len(grids), FRAMES)]
@@ -290,16 +322,31 @@ class Gan(Task):
                 pictures.write_animation(folder / name, frames)
         ends = draw(replace(facts, conditional=False), 2 * STRIPS, job.settings.seed)
         strips = [between(ends[2 * i], ends[2 * i + 1], STEPS) for i in range(STRIPS)]
-        strip_labels = np.repeat(grid_labels(facts, STRIPS, 1), STEPS)
+        strip_labels = np.repeat(labels_in_turn(facts, STRIPS), STEPS)
         strip = make(average, with_labels(facts, np.concatenate(strips), strip_labels))
         pictures.write_png(folder / "interpolation.png", pictures.grid(strip, STEPS))
-        learned = self._material.pixels[spread(len(self._material.pixels), self.options.metric_images)]
-        held_out = self._material.held_out[: self.options.metric_images]
-        places, ratio = memorised(made[:SHOWN], learned, held_out)
+        self._look_for_copies(job)
+        pictures.draw_curves(job.history, folder / "curves.png")
+
+    def _look_for_copies(self, job: Job) -> None:
+        """How far made images are from their nearest training images: in the notes, and a picture of some."""
+        assert self._networks is not None and self._facts is not None and self._material is not None
+        facts, material = self._facts, self._material
+        inputs = draw(facts, SEARCHED_FOR, job.settings.seed, labels_in_turn(facts, SEARCHED_FOR))
+        made = make(self._networks[2], inputs)
+        held_out = material.held_out[spread(len(material.held_out), self.options.metric_images)]
+        places, ratio = memorised(made, material.pixels, held_out)
+        # Classes come in turn: the first of each, or where they are many, of some from all over them.
+        shown = spread(min(max(SHOWN, len(facts.classes)), SEARCHED_FOR), SHOWN)
         pictures.write_png(
-            folder / "nearest_training_images.png", pictures.pairs(made[:SHOWN], learned[places])
+            job.run.plots / "nearest_training_images.png",
+            pictures.pairs(made[shown], material.pixels[places[shown]]),
         )
-        job.notes["memorisation"] = {"ratio": ratio, "compared_with": len(learned)}
+        job.notes["memorisation"] = {
+            "ratio": ratio,
+            "made": SEARCHED_FOR,
+            "compared_with": len(material.pixels),
+        }
         if ratio is not None and ratio < 0.5:
             log.warning(
                 "The images made are %.2g times as far from their nearest training images as held-out real ones "
@@ -307,7 +354,6 @@ class Gan(Task):
                 "copies. Look at plots/nearest_training_images.png; train on more images, or for fewer epochs.",
                 ratio,
             )
-        pictures.draw_curves(job.history, folder / "curves.png")
 
 
 def _adam(rate: float, clip_norm: float | None) -> keras.optimizers.Optimizer:

@@ -21,20 +21,21 @@ from keras_transfer.data.pipeline import dataset_of_batches  # noqa: E402
 from keras_transfer.errors import DataError  # noqa: E402
 from keras_transfer.training.callbacks import Bars  # noqa: E402
 from keras_transfer_gan.adversarial import Adversarial  # noqa: E402
-from keras_transfer_gan.drawing import draw, grid_labels, make  # noqa: E402
+from keras_transfer_gan.drawing import COLUMNS, draw, grid_labels, make  # noqa: E402
 from keras_transfer_gan.keeping import Keeper, is_finite  # noqa: E402
 from keras_transfer_gan.losses import threshold  # noqa: E402
-from keras_transfer_gan.measuring import compare  # noqa: E402
+from keras_transfer_gan.measuring import compare_kernels, spread  # noqa: E402
 from keras_transfer_gan.metrics import diversity  # noqa: E402
 from keras_transfer_gan.networks import Facts  # noqa: E402
 from keras_transfer_gan.pictures import grid, write_png  # noqa: E402
 
 log = logging.getLogger("keras_transfer")
-COLUMNS = 8
-WATCHED = 64
-"""Images of either kind that are looked at after every epoch."""
+WATCHED, OF_A_CLASS, MOST_WATCHED = 64, 4, 512
+"""Images of either kind that are looked at after an epoch; at least so many of a class, where that is not too many."""
 VARIED, ALIKE = 0.5, 0.25
 """Images that were once this diverse and now are no more than that have collapsed; real ones have 1."""
+PATIENT = 8
+"""Looks after which images that have always been alike are told."""
 ADVICE = (
     "Try a lower --learning-rate, --r1 1, --normalization spectral, or --diff-augment adaptive; a larger --batch-size "
     "helps, too."
@@ -67,7 +68,9 @@ class Schedule:
         seed: of order and noise.
         measure_every: epochs between measurements of KID on held-out images; 0: none.
         stop_on_collapse: whether a collapse ends the training.
-        grids: folder for the picture of every epoch.
+        grids: folder for the pictures.
+        look_every: epochs between two looks: picture, row, checkpoint. There is always one after the last epoch.
+        most_measured: images of either kind that a measurement compares, at most.
     """
 
     epochs: int
@@ -76,6 +79,8 @@ class Schedule:
     measure_every: int
     stop_on_collapse: bool
     grids: Path
+    look_every: int = 1
+    most_measured: int = 2000
 
 
 def train(model: Adversarial, material: Material, schedule: Schedule, state: Path) -> Keeper:
@@ -88,9 +93,11 @@ def train(model: Adversarial, material: Material, schedule: Schedule, state: Pat
         state: a folder that survives an interruption; what is found there is gone on from, with the same result.
 
     Raises:
-        DataError: the losses were no numbers before one epoch was done.
+        DataError: the losses were no numbers before one epoch was done, now or when this was tried before.
+        RunError: the state is damaged.
     """
     keeper = Keeper(state, model)
+    _require_an_epoch(keeper)
     if keeper.done:
         log.info("Taking up the training after epoch %d.", keeper.done)
         keeper.restore()
@@ -107,25 +114,27 @@ def train(model: Adversarial, material: Material, schedule: Schedule, state: Pat
         shuffle=False,  # the feed has its own order
         verbose=0,
     )
+    _require_an_epoch(keeper)
     if keeper.ended == "diverged":
-        if not keeper.done:
-            raise DataError(f"The losses stopped being numbers before one epoch was done. {ADVICE}")
         keeper.restore()
         log.warning(
-            "The losses stopped being numbers in epoch %d. The networks of epoch %d are kept. %s",
-            keeper.done + 1,
+            "The losses stopped being numbers after epoch %d, whose networks are kept. %s",
             keeper.done,
             ADVICE,
         )
     elif keeper.ended == "collapsed":
         keeper.restore()
         log.warning(
-            "All images became alike in epoch %d (mode collapse). The networks of epoch %d are kept. %s",
-            keeper.done + 1,
+            "All images became alike after epoch %d (mode collapse), whose networks are kept. %s",
             keeper.done,
             ADVICE,
         )
     return keeper
+
+
+def _require_an_epoch(keeper: Keeper) -> None:
+    if keeper.ended == "diverged" and not keeper.done:
+        raise DataError(f"The losses stopped being numbers before one epoch was done. {ADVICE}")
 
 
 def steps_an_epoch(images: int, batch_size: int, critic_steps: int) -> int:
@@ -178,61 +187,86 @@ class StopOnNaN(keras.callbacks.Callback):
 
 
 class EndOfEpoch(keras.callbacks.Callback):
-    """After every epoch: the picture, the row, the state; and whether the training is lost."""
+    """After an epoch: the picture, the row, the state; and whether the training is lost."""
 
     def __init__(self, keeper: Keeper, material: Material, schedule: Schedule) -> None:
         super().__init__()
         self.keeper, self.material, self.schedule = keeper, material, schedule
         facts = keeper.model.facts
-        self.labels = grid_labels(facts, WATCHED)
-        self.inputs = draw(facts, WATCHED, schedule.seed, self.labels)
+        self.inputs = draw(facts, len(grid_labels(facts)), schedule.seed, grid_labels(facts))
+        """Of the picture."""
+        rows = watched_rows(facts, len(material.pixels))
+        self.real, self.labels = material.pixels[rows], material.labels[rows]
+        self.watched = draw(facts, len(rows), schedule.seed, self.labels)
         self.warned = False
+        self.since: list[dict[str, Any]] = []
+        """Logs of the epochs since the last look."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """See the class."""
         keeper, adversarial = self.keeper, self.keeper.model
-        row = {"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}}
+        self.since.append({name: float(value) for name, value in (logs or {}).items()})
         weights = adversarial.generator.weights + adversarial.discriminator.weights
-        if not is_finite(row) or not all(np.isfinite(np.asarray(weight)).all() for weight in weights):
+        if not is_finite(self.since[-1]) or not all(np.isfinite(np.asarray(one)).all() for one in weights):
             keeper.end("diverged")
             self.model.stop_training = True
             return
-        made = make(adversarial.average, self.inputs)
+        if (epoch + 1) % self.schedule.look_every and epoch + 1 < self.schedule.epochs:
+            return
+        means = {name: float(np.mean([one[name] for one in self.since])) for name in self.since[-1]}
+        row: dict[str, Any] = {"epoch": epoch + 1, **means}
+        self.since.clear()
+        made = make(adversarial.average, self.watched)
         row["chance"] = float(adversarial.chance)
-        row["pixel_diversity"] = diversity(self.material.pixels[:WATCHED] / 255.0, made / 255.0)
+        row["pixel_diversity"] = diversity(self.real / 255.0, made / 255.0, self.labels)
         row["held_out_accuracy"] = held_out_accuracy(adversarial, self.material, made, self.labels)
         if self._collapsed(row["pixel_diversity"]):
             keeper.end("collapsed")
             self.model.stop_training = True
             return
         every = self.schedule.measure_every
-        if every and (epoch + 1) % every == 0:
+        if every and (epoch + 1) // every > keeper.done // every:
             row.update(self._kid())
-        write_png(self.schedule.grids / f"{epoch + 1:04d}.png", grid(made, COLUMNS))
+        shown = make(adversarial.average, self.inputs)
+        write_png(self.schedule.grids / f"{epoch + 1:04d}.png", grid(shown, COLUMNS))
         keeper.keep(row)
 
     def _collapsed(self, now: float | None) -> bool:
         before = [row["pixel_diversity"] for row in self.keeper.rows if row["pixel_diversity"] is not None]
-        if now is None or now > ALIKE or max(before, default=0.0) < VARIED:
+        if now is None or now > ALIKE:
             return False
-        if not self.schedule.stop_on_collapse and not self.warned:
-            self.warned = True
-            log.warning(
-                "The images have become alike: their diversity fell from %.2f to %.2f of the real images' (mode "
-                "collapse). %s --on-collapse stop would have ended the training here.",
-                max(before),
-                now,
-                ADVICE,
-            )
+        if max(before, default=0.0) < VARIED:
+            if len(before) + 1 >= PATIENT and max(before) <= ALIKE:
+                looks = len(before) + 1
+                self._warn(
+                    f"have been alike from the start: after {looks} looks their diversity is {now:.2f}"
+                )
+            return False
+        if not self.schedule.stop_on_collapse:
+            fall = f"have become alike: their diversity fell from {max(before):.2f} to {now:.2f}"
+            self._warn(fall, " --on-collapse stop would have ended the training here.")
         return self.schedule.stop_on_collapse
 
+    def _warn(self, how: str, more: str = "") -> None:
+        """Once, that all images are alike."""
+        if not self.warned:
+            log.warning("The images %s of the real images' (mode collapse). %s%s", how, ADVICE, more)
+        self.warned = True
+
     def _kid(self) -> dict[str, Any]:
-        real = self.material.held_out if len(self.material.held_out) else self.material.pixels[:WATCHED]
-        facts = self.keeper.model.facts
-        labels = grid_labels(facts, len(real))
-        made = make(self.keeper.model.average, draw(facts, len(real), self.schedule.seed, labels))
-        found = compare(real, made, warn=False)
-        return {name: found[name] for name in ("kid_lite0", "kid_lite0_error", "kid_lite0_floor")}
+        facts, material, schedule = self.keeper.model.facts, self.material, self.schedule
+        real, labels = material.pixels, material.labels
+        if len(material.held_out):
+            real, labels = material.held_out, material.held_out_labels
+        rows = spread(len(real), schedule.most_measured)
+        made = make(self.keeper.model.average, draw(facts, len(rows), schedule.seed, labels[rows]))
+        return compare_kernels(real[rows], made)
+
+
+def watched_rows(facts: Facts, count: int) -> np.ndarray:
+    """Which of ``count`` training images are looked at: from all of them, for they are sorted by class."""
+    wanted = OF_A_CLASS * len(facts.classes) if facts.conditional else 0
+    return spread(count, min(max(WATCHED, wanted), MOST_WATCHED))
 
 
 def held_out_accuracy(
@@ -242,10 +276,13 @@ def held_out_accuracy(
     count = min(len(material.held_out), len(made))
     if not count:
         return None
-    real = material.held_out[:count]
+    real, fake = spread(len(material.held_out), count), spread(len(made), count)
     on_real, on_made = (
         answers(model.discriminator, model.facts, images, classes)
-        for images, classes in ((real, material.held_out_labels[:count]), (made[:count], labels[:count]))
+        for images, classes in (
+            (material.held_out[real], material.held_out_labels[real]),
+            (made[fake], labels[fake]),
+        )
     )
     return accuracy(model.recipe.loss, on_real, on_made)
 
@@ -255,8 +292,9 @@ def answers(discriminator: keras.Model, facts: Facts, images: np.ndarray, labels
     parts = []
     for start in range(0, len(images), 256):
         pixels = images[start : start + 256].astype(np.float32) / 127.5 - 1
-        one_hot = np.eye(len(facts.classes), dtype=np.float32)[labels[start : start + 256]]
-        given = [pixels, one_hot] if facts.conditional else pixels
+        given: Any = pixels
+        if facts.conditional:
+            given = [pixels, np.eye(len(facts.classes), dtype=np.float32)[labels[start : start + 256]]]
         parts.append(np.asarray(discriminator(given, training=False))[:, 0])
     return np.concatenate(parts)
 

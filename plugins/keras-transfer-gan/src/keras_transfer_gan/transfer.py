@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,19 +64,20 @@ def load_networks(
         raise UsageError(
             f"The networks of {path} have another form ({told}). Give the same options as there."
         )
-    try:
-        found = [
-            keras.models.load_model(
-                run.path / NETWORKS / name, compile=False, custom_objects={"SpectralNorm": SpectralNorm}
-            )
-            for name in (GENERATOR, DISCRIMINATOR)
-        ]
-    except (OSError, ValueError) as error:
-        raise RunError(f"The networks of {path} cannot be read ({error}). Train it again.") from error
+    found = [_load(run.path / NETWORKS / name) for name in (GENERATOR, DISCRIMINATOR)]
     for mine, loaded in zip((generator, discriminator), found, strict=True):
         if mine is not None:
             mine.set_weights(loaded.get_weights())
     return found[0], found[1]
+
+
+def _load(path: Path) -> keras.Model:
+    try:
+        return keras.models.load_model(path, compile=False, custom_objects={"SpectralNorm": SpectralNorm})
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise RunError(
+            f"{path} cannot be read ({error}). Restore the file, or train that run again."
+        ) from error
 
 
 @contextlib.contextmanager

@@ -17,7 +17,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ from PIL.PngImagePlugin import PngInfo
 
 HERE = Path(__file__).resolve().parent
 SCHEMA = 1
+SHEET = "contact_sheet.png"
+"""Lies beside the class folders that `keras-transfer gan generate` makes."""
 
 
 class Problem(Exception):
@@ -79,6 +83,20 @@ def model_files(bundle: dict[str, Any]) -> list[str]:
     return [name for name in files if (HERE / name).is_file()]
 
 
+def folder_names(classes: Sequence[str]) -> list[str]:
+    """A folder for each class, inside the one it is made in whatever the class is called; no two are the same.
+
+    Names that can be folders stay as they are; of others what cannot be in one becomes ``_``.
+    """
+    safe = [re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", name)[:80].strip(" .") or "class" for name in classes]
+    names, taken = list(safe), {SHEET}
+    for place in sorted(range(len(safe)), key=lambda place: safe[place] != classes[place]):
+        while names[place].casefold() in taken:
+            names[place] += f"_{place}"
+        taken.add(names[place].casefold())
+    return names
+
+
 def generate(bundle: dict[str, Any], options: argparse.Namespace) -> int:
     here, facts = model_files(bundle), bundle["notes"]["gan"]
     name = options.model or (here[0] if here else None)
@@ -89,27 +107,33 @@ def generate(bundle: dict[str, Any], options: argparse.Namespace) -> int:
     classes = facts["classes"] if facts["conditional"] else []
     if options.class_name is not None and options.class_name not in classes:
         raise Problem(f"There is no class {options.class_name!r}. There are: {', '.join(classes) or 'none'}.")
-    model, output = Model(HERE / name, options.threads), Path(options.output)
+    model = Model(HERE / name, options.threads)
+    try:
+        write_images(model, facts["noise"], classes, options)
+    except OSError as error:
+        raise Problem(f"{options.output} cannot be written ({error.strerror or error}).") from None
+    print(f"{options.count} images in {options.output}")
+    return 0
+
+
+def write_images(model: Model, size: int, classes: list[str], options: argparse.Namespace) -> None:
+    output, folders = Path(options.output), folder_names(classes)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise Problem(f"{output} is not empty. Choose a new folder; nothing was touched.")
-    noise = np.random.default_rng(options.seed).standard_normal(
-        (options.count, facts["noise"]), dtype=np.float32
-    )
+    noise = np.random.default_rng(options.seed).standard_normal((options.count, size), dtype=np.float32)
     for number, inputs in enumerate(noise):
         place = classes.index(options.class_name) if options.class_name else number % max(1, len(classes))
-        label = classes[place] if classes else "made"
+        folder = output / (folders[place] if classes else "made")
         one_hot = np.eye(len(classes), dtype=np.float32)[place] if classes else np.zeros(0, np.float32)
         image = model.make(np.concatenate([inputs, one_hot]))
         info = PngInfo()
         info.add_text("Source", "synthetic")
-        info.add_text(
-            "Comment", f"Made by a generative adversarial network, seed {options.seed}, image {number}."
-        )
+        told = f", class {classes[place]}" if classes else ""
+        comment = f"Made by a generative adversarial network, seed {options.seed}, image {number}{told}."
+        info.add_text("Comment", comment.encode("utf-8", "replace").decode("utf-8"))
         picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-        (output / label).mkdir(parents=True, exist_ok=True)
-        picture.save(output / label / f"synthetic_{options.seed}_{number:06d}.png", pnginfo=info)
-    print(f"{options.count} images in {output}")
-    return 0
+        folder.mkdir(parents=True, exist_ok=True)
+        picture.save(folder / f"synthetic_{options.seed}_{number:06d}.png", pnginfo=info)
 
 
 def self_test(bundle: dict[str, Any], threads: int) -> int:
