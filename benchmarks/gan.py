@@ -1,6 +1,6 @@
 """GANs on Fashion-MNIST, 28 px: every loss against the loop of the usual Keras tutorial, and transfer to few images.
 
-    python benchmarks/gan.py [--data FOLDER] [--minutes 40] [--report docs/results.md]
+    python benchmarks/gan.py [--data FOLDER] [--minutes 40] [--report docs/results.md] [--samples docs/gan]
     python benchmarks/gan.py --write fashion --each 800     PNG files in class folders, for the plugin's README; no more
 
 FOLDER holds the four IDX files (Debian: package dataset-fashion-mnist). Everything runs on the CPU in one process with
@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import os
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from reporting import write_section
+from reporting import machine, write_section
 
 from keras_transfer.quiet import import_tensorflow
 
@@ -41,7 +42,7 @@ from keras_transfer_gan.spec import LOSSES, GanOptions  # noqa: E402
 
 from keras_transfer.workflow.train import train  # noqa: E402
 
-BATCH, NOISE, MEASURED = 64, 100, 2000
+BATCH, NOISE, MEASURED, LEARNED = 64, 100, 2000, 10_000
 NAMES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 CLASS, FEW, SEEDS = 7, 100, (0, 1, 2)
 SHARE = 0.55
@@ -171,6 +172,10 @@ def measured(real: np.ndarray, maker: Maker) -> dict[str, Any]:
     return compare(real, maker.make(draw(maker.facts, len(real), 1)), warn=False)
 
 
+def file_of(name: str) -> str:
+    return name.replace(",", "").replace(" ", "_") + ".png"
+
+
 def row(name: str, found: dict[str, Any], rate: float | None = None) -> str:
     """A row of the table."""
     fid = "-" if found["fid_lite0"] is None else f"{found['fid_lite0']:.1f}"
@@ -202,7 +207,7 @@ def main() -> int:
     seconds = Tutorial().train(images[:4096], 20) / 20
     steps = int(60 * arguments.minutes * SHARE / ((1 + len(LOSSES)) * OVERHEAD * seconds))
     steps = arguments.steps or steps
-    an_epoch = min(steps, len(images) // BATCH - 1)
+    an_epoch = min(steps, LEARNED // BATCH - 1)
     learned = images[: BATCH * (an_epoch + 1)]
     steps = max(1, round(steps / an_epoch)) * an_epoch
     print(
@@ -247,13 +252,20 @@ def main() -> int:
         passed &= won
     if arguments.samples:
         for name, picture in grids.items():
-            write_png(arguments.samples / f"{name}.png", picture)
+            write_png(arguments.samples / file_of(name), picture)
+        if arguments.report:
+            place = Path(os.path.relpath(arguments.samples, arguments.report.parent)).as_posix()
+            lines += ["", "Not chosen samples, the same noise for each of ours:", ""]
+            for names in (["tutorial", *LOSSES], [name for name in grids if name.endswith(" 0")]):
+                shown = [f"![samples: {name}]({place}/{file_of(name)})" for name in names]
+                cells = ([name.removesuffix(" 0") for name in names], ["---"] * len(names), shown)
+                lines += [*(f"| {' | '.join(row)} |" for row in cells), ""]
     print("\n".join(lines))
     if arguments.report:
         about = (
-            f"`python benchmarks/gan.py --minutes {arguments.minutes:g}`: {steps} steps of {BATCH} images on "
-            "two CPU cores, "
-            f"{MEASURED} images of either kind compared."
+            f"    python benchmarks/gan.py --minutes {arguments.minutes:g} --report docs/results.md\n\n"
+            f"{steps} steps of {BATCH} images each, from {len(learned):,} training images; {MEASURED:,} made images "
+            f"against as many test images. Machine: {machine()}."
         )
         write_section(arguments.report, "GAN: Fashion-MNIST at 28 px", "\n".join([about, "", *lines]))
     return 0 if passed else 1
@@ -271,7 +283,7 @@ def transfer(
 
     A table, and whether transfer beat scratch under every seed.
     """
-    others = images[labels != CLASS][: BATCH * (total // 3 + 1)]
+    others = images[labels != CLASS][: min(BATCH * (total // 3 + 1), LEARNED)]
     few = images[labels == CLASS][:FEW]
     steps = max(2, total // 2 // (3 * len(SEEDS)))
     before, _ = ours.run("others", others, total // 3)

@@ -1,11 +1,12 @@
 """Brain and brain regions in MRI slices: a U-Net on a pretrained backbone, the same from random weights, and a peer's.
 
-    python benchmarks/segmentation.py [--atlas FOLDER] [--peer PYTHON] [--report docs/results.md]
+    python benchmarks/segmentation.py [--atlas FOLDER] [--peer PYTHON] [--rows ROW ...] [--report docs/results.md]
 
 FOLDER holds ``ch2.nii.gz``, ``ch2bet.nii.gz``, ``aal.nii.gz`` and ``aal.nii.txt`` (Debian: package mricron-data): one
 averaged head, its brain, and 116 regions, which are grouped into seven. Axial slices are split by blocks of 4 with 2
 unused slices on either side; what lies between is learned from. Random slices would put each test slice between two
-training slices that look the same. Same epochs, same batches, CPU, one run. PYTHON is an interpreter with ``torch`` and
+training slices that look the same. Same epochs, same batches, CPU; each finished row is kept in the results file (JSON
+lines), from which a later run goes on. PYTHON is an interpreter with ``torch`` and
 ``segmentation-models-pytorch``: its U-Net learns from the same pixels, see segmentation_peer.py. Exit code 1 unless the
 brain's IoU is at least 0.95, pretrained is at least as good as scratch and as the peer, float32 agrees on 99.9 % of
 pixels, and int8 is within a point.
@@ -51,6 +52,9 @@ GROUPS = {
     "cerebellum": "Cerebelum|Vermis",
 }
 SIZES, EPOCHS, BATCH = {"brain": 160, "regions": 128}, {"brain": 16, "regions": 12}, 8
+STARTS = {"pretrained": "full", "scratch": "scratch", "peer": ""}
+"""And the strategy of each."""
+ROWS = [f"{masks}/{start}" for masks in SIZES for start in STARTS]
 LEARNED, GAP, HELD = 12, 2, 4
 HELD_OUT = ("test", "val", "test")
 """What the held-out blocks are, in turn."""
@@ -155,7 +159,7 @@ def measure_peer(
 REPORT = """    python benchmarks/segmentation.py{peer_option} --report docs/results.md
 
 Axial slices of one averaged head (`ch2`, 1 mm), split by blocks with unused slices between them; {tests} test slices. A
-U-Net on EfficientNet-Lite0, every layer trained, batches of {batch}, one run on CPU: the brain's mask at {sizes[brain]}
+U-Net on EfficientNet-Lite0, every layer trained, batches of {batch}, on CPU: the brain's mask at {sizes[brain]}
 px, {epochs[brain]} epochs; seven regions at {sizes[regions]} px, {epochs[regions]} epochs. "pretrained" starts from
 ImageNet weights, "scratch" from random ones{peer}. One head: this says how well the network learns it, not how well it
 would do on another person.
@@ -189,13 +193,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--atlas", type=Path, default=Path("/usr/share/mricron/templates"))
     parser.add_argument("--peer", metavar="PYTHON", help="interpreter with segmentation-models-pytorch")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS, metavar="ROW", help=", ".join(ROWS))
+    parser.add_argument("--results", type=Path, default=Path(__file__).with_suffix(".jsonl"))
     parser.add_argument("--report", type=Path, help="write the table into this page")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     head, brain = (read_volume(options.atlas / f"{name}.nii.gz") for name in ("ch2", "ch2bet"))
     grouped, names = regions(options.atlas)
     slices = np.flatnonzero((brain > 0).sum(axis=(0, 1)) > 500)
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
+    if options.results.is_file():
+        found = {row["row"]: row for row in map(json.loads, options.results.read_text().splitlines())}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for masks, volume, classes in (
@@ -210,18 +218,25 @@ def main() -> int:
                 "batch_size": BATCH,
                 "augment": "light",
             }
-            for start, strategy in (("pretrained", "full"), ("scratch", "scratch")):
-                place = folder / f"{masks}-{start}"
-                place.mkdir()
-                found[f"{masks}/{start}"] = one = measure(data, place, classes, strategy, settings)
-                print(json.dumps({f"{masks}/{start}": one}), file=sys.stderr, flush=True)
-            if options.peer:
-                found[f"{masks}/peer"] = one = measure_peer(options.peer, data, folder, classes, settings)
-                print(json.dumps({f"{masks}/peer": one}), file=sys.stderr, flush=True)
+            for start in STARTS:
+                name = f"{masks}/{start}"
+                if name in found or name not in options.rows or (start == "peer" and not options.peer):
+                    continue
+                if start == "peer":
+                    one = measure_peer(options.peer, data, folder, classes, settings)
+                else:
+                    place = folder / f"{masks}-{start}"
+                    place.mkdir()
+                    one = measure(data, place, classes, STARTS[start], settings)
+                found[name] = one
+                with options.results.open("a") as file:
+                    file.write(json.dumps({"row": name, **one}) + "\n")
+                print(name, f"{one['mean_iou']:.3f}", file=sys.stderr, flush=True)
+    found = {name: found[name] for name in ROWS if name in found}
     print(json.dumps(found, indent=1) if options.json else table(found))
     if options.report:
         tests, brain_iou = found["brain/pretrained"]["test_images"], found["brain/pretrained"]["iou"]["brain"]
-        version = found.get("brain/peer", {}).get("version")
+        version = next((one["version"] for name, one in found.items() if name.endswith("peer")), None)
         peer = (
             f', "peer" is the U-Net of\nsegmentation_models.pytorch {version} on timm\'s Lite0 with the same ImageNet '
             "weights and its own recipe (Adam, Dice and cross-entropy)"
