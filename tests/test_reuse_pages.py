@@ -167,8 +167,12 @@ def here(line: str) -> list[str]:
 def test_every_command_of_the_glossary_runs(equipped, monkeypatch):
     """In their order, but that what is verified has to be exported first."""
     lines = dict.fromkeys(line for row in ROWS for line in re.findall(r"`(keras-transfer [^`]*)`", row[2]))
-    assert len(lines) > 40
-    for line in sorted(lines, key=lambda line: " verify " in line):
+    here_too = [
+        line for line in lines if " --task " not in line
+    ]  # plugins' trainings run in the plugins' tests
+    assert len(here_too) > 40
+    for line in sorted(here_too, key=lambda line: " verify " in line):
+        (equipped / "features.npz").unlink(missing_ok=True)  # which several of them write
         arguments = here(line)
         monkeypatch.chdir(equipped / "one-shot" if arguments[0] == "siamese" else equipped)
         call(*arguments)
