@@ -29,6 +29,7 @@ from keras_transfer.data import ImageTable  # noqa: E402
 from keras_transfer.data.checking import write_skipped  # noqa: E402
 from keras_transfer.data.pipeline import input_batches  # noqa: E402
 from keras_transfer.errors import KerasTransferError, UsageError  # noqa: E402
+from keras_transfer.export.report import digest  # noqa: E402
 from keras_transfer.export.runtimes import KerasRuntime  # noqa: E402
 from keras_transfer.features import model_hash  # noqa: E402
 from keras_transfer.preprocessing import Preprocessing  # noqa: E402
@@ -84,10 +85,22 @@ def train(
         "options": option_tools.to_dict(worker.options),
         "settings": settings.flat(),
         "version": keras_transfer.__version__,
+        "files": _files_of(settings),
     }
     with new_run(output, request, overwrite=overwrite) as run:
         _train_into(run, source, spec, worker, settings, request, overwrite)
     return open_run(run.path)
+
+
+def _files_of(settings: TrainSettings) -> dict[str, str]:
+    """SHA-256 of the user's files that a run learns from: one that is taken up has to find the same ones."""
+    named = {
+        "weights": settings.model.weights,
+        "backbone": settings.model.backbone.removeprefix(OWN),
+        "teacher": settings.fit.teacher,
+    }
+    named = {name: path for name, path in named.items() if path and Path(path).is_absolute()}
+    return {name: digest(Path(path))[1] for name, path in named.items() if path and Path(path).exists()}
 
 
 def _with_lasting_paths(settings: TrainSettings) -> TrainSettings:

@@ -178,6 +178,36 @@ def test_an_interrupted_run_refuses_other_images_and_says_which(photo_folder, tm
     assert run.info["training"]["gradient"]["resumed_at"] == 1
 
 
+@pytest.mark.slow
+def test_an_interrupted_run_refuses_other_weights_under_the_same_name(photo_folder, tmp_path, monkeypatch):
+    from keras_transfer.backbones import load_backbone
+    from keras_transfer.training import finetune
+    from keras_transfer.training.callbacks import CloseEpoch
+
+    class Stopping(CloseEpoch):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, logs)
+            raise KeyboardInterrupt
+
+    weights = tmp_path / "mine.weights.h5"
+    network = load_backbone("mobilenet_v3_small", weights="none", image_size=64)
+    network.save_weights(weights)
+    first = weights.read_bytes()
+    arguments = {"backbone": "mobilenet_v3_small", "weights": str(weights), "image_size": 64, "epochs": 2}
+    arguments |= {"strategy": "full", "guard": False}
+    with monkeypatch.context() as patch:
+        patch.setattr(finetune, "CloseEpoch", Stopping)
+        with pytest.raises(KeyboardInterrupt):
+            train(photo_folder, tmp_path / "run", **arguments)
+    network.set_weights([value + 1 for value in network.get_weights()])
+    network.save_weights(weights)
+    with pytest.raises(UsageError, match=r"other settings \(weights: '[0-9a-f]{64}' then"):
+        train(photo_folder, tmp_path / "run", **arguments)
+    weights.write_bytes(first)
+    run = train(photo_folder, tmp_path / "run", **arguments)
+    assert run.info["training"]["gradient"]["resumed_at"] == 1
+
+
 @pytest.mark.parametrize("head", ["svm", "svm-rbf", "knn", "prototype"])
 def test_every_head_ends_as_one_model_that_answers_like_its_metrics(photo_folder, tmp_path, head):
     from keras_transfer.tasks.builtin import ClassificationOptions
