@@ -152,8 +152,8 @@ def _history(run):
         return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
 
 
-@pytest.mark.slow
-def test_an_interrupted_run_refuses_other_images_and_says_which(photo_folder, tmp_path, monkeypatch):
+def interrupt(monkeypatch, source, output, **arguments):
+    """A training that is interrupted when its first epoch has been kept."""
     from keras_transfer.training import finetune
     from keras_transfer.training.callbacks import CloseEpoch
 
@@ -162,12 +162,17 @@ def test_an_interrupted_run_refuses_other_images_and_says_which(photo_folder, tm
             super().on_epoch_end(epoch, logs)
             raise KeyboardInterrupt
 
-    shutil.copytree(photo_folder, tmp_path / "data")
-    arguments = {**TOP, "epochs": 2, "strategy": "finetune", "guard": False}
     with monkeypatch.context() as patch:
         patch.setattr(finetune, "CloseEpoch", Stopping)
         with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "data", tmp_path / "run", **arguments)
+            train(source, output, **arguments)
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_refuses_other_images_and_says_which(photo_folder, tmp_path, monkeypatch):
+    shutil.copytree(photo_folder, tmp_path / "data")
+    arguments = {**TOP, "epochs": 2, "strategy": "finetune", "guard": False}
+    interrupt(monkeypatch, tmp_path / "data", tmp_path / "run", **arguments)
     extra = tmp_path / "data" / "china" / "new.png"
     extra.write_bytes((photo_folder / "flower" / "000.png").read_bytes() + b"trailing")
     with pytest.raises(UsageError, match=r"1 new, such as china/new.png"):
@@ -181,13 +186,6 @@ def test_an_interrupted_run_refuses_other_images_and_says_which(photo_folder, tm
 @pytest.mark.slow
 def test_an_interrupted_run_refuses_other_weights_under_the_same_name(photo_folder, tmp_path, monkeypatch):
     from keras_transfer.backbones import load_backbone
-    from keras_transfer.training import finetune
-    from keras_transfer.training.callbacks import CloseEpoch
-
-    class Stopping(CloseEpoch):
-        def on_epoch_end(self, epoch, logs=None):
-            super().on_epoch_end(epoch, logs)
-            raise KeyboardInterrupt
 
     weights = tmp_path / "mine.weights.h5"
     network = load_backbone("mobilenet_v3_small", weights="none", image_size=64)
@@ -195,10 +193,7 @@ def test_an_interrupted_run_refuses_other_weights_under_the_same_name(photo_fold
     first = weights.read_bytes()
     arguments = {"backbone": "mobilenet_v3_small", "weights": str(weights), "image_size": 64, "epochs": 2}
     arguments |= {"strategy": "full", "guard": False}
-    with monkeypatch.context() as patch:
-        patch.setattr(finetune, "CloseEpoch", Stopping)
-        with pytest.raises(KeyboardInterrupt):
-            train(photo_folder, tmp_path / "run", **arguments)
+    interrupt(monkeypatch, photo_folder, tmp_path / "run", **arguments)
     network.set_weights([value + 1 for value in network.get_weights()])
     network.save_weights(weights)
     with pytest.raises(UsageError, match=r"other settings \(weights: '[0-9a-f]{64}' then"):
