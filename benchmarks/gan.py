@@ -262,8 +262,10 @@ def main() -> int:
                 lines += [*(f"| {' | '.join(row)} |" for row in cells), ""]
     print("\n".join(lines))
     if arguments.report:
+        budget = f"--steps {steps}" if arguments.steps else f"--minutes {arguments.minutes:g}"
+        samples = f" --samples {arguments.samples}" if arguments.samples else ""
         about = (
-            f"    python benchmarks/gan.py --minutes {arguments.minutes:g} --report docs/results.md\n\n"
+            f"    python benchmarks/gan.py {budget}{samples} --report docs/results.md\n\n"
             f"{steps} steps of {BATCH} images each, from {len(learned):,} training images; {MEASURED:,} made images "
             f"against as many test images. Machine: {machine()}."
         )

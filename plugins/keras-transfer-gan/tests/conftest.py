@@ -46,3 +46,11 @@ def fashion_folder(tmp_path_factory, fashion) -> Path:
         for number, image in enumerate(images):
             Image.fromarray(image).save(root / name / f"{number:02d}.png")
     return root
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """One cache for the module's runs: the metric's features are computed once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_TRANSFER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
