@@ -10,7 +10,7 @@ import numpy as np
 from keras_transfer.data.pipeline import _label_array, batches
 from keras_transfer.data.table import ImageTable
 from keras_transfer.errors import DataError, UsageError
-from keras_transfer.evaluation.plots import INK, _figure, _save, _short
+from keras_transfer.evaluation.plots import INK, new_figure, save_figure, shorten
 from keras_transfer.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def draw_contact_sheet(
     chosen = _spread(table, rows)
     originals = next(batches(table, preprocessing, len(chosen), indices=chosen))
     targets = None if table.kind == "regression" else _label_array(table, one_hot=True)[chosen]
-    names = [_short(table.label_text(int(i))) for i in chosen]
+    names = [shorten(table.label_text(int(i))) for i in chosen]
     columns, notes = [originals], [[""] * len(chosen)]
     for view in range(views):
         pixels, mixed = augmenter.images(originals, (view, view)), targets
@@ -94,7 +94,7 @@ def _mixed_in(classes: tuple[str, ...], before: np.ndarray | None, after: np.nda
         return []
     gained = after - before
     return [
-        f"{100 * row.max():.0f} % {_short(classes[int(row.argmax())])}" if row.max() >= 0.005 else ""
+        f"{100 * row.max():.0f} % {shorten(classes[int(row.argmax())])}" if row.max() >= 0.005 else ""
         for row in gained
     ]
 
@@ -111,7 +111,7 @@ def _draw(
     below = gap if notes is None or not any(map(any, notes)) else max(gap, round(0.16 * height))
     step_y, step_x = height + below, width + gap
     sheet = np.full((count * step_y, len(columns) * step_x - gap, 3), 255, np.uint8)
-    figure, axes = _figure(INCHES * sheet.shape[1] / height + 1.2, INCHES * sheet.shape[0] / height + 0.7)
+    figure, axes = new_figure(INCHES * sheet.shape[1] / height + 1.2, INCHES * sheet.shape[0] / height + 0.7)
     for column, images in enumerate(columns):
         for row, image in enumerate(images):
             top, left = row * step_y, column * step_x
@@ -127,4 +127,4 @@ def _draw(
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_title(title, color=INK)
-    _save(figure, path)
+    save_figure(figure, path)

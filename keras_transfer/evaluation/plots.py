@@ -29,8 +29,8 @@ def confusion_matrix(counts: Sequence[Sequence[int]], classes: Sequence[str], pa
     matrix = np.asarray(counts, float)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     size = min(3.2 + 0.45 * len(classes), 24)
-    names_width = 0.09 * max(len(_short(name)) for name in classes)
-    figure, axes = _figure(size + 1.4 + names_width, size)
+    names_width = 0.09 * max(len(shorten(name)) for name in classes)
+    figure, axes = new_figure(size + 1.4 + names_width, size)
     image = axes.imshow(shares, cmap="GnBu", vmin=0, vmax=1)
     small = len(classes) <= MOST_NUMBERED
     if small:
@@ -39,14 +39,14 @@ def confusion_matrix(counts: Sequence[Sequence[int]], classes: Sequence[str], pa
             axes.text(column, row, f"{int(count)}", ha="center", va="center", color=colour)
     step = max(1, len(classes) // 60)
     ticks = range(0, len(classes), step)
-    names = [_short(classes[i]) for i in ticks]
+    names = [shorten(classes[i]) for i in ticks]
     axes.set_xticks(ticks, names, rotation=90 if len(classes) > 4 else 0)
     axes.set_yticks(ticks, names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title(f"Confusion matrix, {int(matrix.sum())} images", color=INK)
     figure.colorbar(image, ax=axes, fraction=0.046, label="share of the true class")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def learning_curves(rows: Sequence[Mapping[str, Any]], path: Path, metric: str = "accuracy") -> None:
@@ -57,7 +57,7 @@ def learning_curves(rows: Sequence[Mapping[str, Any]], path: Path, metric: str =
         path: the PNG to write.
         metric: what is drawn beside the loss.
     """
-    figure, axes = _figure(9, 3.6, columns=2)
+    figure, axes = new_figure(9, 3.6, columns=2)
     for axis, name in zip(axes, ("loss", metric), strict=True):
         for key, label, colour in ((name, "training", SOFT), (f"val_{name}", "validation", ACCENT)):
             points = [(row["epoch"], row[key]) for row in rows if row.get(key) is not None]
@@ -67,7 +67,7 @@ def learning_curves(rows: Sequence[Mapping[str, Any]], path: Path, metric: str =
         axis.set_ylabel(name.replace("_", " "))
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.legend(frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def regularisation_curve(trials: Sequence[Mapping[str, Any]], chosen: float, path: Path) -> None:
@@ -78,7 +78,7 @@ def regularisation_curve(trials: Sequence[Mapping[str, Any]], chosen: float, pat
         chosen: the strength that won.
         path: the PNG to write.
     """
-    figure, axes = _figure(5.6, 3.6)
+    figure, axes = new_figure(5.6, 3.6)
     strengths = [trial["C"] for trial in trials]
     axes.semilogx(strengths, [trial["train_loss"] for trial in trials], "o-", label="training", color=SOFT)
     axes.semilogx(strengths, [trial["val_loss"] for trial in trials], "o-", label="validation", color=ACCENT)
@@ -87,7 +87,7 @@ def regularisation_curve(trials: Sequence[Mapping[str, Any]], chosen: float, pat
     axes.set_ylabel("log loss")
     axes.set_title("The linear probe", color=INK)
     axes.legend(frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def artefact_chart(artefacts: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -99,7 +99,7 @@ def artefact_chart(artefacts: Sequence[Mapping[str, Any]], path: Path) -> None:
         path: the PNG to write.
     """
     names = [artefact["file"].rstrip("/") for artefact in artefacts]
-    figure, axes = _figure(10.5, 1.2 + 0.45 * len(names), columns=3)
+    figure, axes = new_figure(10.5, 1.2 + 0.45 * len(names), columns=3)
     panels = (
         ("accuracy (%)", [100 * (artefact["accuracy"] or 0) for artefact in artefacts], "{:.1f}"),
         ("size (MB)", [artefact["bytes"] / 1e6 for artefact in artefacts], "{:.1f}"),
@@ -119,7 +119,7 @@ def artefact_chart(artefacts: Sequence[Mapping[str, Any]], path: Path) -> None:
     if reference is not None:
         axes[0].axvline(100 * reference, color=SOFT, linestyle=":")
         axes[0].set_title(f"accuracy (%); dotted: Keras, {100 * reference:.1f}", color=INK, fontsize=10)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def latency_chart(timings: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -129,7 +129,7 @@ def latency_chart(timings: Sequence[Mapping[str, Any]], path: Path) -> None:
         timings: rows with ``file``, ``threads``, ``p50``, ``p99`` (milliseconds), ``ratio`` (to Keras, or None).
         path: the picture to write.
     """
-    figure, axis = _figure(8.0, 1.2 + 0.4 * len(timings))
+    figure, axis = new_figure(8.0, 1.2 + 0.4 * len(timings))
     names = [f"{row['file'].rstrip('/')}, {row['threads']} thr." for row in timings]
     medians = [row["p50"] for row in timings]
     slowest = [max(row["p99"] - row["p50"], 0.0) for row in timings]
@@ -146,7 +146,7 @@ def latency_chart(timings: Sequence[Mapping[str, Any]], path: Path) -> None:
     axis.set_xlim(0, max(row["p99"] for row in timings) * 1.35)
     axis.set_xlabel("milliseconds an image, median; the line ends at the 99th percentile")
     axis.invert_yaxis()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def doctor_chart(
@@ -160,8 +160,8 @@ def doctor_chart(
         path: the picture to write.
     """
     shown = layers[:20]
-    figure, (left, right) = _figure(12.0, 1.5 + 0.28 * len(shown), columns=2)
-    names = [f"{place + 1}  {_short(row['layer'])}" for place, row in enumerate(shown)]
+    figure, (left, right) = new_figure(12.0, 1.5 + 0.28 * len(shown), columns=2)
+    names = [f"{place + 1}  {shorten(row['layer'])}" for place, row in enumerate(shown)]
     left.barh(names, [row["error"] or 0.0 for row in shown], color=ACCENT, height=0.6)
     left.axvline(12**-0.5, color=SOFT, linestyle=":")
     left.set_xlabel("error an operator adds, in steps of its scale; dotted: rounding alone")
@@ -177,10 +177,11 @@ def doctor_chart(
     right.set_xticks([row["keep"] for row in kept])
     right.set_xlabel("worst layers kept in float")
     right.set_ylabel("accuracy (%)")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Figure, Any]:
+def new_figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Figure, Any]:
+    """A figure of so many inches that no display is needed for, and its axes (one, or an array of rows and columns)."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns)
@@ -189,12 +190,14 @@ def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tup
     return figure, axes
 
 
-def _short(name: str) -> str:
+def shorten(name: str) -> str:
+    """A name of at most 24 characters, without signs that Matplotlib takes for mathematics."""
     shown = name if len(name) <= 24 else name[:23] + "…"
     return shown.replace("$", r"\$")
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write it in the format that the suffix names, whole or not at all."""
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=120, format=path.suffix[1:].lower())
     atomic_write(path, buffer.getvalue())

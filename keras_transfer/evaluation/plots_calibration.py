@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from keras_transfer.evaluation.calibration import calibration_error
-from keras_transfer.evaluation.plots import ACCENT, INK, SOFT, _save
+from keras_transfer.evaluation.plots import ACCENT, INK, SOFT, save_figure
 
 
 def reliability_plot(
@@ -32,7 +32,7 @@ def reliability_plot(
     axes[0][0].set_ylabel("accuracy")
     axes[0][0].legend(frameon=False, loc="upper left")
     axes[1][0].set_ylabel("images")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _diagram(axis: Any, title: str, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -14,7 +14,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from keras_transfer.evaluation.plots import ACCENT, INK, SOFT, _save
+from keras_transfer.evaluation.plots import ACCENT, INK, SOFT, save_figure
 
 LARGEST = 900.0
 """Area of the largest bubble in square points; the others are in proportion to their size in bytes."""
@@ -53,7 +53,7 @@ def comparison_chart(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure.legend(handles=_legend(), frameon=False, loc="outside lower center", ncols=2)
     names = [f"{row['backbone']}\n{row['bytes'] / 1e6:.3g} MB" for row in shown]
     _name(axis, list(zip(times, accuracy, strict=True)), areas, names)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _scale(axis: Any, times: Sequence[float]) -> None:

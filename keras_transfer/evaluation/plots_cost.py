@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_transfer.backbones.description_text import count, size, times
-from keras_transfer.evaluation.plots import ACCENT, INK, SOFT, _figure, _save, _short
+from keras_transfer.evaluation.plots import ACCENT, INK, SOFT, new_figure, save_figure, shorten
 
 if TYPE_CHECKING:
     from keras_transfer.backbones.description import Description
@@ -27,11 +27,11 @@ def cost_chart(descriptions: Sequence[Description], path: Path) -> None:
         path: the picture to write.
     """
     tallest = sum(len(one.blocks) for one in descriptions)
-    figure, grid = _figure(
+    figure, grid = new_figure(
         11, 1.0 + 0.24 * tallest + 0.5 * len(descriptions), columns=len(PANELS), rows=len(descriptions)
     )
     for one, axes in zip(descriptions, [grid] if len(descriptions) == 1 else grid, strict=True):
-        names = [_short(block.name) for block in one.blocks]
+        names = [shorten(block.name) for block in one.blocks]
         for column, (axis, (key, title, colour, text)) in enumerate(zip(axes, PANELS, strict=True)):
             values = [getattr(block, key) or 0 for block in one.blocks]
             most = max(getattr(block, key) or 0 for each in descriptions for block in each.blocks)
@@ -47,4 +47,4 @@ def cost_chart(descriptions: Sequence[Description], path: Path) -> None:
             total = getattr(one.totals, key)
             axis.set_title(f"{title}: {text(total)}", color=INK, fontsize=9)
         axes[0].set_ylabel(f"{one.name}\n{times(one.input_shape)}", color=INK)
-    _save(figure, path)
+    save_figure(figure, path)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_transfer.evaluation.plots import ACCENT, INK, _figure, _save, _short
+from keras_transfer.evaluation.plots import ACCENT, INK, new_figure, save_figure, shorten
 from keras_transfer.preprocessing import Preprocessing
 
 INCHES = 1.5
@@ -22,7 +22,7 @@ def similar_sheet(queries: Sequence[Mapping[str, Any]], preprocessing: Preproces
         path: the picture to write.
     """
     columns = 1 + max(len(query["nearest"]) for query in queries)
-    figure, grid = _figure(
+    figure, grid = new_figure(
         INCHES * columns, (INCHES + 0.35) * len(queries), columns=columns, rows=len(queries)
     )
     rows = [grid] if len(queries) == 1 else grid
@@ -30,10 +30,10 @@ def similar_sheet(queries: Sequence[Mapping[str, Any]], preprocessing: Preproces
         for axis in axes:
             axis.set_axis_off()
         axes[0].imshow(preprocessing.load(Path(query["path"])))
-        axes[0].set_title(_short(Path(query["path"]).name), fontsize=7, color=ACCENT)
+        axes[0].set_title(shorten(Path(query["path"]).name), fontsize=7, color=ACCENT)
         for axis, found in zip(axes[1:], query["nearest"], strict=False):
             axis.imshow(preprocessing.load(Path(found["path"])))
             axis.set_title(
-                f"{found['similarity']:.3f}\n{_short(Path(found['path']).name)}", fontsize=7, color=INK
+                f"{found['similarity']:.3f}\n{shorten(Path(found['path']).name)}", fontsize=7, color=INK
             )
-    _save(figure, path)
+    save_figure(figure, path)

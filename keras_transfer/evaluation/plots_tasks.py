@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import precision_recall_curve
 
-from keras_transfer.evaluation.plots import ACCENT, INK, SOFT, _figure, _save, _short
+from keras_transfer.evaluation.plots import ACCENT, INK, SOFT, new_figure, save_figure, shorten
 
 MOST_CURVES = 10
 """With more labels, only the most frequent get a curve of their own."""
@@ -28,10 +28,10 @@ def precision_recall_curves(
     """
     rows = [(i, name, row) for i, (name, row) in enumerate(per_class.items()) if row["images"]]
     shown = sorted(rows, key=lambda item: -item[2]["images"])[:MOST_CURVES]
-    figure, axes = _figure(7.2, 4.4)
+    figure, axes = new_figure(7.2, 4.4)
     for i, name, row in shown:
         precision, recall, _ = precision_recall_curve(labels[:, i] > 0, probabilities[:, i])
-        label = f"{_short(name)} ({row['average_precision']:.2f})"
+        label = f"{shorten(name)} ({row['average_precision']:.2f})"
         (line,) = axes.plot(recall, precision, drawstyle="steps-post", label=label)
         if row["precision"] is not None:
             axes.plot(row["recall"], row["precision"], "o", color=line.get_color())
@@ -45,7 +45,7 @@ def precision_recall_curves(
         axes.legend(
             frameon=False, title="label (average precision)", loc="center left", bbox_to_anchor=(1, 0.5)
         )
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def predicted_against_true(
@@ -59,16 +59,16 @@ def predicted_against_true(
         per_target: of ``regression_metrics``, for the names in the order of the columns and the errors.
         path: the PNG to write.
     """
-    figure, panels = _figure(4.4 * len(per_target), 4.2, columns=len(per_target))
+    figure, panels = new_figure(4.4 * len(per_target), 4.2, columns=len(per_target))
     for i, (axes, (name, row)) in enumerate(zip(np.atleast_1d(panels), per_target.items(), strict=True)):
         both = np.concatenate([values[:, i], targets[:, i]])
         ends = [float(both.min()), float(both.max())]
         axes.plot(ends, ends, linestyle=":", color=INK)
         axes.scatter(targets[:, i], values[:, i], s=16, alpha=0.6, color=ACCENT, linewidths=0)
-        axes.set_xlabel(f"true {_short(name)}")
-        axes.set_ylabel(f"predicted {_short(name)}")
+        axes.set_xlabel(f"true {shorten(name)}")
+        axes.set_ylabel(f"predicted {shorten(name)}")
         axes.set_title(f"{len(values)} images, mean absolute error {row['mae']:.3g}", color=INK, fontsize=10)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def loss_curves(
@@ -83,7 +83,7 @@ def loss_curves(
         loss: what the loss is called.
         chosen: the strength that won.
     """
-    figure, axes = _figure(5.6, 3.6)
+    figure, axes = new_figure(5.6, 3.6)
     for key, label, colour in (("train_loss", "training", SOFT), ("val_loss", "validation", ACCENT)):
         axes.plot(
             [trial[over] for trial in trials],
@@ -100,4 +100,4 @@ def loss_curves(
     axes.set_ylabel(loss)
     axes.set_title("The probe", color=INK)
     axes.legend(frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keras_transfer.evaluation.plots import ACCENT, INK, SOFT, _figure, _save
+from keras_transfer.evaluation.plots import ACCENT, INK, SOFT, new_figure, save_figure
 
 if TYPE_CHECKING:
     from keras_transfer.training.lr_finder import LearningRateFinding
@@ -18,7 +18,7 @@ def lr_finder_plot(finding: LearningRateFinding, path: Path) -> None:
         finding: what ``training.lr_finder.find_learning_rate`` gave.
         path: the PNG to write.
     """
-    figure, axes = _figure(6.4, 3.8)
+    figure, axes = new_figure(6.4, 3.8)
     axes.semilogx(finding.rates, finding.losses, ".", markersize=4, color=SOFT, alpha=0.6, label="one batch")
     axes.semilogx(finding.rates, finding.smoothed, color=ACCENT, label="smoothed")
     axes.axvline(finding.suggestion, color=INK, linestyle=":", label=f"suggested: {finding.suggestion:.2g}")
@@ -33,4 +33,4 @@ def lr_finder_plot(finding: LearningRateFinding, path: Path) -> None:
     axes.set_ylabel("loss")
     axes.set_title("Learning-rate range test", color=INK)
     axes.legend(frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)

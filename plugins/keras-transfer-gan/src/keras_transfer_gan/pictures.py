@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from keras_transfer.evaluation.plots import INK, _figure, _save
+from keras_transfer.evaluation.plots import INK, new_figure, save_figure
 from keras_transfer.paths import atomic_write
 
 GAP = 2
@@ -84,7 +84,7 @@ def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
         for title, names in panels
         if any(row.get(name) is not None for row in history for name in names)
     ]
-    figure, axes = _figure(3.4 * len(panels), 3.2, columns=len(panels))
+    figure, axes = new_figure(3.4 * len(panels), 3.2, columns=len(panels))
     for axis, (title, names) in zip(np.atleast_1d(axes), panels, strict=True):
         for name in names:
             found = [row.get(name) for row in history]
@@ -97,7 +97,7 @@ def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
         axis.legend(fontsize=8, frameon=False)
         axis.set_xlabel("epoch")
         axis.xaxis.get_major_locator().set_params(integer=True)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def read_rgb(path: Path) -> np.ndarray:

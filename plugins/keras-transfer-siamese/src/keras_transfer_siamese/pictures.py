@@ -13,7 +13,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from keras_transfer.data import ImageTable
-from keras_transfer.evaluation.plots import ACCENT, INK, SOFT, _figure, _save, _short
+from keras_transfer.evaluation.plots import ACCENT, INK, SOFT, new_figure, save_figure, shorten
 from keras_transfer_siamese.comparison import Comparison
 from keras_transfer_siamese.metrics import Measured
 from keras_transfer_siamese.verification import pairs
@@ -28,7 +28,7 @@ def roc_curves(measured: Measured, comparison: Comparison, path: Path) -> None:
     """Draw true against false accepts of pairs, and beside it how many enrolled are found at what false alarms."""
     roc, strangers = measured.roc, measured.metrics["open_set"]
     assert roc is not None
-    figure, axes = _figure(9.6, 4.2, columns=2)
+    figure, axes = new_figure(9.6, 4.2, columns=2)
     left, right = axes
     left.plot(roc.false_accepts, roc.true_accepts, color=ACCENT)
     left.set_xscale("symlog", linthresh=1e-3)
@@ -47,14 +47,14 @@ def roc_curves(measured: Measured, comparison: Comparison, path: Path) -> None:
     right.set_xlabel("strangers taken for somebody")
     right.set_ylabel("enrolled ones found")
     right.set_ylim(-0.02, 1.02)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def score_histograms(measured: Measured, comparison: Comparison, path: Path) -> None:
     """Draw how alike pairs of one class are, and pairs of two."""
     scores, same = pairs(measured.scores, measured.labels)
     edges = np.linspace(float(scores.min()), float(scores.max()) or 1.0, 60)
-    figure, axes = _figure(6.4, 3.6)
+    figure, axes = new_figure(6.4, 3.6)
     for chosen, label, colour in ((~same, "different", SOFT), (same, "same", ACCENT)):
         axes.hist(scores[chosen], edges, density=True, alpha=0.6, color=colour, label=label)
     if comparison.threshold is not None:
@@ -62,19 +62,19 @@ def score_histograms(measured: Measured, comparison: Comparison, path: Path) -> 
     axes.set_xlabel(f"{comparison.kind.replace('_', ' ')} of a pair")
     axes.set_ylabel("density")
     axes.legend(frameon=False, loc="upper left")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def embedding_map(measured: Measured, table: ImageTable, path: Path) -> None:
     """Draw the embeddings in two dimensions, a colour a class: t-SNE (van der Maaten & Hinton 2008) from PCA."""
     points = flattened(measured.embeddings)
     names = np.unique(measured.labels)
-    figure, axes = _figure(7.6, 5.2)
+    figure, axes = new_figure(7.6, 5.2)
     for place, label in enumerate(names[:MOST_NAMED].tolist()):
         chosen = points[measured.labels == label]
         marker = "o" if place < 10 else "^"
         axes.scatter(
-            *chosen.T, s=18, marker=marker, label=_short(table.classes[label]), color=f"C{place % 10}"
+            *chosen.T, s=18, marker=marker, label=shorten(table.classes[label]), color=f"C{place % 10}"
         )
     rest = points[~np.isin(measured.labels, names[:MOST_NAMED])]
     if len(rest):
@@ -83,7 +83,7 @@ def embedding_map(measured: Measured, table: ImageTable, path: Path) -> None:
     axes.set_yticks([])
     axes.set_title(f"{len(points)} embeddings of {len(names)} classes", color=INK, fontsize=10)
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def flattened(embeddings: np.ndarray) -> np.ndarray:
@@ -113,14 +113,14 @@ def wrong_matches(measured: Measured, table: ImageTable, path: Path) -> None:
             axis = grid[row, column]
             axis.imshow(table.images.load(int(measured.rows[shown])))
             axis.set_axis_off()
-            axis.set_title(_short(table.classes[measured.labels[shown]]), fontsize=8, color=INK)
+            axis.set_title(shorten(table.classes[measured.labels[shown]]), fontsize=8, color=INK)
     figure.suptitle(f"{len(wrong)} of {len(scores)} images are most alike one of another class", fontsize=10)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def learning_curve(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw the loss and what is watched over the epochs, of the head and of the network."""
-    figure, axes = _figure(9, 3.6, columns=2)
+    figure, axes = new_figure(9, 3.6, columns=2)
     names = (("loss", "val_loss"), ("nearest_accuracy", "val_nearest_accuracy", "val_score"))
     for axis, keys in zip(axes, names, strict=True):
         for key, colour in zip(keys, (SOFT, ACCENT, INK), strict=False):
@@ -132,4 +132,4 @@ def learning_curve(history: Sequence[Mapping[str, Any]], path: Path) -> None:
         axis.set_xlabel("epoch")
         if axis.lines:
             axis.legend(frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)

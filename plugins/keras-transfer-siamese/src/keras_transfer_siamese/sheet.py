@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from keras_transfer.evaluation.plots import ACCENT, SOFT, _save, _short
+from keras_transfer.evaluation.plots import ACCENT, SOFT, save_figure, shorten
 from keras_transfer.preprocessing import decode
 
 COLUMNS, MOST = 6, 36
@@ -38,9 +38,9 @@ def match_sheet(answers: Sequence[Mapping[str, Any]], path: Path) -> None:
         picture = Image.fromarray(decode(Path(answer["path"])))
         picture.thumbnail((SIDE, SIDE))
         axis.imshow(np.asarray(picture))
-        nearest = f"{_short(answer['candidates'][0]['name'])} {answer['score']:.2f}"
+        nearest = f"{shorten(answer['candidates'][0]['name'])} {answer['score']:.2f}"
         known = answer["name"] is not None
         axis.set_title(
             nearest if known else f"unknown\n({nearest})", fontsize=8, color=ACCENT if known else SOFT
         )
-    _save(figure, path)
+    save_figure(figure, path)
