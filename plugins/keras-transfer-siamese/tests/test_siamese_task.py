@@ -104,6 +104,33 @@ def test_predict_gives_the_embedding(street, data):
     assert edge @ embedding > 0.9999
 
 
+def test_features_of_a_lower_layer_that_keep_their_places(data, tmp_path):
+    """The part of the backbone that is needed, and nothing above it, ends in the exported file."""
+    options = ["--layer", "block3b_add", "--pooling", "flatten", "--episodes-at", "3x1"]
+    call("train", data, "-o", tmp_path / "run", *TRAINING, *options)
+    notes = json.loads((tmp_path / "run" / "run.json").read_text())["training"]
+    export = ["--format", "tflite", "--quantize", "none", "--quiet"]
+    call("export", tmp_path / "run", "--to", tmp_path / "edge", *export)
+    (row,) = json.loads((tmp_path / "edge" / "bundle.json").read_text())["artefacts"]
+    assert row["metrics"]["cosine"] > 0.99999 and row["one_shot_accuracy"] == row["keras_one_shot_accuracy"]
+    import keras
+
+    model = keras.models.load_model(tmp_path / "run" / "model.keras")
+    names = [layer.name for layer in model.layers]
+    assert "block3b_add" in names and not any(name.startswith("block4") for name in names)
+    projection = model.get_layer("head_projection")
+    assert projection.kernel.shape == (8 * 8 * 40, notes["embedding_dim"])
+
+
+def test_layers_that_there_are_not(data, tmp_path):
+    _, said = call("train", data, "-o", tmp_path / "run", *TRAINING, "--layer", "block3x", code=2)
+    assert "no layer 'block3x'" in said and "block3" in said
+    for option in (["--layer", "P3"], ["--pooling", "flatten"]):
+        _, said = call("train", data, "-o", tmp_path / "run", *SMALL, *option, code=2)
+        assert "--network conv4 is learned from scratch" in said
+    assert not (tmp_path / "run").exists()
+
+
 def _split(run):
     import csv
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from keras_transfer.options import option
+from keras_transfer.settings import POOLINGS
 from keras_transfer.tasks.base import TaskSpec
 
 NETWORKS = ("backbone", "koch", "conv4")
@@ -37,6 +38,16 @@ class SiameseOptions:
         "What is put on a backbone's features: raw (nothing, zero training), centred, power, wccn, lda in closed form, "
         "dense by gradient; auto: the best of them on the validation classes.",
         choices=HEADS,
+    )
+    layer: str | None = option(
+        None,
+        "The backbone's layer that features are taken from, or P2 to P5 (default: the last map); a lower one sees "
+        "strokes and textures rather than things.",
+    )
+    pooling: str = option(
+        "average",
+        "How a map becomes one vector; flatten keeps where things are, as characters and signatures need it.",
+        choices=POOLINGS,
     )
     embedding_dim: int = option(128, "Numbers an embedding has, at most.", minimum=2)
     loss: str = option("supcon", "What gradient training minimises.", choices=LOSSES)

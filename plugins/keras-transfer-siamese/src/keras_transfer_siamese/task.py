@@ -13,8 +13,10 @@ quiet_tensorflow()
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 
+from keras_transfer.catalog import OWN, get_spec  # noqa: E402
 from keras_transfer.data import ImageTable  # noqa: E402
 from keras_transfer.errors import DataError, UsageError  # noqa: E402
+from keras_transfer.features.pooling import feature_model  # noqa: E402
 from keras_transfer.settings import DataSettings, TrainSettings  # noqa: E402
 from keras_transfer.tasks.base import Job, OutputContract, Task  # noqa: E402
 from keras_transfer.tasks.transfer import outputs_of  # noqa: E402
@@ -71,6 +73,11 @@ class Siamese(Task):
             )
         if options.network == "backbone":
             return settings
+        if options.layer is not None or options.pooling != "average":
+            raise UsageError(
+                f"--layer and --pooling choose features of a backbone; --network {options.network} is learned from "
+                "scratch. Leave them out."
+            )
         if settings.fit.strategy not in ("auto", "scratch"):
             raise UsageError(
                 f"--network {options.network} has no pretrained weights to {settings.fit.strategy}; it goes with "
@@ -106,12 +113,20 @@ class Siamese(Task):
             return with_head(conv4(size, seed=seed), lambda x: x, unit=unit)
         if job.backbone is None:
             raise UsageError("The siamese task needs a backbone.")
-        extractor = pooled(job.backbone)
+        extractor = self._extractor(job.backbone, job.settings.model.backbone)
         if job.settings.fit.strategy != "scratch":
             return extractor
         first = keras.initializers.GlorotUniform(seed=seed)
         dense = keras.layers.Dense(options.embedding_dim, kernel_initializer=first, name=PROJECTION)
         return with_head(extractor, dense, unit=unit)
+
+    def _extractor(self, backbone: keras.Model, name: str) -> keras.Model:
+        """Pixels to the features that were asked for."""
+        options = self.options
+        if options.layer is None and options.pooling == "average":
+            return pooled(backbone)
+        pyramid = () if name.startswith(OWN) else get_spec(name).pyramid
+        return feature_model(backbone, layer=options.layer, pooling=options.pooling, pyramid=pyramid)
 
     def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
         """See :class:`keras_transfer_siamese.learning.Learner`; then a threshold from the validation classes."""
