@@ -169,20 +169,6 @@ def test_the_backbones_weights_are_in_the_model():
     assert not model.get_layer("conv").trainable
 
 
-@pytest.mark.parametrize(
-    ("backbone", "skip"),
-    [("mobilenet_v3_small", (32, 48)), ("resnet50", (32, 48)), ("convnext_tiny", None), ("alexnet", None)],
-)
-def test_a_unet_has_a_skip_at_stride_2_where_the_backbone_has_such_a_map(backbone, skip):
-    """The last map before stride 4, and never one that was padded for the next convolution."""
-    model = make("unet", (64, 96) if backbone != "alexnet" else (96, 128), backbone=backbone)
-    joined = [layer for layer in model.layers if layer.name == "decoder_2_skip"]
-    assert len(joined) == (skip is not None)
-    for layer in joined:
-        upsampled, fine = layer.input
-        assert upsampled.shape[1:3] == fine.shape[1:3] == skip
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["mobilenet_v3_small", "efficientnet_b0"])
 def test_padding_is_the_same_as_a_black_border(backbone):

@@ -26,8 +26,7 @@ class Encoder:
         image: the model's input ``(B, H, W, 3)``, RGB in [0, 255].
         size: (H, W) in pixels.
         padded_size: the same, rounded up to what the maps divide; the difference is black, at the bottom and right.
-        levels: {4, 8, 16, 32: deepest map} by stride, ``(B, about H/stride, about W/stride, c)``; and 2, where the
-            backbone has a map of that size: the last one on its way to stride 4.
+        levels: {4, 8, 16, 32: deepest map} by stride, ``(B, about H/stride, about W/stride, c)``.
     """
 
     name: str
@@ -58,23 +57,7 @@ def encode(backbone: keras.Model) -> Encoder:
         backbone = _behind_padding(wide, (height, width), padded)
     maps = pyramid_model(backbone, spec).output
     levels = {2**level: maps[f"P{level}"] for level in range(2, 6)}
-    half = _half_size(backbone.input, levels[4], padded[0])
-    if half is not None:
-        levels[2] = half
     return Encoder(spec.name, backbone.input, (height, width), padded, levels)
-
-
-def _half_size(image: Any, finest: Any, height: int) -> Any:
-    """The last map before ``finest`` that is about half as high as the image; None where a network begins coarser."""
-    borders = (keras.layers.ZeroPadding2D, keras.layers.Cropping2D)
-    maps = [
-        layer.output
-        for layer in keras.Model(image, finest).layers
-        if not isinstance(layer, borders)
-        and len(layer.output.shape) == 4
-        and 1.5 * finest.shape[1] < layer.output.shape[1] < 0.75 * height
-    ]
-    return maps[-1] if maps else None
 
 
 def padded_size(size: tuple[int, int], multiple: int) -> tuple[int, int]:

@@ -34,7 +34,7 @@ def unet(
     backbone: keras.Model,
     classes: int,
     *,
-    widths: Sequence[int] = (256, 128, 64, 32, 16),
+    widths: Sequence[int] = (256, 128, 64, 32),
     upsampling: str = "bilinear",
     dropout: float = 0.0,
     seed: int = 0,
@@ -49,8 +49,8 @@ def unet(
             sizes that 32 does not divide).
         classes: ``C``, at least 2.
         widths: channels of the expanding path at strides 16, 8, 4 and as far as given 2 and 1. The backbone's maps are
-            the skips, at stride 2 where it has one; there is none at stride 1. What is left to the full size is
-            bilinear.
+            the skips at 16, 8 and 4; finer steps have none, and what is left to the full size is bilinear (finer skips
+            and a step at full size gained nothing in ``benchmarks/segmentation.py``).
         upsampling: ``bilinear``, or ``transposed``: convolutions of 2x2 with stride 2, as in the paper.
         dropout: share of channels dropped before the classification in training, in [0, 1).
         seed: fixes the initial weights and the dropout.
