@@ -1,6 +1,7 @@
 """How fast is a match? Ratios measured side by side in one run, medians of interleaved rounds.
 
     python benchmarks/gallery_search.py [--entries 100000] [--sizes 128,1280] [--rounds 15] [--index] [--json]
+        [--report docs/results.md]
 
 One query against a gallery, with cosine: ``Search.top(query, 5)`` against one NumPy matrix product of that size
 (``query (1, D) @ gallery (D, N)``), for a gallery of as many names as entries, and one of five entries a name. Entries
@@ -18,7 +19,10 @@ import os
 import sys
 import tempfile
 import time
+from pathlib import Path
 from statistics import median
+
+from reporting import machine, write_section
 
 BAR = 2.0
 TOP = 5
@@ -72,6 +76,23 @@ def measure(entries: int, size: int, rounds: int, with_index: bool) -> dict:
     return found
 
 
+def table(rows: list[dict]) -> str:
+    """The ratios as Markdown."""
+    asked = " --index" if "index agrees" in rows[0] else ""
+    lines = [
+        f"    python benchmarks/gallery_search.py{asked} --report docs/results.md",
+        "",
+        f"One query against {rows[0]['entries']:,} enrolled images, over the time of one NumPy matrix product of that",
+        "size; medians of interleaved rounds.",
+        "",
+        f"| numbers of an embedding | {' | '.join(name.removesuffix(' / product') for name in rows[0]['ratios'])} |",
+        f"|{'---|' * (1 + len(rows[0]['ratios']))}",
+    ]
+    for row in rows:
+        lines.append(f"| {row['size']} | {' | '.join(f'{ratio:.2f}x' for ratio in row['ratios'].values())} |")
+    return "\n".join([*lines, "", f"Machine: {machine()}."])
+
+
 def main() -> int:
     """Measure, print, judge."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -80,6 +101,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--index", action="store_true")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--report", type=Path, help="write the ratios into this page")
     options = parser.parse_args()
     if options.rounds < 2:
         parser.error("--rounds must be at least 2: the first is not counted")
@@ -89,6 +111,8 @@ def main() -> int:
             measure(options.entries, int(size), options.rounds, options.index)
             for size in options.sizes.split(",")
         ]
+    if options.report:
+        write_section(options.report, "Matching against a gallery", table(rows))
     if options.json:
         print(json.dumps(rows, indent=2))
     else:
