@@ -51,7 +51,7 @@ GROUPS = {
     "temporal": "Heschl|Temporal",
     "cerebellum": "Cerebelum|Vermis",
 }
-SIZES, EPOCHS, BATCH = {"brain": 160, "regions": 128}, {"brain": 24, "regions": 12}, 8
+SIZES, EPOCHS, BATCH = {"brain": 192, "regions": 128}, {"brain": 20, "regions": 12}, 8
 STARTS = {"pretrained": "full", "scratch": "scratch", "peer": ""}
 """And the strategy of each."""
 ROWS = [f"{masks}/{start}" for masks in SIZES for start in STARTS]

@@ -18,7 +18,7 @@ from keras_transfer.litert import LiteRTModel, convert
 CLASSES = 3
 SMALL = {
     "unet": (unet, {"widths": (16, 12, 8, 8)}),
-    "unet_transposed": (unet, {"widths": (16, 12, 8, 8, 8), "upsampling": "transposed"}),
+    "unet_transposed": (unet, {"widths": (16, 12, 8, 8), "upsampling": "transposed"}),
     "fpn": (fpn, {"width": 16, "head_width": 8}),
     "deeplab_v3_plus": (deeplab_v3_plus, {"width": 16, "low_level_width": 8}),
 }
@@ -268,7 +268,7 @@ def mobilenet():
     ("build", "named"),
     [
         (lambda: unet(mobilenet(), 1), "at least 2"),
-        (lambda: unet(mobilenet(), 2, widths=(8, 8)), "3 to 5"),
+        (lambda: unet(mobilenet(), 2, widths=(8, 8)), "3 or 4"),
         (lambda: unet(mobilenet(), 2, widths=(8, 8, 0)), "at least 1"),
         (lambda: unet(mobilenet(), 2, upsampling="cubic"), "no upsampling 'cubic'"),
         (lambda: fpn(mobilenet(), 2, dropout=1.0), "below 1"),

@@ -72,7 +72,7 @@ def resize_to(x: Any, size: Sequence[int], name: str) -> Any:
 
 
 def upsample(x: Any, size: Sequence[int], width: int, how: str, name: str, seed: int) -> Any:
-    """``(B, h, w, c)`` to ``size``, about twice ``(h, w)``: bilinear (c channels) or transposed (``width`` channels).
+    """``(B, h, w, c)`` to ``size``, twice ``(h, w)`` or more: bilinear (c channels) or transposed (``width`` channels).
 
     A transposed convolution of 2x2 doubles; where the finer map is not exactly double, the rest is bilinear.
     """

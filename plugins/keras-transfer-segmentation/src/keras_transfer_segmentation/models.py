@@ -48,9 +48,8 @@ def unet(
         backbone: a model of ``load_backbone``, whose layers and weights become part of the result (a copy of them for
             sizes that 32 does not divide).
         classes: ``C``, at least 2.
-        widths: channels of the expanding path at strides 16, 8, 4 and as far as given 2 and 1. The backbone's maps are
-            the skips at 16, 8 and 4; finer steps have none, and what is left to the full size is bilinear (finer skips
-            and a step at full size gained nothing in ``benchmarks/segmentation.py``).
+        widths: channels of the expanding path at strides 16, 8 and 4, whose skips are the backbone's maps, and where a
+            fourth is given at full size. (A skip at stride 2 gained nothing in ``benchmarks/segmentation.py``.)
         upsampling: ``bilinear``, or ``transposed``: convolutions of 2x2 with stride 2, as in the paper.
         dropout: share of channels dropped before the classification in training, in [0, 1).
         seed: fixes the initial weights and the dropout.
@@ -59,17 +58,17 @@ def unet(
         UsageError: an impossible argument, or a model that is no backbone of the catalog.
     """
     _check(classes, widths, dropout)
-    if not 3 <= len(widths) <= 5:
+    if not 3 <= len(widths) <= 4:
         raise UsageError(
-            f"widths has {len(widths)} numbers; 3 to 5 are expected, for strides 16, 8, 4, 2 and 1."
+            f"widths has {len(widths)} numbers; 3 or 4 are expected, for strides 16, 8 and 4, and full size."
         )
     if upsampling not in UPSAMPLING:
         raise unknown_name("upsampling", str(upsampling), UPSAMPLING)
     encoder = encode(backbone)
     x = encoder.levels[32]
-    for stride, width in zip((16, 8, 4, 2, 1), widths, strict=False):
+    for stride, width in zip((*_SKIPS, 1), widths, strict=False):
         name, skip = f"decoder_{stride}", encoder.levels.get(stride)
-        size = [side // stride for side in encoder.padded_size] if skip is None else skip.shape[1:3]
+        size = encoder.padded_size if skip is None else skip.shape[1:3]
         x = upsample(x, size, width, upsampling, name, seed)
         if skip is not None:
             x = keras.layers.Concatenate(name=f"{name}_skip")([x, skip])
