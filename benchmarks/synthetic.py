@@ -146,7 +146,7 @@ def main() -> int:
                 )
     print("\n".join(lines))
     if options.report:
-        about = f"""    python benchmarks/synthetic.py --report docs/results.md
+        about = f"""    python benchmarks/synthetic.py --steps {options.steps} --report docs/results.md
 
 A conditional GAN learns from few images of each of Fashion-MNIST's ten classes ({options.steps} steps of {BATCH}) and
 makes {TIMES} for each of them. Accuracy on {TESTED:,} test images, mean and standard deviation over {len(SEEDS)}
