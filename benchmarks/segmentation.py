@@ -52,6 +52,8 @@ GROUPS = {
     "cerebellum": "Cerebelum|Vermis",
 }
 SIZES, EPOCHS, BATCH = {"brain": 192, "regions": 128}, {"brain": 20, "regions": 12}, 8
+RATES = {"brain": 2e-3, "regions": 1e-3}
+"""Peak learning rates of the two U-Nets here; the peer keeps its own."""
 STARTS = {"pretrained": "full", "scratch": "scratch", "peer": ""}
 """And the strategy of each."""
 ROWS = [f"{masks}/{start}" for masks in SIZES for start in STARTS]
@@ -160,9 +162,9 @@ REPORT = """    python benchmarks/segmentation.py{peer_option} --report docs/res
 
 Axial slices of one averaged head (`ch2`, 1 mm), split by blocks with unused slices between them; {tests} test slices. A
 U-Net on EfficientNet-Lite0, every layer trained, batches of {batch}, on CPU: the brain's mask at {sizes[brain]}
-px, {epochs[brain]} epochs; seven regions at {sizes[regions]} px, {epochs[regions]} epochs. "pretrained" starts from
-ImageNet weights, "scratch" from random ones{peer}. One head: this says how well the network learns it, not how well it
-would do on another person.
+px, {epochs[brain]} epochs with a learning rate of {rates[brain]:g}; seven regions at {sizes[regions]} px,
+{epochs[regions]} epochs with {rates[regions]:g}. "pretrained" starts from ImageNet weights, "scratch" from random
+ones{peer}. One head: this says how well the network learns it, not how well it would do on another person.
 
 {table}
 
@@ -216,6 +218,7 @@ def main() -> int:
                 "epochs": EPOCHS[masks],
                 "patience": EPOCHS[masks],
                 "batch_size": BATCH,
+                "learning_rate": RATES[masks],
                 "augment": "light",
             }
             for start in STARTS:
@@ -232,6 +235,10 @@ def main() -> int:
                 with options.results.open("a") as file:
                     file.write(json.dumps({"row": name, **one}) + "\n")
                 print(name, f"{one['mean_iou']:.3f}", file=sys.stderr, flush=True)
+    missing = [name for name in ROWS if name not in found and not name.endswith("/peer")]
+    if missing:
+        print(f"Not measured yet: {', '.join(missing)}", file=sys.stderr)
+        return 1
     found = {name: found[name] for name in ROWS if name in found}
     print(json.dumps(found, indent=1) if options.json else table(found))
     if options.report:
@@ -239,11 +246,12 @@ def main() -> int:
         version = next((one["version"] for name, one in found.items() if name.endswith("peer")), None)
         peer = (
             f', "peer" is the U-Net of\nsegmentation_models.pytorch {version} on timm\'s Lite0 with the same ImageNet '
-            "weights and its own recipe (Adam, Dice and cross-entropy)"
+            "weights and its own recipe (Adam at 0.001, Dice and cross-entropy)"
         )
         text = REPORT.format(
             sizes=SIZES,
             epochs=EPOCHS,
+            rates=RATES,
             batch=BATCH,
             tests=tests,
             table=table(found),
