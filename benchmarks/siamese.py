@@ -13,8 +13,9 @@ Snell et al. 2017. This is not Omniglot: printed characters vary less than drawn
 
 ``fashion``: product photos of Fashion-MNIST (Debian: dataset-fashion-mnist), 6 classes learned from, 2 and 2 held out.
 ``elpv``: solar cells, are two in the same state (pip: elpv-dataset)? ``throughput``: images a second of training on
-cached features and end to end, in one run. Exit code 1 unless a network reaches 92 % on the characters, the
-head that is chosen is 3 points above raw features, and cached features are 20 times as fast.
+cached features and end to end, in one run. With ``--work`` runs are kept, and a later call goes on from them. Exit code
+1 unless a network reaches 92 % on the characters, the head that is chosen is 3 points above raw features, and cached
+features are 20 times as fast.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from fontTools.ttLib import TTFont  # noqa: E402
 from keras_transfer_siamese.spec import SiameseOptions  # noqa: E402
 from PIL import Image, ImageDraw, ImageFont  # noqa: E402
 
+from keras_transfer.run import open_run  # noqa: E402
 from keras_transfer.workflow.train import train  # noqa: E402
 
 
@@ -136,13 +138,13 @@ def _glyph(
 
 
 def run_one(data: Any, work: Path, name: str, options: dict[str, Any], **settings: Any) -> dict[str, Any]:
-    """Train, and what was found on the classes held out."""
-    started = time.perf_counter()
-    made = train(
-        data, work / name, task="siamese", task_options=SiameseOptions(**options), overwrite=True, **settings
-    )
-    found = {"name": name, "minutes": (time.perf_counter() - started) / 60, **made.info["metrics"]["test"]}
-    found["notes"] = made.info["training"]
+    """Train, and what was found on the classes held out; a run that is in the folder is not made again."""
+    if (work / name / "run.json").is_file():
+        made = open_run(work / name)
+    else:
+        made = train(data, work / name, task="siamese", task_options=SiameseOptions(**options), **settings)
+    minutes = sum(made.info["seconds"].values()) / 60
+    found = {"name": name, "minutes": minutes, **made.info["metrics"]["test"], "notes": made.info["training"]}
     print(
         f"{name}: {found['one_shot_accuracy']:.1%} +- {found['one_shot_interval']:.1%} "
         f"({found['one_shot_ways']} ways), EER {found['equal_error_rate']:.1%}, {found['minutes']:.1f} min",

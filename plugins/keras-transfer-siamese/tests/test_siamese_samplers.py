@@ -31,6 +31,24 @@ def test_batches_are_full_and_mixed(sizes, per_class, asked, seed):
         assert len(found) > 1 and counts.max() > 1
 
 
+@given(
+    sizes=st.lists(st.lists(st.integers(2, 9), min_size=2, max_size=9), min_size=1, max_size=4),
+    asked=st.integers(4, 40),
+    seed=st.integers(0, 9),
+)
+def test_a_batch_is_of_one_alphabet_as_far_as_that_has_classes(sizes, asked, seed):
+    labels, rows = table([size for alphabet in sizes for size in alphabet])
+    alphabets = np.repeat(np.arange(len(sizes)), [len(alphabet) for alphabet in sizes])
+    families = np.where(labels < 90, alphabets[np.minimum(labels, len(alphabets) - 1)], 9)
+    size = batch_size_for(labels[rows], asked, 3)
+    first = ClassBatches(labels, 3, size, families=families)(rows, seed, 0)
+    assert len(first) == -(-len(rows) // size) * size and np.isin(first, rows).all()
+    for batch in first.reshape(-1, size):
+        met = np.unique(labels[batch])
+        whole = [np.isin(np.flatnonzero(alphabets == one), met).all() for one in set(alphabets[met])]
+        assert sum(not every for every in whole) <= 1  # the last alphabet that is needed
+
+
 @given(sizes=sizes, seed=st.integers(0, 99))
 def test_a_class_with_one_image_is_never_paired_with_itself(sizes, seed):
     labels, rows = table([*sizes, 1, 1])

@@ -142,6 +142,12 @@ def require_unseen(table: ImageTable, trained: Sequence[str]) -> None:
         )
 
 
+def alphabets_of(table: ImageTable) -> np.ndarray:
+    """The alphabet of every image, of classes called ``alphabet/character``; ``""`` of other classes."""
+    names = np.array([name.rpartition("/")[0] for name in table.classes])
+    return names[table.labels]
+
+
 def in_split(table: ImageTable, split: str) -> list[str]:
     """Names of the classes a split has images of."""
     return [table.classes[label] for label in np.unique(table.labels[table.indices(split)]).tolist()]

@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_transfer.data import ImageTable
 from keras_transfer.errors import DataError
+from keras_transfer_siamese.classes import alphabets_of
 from keras_transfer_siamese.comparison import Comparison
 from keras_transfer_siamese.episodes import (
     DEFAULTS,
@@ -171,7 +172,7 @@ def _drawn(table: ImageTable, protocol: Protocol) -> list[tuple[Setting, Episode
     alphabets = writers = None
     if protocol.omniglot:
         asked = asked or (OMNIGLOT,)
-        alphabets, writers = _alphabets(table), _writers(table)
+        alphabets, writers = alphabets_of(table), _writers(table)
     elif not asked:
         asked = fitting(DEFAULTS, table.labels)
     count, seed = protocol.episodes, protocol.seed
@@ -233,11 +234,6 @@ def _verification(
         if threshold is not None
     }
     return found
-
-
-def _alphabets(table: ImageTable) -> np.ndarray:
-    names = np.array([name.rpartition("/")[0] for name in table.classes])
-    return names[table.labels]
 
 
 def _writers(table: ImageTable) -> np.ndarray | None:

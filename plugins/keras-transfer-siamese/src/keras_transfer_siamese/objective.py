@@ -23,6 +23,7 @@ from keras_transfer.evaluation.contact_sheet import draw_contact_sheet  # noqa: 
 from keras_transfer.heads import LOGITS  # noqa: E402
 from keras_transfer.preprocessing import Preprocessing  # noqa: E402
 from keras_transfer.settings import GradientSettings  # noqa: E402
+from keras_transfer_siamese.classes import alphabets_of  # noqa: E402
 from keras_transfer_siamese.comparison import Comparison  # noqa: E402
 from keras_transfer_siamese.losses import (  # noqa: E402
     FAR_OFF,
@@ -146,10 +147,11 @@ class SiameseObjective:
         return [keras.metrics.MeanMetricWrapper(partial(_nearest, alike=alike), name=NEAREST)]
 
     def order(self, table: ImageTable, batch_size: int) -> Order:
-        """Pairs for the losses of pairs, episodes for prototypes, else P classes x K images."""
+        """Pairs for the losses of pairs, episodes for prototypes, else P classes x K images, of one alphabet."""
         if self.name in ("contrastive", "bce"):
             return PairBatches(table.labels, batch_size)
-        return ClassBatches(table.labels, self.per_class, batch_size, singles=self.name != "prototypical")
+        singles = self.name != "prototypical"
+        return ClassBatches(table.labels, self.per_class, batch_size, singles, alphabets_of(table))
 
     def arranged(self, table: ImageTable, rows: np.ndarray, batch_size: int) -> np.ndarray:
         """P classes x K images of what is watched; as they are where no class has two."""

@@ -24,12 +24,15 @@ class ClassBatches:
         batch_size: images a batch, a multiple of K; see :func:`batch_size_for`.
         singles: whether images of single-image classes take the place of one class in each batch. Without them these
             are the episodes of Snell et al. 2017: one support image and K - 1 queries of P classes.
+        families: ``(N,)``, the alphabet of every image: a batch is of one of them, as far as that has classes enough,
+            for those are the classes that are hard to tell apart. None: any classes meet.
     """
 
     labels: np.ndarray = field(repr=False)
     per_class: int
     batch_size: int
     singles: bool = True
+    families: np.ndarray | None = field(default=None, repr=False)
 
     def __call__(self, rows: np.ndarray, seed: int, epoch: int) -> np.ndarray:
         """Rows of an epoch, batch after batch; within a batch the images of a class are neighbours."""
@@ -38,10 +41,10 @@ class ClassBatches:
         places = self.batch_size // self.per_class
         alone = _endless(single, rng) if self.singles and len(single) else None
         classes = min(places - (alone is not None), len(several))
-        groups = _groups(several, self.per_class, rng)
+        families = self._families(several, rng)
         batches = []
         for _ in range(-(-len(rows) // self.batch_size)):
-            chosen = [group for _, group in _distinct(groups, classes)]
+            chosen = _of_families(families, classes, rng)
             missing = self.batch_size - classes * self.per_class
             if alone is not None and missing:
                 others: dict[int, None] = {}  # each once: a copy of it would pass for a match
@@ -55,6 +58,13 @@ class ClassBatches:
                 batch = np.append(batch, rng.choice(rest, self.batch_size - len(batch)))
             batches.append(batch)
         return np.concatenate(batches)
+
+    def _families(self, several: list[np.ndarray], rng: np.random.Generator) -> list[_Family]:
+        if self.families is None:
+            return [_Family(len(several), _groups(several, self.per_class, rng))]
+        names = np.array([self.families[rows[0]] for rows in several])
+        found = [[several[i] for i in np.flatnonzero(names == name)] for name in np.unique(names)]
+        return [_Family(len(members), _groups(members, self.per_class, rng)) for members in found]
 
 
 @dataclass(frozen=True)
@@ -115,6 +125,24 @@ def by_count(labels: np.ndarray, rows: np.ndarray) -> tuple[list[np.ndarray], np
     several = [part for part in parts if len(part) > 1]
     single = [part for part in parts if len(part) == 1]
     return several, np.concatenate(single) if single else np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True)
+class _Family:
+    """Classes that meet in a batch: how many there are, and their groups without end."""
+
+    classes: int
+    groups: Iterator[tuple[int, np.ndarray]]
+
+
+def _of_families(families: list[_Family], classes: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Groups of so many classes: of one family, drawn by its number of classes, and where that is small of another."""
+    sizes = np.array([family.classes for family in families])
+    chosen: list[np.ndarray] = []
+    for place in rng.choice(len(families), len(families), replace=False, p=sizes / sizes.sum()):
+        count = min(classes - len(chosen), families[place].classes)
+        chosen += [group for _, group in _distinct(families[place].groups, count)] if count else []
+    return chosen
 
 
 def _endless(rows: np.ndarray, rng: np.random.Generator) -> Iterator[int]:
