@@ -52,8 +52,8 @@ GROUPS = {
     "cerebellum": "Cerebelum|Vermis",
 }
 SIZES, EPOCHS, BATCH = {"brain": 192, "regions": 128}, {"brain": 20, "regions": 12}, 8
-RATES = {"brain": 2e-3, "regions": 1e-3}
-"""Peak learning rates of the two U-Nets here; the peer keeps its own."""
+RATE = 2e-3
+"""Peak learning rate of the U-Nets here; the peer keeps its own."""
 STARTS = {"pretrained": "full", "scratch": "scratch", "peer": ""}
 """And the strategy of each."""
 ROWS = [f"{masks}/{start}" for masks in SIZES for start in STARTS]
@@ -161,10 +161,10 @@ def measure_peer(
 REPORT = """    python benchmarks/segmentation.py{peer_option} --report docs/results.md
 
 Axial slices of one averaged head (`ch2`, 1 mm), split by blocks with unused slices between them; {tests} test slices. A
-U-Net on EfficientNet-Lite0, every layer trained, batches of {batch}, on CPU: the brain's mask at {sizes[brain]}
-px, {epochs[brain]} epochs with a learning rate of {rates[brain]:g}; seven regions at {sizes[regions]} px,
-{epochs[regions]} epochs with {rates[regions]:g}. "pretrained" starts from ImageNet weights, "scratch" from random
-ones{peer}. One head: this says how well the network learns it, not how well it would do on another person.
+U-Net on EfficientNet-Lite0, every layer trained, batches of {batch}, on CPU, with a learning rate of {rate:g}: the
+brain's mask at {sizes[brain]} px, {epochs[brain]} epochs; seven regions at {sizes[regions]} px, {epochs[regions]}
+epochs. "pretrained" starts from ImageNet weights, "scratch" from random ones{peer}. One head: this says how well the
+network learns it, not how well it would do on another person.
 
 {table}
 
@@ -218,7 +218,7 @@ def main() -> int:
                 "epochs": EPOCHS[masks],
                 "patience": EPOCHS[masks],
                 "batch_size": BATCH,
-                "learning_rate": RATES[masks],
+                "learning_rate": RATE,
                 "augment": "light",
             }
             for start in STARTS:
@@ -251,7 +251,7 @@ def main() -> int:
         text = REPORT.format(
             sizes=SIZES,
             epochs=EPOCHS,
-            rates=RATES,
+            rate=RATE,
             batch=BATCH,
             tests=tests,
             table=table(found),
