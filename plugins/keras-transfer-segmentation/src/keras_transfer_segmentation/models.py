@@ -49,7 +49,7 @@ def unet(
             sizes that 32 does not divide).
         classes: ``C``, at least 2.
         widths: channels of the expanding path at strides 16, 8 and 4, whose skips are the backbone's maps, and where a
-            fourth is given at full size. (A skip at stride 2 gained nothing in ``benchmarks/segmentation.py``.)
+            fourth is given at full size.
         upsampling: ``bilinear``, or ``transposed``: convolutions of 2x2 with stride 2, as in the paper.
         dropout: share of channels dropped before the classification in training, in [0, 1).
         seed: fixes the initial weights and the dropout.
