@@ -300,6 +300,14 @@ def get_spec(name: str) -> BackboneSpec:
     raise unknown_name("backbone", name, [*CATALOG, *added])
 
 
+def pyramid_of(backbone: str) -> tuple[str, ...]:
+    """Layers that are the levels P2 to P5 of a backbone; none of a user's own file (``path:...``), which names none.
+
+    Raises what :func:`get_spec` raises for a name that is not in the catalog.
+    """
+    return () if backbone.startswith(OWN) else get_spec(backbone).pyramid
+
+
 def full_name(name: str) -> str:
     """The name a backbone has in the catalog; a file of the user's (``path:FILE``) keeps its own.
 

@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 from keras_transfer import options as option_tools
-from keras_transfer.catalog import OWN, get_spec
+from keras_transfer.catalog import pyramid_of
 from keras_transfer.data import ImageTable, load_data
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.features import Features, extract
@@ -74,7 +74,7 @@ def save_features(
         backbone,
         layer=features.layer,
         pooling=features.pooling,
-        pyramid=() if model.backbone.startswith(OWN) else get_spec(model.backbone).pyramid,
+        pyramid=pyramid_of(model.backbone),
     )
     preprocessing = preprocessing_for(model, backbone.input_shape[1:3])
     found = extract(table, extractor, preprocessing=preprocessing, engine=engine)

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
-from keras_transfer.catalog import OWN, get_spec
+from keras_transfer.catalog import pyramid_of
 from keras_transfer.data.table import ImageTable
 from keras_transfer.data.unlabelled import unlabelled_table
 from keras_transfer.errors import UsageError
@@ -96,8 +96,8 @@ def find_similar(
     # A query that cannot be read is an error, not something to pass over.
     query_table = unlabelled_table(asked, "the queries", max_skipped=0.0) if asked else None
     backbone = backbone_for(model)
-    pyramid = () if model.backbone.startswith(OWN) else get_spec(model.backbone).pyramid
-    network = feature_model(backbone, layer=features.layer, pooling=features.pooling, pyramid=pyramid)
+    levels = pyramid_of(model.backbone)
+    network = feature_model(backbone, layer=features.layer, pooling=features.pooling, pyramid=levels)
     preprocessing = preprocessing_for(model, backbone.input_shape[1:3])
     found = extract(table, network, preprocessing=preprocessing, engine=engine)
     values = normalize(found.values)

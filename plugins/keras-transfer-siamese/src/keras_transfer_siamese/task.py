@@ -13,7 +13,7 @@ quiet_tensorflow()
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 
-from keras_transfer.catalog import OWN, get_spec  # noqa: E402
+from keras_transfer.catalog import pyramid_of  # noqa: E402
 from keras_transfer.data import ImageTable  # noqa: E402
 from keras_transfer.errors import DataError, UsageError  # noqa: E402
 from keras_transfer.features.pooling import feature_model  # noqa: E402
@@ -125,8 +125,8 @@ class Siamese(Task):
         options = self.options
         if options.layer is None and options.pooling == "average":
             return pooled(backbone)
-        pyramid = () if name.startswith(OWN) else get_spec(name).pyramid
-        return feature_model(backbone, layer=options.layer, pooling=options.pooling, pyramid=pyramid)
+        levels = pyramid_of(name)
+        return feature_model(backbone, layer=options.layer, pooling=options.pooling, pyramid=levels)
 
     def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
         """See :class:`keras_transfer_siamese.learning.Learner`; then a threshold from the validation classes."""
