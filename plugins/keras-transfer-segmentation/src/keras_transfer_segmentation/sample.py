@@ -8,11 +8,16 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-CROPS, SIDE = 16, 96
+SIDE = 96
 
 
-def photographs(folder: Path) -> Path:
-    """``images/`` and ``masks/`` (0 and 1: is the pixel red?), 16 crops of scikit-learn's ``flower.jpg``."""
+def for_the_kit(folder: Path) -> Path:
+    """64 crops: enough for a decoder to learn something in the one epoch that the conformance kit trains."""
+    return photographs(folder, 64)
+
+
+def photographs(folder: Path, crops: int = 16) -> Path:
+    """``images/`` and ``masks/`` (0 and 1: is the pixel red?), crops of scikit-learn's ``flower.jpg``."""
     photo = load_sample_image("flower.jpg")
     values = photo.astype(np.int32)
     red = (values[..., 0] > values[..., 1] + 40) & (values[..., 0] > values[..., 2] + 40)
@@ -20,7 +25,7 @@ def photographs(folder: Path) -> Path:
     for name in ("images", "masks"):
         (folder / name).mkdir()
     number = 0
-    while number < CROPS:
+    while number < crops:
         y, x = (int(rng.integers(0, side - SIDE)) for side in photo.shape[:2])
         part = np.s_[y : y + SIDE, x : x + SIDE]
         if not 0.1 < red[part].mean() < 0.9:

@@ -52,6 +52,6 @@ SEGMENTATION = TaskSpec(
         "boundary_f1": "higher",
     },
     main_metric="mean_iou",
-    sample="keras_transfer_segmentation.sample:photographs",
+    sample="keras_transfer_segmentation.sample:for_the_kit",
     standalone="keras_transfer_segmentation.standalone.segment",
 )
