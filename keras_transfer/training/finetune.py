@@ -41,6 +41,7 @@ from keras_transfer.training.optimizers import make_optimizer  # noqa: E402
 from keras_transfer.training.phases import Phase  # noqa: E402
 from keras_transfer.training.precision import computing_in  # noqa: E402
 from keras_transfer.training.schedules import Shifted, make_schedule  # noqa: E402
+from keras_transfer.training.statistics import remembering_an_epoch  # noqa: E402
 from keras_transfer.training.strategy import RATES, SGD_FACTOR  # noqa: E402
 
 log = logging.getLogger("keras_transfer")
@@ -198,7 +199,8 @@ class _Training:
             if not record.rows:
                 record.begin(self._measure(feed))
             record.restore(feed.network.optimizer if record.done > phase.start else None)
-            self._fit(feed, end)
+            with remembering_an_epoch(self.model, feed.steps):
+                self._fit(feed, end)
         if seal is not None and phase.plan is not None:
             phase.plan.check(self.model, seal)
 
