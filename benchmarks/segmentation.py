@@ -8,7 +8,7 @@ unused slices on either side; what lies between is learned from. Random slices w
 training slices that look the same. Same epochs, same batches, CPU; each finished row is kept in the results file (JSON
 lines), from which a later run goes on. PYTHON is an interpreter with ``torch`` and
 ``segmentation-models-pytorch``: its U-Net learns from the same pixels, see segmentation_peer.py. On the brain, where
-both are close, pretrained and peer are trained with three seeds each and compared by their means. Exit code 1 unless
+both are close, pretrained and peer are trained with two seeds each and compared by their means. Exit code 1 unless
 the brain's IoU is at least 0.95, pretrained is at least as good as scratch and as the peer, float32 agrees on 99.9 % of
 pixels, and int8 is within a point.
 """
@@ -53,12 +53,13 @@ GROUPS = {
     "cerebellum": "Cerebelum|Vermis",
 }
 SIZES, EPOCHS, BATCH = {"brain": 192, "regions": 128}, {"brain": 20, "regions": 12}, 8
-RATE = 2e-3
-"""Peak learning rate of the U-Nets here; the peer keeps its own."""
+RATE = 4e-3
+"""Peak learning rate of the U-Nets here, by validation loss on the brain (1e-3: 0.081, 2e-3: 0.076, 4e-3: 0.070); the
+peer keeps its own."""
 STARTS = {"pretrained": "full", "scratch": "scratch", "peer": ""}
 """And the strategy of each."""
 ROWS = [f"{masks}/{start}" for masks in SIZES for start in STARTS]
-SEEDS = dict.fromkeys(ROWS, 1) | {"brain/pretrained": 3, "brain/peer": 3}
+SEEDS = dict.fromkeys(ROWS, 1) | {"brain/pretrained": 2, "brain/peer": 2}
 LEARNED, GAP, HELD = 12, 2, 4
 HELD_OUT = ("test", "val", "test")
 """What the held-out blocks are, in turn."""
