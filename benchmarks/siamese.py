@@ -1,6 +1,6 @@
 """One-shot recognition of characters of scripts never seen, from scratch and with frozen pretrained features.
 
-    python benchmarks/siamese.py [--fonts FOLDER] [--faces 20] [--epochs 5] [--koch-epochs 1] [--only glyphs]
+    python benchmarks/siamese.py [--fonts FOLDER] [--faces 20] [--epochs 4] [--koch-epochs 1] [--only glyphs]
         [--fashion FOLDER] [--work FOLDER] [--report docs/results.md]
 
 FOLDER holds .ttf and .otf files (Debian: fonts-freefont-ttf, fonts-liberation, fonts-thai-tlwg, culmus,
@@ -325,7 +325,7 @@ def main() -> int:
     parser.add_argument("--fashion", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
     parser.add_argument("--faces", type=int, default=20)
     parser.add_argument("--size", type=int, default=105, help="image size for the pretrained network")
-    parser.add_argument("--epochs", type=int, default=5, help="of the four blocks")
+    parser.add_argument("--epochs", type=int, default=4, help="of the four blocks")
     parser.add_argument("--koch-epochs", type=int, default=1, help="0: leave it out")
     parser.add_argument("--each", type=int, default=300, help="images of a class of Fashion-MNIST")
     parser.add_argument(
