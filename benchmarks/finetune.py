@@ -7,7 +7,8 @@ where the package ``elpv-dataset`` is installed, otherwise crops of scikit-learn
 what trains, ``30%`` (the default) and ``blocks:1`` (the last block):
 
 - ``stock``: ``fit`` on the whole network, its lower layers frozen, fed by ``tf_dataset`` (decoding ahead in threads);
-- ``cached``: the lower part once through ``features.activations``, then ``fit`` on the upper part alone.
+- ``cached``: as ``train`` does it. The lower part once through ``features.activations``, then ``fit`` on the upper part
+  alone, its frozen normalization folded into the convolutions (``training.folding``).
 
 Both start from the same probe and train the same layers on the same batches in the same order, with the same optimizer
 at a rate that rises and falls, dropout in the backbone off. They take turns epoch by epoch, so that what else the
@@ -57,6 +58,9 @@ def measure(count: int, epochs: int, seeds: int, batch_size: int, folder: Path) 
 
 def compare(rule: str, table, epochs: int, seeds: int, batch_size: int) -> dict:
     """One rule, both ways."""
+    from keras_transfer.quiet import quiet_tensorflow
+
+    quiet_tensorflow()  # before Keras comes: without oneDNN some processors train at two thirds of the speed
     import keras
     import numpy as np
 
@@ -68,6 +72,7 @@ def compare(rule: str, table, epochs: int, seeds: int, batch_size: int) -> dict:
     from keras_transfer.freezing import set_trainable
     from keras_transfer.heads import add_head, logits_model, split_head
     from keras_transfer.preprocessing import Preprocessing
+    from keras_transfer.training.folding import fold_frozen_norms
     from keras_transfer.training.probe import fit_probe
     from keras_transfer.training.schedules import make_schedule
     from keras_transfer.training.split_cache import SplitFeed
@@ -113,7 +118,7 @@ def compare(rule: str, table, epochs: int, seeds: int, batch_size: int) -> dict:
                 row["kilobytes_an_image"] = kept.values[0, 0].nbytes / 1000
                 row["caching_seconds"] = kept.seconds
                 row["of_these_conversion_and_check"] = kept.preparation_seconds
-            networks = {"stock": logits_model(models["stock"]), "cached": upper}
+            networks = {"stock": logits_model(models["stock"]), "cached": fold_frozen_norms(upper)}
             for network in networks.values():
                 schedule = make_schedule(
                     "cosine", 2e-4, total_steps=steps * epochs, warmup_steps=steps * epochs // 10

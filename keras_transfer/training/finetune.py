@@ -12,7 +12,7 @@ import logging
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from keras_transfer.preprocessing import Preprocessing  # noqa: E402
 from keras_transfer.settings import GradientSettings  # noqa: E402
 from keras_transfer.training.callbacks import Bars, CloseEpoch, KeepRaw, Record  # noqa: E402
 from keras_transfer.training.feeds import Boundary, Feed, make_feed  # noqa: E402
+from keras_transfer.training.folding import fold_frozen_norms  # noqa: E402
 from keras_transfer.training.lr_finder import LearningRateFinding, find_learning_rate  # noqa: E402
 from keras_transfer.training.objective import Objective, in_standard_units  # noqa: E402
 from keras_transfer.training.optimizers import make_optimizer  # noqa: E402
@@ -192,6 +193,7 @@ class _Training:
         seal = None if phase.plan is None else phase.plan.seal(self.model)
         with frozen_dropout_off(self.model, trained_too=not _trains_statistics(self.model, phase)):
             feed = self.feed()
+            feed = replace(feed, network=fold_frozen_norms(feed.network))
             self.boundaries += [feed.about] if feed.about else []
             if self.settings.find_lr:
                 self._find_once(feed)
