@@ -78,15 +78,17 @@ def fold_frozen_norms(network: keras.Model) -> keras.Model:
     """
     if not any(isinstance(layer, keras.layers.BatchNormalization) for layer in network.layers):
         return network
-    folded: list[str] = []
+    folded: dict[tuple[str, str], FoldedConvolution] = {}  # a pair that is used twice stays one layer
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         before = _convolution_before(layer, args[0]) if args else None
         if before is None:
             return layer(*args, **kwargs)
         convolution, inputs = before
-        folded.append(layer.name)
-        return FoldedConvolution(convolution, layer, name=f"{layer.name}_folded")(inputs)
+        pair = (convolution.name, layer.name)
+        if pair not in folded:
+            folded[pair] = FoldedConvolution(convolution, layer, name="_".join((*pair, "folded")))
+        return folded[pair](inputs)
 
     twin = keras.models.clone_model(network, clone_function=lambda layer: layer, call_function=call)
     return twin if folded else network
@@ -104,6 +106,7 @@ def _convolution_before(layer: Any, tensor: Any) -> tuple[keras.layers.Layer, An
     linear = convolution.activation is keras.activations.linear
     last = layer.axis in (-1, 3)
     exact = convolution.compute_dtype == layer.compute_dtype == convolution.kernel.dtype
-    if not (linear and last and exact):
+    penalised = convolution.activity_regularizer is not None or layer.activity_regularizer is not None
+    if penalised or not (linear and last and exact):
         return None
     return convolution, convolution._inbound_nodes[history.node_index].input_tensors[0]
