@@ -65,7 +65,7 @@ def measure(backbone: str, rule: str, steps: int, batch_size: int) -> dict[str, 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--backbones", nargs="+", default=["efficientnet_lite0", "mobilenet_v2", "resnet50"])
+    parser.add_argument("--backbones", nargs="+", default=["efficientnet_lite0", "mobilenet_v2"])
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--report", type=Path)
