@@ -1,6 +1,7 @@
 """Every way of training, on 2,624 real solar cells: accuracy over seeds, beside what was published.
 
-    python benchmarks/elpv.py [--seeds 5] [--rows probe svm svm-rbf partial full full-300] [--report FILE]
+    python benchmarks/elpv.py [--seeds 5] [--rows probe svm svm-rbf partial full full-300]
+                              [--results FILE] [--report FILE]
 
 ELPV (Deitsch et al. 2019, arXiv:1807.02894), installed by the extra ``demo``: label = probability of a defect > 0.5,
 75 % to learn from, 25 % to test on, both with the same share of each class; for one seed all rows have the same test
@@ -172,13 +173,13 @@ def report(found: list[dict[str, Any]]) -> str:
         lines += [
             "",
             f"Best configuration on the validation images: {TITLES[row]}{VIEWS[name]} ({100 * validation:.1f} % "
-            f"there); on the test images {_spread(kept, f'accuracy{name}')}.",
+            f"there, on the seeds that all of these have had); on the test images {_spread(kept, f'accuracy{name}')}.",
         ]
     return "\n".join(lines)
 
 
 def best_on_validation(found: list[dict[str, Any]]) -> tuple[str, str, float] | None:
-    """The fine-tuning (row and views) with the highest mean validation accuracy, over the seeds that all have had."""
+    """The fine-tuning (row and views) with the highest mean validation accuracy, on the seeds all have had."""
     tuned = [entry for entry in found if entry["row"] in FINE_TUNED]
     rows = {entry["row"] for entry in tuned}
     seeds = {entry["seed"] for entry in tuned}

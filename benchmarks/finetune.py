@@ -60,7 +60,7 @@ def compare(rule: str, table, epochs: int, seeds: int, batch_size: int) -> dict:
     """One rule, both ways."""
     from keras_transfer.quiet import quiet_tensorflow
 
-    quiet_tensorflow()  # before Keras comes: without oneDNN some processors train at two thirds of the speed
+    quiet_tensorflow()  # before Keras comes: it decides on oneDNN, for both ways
     import keras
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""Frozen batch normalization costs a training nothing: it is folded into the convolution before it, while it trains.
+"""Frozen batch normalization is folded into the convolution before it while a network trains, which costs less.
 
 A frozen normalization multiplies each channel by a constant and adds another. Done to the kernel instead of to the map,
 that is the same function with the same gradients, and a pass over every map is saved on the way up and on the way down

@@ -5,6 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_transfer.data import load_data
+from keras_transfer.freezing import set_trainable
+from keras_transfer.heads import add_head
+from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.training import finetune
 from keras_transfer.training.folding import FoldedConvolution, fold_frozen_norms
 
 L = keras.layers
@@ -103,6 +108,26 @@ def test_what_trains_or_is_something_else_stays():
     assert fold_frozen_norms(model) is model
     plain = keras.Sequential([keras.Input((3,)), L.Dense(2)])
     assert fold_frozen_norms(plain) is plain
+
+
+def test_fine_tuning_trains_the_folded_network(photo_folder, monkeypatch):
+    trained = []
+
+    def fold(network):
+        trained.append(fold_frozen_norms(network))
+        return trained[-1]
+
+    monkeypatch.setattr(finetune, "fold_frozen_norms", fold)
+    table = load_data(photo_folder)
+    image = keras.Input((32, 32, 3))
+    x = L.BatchNormalization(name="bn")(L.Conv2D(4, 3, name="block1_conv")(image))
+    model = add_head(keras.Model(image, x), 2)
+    set_trainable(model, "all")
+    kernel = np.array(model.get_layer("block1_conv").kernel)
+    finetune.fine_tune(model, table, Preprocessing((32, 32)), epochs=1, keep_start=False)
+    assert [folded(network) for network in trained] == [["bn"]]
+    assert trained[0].optimizer.iterations.numpy() > 0
+    assert not np.array_equal(model.get_layer("block1_conv").kernel, kernel)
 
 
 def test_layers_that_are_used_twice_stay_one():
