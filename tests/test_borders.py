@@ -1,8 +1,10 @@
 """The border between the light and the heavy tier, and the list of public names, each in a fresh interpreter."""
 
 import json
+import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -95,3 +97,18 @@ def test_the_public_names_are_these_and_all_exist():
         assert getattr(keras_transfer, name).__doc__, name
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = keras_transfer.nothing
+
+
+def test_the_command_line_in_a_tests_process_leaves_the_logger_as_it_was():
+    """Else a test that expects silence fails, or not, by which files ran before it in the same process."""
+    from keras_transfer.testing.command import call
+
+    logger = logging.getLogger("keras_transfer")
+    before = (list(logger.handlers), logger.level, logger.propagate)
+    call("backbones")
+    call("train", "nowhere", "-o", "neither", code=2)
+    assert (list(logger.handlers), logger.level, logger.propagate) == before
+    root = Path(__file__).parents[1]
+    files = [*root.glob("tests/**/*.py"), *root.glob("plugins/*/tests/**/*.py")]
+    around = [file.name for file in files if "CliRunner" + "(" in file.read_text(encoding="utf-8")]
+    assert files and around == []

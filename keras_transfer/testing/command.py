@@ -11,14 +11,14 @@ from keras_transfer import progress
 from keras_transfer.cli import cli
 
 
-def call(*arguments: Any, code: int = 0) -> tuple[str, str]:
+def call(*arguments: Any, code: int | tuple[int, ...] = 0) -> tuple[str, str]:
     """Run ``keras-transfer ARGUMENTS``; returns what it printed on standard output and on standard error.
 
     The command line sets up the package's logger for its own process; here it is put back.
 
     Args:
         arguments: the verb and what follows it; each is turned into text.
-        code: the exit code that is expected.
+        code: the exit code that is expected, or those that are.
 
     Raises:
         AssertionError: another exit code, an exception that is no message, or a traceback.
@@ -32,7 +32,8 @@ def call(*arguments: Any, code: int = 0) -> tuple[str, str]:
         logger.setLevel(kept[1])
         progress.enable(kept[3])
     shown = (result.stdout, result.stderr)
-    assert result.exit_code == code, (shown, result.exception)
+    expected = code if isinstance(code, tuple) else (code,)
+    assert result.exit_code in expected, (shown, result.exception)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     assert "Traceback" not in result.stderr
     return shown

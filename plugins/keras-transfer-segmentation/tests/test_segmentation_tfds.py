@@ -114,21 +114,17 @@ def test_what_has_no_mask_is_said(pets):
 def test_a_training_from_tfds_is_evaluated_again(pets, tmp_path):
     import json
 
-    from click.testing import CliRunner
-
-    from keras_transfer.cli import cli
+    from keras_transfer.testing.command import call
 
     root, _ = pets
     arguments = ["train", "tfds:pets", "--task", "segmentation", "--tfds-data-dir", str(root)]
     arguments += ["--output", str(tmp_path / "run"), "--image-size", "32", "--strategy", "probe"]
     arguments += ["--epochs", "1", "--quiet", "--class-weights", "balanced", "--own-size"]
-    done = CliRunner().invoke(cli, arguments)
-    assert done.exit_code == 0, (done.output, done.exception)
+    call(*arguments)
     info = json.loads((tmp_path / "run" / "run.json").read_text())
     weights = info["training"]["class_weights"]
     assert weights["class_0"] == 0 and weights["class_3"] > weights["class_2"]
-    done = CliRunner().invoke(cli, ["evaluate", str(tmp_path / "run"), "--json"])
-    assert done.exit_code == 0, (done.output, done.exception)
-    found = json.loads(done.stdout)
+    printed, _ = call("evaluate", tmp_path / "run", "--json")
+    found = json.loads(printed)
     assert found["images"] == 4 and 0 < found["own_size_mean_iou"] < 1
     assert found["mean_iou"] == info["metrics"]["test"]["mean_iou"]
