@@ -222,7 +222,7 @@ def _require_some(rule: str, some: bool, every: bool, model: str) -> None:
 def _groups(model: keras.Model, head: set[str]) -> list[tuple[str, list[str]]]:
     """The blocks, bottom to top, and the head as one block."""
     groups = [(block, [name for name in names if name not in head]) for block, names in blocks(model)]
-    return [*groups, (HEAD, [layer.name for layer in model.layers if layer.name in head])]
+    return [*groups, (HEAD, [layer.name for layer in leaf_layers(model) if layer.name in head])]
 
 
 def _row(

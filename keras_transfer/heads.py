@@ -13,12 +13,15 @@ from keras_transfer.quiet import quiet_tensorflow
 quiet_tensorflow()
 import keras  # noqa: E402
 
+from keras_transfer.backbones.blocks import leaf_layers  # noqa: E402
 from keras_transfer.errors import UsageError, unknown_name  # noqa: E402
 
 POOLING = "head_pooling"
 LOGITS = "logits"
 PROBABILITIES = "probabilities"
 VALUES = "values"
+CUT = "head_cut"
+"""A layer that changes nothing: above it is a head of the user's own (``training.custom_head.replace_head``)."""
 FEWEST = {"softmax": 2, "sigmoid": 1, "linear": 1}
 """The activations, and how many outputs each needs at least."""
 
@@ -84,17 +87,33 @@ def add_head(
 
 
 def head_layers(model: keras.Model) -> list[str]:
-    """Names of the layers put on a backbone (``head_...``, ``decoder_...``, logits and what follows), if any were."""
+    """Names of the layers put on a backbone, if any were, those inside nested models included.
+
+    They are ``head_...``, ``decoder_...``, logits and what follows, and everything above :data:`CUT`.
+    """
     names = [layer.name for layer in model.layers]
     if LOGITS not in names:
         return []
     ours = ("head_", "decoder_")
-    return [name for name in names if name.startswith(ours) or name in (LOGITS, PROBABILITIES, VALUES)]
+    found = [name for name in names if name.startswith(ours) or name in (LOGITS, PROBABILITIES, VALUES)]
+    if CUT not in names:
+        return found
+    below = {layer.name for layer in keras.Model(model.inputs, model.get_layer(CUT).input).layers}
+    for layer in model.layers:
+        if layer.name not in below and layer.name not in found:
+            found += (
+                [inner.name for inner in leaf_layers(layer)]
+                if isinstance(layer, keras.Model)
+                else [layer.name]
+            )
+    return found
 
 
 def features_input(model: keras.Model) -> keras.KerasTensor:
-    """The pooled features ``(B, D)`` a model of :func:`add_head` decides on: where the head begins."""
+    """Where the head begins: the pooled features ``(B, D)`` a model of :func:`add_head` decides on, or the cut."""
     layers = {layer.name: layer for layer in model.layers}
+    if CUT in layers:
+        return layers[CUT].input
     if POOLING in layers:
         return layers[POOLING].output
     for name in ("head_dropout", "head_hidden_0", LOGITS):
@@ -107,10 +126,13 @@ def split_head(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     """Cut a model in two that share its weights: pixels to features, and features to logits (or values).
 
     Returns:
-        ``(extractor, head)``: ``(B, H, W, 3) -> (B, D)`` and ``(B, D) -> (B, C)`` logits.
+        ``(extractor, head)``: ``(B, H, W, 3) -> (B, D)`` and ``(B, D) -> (B, C)`` logits. Where a head of the
+        user's own was put on a map, that map takes the place of ``(B, D)``.
     """
     cut = features_input(model)
     extractor = keras.Model(model.inputs, cut, name=model.name)
+    if any(layer.name == CUT for layer in model.layers):
+        return extractor, keras.Model(cut, model.get_layer(LOGITS).output, name="head")
     entry = keras.Input(shape=cut.shape[1:], name="features")
     x = entry
     for layer in model.layers:

@@ -95,7 +95,12 @@ def build_table(rows: Rows, options: Options) -> ImageTable:
         sha256=tuple(sha256),
         skipped=skipped,
     )
-    return table if options.split_from is None else apply_recorded_split(table, options.split_from)
+    if options.split_from is None:
+        return table
+    table = apply_recorded_split(table, options.split_from)
+    if not options.by_class:
+        check_counts(labels, table.splits, *least, rows.source)
+    return table
 
 
 def _checked(

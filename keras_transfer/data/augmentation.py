@@ -112,7 +112,7 @@ class Augmenter:
         self._before = [] if policy == "none" else [*flip, *(STANDARD if policy == "standard" else [])]
         self._choice = RAND_AUGMENT if strong else []
         self._after = ERASING if strong else []
-        self._mixing = MIXING if strong else []
+        self._mixing = MIXING if mixes_images(policy) else []
         # A layer's random state is set before each call: one call at a time.
         self._lock = threading.Lock()
         images = tf.TensorSpec((None, *self.size, 3), tf.float32)
@@ -216,6 +216,11 @@ class Augmenter:
         if len(shape) != 4 or shape[1:] != (*self.size, 3):
             raise UsageError(f"The images are {shape}; expected (B, {self.size[0]}, {self.size[1]}, 3).")
         return np.array(pixels, np.float32)
+
+
+def mixes_images(policy: str) -> bool:
+    """Whether a policy mixes the images of a batch, and their labels, with each other."""
+    return policy == "strong"
 
 
 class _Chain:

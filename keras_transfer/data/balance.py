@@ -1,18 +1,11 @@
-"""When some classes have many more images than others: weights, sampling, and a loss that looks at hard images."""
+"""When some classes have many more images than others: weights, and sampling."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.utils.class_weight import compute_class_weight
 
-from keras_transfer.errors import DataError, UsageError, unknown_name
-
-if TYPE_CHECKING:
-    import keras
-
-FOCAL_KINDS = ("classes", "multilabel")
+from keras_transfer.errors import DataError, UsageError
 
 
 def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
@@ -65,35 +58,6 @@ def sampling_probabilities(labels: np.ndarray) -> np.ndarray:
     found = _classes_found(labels)
     _, place, counts = np.unique(labels, return_inverse=True, return_counts=True)
     return 1.0 / (len(found) * counts[place].astype(np.float64))
-
-
-def focal_loss(gamma: float = 2.0, *, kind: str = "classes", from_logits: bool = True) -> keras.losses.Loss:
-    """Cross-entropy in which what is already recognised counts less, by ``(1 - p) ** gamma``.
-
-    Lin et al. 2017 (arXiv:1708.02002), without their factor alpha: for the balance of the classes there are
-    :func:`class_weights`.
-
-    Args:
-        gamma: at least 0; 0 is plain cross-entropy, 2 the paper's choice.
-        kind: ``classes``: one class an image, one-hot or soft labels float (B, C), softmax.
-            ``multilabel``: several, labels 0/1 float (B, C), a sigmoid each; the loss is the mean over the labels.
-        from_logits: whether the model gives scores before its softmax or sigmoid.
-
-    Raises:
-        UsageError: an unknown kind, or a negative or infinite gamma.
-    """
-    if kind not in FOCAL_KINDS:
-        raise unknown_name("kind of labels", str(kind), FOCAL_KINDS)
-    if not np.isfinite(gamma) or gamma < 0:
-        raise UsageError(f"gamma is {gamma!r}; expected a finite number of at least 0.")
-    from keras_transfer.quiet import quiet_tensorflow
-
-    quiet_tensorflow()
-    import keras
-
-    if kind == "classes":
-        return keras.losses.CategoricalFocalCrossentropy(alpha=1.0, gamma=gamma, from_logits=from_logits)
-    return keras.losses.BinaryFocalCrossentropy(gamma=gamma, from_logits=from_logits)
 
 
 def _classes_found(labels: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -24,8 +25,11 @@ from keras_transfer.settings import DataSettings, TrainSettings  # noqa: E402
 from keras_transfer.tasks.base import Job, OutputContract, Task  # noqa: E402
 from keras_transfer.tasks.transfer import fit_transfer, outputs_of, probe_weights  # noqa: E402
 from keras_transfer.training.embedding_heads import fit_embedding_head  # noqa: E402
+from keras_transfer.training.feeds import balancing_weights  # noqa: E402
 from keras_transfer.training.probe import fit_probe  # noqa: E402
 from keras_transfer.training.temperature import fit_temperature, fold_temperature  # noqa: E402
+
+log = logging.getLogger("keras_transfer")
 
 ENOUGH_TO_CALIBRATE = 50
 
@@ -81,7 +85,7 @@ class Classification(Task):
         self._shipped = model
         if self.options.head != "linear":
             return self._fit_on_embeddings(model, data, job)
-        weights = probe_weights(data, job)
+        weights, judged = probe_weights(data, job), balancing_weights(data, job.settings.gradient.balance)
 
         def probe(
             features: np.ndarray, rows: np.ndarray, train: np.ndarray, val: np.ndarray
@@ -94,6 +98,7 @@ class Classification(Task):
                 train=train,
                 val=val,
                 sample_weight=weights[rows],
+                judged=None if judged is None else judged[rows],
                 seed=job.settings.seed,
             )
             return {"probe": {"C": result.c, "chosen_on": result.chosen_on, "trials": result.trials}}
@@ -104,8 +109,13 @@ class Classification(Task):
 
     def _fit_on_embeddings(self, model: keras.Model, data: ImageTable, job: Job) -> None:
         """A head that is no Dense layer: nothing is trained through it."""
+        if self.options.head == "knn" and job.settings.gradient.balance != "none":
+            log.warning(
+                "--balance %s has no say in --head knn: every neighbour has one vote. Use --head svm or linear.",
+                job.settings.gradient.balance,
+            )
         extractor, _ = split_head(model)
-        weights = probe_weights(data, job)
+        weights, judged = probe_weights(data, job), balancing_weights(data, job.settings.gradient.balance)
 
         def probe(
             features: np.ndarray, rows: np.ndarray, train: np.ndarray, val: np.ndarray
@@ -119,6 +129,7 @@ class Classification(Task):
                 train=train,
                 val=val,
                 sample_weight=weights[rows],
+                judged=None if judged is None else judged[rows],
                 seed=job.settings.seed,
             )
             self._shipped = result.model

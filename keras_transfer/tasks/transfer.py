@@ -19,7 +19,6 @@ quiet_tensorflow()
 import keras  # noqa: E402
 
 from keras_transfer.data import ImageTable  # noqa: E402
-from keras_transfer.data.balance import class_weights  # noqa: E402
 from keras_transfer.data.pipeline import batches  # noqa: E402
 from keras_transfer.errors import DataError, UsageError  # noqa: E402
 from keras_transfer.evaluation.plots_training import lr_finder_plot  # noqa: E402
@@ -34,8 +33,8 @@ from keras_transfer.run import BACKBONE  # noqa: E402
 from keras_transfer.settings import GradientSettings, TrainSettings  # noqa: E402
 from keras_transfer.tasks.base import Job, Task  # noqa: E402
 from keras_transfer.training.adapt import adapt_batchnorm  # noqa: E402
-from keras_transfer.training.feeds import Boundary  # noqa: E402
-from keras_transfer.training.finetune import default_objective, fine_tune  # noqa: E402
+from keras_transfer.training.feeds import Boundary, balancing_weights  # noqa: E402
+from keras_transfer.training.finetune import default_objective, fine_tune, refuse_contradictions  # noqa: E402
 from keras_transfer.training.guard import Verdict, compare, deciding  # noqa: E402
 from keras_transfer.training.phases import Phase, plan_phases  # noqa: E402
 from keras_transfer.training.strategy import Strategy, choose  # noqa: E402
@@ -61,6 +60,7 @@ def fit_transfer(model: keras.Model, data: ImageTable, job: Job, task: Task, pro
     train, val = data.indices("train"), data.indices("val")
     strategy = choose(fit, gradient, data)
     require_sense(strategy, job.settings, data)
+    require_objective(strategy, job.settings, data)
     job.say(f"Strategy: {strategy.name} ({strategy.why}).")
     phases = plan_phases(model, strategy, fit, gradient)
     job.notes.update(
@@ -107,16 +107,35 @@ def require_sense(strategy: Strategy, settings: TrainSettings, data: ImageTable)
         )
 
 
+def require_objective(strategy: Strategy, settings: TrainSettings, data: ImageTable) -> None:
+    """The same for what gradient training minimises, watches and augments, for the labels of the built-in tasks.
+
+    Raises:
+        UsageError: the message says what to do.
+    """
+    if strategy.name != "probe":
+        fit = settings.fit
+        refuse_contradictions(
+            settings.gradient, data.kind, cache=fit.cache_boundary, teacher=fit.teacher is not None
+        )
+
+
 def _warn_of_what_is_unused(gradient: GradientSettings) -> None:
     asked = {
         "--augment": gradient.augment != "none",
         "--focal": gradient.focal is not None,
         "--label-smoothing": gradient.label_smoothing > 0,
+        "--learning-rate": gradient.learning_rate is not None,
+        "--find-lr": gradient.find_lr,
+        "--layer-decay": gradient.layer_decay != 1,
+        "--accumulate": gradient.accumulate != 1,
+        "--ema": bool(gradient.ema),
+        "--precision": gradient.precision != "float32",
     }
     unused = [name for name, given in asked.items() if given]
     if unused:
         log.warning(
-            "%s: for training by gradients. Only the head is fitted here, in closed form, on the images as they are. "
+            "%s: for training by gradients. Only the head is fitted here, on features of the images as they are. "
             "--strategy finetune trains more.",
             ", ".join(unused),
         )
@@ -124,9 +143,8 @@ def _warn_of_what_is_unused(gradient: GradientSettings) -> None:
 
 def probe_weights(data: ImageTable, job: Job) -> np.ndarray:
     """float64 ``(N,)``: the table's weights; with ``--balance`` (either kind) each class counts the same."""
-    if job.settings.gradient.balance == "none":
-        return data.weights
-    return data.weights * class_weights(data.labels[data.indices("train")], len(data.classes))[data.labels]
+    balance = balancing_weights(data, job.settings.gradient.balance)
+    return data.weights if balance is None else data.weights * balance
 
 
 def _fit_probe(
@@ -260,6 +278,7 @@ def _train_on(
         kept = "fine-tuned" if decider.better or not fit.guard else "probe"
         job.notes["guard"] = {
             **verdicts[0].to_dict(),
+            "verdicts": [verdict.to_dict() for verdict in verdicts],
             "decided_by": decider.to_dict(),
             "kept": kept,
             "guard": fit.guard,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -188,4 +189,6 @@ def _seeds(model: keras.Model) -> dict[str, keras.Variable]:
 def _replace(write: Callable[[Path], Any], path: Path) -> None:
     temporary = path.with_name("writing-" + path.name)
     write(temporary)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())  # on the disk before the state names it: power may fail, too
     temporary.replace(path)

@@ -10,7 +10,7 @@ quiet_tensorflow()
 import keras  # noqa: E402
 
 from keras_transfer.errors import UsageError, unknown_name  # noqa: E402
-from keras_transfer.heads import LOGITS, POOLING, PROBABILITIES, features_input  # noqa: E402
+from keras_transfer.heads import CUT, LOGITS, POOLING, PROBABILITIES, features_input  # noqa: E402
 
 Stack = Sequence[keras.layers.Layer] | Callable[[keras.KerasTensor], keras.KerasTensor]
 
@@ -27,7 +27,9 @@ def replace_head(model: keras.Model, layers: Stack, *, at: str | None = None) ->
 
     Returns:
         A flat model with the same inputs: the layers up to ``at`` (shared with ``model``, with their weights and
-        ``trainable`` flags), the stack, ``Activation("linear", name="logits")`` and ``Softmax(name="probabilities")``.
+        ``trainable`` flags), ``Activation("linear", name="head_cut")``, the stack, ``Activation("linear",
+        name="logits")`` and ``Softmax(name="probabilities")``. A freeze plan takes all above the cut for the head;
+        ``fine_tune`` trains it like any other.
 
     Raises:
         UsageError: there is no layer ``at`` (the closest names are given), the stack is empty, cannot be applied
@@ -35,7 +37,7 @@ def replace_head(model: keras.Model, layers: Stack, *, at: str | None = None) ->
     """
     cut = _cut(model, at)
     try:
-        logits = _apply(layers, cut)
+        logits = _apply(layers, keras.layers.Activation("linear", name=CUT)(cut))
         _check(logits)
         scores = keras.layers.Activation("linear", name=LOGITS)(logits)
         probabilities = keras.layers.Softmax(name=PROBABILITIES)(scores)

@@ -68,6 +68,7 @@ def fit_embedding_head(
     train: np.ndarray,
     val: np.ndarray,
     sample_weight: np.ndarray | None = None,
+    judged: np.ndarray | None = None,
     seed: int = 0,
 ) -> EmbeddingHead:
     """Fit a head on an extractor's features, and put it on the extractor.
@@ -81,7 +82,9 @@ def fit_embedding_head(
             ``probe.ABSENT`` below the highest (``knn``: a share of no more than ``exp(-probe.ABSENT)``).
         train: indices of the images that are learned from.
         val: indices of the images the hyper-parameters are chosen on; when empty, cross-validation is used.
-        sample_weight: float ``(N,)``, default 1. Images of weight 0 are left out; otherwise ``knn`` ignores weights.
+        sample_weight: float ``(N,)``, default 1; for learning. Images of weight 0 are left out; otherwise ``knn``
+            ignores weights.
+        judged: float ``(N,)``, default 1; what an image counts where a setting is chosen.
         seed: fixes the folds and the solvers: the same call gives the same weights.
 
     Raises:
@@ -99,7 +102,7 @@ def fit_embedding_head(
         )
     if classes < 2:
         raise UsageError(f"A classifier for {classes} class was asked for; at least 2 are expected.")
-    problem = state_problem(features, labels, classes, train, val, sample_weight, seed)
+    problem = state_problem(features, labels, classes, train, val, sample_weight, judged, seed)
     fitted = _FITS[kind](problem)
     probabilities = keras.layers.Softmax(name=PROBABILITIES)(fitted.build(extractor.output))
     head = keras.Model(extractor.output, probabilities, name="head")

@@ -29,6 +29,7 @@ class Problem:
         x: float64 ``(n, D)``.
         y: int ``(n,)``, positions in ``found``.
         weight: float64 ``(n,)``, positive on training rows.
+        judged: float64 ``(n,)``, what a row counts where a setting is chosen.
         train: positions of the rows that are learned from.
         val: positions of the rows that are chosen on; may be empty.
         found: the classes with training rows, ``(F,)`` ascending.
@@ -39,6 +40,7 @@ class Problem:
     x: np.ndarray
     y: np.ndarray
     weight: np.ndarray
+    judged: np.ndarray
     train: np.ndarray
     val: np.ndarray
     found: np.ndarray
@@ -89,6 +91,7 @@ def state_problem(
     train: np.ndarray,
     val: np.ndarray,
     sample_weight: np.ndarray | None,
+    judged: np.ndarray | None,
     seed: int,
 ) -> Problem:
     """Check the arrays of ``fit_embedding_head`` and keep the rows that count.
@@ -129,6 +132,7 @@ def state_problem(
         x=x[rows].astype(np.float64),
         y=np.searchsorted(found, labels[rows]),
         weight=weight[rows],
+        judged=np.ones(len(rows)) if judged is None else np.asarray(judged, np.float64)[rows],
         train=np.arange(len(train)),
         val=np.arange(len(train), len(rows)),
         found=found,

@@ -18,7 +18,7 @@ import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from keras_transfer.data import ImageTable  # noqa: E402
-from keras_transfer.data.augmentation import Augmenter  # noqa: E402
+from keras_transfer.data.augmentation import Augmenter, mixes_images  # noqa: E402
 from keras_transfer.data.balance import class_weights, sampling_probabilities  # noqa: E402
 from keras_transfer.data.order import Sampling  # noqa: E402
 from keras_transfer.data.pipeline import tf_dataset  # noqa: E402
@@ -93,7 +93,7 @@ def make_feed(
     """
     train, val = table.indices("train"), table.indices("val")
     targets = objective.targets(table, teacher)
-    weights = _weights(table, settings, train)
+    weights, judged = _weights(table, settings, train), balancing_weights(table, settings.balance)
     sampling: Sampling = objective.order(table, settings.batch_size)
     if settings.balance == "sampling":
         sampling = sampling_probabilities(table.labels[train])
@@ -129,7 +129,9 @@ def make_feed(
                 lambda first: SplitFeed(learned).dataset(
                     targets, weights, rows=train, first_epoch=first, **order
                 ),
-                lambda: SplitFeed(plain).dataset(targets, rows=watched, batch_size=settings.batch_size),
+                lambda: SplitFeed(plain).dataset(
+                    targets, judged, rows=watched, batch_size=settings.batch_size
+                ),
                 steps,
                 f"Activations at {name}: {_told(learned, plain)}. {about}",
             )
@@ -145,7 +147,9 @@ def make_feed(
             augment=augmenter,
             **order,
         ),
-        lambda: tf_dataset(table, preprocessing, settings.batch_size, indices=watched, labels=targets),
+        lambda: tf_dataset(
+            table, preprocessing, settings.batch_size, indices=watched, labels=targets, weights=judged
+        ),
         steps,
     )
 
@@ -166,6 +170,26 @@ def _weights(table: ImageTable, settings: GradientSettings, train: np.ndarray) -
     return weights if np.any(weights != 1) else None
 
 
+def balancing_weights(table: ImageTable, balance: str) -> np.ndarray | None:
+    """float32 (N,): with ``--balance`` (either kind) the weights that make classes count the same; else None.
+
+    Where something is chosen (the probe's strength, the epoch) they count alone: the table's own weights say what to
+    learn from.
+    """
+    if balance == "none":
+        return None
+    return class_weights(table.labels[table.indices("train")], len(table.classes))[table.labels]
+
+
+def refuse_kept_mixing(cache: str, settings: GradientSettings) -> None:
+    """Raise ``UsageError`` where activations must be kept and the augmentation mixes images."""
+    if cache == "on" and mixes_images(settings.augment):
+        raise UsageError(
+            f"--cache-boundary on keeps each image's activations, and --augment {settings.augment} mixes images. "
+            "Use --augment standard, or --cache-boundary off."
+        )
+
+
 def _cut(
     model: keras.Model,
     boundary: Boundary,
@@ -177,11 +201,7 @@ def _cut(
     if boundary.cache == "off":
         return None, ""
     if augmenter is not None and augmenter.mixes:
-        if boundary.cache == "on":
-            raise UsageError(
-                f"--cache-boundary on keeps each image's activations, and --augment {settings.augment} mixes images. "
-                "Use --augment standard, or --cache-boundary off."
-            )
+        refuse_kept_mixing(boundary.cache, settings)
         return None, ""
     name = find_boundary(model)
     if name is None:

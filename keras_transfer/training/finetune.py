@@ -34,7 +34,7 @@ from keras_transfer.paths import atomic_write  # noqa: E402
 from keras_transfer.preprocessing import Preprocessing  # noqa: E402
 from keras_transfer.settings import GradientSettings  # noqa: E402
 from keras_transfer.training.callbacks import Bars, CloseEpoch, KeepRaw, Record  # noqa: E402
-from keras_transfer.training.feeds import Boundary, Feed, make_feed  # noqa: E402
+from keras_transfer.training.feeds import Boundary, Feed, make_feed, refuse_kept_mixing  # noqa: E402
 from keras_transfer.training.folding import fold_frozen_norms  # noqa: E402
 from keras_transfer.training.lr_finder import LearningRateFinding, find_learning_rate  # noqa: E402
 from keras_transfer.training.objective import Objective, in_standard_units  # noqa: E402
@@ -153,7 +153,8 @@ def fine_tune(
         for phase, end in zip(phases, [*starts[1:], settings.epochs], strict=True):
             training.run(phase, min(end, settings.epochs))
         if record.diverged is not None:
-            training.explain(feeds(Boundary("off")), record.restore_best(trained=not keep_start))
+            kept_epoch = record.restore_best(trained=not keep_start)
+            training.explain(partial(feeds, Boundary("off")), phase, kept_epoch)
         best = record.restore_best(trained=not keep_start)
     return FineTuneResult(
         record.rows, best, resumed_at, training.peak, training.boundaries, training.finding, record.diverged
@@ -196,7 +197,7 @@ class _Training:
             feed = replace(feed, network=fold_frozen_norms(feed.network))
             self.boundaries += [feed.about] if feed.about else []
             if self.settings.find_lr:
-                self._find_once(feed)
+                self._find_once(feed, phase)
             self._compile(feed, phase)
             if not record.rows:
                 record.begin(self._measure(feed))
@@ -206,10 +207,12 @@ class _Training:
         if seal is not None and phase.plan is not None:
             phase.plan.check(self.model, seal)
 
-    def explain(self, feed: Feed, kept: int) -> None:
+    def explain(self, make_feed: Callable[[], Feed], phase: Phase, kept: int) -> None:
         """Say what to do about a loss that became NaN or infinite: the finder's rate, from the weights kept."""
         try:
-            advice = f"The learning-rate finder suggests --learning-rate {self._find(feed).suggestion:.1g}."
+            with frozen_dropout_off(self.model, trained_too=not _trains_statistics(self.model, phase)):
+                suggestion = self._find(make_feed(), phase).suggestion
+            advice = f"The learning-rate finder suggests --learning-rate {suggestion:.1g}."
         except DataError as error:
             advice = f"Lower --learning-rate (the finder found none: {error})"
         log.warning(
@@ -220,12 +223,12 @@ class _Training:
             f"of epoch {kept}" if kept else "from before the training",
         )
 
-    def _find_once(self, feed: Feed) -> None:
+    def _find_once(self, feed: Feed, phase: Phase) -> None:
         """The finder's rate, measured before the first step and then kept: a resumed training measures no other."""
         notes = self.record.notes
         if "finding" not in notes:
             try:
-                notes["finding"] = asdict(self._find(feed))
+                notes["finding"] = asdict(self._find(feed, phase))
                 log.info("The learning-rate finder suggests %.2g.", notes["finding"]["suggestion"])
             except DataError as error:
                 log.warning("%s The learning rate stays %.2g.", error, self.peak)
@@ -234,7 +237,7 @@ class _Training:
             self.finding = LearningRateFinding(**notes["finding"])
             self.peak = self.finding.suggestion
 
-    def _find(self, feed: Feed) -> LearningRateFinding:
+    def _find(self, feed: Feed, phase: Phase) -> LearningRateFinding:
         return guarded(
             lambda: find_learning_rate(
                 feed.network,
@@ -242,28 +245,39 @@ class _Training:
                 loss=self.objective.loss(),
                 optimizer=self.settings.optimizer,
                 steps=FINDER_STEPS,
-                weight_decay=self.settings.weight_decay,
+                **self._optimizer_options(phase),
             )
         )
 
     def _compile(self, feed: Feed, phase: Phase) -> None:
         settings, total = self.settings, feed.steps * self.settings.epochs
+        if settings.accumulate > total:
+            raise UsageError(
+                f"--accumulate {settings.accumulate} was given, and the whole training has {total} batches: nothing "
+                f"would be learned. Give at most {feed.steps}, an epoch's batches, or a smaller --batch-size."
+            )
         schedule = make_schedule(
             settings.schedule, self.peak, total_steps=total, warmup_steps=round(settings.warmup * total)
         )
         optimizer = make_optimizer(
             settings.optimizer,
             Shifted(schedule, feed.steps * phase.start),
-            weight_decay=settings.weight_decay,
-            momentum=settings.momentum,
-            clip_norm=settings.clip_norm,
             accumulate=settings.accumulate,
             ema=settings.ema or None,
-            multipliers=phase.plan.variable_multipliers(self.model) or None if phase.plan else None,
+            **self._optimizer_options(phase),
         )
         # Built now, so that its state is part of every checkpoint, the first one read included.
         optimizer.build(feed.network.trainable_variables)
         feed.network.compile(optimizer, self.objective.loss(), metrics=self.objective.metrics())
+
+    def _optimizer_options(self, phase: Phase) -> dict[str, Any]:
+        """What the finder's optimizer has of the training's."""
+        return {
+            "weight_decay": self.settings.weight_decay,
+            "momentum": self.settings.momentum,
+            "clip_norm": self.settings.clip_norm,
+            "multipliers": (phase.plan.variable_multipliers(self.model) or None) if phase.plan else None,
+        }
 
     def _measure(self, feed: Feed) -> dict[str, float]:
         prefix = "val_" if self.held_out else ""
@@ -307,6 +321,22 @@ def default_objective(model: keras.Model, table: ImageTable, settings: GradientS
         centre = tuple(map(float, learned.mean(axis=0)))
         scale = tuple(float(value) or 1.0 for value in learned.std(axis=0))
     return Objective(table.kind, settings.label_smoothing, settings.focal or None, centre=centre, scale=scale)
+
+
+def refuse_contradictions(settings: GradientSettings, kind: str, *, cache: str, teacher: bool) -> None:
+    """Raise ``UsageError`` for what :func:`fine_tune` would refuse, before anything is computed.
+
+    Args:
+        kind: of the labels, as in ``ImageTable``.
+        cache: of the boundary.
+        teacher: whether there is one.
+    """
+    objective = Objective(
+        kind, settings.label_smoothing, settings.focal or None, temperature=1.0 if teacher else None
+    )
+    _monitor(settings.monitor, objective, held_out=True)
+    objective.refuse_mixing(settings)
+    refuse_kept_mixing(cache, settings)
 
 
 def _trains_statistics(model: keras.Model, phase: Phase) -> bool:

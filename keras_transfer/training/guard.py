@@ -32,6 +32,11 @@ class Verdict:
     better: bool
 
     @property
+    def worse(self) -> bool:
+        """Whether the tuned one is worse, whatever the interval."""
+        return self.tuned != self.probe and not self.better
+
+    @property
     def certain(self) -> bool:
         """Whether the interval leaves no doubt which one is better."""
         return self.low > 0 or self.high < 0
@@ -51,8 +56,10 @@ class Verdict:
 def deciding(verdicts: Sequence[Verdict]) -> Verdict:
     """The verdict that counts: the first (the main metric) where it is certain, or the next that is.
 
-    Where none is certain, the first whose two values differ.
+    Where none is certain, the first whose two values differ. A main metric that is worse is never made up for.
     """
+    if verdicts[0].worse:
+        return verdicts[0]
     for wanted in (lambda verdict: verdict.certain, lambda verdict: verdict.tuned != verdict.probe):
         for verdict in verdicts:
             if wanted(verdict):

@@ -12,15 +12,15 @@ from keras_transfer.quiet import quiet_tensorflow
 quiet_tensorflow()
 import keras  # noqa: E402
 
-from keras_transfer.heads import split_head  # noqa: E402
+from keras_transfer.heads import CUT, split_head  # noqa: E402
 from keras_transfer.training.standardising import folded, standardisation  # noqa: E402
 
 EPOCHS, PATIENCE = 200, 10
 
 
 def has_hidden(model: keras.Model) -> bool:
-    """Whether the head of a model made by ``heads.add_head`` has hidden layers."""
-    return any(layer.name.startswith("head_hidden_") for layer in model.layers)
+    """Whether a model's head is more than the Dense that decides: hidden layers, or layers of the user's own."""
+    return any(layer.name.startswith("head_hidden_") or layer.name == CUT for layer in model.layers)
 
 
 def train_hidden(
@@ -37,11 +37,12 @@ def train_hidden(
 ) -> tuple[keras.Model, list[dict[str, Any]]]:
     """Train a head with hidden layers; the layers below it are not looked at.
 
-    It learns from standardised features; the standardisation is then folded into its first Dense. The epoch with the
-    lowest validation loss (training loss without validation images) is kept.
+    It learns from standardised features; the standardisation is then folded into its first Dense. A head of the user's
+    own, which may begin with anything, learns from the features as they are. The epoch with the lowest validation loss
+    (training loss without validation images) is kept.
 
     Args:
-        model: made by ``heads.add_head(..., hidden=...)``; only its head changes.
+        model: made by ``heads.add_head(..., hidden=...)`` or ``custom_head.replace_head``; only its head changes.
         features: float ``(N, D)``, what the model's pooling layer gives.
         targets: ``(N, ...)``, as ``loss`` takes them.
         train, val: indices of the images that are learned from and judged by.
@@ -57,7 +58,12 @@ def train_hidden(
     _, head = split_head(model)
     x, y = np.asarray(features, np.float64), np.asarray(targets)
     # Nothing here penalises weights as a regression does: features that hardly vary are brought up to be heard.
-    mean, deviation = standardisation(x[train], weight[train], least=0.01)
+    own = any(layer.name == CUT for layer in model.layers)
+    mean, deviation = (
+        (np.zeros(x.shape[1]), np.ones(x.shape[1]))
+        if own
+        else standardisation(x[train], weight[train], least=0.01)
+    )
     x = ((x - mean) / deviation).astype(np.float32)
     trainable = {layer.name: layer.trainable for layer in head.layers}
     for layer in head.layers:
@@ -79,9 +85,10 @@ def train_hidden(
     ).history
     for layer in head.layers:
         layer.trainable = trainable[layer.name]
-    first = next(layer for layer in head.layers if layer.weights)
-    kernel, bias = first.get_weights()
-    first.set_weights(folded(kernel, bias, mean, deviation))
+    if not own:
+        first = next(layer for layer in head.layers if layer.weights)
+        kernel, bias = first.get_weights()
+        first.set_weights(folded(kernel, bias, mean, deviation))
     return head, [
         {
             "epoch": epoch,

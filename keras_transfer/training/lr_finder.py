@@ -66,7 +66,7 @@ def find_learning_rate(
     high: float = 1.0,
     steps: int = 100,
     smoothing: float = 0.9,
-    weight_decay: float = 1e-4,
+    **optimizer_options: Any,
 ) -> LearningRateFinding:
     """Train with a rate that rises from ``low`` to ``high``, then put everything back as it was.
 
@@ -83,7 +83,8 @@ def find_learning_rate(
         high: the last rate, above ``low``.
         steps: batches, at least 10.
         smoothing: weight of the past in the average of the losses, in [0, 1).
-        weight_decay: as in training.
+        optimizer_options: of ``optimizers.make_optimizer``, as in training: ``weight_decay``, ``momentum``,
+            ``clip_norm``, ``multipliers``. Without ``accumulate`` and ``ema``: each batch is a step here.
 
     Raises:
         UsageError: impossible numbers, or nothing is trainable.
@@ -105,7 +106,7 @@ def find_learning_rate(
     network = keras.Model(model.input, model.output)
     before = [(variable, keras.ops.convert_to_numpy(variable).copy()) for variable in model.variables]
     try:
-        network.compile(make_optimizer(optimizer, low, weight_decay=weight_decay), loss)
+        network.compile(make_optimizer(optimizer, low, **optimizer_options), loss)
         if dataset.cardinality() != 0:
             network.fit(dataset.repeat(), steps_per_epoch=steps, shuffle=False, callbacks=[test], verbose=0)
     finally:

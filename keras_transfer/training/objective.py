@@ -15,7 +15,7 @@ quiet_tensorflow()
 import keras  # noqa: E402
 
 from keras_transfer.data import ImageTable  # noqa: E402
-from keras_transfer.data.augmentation import Augmenter  # noqa: E402
+from keras_transfer.data.augmentation import Augmenter, mixes_images  # noqa: E402
 from keras_transfer.data.order import Order  # noqa: E402
 from keras_transfer.errors import UsageError  # noqa: E402
 from keras_transfer.evaluation.contact_sheet import draw_contact_sheet  # noqa: E402
@@ -70,12 +70,16 @@ class Objective(Shuffled):
     def __post_init__(self) -> None:
         if self.kind not in METRICS:
             raise UsageError(f"kind={self.kind!r} was given; one of {', '.join(METRICS)} is expected.")
-        if self.kind == "regression" and (self.label_smoothing or self.focal or self.temperature):
-            raise UsageError(
-                "label smoothing, focal loss and distillation are for class labels, not for numbers."
-            )
+        for option, given in (("--label-smoothing", self.label_smoothing), ("--focal", self.focal)):
+            if given and self.kind == "regression":
+                raise UsageError(
+                    f"{option} {given:g} was given; it is for classes, not for numbers. Leave it out."
+                )
         if self.temperature is not None and self.kind != "classes":
-            raise UsageError(f"Distillation is for single classes, not for {self.kind} labels.")
+            raise UsageError(
+                f"A teacher was given; distillation is for single classes, not for {self.kind} labels. Leave --teacher "
+                "out."
+            )
 
     @property
     def watched(self) -> tuple[str, ...]:
@@ -92,12 +96,15 @@ class Objective(Shuffled):
 
         Raises ``UsageError`` for a policy that these labels cannot follow.
         """
-        made = Augmenter(settings.augment, preprocessing.size, seed=seed, flips=settings.flips)
-        if made.mixes and self.kind == "regression":
+        self.refuse_mixing(settings)
+        return Augmenter(settings.augment, preprocessing.size, seed=seed, flips=settings.flips)
+
+    def refuse_mixing(self, settings: GradientSettings) -> None:
+        """Raise ``UsageError`` where the augmentation mixes images and the labels cannot be mixed."""
+        if mixes_images(settings.augment) and self.kind == "regression":
             raise UsageError(
-                f"--augment {settings.augment} mixes images, and numbers cannot be mixed. Use standard."
+                f"--augment {settings.augment} mixes images, and numbers cannot be mixed. Use --augment standard."
             )
-        return made
 
     def draw_augmentation(
         self, table: ImageTable, preprocessing: Preprocessing, augmenter: Augmenter, path: Path

@@ -24,8 +24,8 @@ quiet_tensorflow()
 import keras  # noqa: E402
 
 from keras_transfer import progress  # noqa: E402
-from keras_transfer.errors import DataError  # noqa: E402
-from keras_transfer.heads import LOGITS  # noqa: E402
+from keras_transfer.errors import DataError, UsageError  # noqa: E402
+from keras_transfer.heads import LOGITS, features_input  # noqa: E402
 from keras_transfer.training.hidden import has_hidden, train_hidden  # noqa: E402
 from keras_transfer.training.standardising import folded, standardisation  # noqa: E402
 
@@ -62,22 +62,32 @@ def fit_probe(
     train: np.ndarray,
     val: np.ndarray,
     sample_weight: np.ndarray | None = None,
+    judged: np.ndarray | None = None,
     seed: int = 0,
 ) -> ProbeResult:
     """Fit the head of a classifier on its backbone's features, and write it into the model.
 
     Args:
-        model: made by ``heads.add_head``; only its head changes.
+        model: made by ``heads.add_head``, or with a head of the user's own on features (``custom_head.replace_head``),
+            which Keras trains; only its head changes.
         features: float ``(N, D)``, what the model's pooling layer gives.
         labels: int ``(N,)`` class indices.
         train: indices of the images that are learned from.
         val: indices of the images the regularisation is chosen on; when empty, cross-validation is used.
-        sample_weight: float ``(N,)``, default 1.
+        sample_weight: float ``(N,)``, default 1; for learning.
+        judged: float ``(N,)``, default 1; what an image counts where the regularisation is chosen.
         seed: for the folds and the initial weights of hidden layers.
 
     Raises:
         DataError: fewer than two classes among the training images.
+        UsageError: the head begins at a map instead of features.
     """
+    begins = features_input(model).shape
+    if len(begins) != 2:
+        raise UsageError(
+            f"The head of {model.name!r} begins at a map {tuple(begins)}; a probe learns from features (B, D). Put the "
+            "head on pooled features, or train it with fine_tune."
+        )
     found = np.unique(labels[train])
     if len(found) < 2:
         raise DataError(
@@ -103,7 +113,7 @@ def fit_probe(
         cut = StratifiedKFold(count, shuffle=True, random_state=seed)
         folds = [(train[a], train[b]) for a, b in cut.split(train, labels[train])]
         chosen_on = "cross-validation"
-    trials = _try_strengths(x, labels, weight, folds, found)
+    trials = _try_strengths(x, labels, weight, folds, found, judged)
     best = min(trials, key=lambda trial: trial["val_loss"])
     final = regression(best["C"]).fit(x[train], labels[train], weight[train])
     _fold(model.get_layer(LOGITS), final, mean, deviation)
@@ -114,7 +124,9 @@ def regression(c: float) -> LogisticRegression:
     return LogisticRegression(C=c, max_iter=1000)
 
 
-def _try_strengths(x: Any, labels: Any, weight: Any, folds: Any, found: np.ndarray) -> list[dict[str, Any]]:
+def _try_strengths(
+    x: Any, labels: Any, weight: Any, folds: Any, found: np.ndarray, judged: np.ndarray | None
+) -> list[dict[str, Any]]:
     trials: list[dict[str, Any]] = []
     models = [regression(1.0).set_params(warm_start=True) for _ in folds]
     for c in progress.track(STRENGTHS, "Fitting the probe", len(STRENGTHS)):
@@ -123,10 +135,11 @@ def _try_strengths(x: Any, labels: Any, weight: Any, folds: Any, found: np.ndarr
             model.set_params(C=c).fit(x[train], labels[train], weight[train])
             known = np.isin(labels[val], found)
             chance = model.predict_proba(x[val][known])
+            counts = None if judged is None else judged[val][known]
             rows.append(
                 (
                     log_loss(labels[train], model.predict_proba(x[train]), labels=model.classes_),
-                    log_loss(labels[val][known], chance, labels=model.classes_),
+                    log_loss(labels[val][known], chance, sample_weight=counts, labels=model.classes_),
                     float(np.mean(model.classes_[chance.argmax(axis=1)] == labels[val][known])),
                 )
             )

@@ -171,8 +171,9 @@ def _choose(machine: _Machine, problem: Problem, folds: Any) -> list[dict[str, A
         decisions.append(
             _decide(machine, val, train, setting) if len(val) else _out_of_fold(machine, folds, setting)
         )
-    y = problem.y[val if len(val) else train]
-    accuracies = [float(np.mean(values.argmax(axis=1) == y)) for values in decisions]
+    rows = val if len(val) else train
+    y, counts = problem.y[rows], problem.judged[rows]
+    accuracies = [float(np.average(values.argmax(axis=1) == y, weights=counts)) for values in decisions]
     trials: list[dict[str, Any]] = []
     for setting, values, accuracy in zip(machine.grid, decisions, accuracies, strict=True):
         loss = None

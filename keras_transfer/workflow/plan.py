@@ -15,12 +15,11 @@ from keras_transfer.backbones.cost import layer_macs, macs  # noqa: E402
 from keras_transfer.data import ImageTable  # noqa: E402
 from keras_transfer.errors import UsageError  # noqa: E402
 from keras_transfer.features.engines import COSTS  # noqa: E402
-from keras_transfer.freeze_plan import FreezePlan  # noqa: E402
 from keras_transfer.heads import add_head  # noqa: E402
 from keras_transfer.settings import TrainSettings  # noqa: E402
 from keras_transfer.tasks.loading import load_task  # noqa: E402
-from keras_transfer.tasks.transfer import require_sense  # noqa: E402
-from keras_transfer.training.phases import plan_phases  # noqa: E402
+from keras_transfer.tasks.transfer import require_objective, require_sense  # noqa: E402
+from keras_transfer.training.phases import Phase, plan_phases  # noqa: E402
 from keras_transfer.training.strategy import choose  # noqa: E402
 from keras_transfer.workflow.train import backbone_for  # noqa: E402
 
@@ -62,6 +61,7 @@ def plan_training(
     data = worker.load_data(source, settings.data, settings.seed)
     strategy = choose(settings.fit, settings.gradient, data)
     require_sense(strategy, settings, data)
+    require_objective(strategy, settings, data)
     # Weights are not needed to plan; without them nothing is downloaded.
     backbone = backbone_for(settings.model, "none")
     outputs = data.labels.shape[1] if data.kind == "regression" else len(data.classes)
@@ -80,22 +80,30 @@ def plan_training(
         "plan": [
             {"epoch": phase.start, **phase.plan.to_dict()} for phase in phases if phase.plan is not None
         ],
-        "cost": _cost(model, data, strategy.name, [p.plan for p in phases if p.plan is not None], settings),
+        "cost": _cost(model, data, strategy.name, phases, settings),
     }
 
 
 def _cost(
-    model: keras.Model, data: ImageTable, strategy: str, plans: list[FreezePlan], settings: TrainSettings
+    model: keras.Model, data: ImageTable, strategy: str, phases: list[Phase], settings: TrainSettings
 ) -> dict[str, Any]:
-    """Multiply-adds, and minutes at the rates of :data:`features.engines.COSTS` (two CPU cores)."""
+    """Multiply-adds, and minutes at the rates of :data:`features.engines.COSTS` (two CPU cores).
+
+    As if every epoch went through the whole network: kept activations make it less.
+    """
     train, val, test = (len(data.indices(split)) for split in ("train", "val", "test"))
     forward = macs(model)
     extraction = 0.0 if strategy == "scratch" else forward * (train + val)
     training = 0.0
     if strategy != "probe":
-        trained = set(plans[0].layers)
-        backward = BACKWARD * sum(layer_macs(layer) for layer in leaf_layers(model) if layer.name in trained)
-        training = settings.gradient.epochs * ((forward + backward) * train + forward * val)
+        ends = [*(phase.start for phase in phases[1:]), settings.gradient.epochs]
+        for phase, end in zip(phases, ends, strict=True):
+            trained = set(phase.plan.layers) if phase.plan is not None else set()
+            backward = BACKWARD * sum(
+                layer_macs(layer) for layer in leaf_layers(model) if layer.name in trained
+            )
+            epochs = max(min(end, settings.gradient.epochs) - phase.start, 0)
+            training += epochs * ((forward + backward) * train + forward * val)
     seconds = (extraction + forward * test) / 1e9 * COSTS["litert"].per_gmac + training / 1e9 * COSTS[
         "keras"
     ].per_gmac

@@ -180,6 +180,8 @@ def test_the_options_of_one_task_do_not_stay_for_the_next(photo_folder, tmp_path
         (("--strategy", "finetune", "--val-fraction", "0"), "--no-guard"),
         (("--strategy", "finetune", "--unfreeze", "blocks:99"), "every layer"),
         (("--learning-rate", "0"), "--learning-rate"),
+        (("--strategy", "full", "--monitor", "f1"), "f1"),
+        (("--strategy", "finetune", "--augment", "strong", "--cache-boundary", "on"), "--cache-boundary off"),
     ],
 )
 def test_a_dry_run_refuses_what_the_training_would_refuse(photo_folder, arguments, said):

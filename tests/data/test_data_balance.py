@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_transfer.data import load_data, tf_dataset
-from keras_transfer.data.balance import class_weights, focal_loss, sampling_probabilities
+from keras_transfer.data.balance import class_weights, sampling_probabilities
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.preprocessing import Preprocessing
 
@@ -56,34 +55,6 @@ def test_bad_labels():
             function(np.zeros(0, int))
         with pytest.raises(UsageError, match="whole numbers"):
             function(np.array([0.5, 1.0]))
-
-
-@pytest.mark.parametrize("kind", ["classes", "multilabel"])
-@pytest.mark.parametrize("from_logits", [True, False])
-def test_the_focal_loss_is_cross_entropy_times_what_is_missing(kind, from_logits):
-    scores = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
-    if kind == "classes":
-        truth = np.eye(4, dtype=np.float32)[[0, 1, 2, 3, 0, 1]]
-        chance = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
-        terms = -truth * np.log(chance)
-        expected = [(terms * (1 - chance) ** gamma).sum(axis=1).mean() for gamma in (0, 2)]
-    else:
-        truth = (scores[::-1] > 0).astype(np.float32)
-        chance = 1 / (1 + np.exp(-scores))
-        right = np.where(truth == 1, chance, 1 - chance)
-        expected = [(-np.log(right) * (1 - right) ** gamma).mean() for gamma in (0, 2)]
-    for gamma, value in zip((0, 2), expected, strict=True):
-        loss = focal_loss(gamma, kind=kind, from_logits=from_logits)
-        assert isinstance(loss, keras.losses.Loss)
-        assert float(loss(truth, scores if from_logits else chance)) == pytest.approx(value, rel=1e-4)
-
-
-def test_bad_focal_losses():
-    with pytest.raises(UsageError, match="classes, multilabel"):
-        focal_loss(kind="regression")
-    for gamma in (-1, np.inf):
-        with pytest.raises(UsageError, match="gamma"):
-            focal_loss(gamma)
 
 
 # --- in the pipeline ---

@@ -1,20 +1,24 @@
 """Gradient training: what is frozen stays, what was interrupted goes on alike, what diverges keeps good weights."""
 
 import logging
+import re
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 
 from keras_transfer.data import batches, load_data
-from keras_transfer.errors import DataError, UsageError
+from keras_transfer.data.balance import class_weights
+from keras_transfer.errors import DataError, KerasTransferError, UsageError
 from keras_transfer.features.boundary import find_boundary
 from keras_transfer.freeze_plan import FreezePlan
 from keras_transfer.heads import add_head
 from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.settings import GradientSettings
 from keras_transfer.training import finetune
 from keras_transfer.training.callbacks import CloseEpoch, Record
-from keras_transfer.training.feeds import Boundary
+from keras_transfer.training.feeds import Boundary, make_feed
 from keras_transfer.training.finetune import fine_tune
 from keras_transfer.training.objective import Objective
 from keras_transfer.training.phases import Phase
@@ -155,6 +159,183 @@ def test_kept_activations_train_like_the_whole_network(table):
         assert np.abs(split[path] - value).max() <= 0.02 * moved, path
 
 
+def test_the_optimizer_gets_every_setting(table, monkeypatch):
+    made = []
+    genuine = finetune.make_optimizer
+    monkeypatch.setattr(finetune, "make_optimizer", lambda *a, **k: made.append(genuine(*a, **k)) or made[-1])
+    values = {"momentum": 0.7, "weight_decay": 0.03, "clip_norm": 0.5, "accumulate": 2, "ema": 0.8}
+    train(
+        table,
+        "blocks:2",
+        optimizer="sgd",
+        schedule="constant",
+        warmup=0.0,
+        epochs=1,
+        layer_decay=0.5,
+        **values,
+    )
+    (optimizer,) = made
+    assert isinstance(optimizer, keras.optimizers.SGD) and optimizer.momentum == 0.7
+    assert (optimizer.weight_decay, optimizer.global_clipnorm) == (0.03, 0.5)
+    assert optimizer.gradient_accumulation_steps == 2 and optimizer.use_ema
+    assert optimizer.ema_momentum == pytest.approx(0.8**0.5), "0.8 a step, and a step is two batches"
+    assert float(optimizer.learning_rate) == pytest.approx(1e-2)
+    train(table, "blocks:2", epochs=2, schedule="cosine")
+    assert isinstance(made[-1], keras.optimizers.AdamW)
+    assert float(made[-1].learning_rate) < 1e-4, "the cosine has come down"
+
+
+def test_each_block_learns_at_its_own_rate(table):
+    """One step of plain SGD: what a block moves by is its gradient times its rate."""
+
+    def moved(decay):
+        model = network(dropout=0.0)
+        before = weights(model)
+        values = {
+            "optimizer": "sgd",
+            "momentum": 0.0,
+            "schedule": "constant",
+            "warmup": 0.0,
+            "weight_decay": 0.0,
+        }
+        train(
+            table, "blocks:2", model, epochs=1, batch_size=64, layer_decay=decay, keep_start=False, **values
+        )
+        return {
+            name.split("/")[0]: weights(model)[name] - old for name, old in before.items() if "kernel" in name
+        }
+
+    whole, halved = moved(1.0), moved(0.5)
+    for name, share in (("logits", 1.0), ("block3_conv", 0.5), ("block2_conv", 0.25)):
+        np.testing.assert_allclose(halved[name], share * whole[name], rtol=1e-3, atol=1e-7)
+        assert np.any(whole[name])
+
+
+def test_a_long_gradient_is_shortened(table):
+    def length(**values):
+        model = network(dropout=0.0)
+        before = weights(model)
+        plain = {
+            "optimizer": "sgd",
+            "momentum": 0.0,
+            "schedule": "constant",
+            "warmup": 0.0,
+            "weight_decay": 0.0,
+        }
+        train(
+            table,
+            "all",
+            model,
+            epochs=1,
+            batch_size=64,
+            learning_rate=1.0,
+            keep_start=False,
+            **plain,
+            **values,
+        )
+        return np.sqrt(sum(np.sum((weights(model)[name] - old) ** 2) for name, old in before.items()))
+
+    assert length() > 0.02
+    assert length(clip_norm=0.01) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_classes_of_unequal_size_count_the_same(table):
+    """In training by weights or by sampling, and with either where the epoch is chosen."""
+    china = np.flatnonzero(table.labels == 0)
+    few = table.take(np.sort(np.concatenate([china[::4], np.flatnonzero(table.labels == 1)])))
+    train_rows, val_rows = few.indices("train"), few.indices("val")
+
+    def feed(balance):
+        settings = GradientSettings(batch_size=8, balance=balance)
+        model = network()
+        model.trainable = True
+        return make_feed(
+            model, model, few, PIXELS, Objective(), settings, Boundary("off"), teacher=None, seed=0
+        )
+
+    def totals(batches):
+        batches = [[np.asarray(part) for part in batch] for batch in batches]
+        labels = np.concatenate([batch[1] for batch in batches])
+        weight = np.concatenate([b[2] if len(b) > 2 else np.ones(len(b[1])) for b in batches])
+        return labels.T @ weight
+
+    counts = np.bincount(few.labels[train_rows])
+    assert counts[0] < counts[1] / 2
+    plain, weighted, sampled = (feed(balance) for balance in ("none", "weights", "sampling"))
+    np.testing.assert_allclose(totals(plain.training(0).take(plain.steps)), counts)
+    first, second = totals(weighted.training(0).take(weighted.steps))
+    assert first == pytest.approx(second)
+    first, second = totals(sampled.training(0).take(20 * sampled.steps))
+    assert 0.8 < first / second < 1.25
+    np.testing.assert_allclose(totals(plain.held_out()), np.bincount(few.labels[val_rows]))
+    expected = np.bincount(few.labels[val_rows]) * class_weights(few.labels[train_rows], 2)
+    for balanced in (weighted, sampled):
+        np.testing.assert_allclose(totals(balanced.held_out()), expected, rtol=1e-6)
+
+
+def test_what_changes_a_frozen_weight_fails_the_training(table, monkeypatch):
+    model = network()
+
+    class Meddling(CloseEpoch):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, logs)
+            kernel = model.get_layer("block1_conv").kernel
+            kernel.assign(kernel + 1e-7)
+
+    monkeypatch.setattr(finetune, "CloseEpoch", Meddling)
+    with pytest.raises(KerasTransferError, match="block1_conv"):
+        train(table, "blocks:1", model)
+
+
+def test_more_accumulation_than_batches_is_refused(table):
+    with pytest.raises(
+        UsageError, match=r"--accumulate 99 was given, and the whole training has \d+ batches"
+    ):
+        train(table, accumulate=99)
+
+
+def test_a_loss_that_leaves_the_numbers_later_keeps_a_trained_epoch_and_names_a_rate(
+    table, caplog, monkeypatch
+):
+    """The second epoch's images are no numbers; the weights are those of the first, the rate is one that trains."""
+    genuine, broken = finetune.make_feed, []
+
+    def feeding(*arguments, **values):
+        feed = genuine(*arguments, **values)
+        if broken:
+            return feed
+        broken.append(True)
+        poison = feed.training(0).map(lambda x, *rest: (x * np.nan, *rest))
+        sound = feed.training(0).take(feed.steps)
+        return replace(feed, training=lambda first: sound.concatenate(poison))
+
+    monkeypatch.setattr(finetune, "make_feed", feeding)
+    with caplog.at_level(logging.WARNING, "keras_transfer"):
+        model, result = train(table, "all", learning_rate=3e-3, keep_start=False)
+    assert result.diverged == 2 and result.best_epoch == 1
+    assert all(np.all(np.isfinite(value)) for value in weights(model).values())
+    assert not same(weights(network()), weights(model))
+    said = next(record.message for record in caplog.records if "stopped being a number" in record.message)
+    assert "of epoch 1" in said
+    suggested = re.search(r"suggests --learning-rate (\S+)\. ", said)
+    assert suggested and 1e-6 < float(suggested[1]) < 1
+
+
+def test_the_finder_measures_the_optimizer_that_then_trains(table, monkeypatch):
+    seen = {}
+    genuine = finetune.find_learning_rate
+
+    def watching(*arguments, **values):
+        seen.update(values)
+        return genuine(*arguments, **values)
+
+    monkeypatch.setattr(finetune, "find_learning_rate", watching)
+    values = {"optimizer": "sgd", "momentum": 0.5, "clip_norm": 1.0, "layer_decay": 0.5}
+    train(table, "blocks:2", find_lr=True, epochs=1, batch_size=16, **values)
+    assert (seen["optimizer"], seen["momentum"], seen["clip_norm"]) == ("sgd", 0.5, 1.0)
+    assert set(seen["multipliers"].values()) == {0.5, 0.25}
+
+
 def test_a_loss_that_leaves_the_numbers_keeps_the_last_good_weights_and_advises(table, caplog):
     model = network()
     before = weights(model)
@@ -255,6 +436,16 @@ def test_patience_counts_from_the_best_trained_epoch_of_the_last_phase(tmp_path)
     record.keep_raw(keras.optimizers.SGD())
     record.close({"val_loss": 0.81})
     assert record.finished
+
+
+def test_of_an_accuracy_the_highest_epoch_is_kept(tmp_path):
+    model = network()
+    record = Record(tmp_path, model, "val_accuracy", higher=True, patience=9, patient_until=0)
+    record.begin({"val_accuracy": 0.5})
+    for accuracy in (0.7, 0.9, 0.8):
+        record.keep_raw(keras.optimizers.SGD())
+        record.close({"val_accuracy": accuracy})
+    assert record.best == 2
 
 
 def test_weights_that_are_no_numbers_are_never_the_best(tmp_path):

@@ -66,3 +66,8 @@ def test_the_main_metric_decides_unless_a_finer_one_is_more_certain():
     assert deciding([tie, maybe_worse]) is maybe_worse
     same = verdict("log_loss", 0.5, -0.1, 0.1, False)
     assert deciding([tie, same]) is tie and not tie.better
+    lower = verdict("accuracy", 0.48, -0.06, 0.02)
+    surely_better = verdict("log_loss", 0.3, -0.3, -0.1, False)
+    assert lower.worse and not tie.worse and not unsure.worse
+    assert deciding([unsure, surely_better]) is surely_better is deciding([tie, surely_better])
+    assert deciding([lower, surely_better]) is lower and not lower.better, "never worse on the main metric"

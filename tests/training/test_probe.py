@@ -80,6 +80,19 @@ def test_weights_count():
     assert weighted.predict(x, verbose=0)[:, 1].mean() > plain.predict(x, verbose=0)[:, 1].mean() + 0.2
 
 
+def test_the_strength_is_chosen_by_what_counts():
+    """Validation rows that count nothing have no say: the trials are those of the rest alone."""
+    x, y = problem(3)
+    train, val = np.arange(160), np.arange(160, 240)
+    judged = np.zeros(len(y))
+    judged[val[:20]] = 2.0
+    some = fit_probe(classifier(x.shape[1], 3), x, y, train=train, val=val, judged=judged)
+    few = fit_probe(classifier(x.shape[1], 3), x, y, train=train, val=val[:20])
+    whole = fit_probe(classifier(x.shape[1], 3), x, y, train=train, val=val)
+    assert [t["val_loss"] for t in some.trials] == pytest.approx([t["val_loss"] for t in few.trials])
+    assert some.trials[0]["val_loss"] != pytest.approx(whole.trials[0]["val_loss"])
+
+
 def test_a_class_without_training_images_is_never_predicted_and_one_class_is_refused():
     x, y = problem(3)
     train = np.flatnonzero(y[:160] != 1)

@@ -3,13 +3,16 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from keras_transfer.errors import DataError, UsageError
+from keras_transfer.errors import DataError, KerasTransferError, UsageError
 from keras_transfer.run import open_run
 from keras_transfer.settings import TrainSettings
+from keras_transfer.tasks.builtin import ClassificationOptions
 from keras_transfer.workflow.evaluate import evaluate, run_table
 from keras_transfer.workflow.plan import plan_training
 from keras_transfer.workflow.replay import replay
@@ -31,6 +34,96 @@ def test_fine_tuning_that_is_not_better_leaves_the_probe(finished_run, photo_fol
     for a, b in zip(run.load_model().get_weights(), finished_run.load_model().get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     assert run.info["metrics"] == finished_run.info["metrics"]
+
+
+@pytest.mark.slow
+def test_without_the_guard_the_worse_model_is_kept_and_both_are_told(photo_folder, tmp_path, capsys):
+    values = {"strategy": "finetune", "learning_rate": 0.5, "schedule": "constant", "augment": "light", **TOP}
+    run = train(photo_folder, tmp_path / "run", guard=False, **values)
+    guard = run.info["training"]["guard"]
+    assert guard["kept"] == "fine-tuned" and not guard["guard"] and guard["tuned"] < guard["probe"]
+    assert guard["verdicts"][0]["metric"] == "accuracy"
+    assert evaluate(run, split="val")["accuracy"] == pytest.approx(guard["tuned"])
+    kinds = {type(layer).__name__ for layer in run.load_model().layers}
+    assert kinds and not [kind for kind in kinds if kind.startswith("Random")], (
+        "augmentation is no part of it"
+    )
+
+
+@pytest.fixture(scope="module")
+def hazy_folder(tmp_path_factory, photos):
+    """320 real crops of 64 pixels; every tenth is in the other class's folder, so that nobody can be sure."""
+    root = tmp_path_factory.mktemp("hazy")
+    rng = np.random.default_rng(0)
+    names = list(photos)
+    for number in range(320):
+        label = number % 2
+        y, x = rng.integers(0, 360), rng.integers(0, 570)
+        folder = root / names[label if number % 20 > 1 else 1 - label]
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(photos[names[label]][y : y + 64, x : x + 64]).save(folder / f"{number:03d}.png")
+    return root
+
+
+@pytest.mark.slow
+def test_probabilities_are_calibrated_where_there_are_images_enough(hazy_folder, tmp_path):
+    """The temperature is folded in: sharper or softer probabilities, the same decisions."""
+    options = {"strategy": "probe", "val_fraction": 0.25, "test_fraction": 0.25, **SMALL}
+    run = train(hazy_folder, tmp_path / "run", **options)
+    plain = train(
+        hazy_folder, tmp_path / "plain", task_options=ClassificationOptions(calibrate=False), **options
+    )
+    found = run.info["training"]["temperature"]
+    assert found["value"] != 1.0 and "80 validation images" in found["why"]
+    assert set(found["calibration_error"]) == {"before", "after"}
+    assert (run.path / "plots" / "reliability.png").is_file()
+    assert "temperature" not in plain.info["training"]
+    assert not (plain.path / "plots" / "reliability.png").exists()
+    ours, theirs = run.load_model(), plain.load_model()
+    for mine, other in zip(
+        ours.get_layer("logits").get_weights(), theirs.get_layer("logits").get_weights(), strict=True
+    ):
+        np.testing.assert_allclose(mine * found["value"], other, rtol=1e-4, atol=1e-6)
+    on_val = [evaluate(one, split="val") for one in (run, plain)]
+    assert on_val[0]["accuracy"] == on_val[1]["accuracy"] and on_val[0]["log_loss"] < on_val[1]["log_loss"]
+    assert "determinism" in run.info
+
+
+@pytest.mark.slow
+def test_a_probe_that_changed_the_backbone_fails(photo_folder, tmp_path, monkeypatch):
+    from keras_transfer.tasks import classification
+
+    genuine = classification.fit_probe
+
+    def meddling(model, *arguments, **values):
+        kernel = model.get_layer("stem_conv").kernel
+        kernel.assign(kernel * 1.0001)
+        return genuine(model, *arguments, **values)
+
+    monkeypatch.setattr(classification, "fit_probe", meddling)
+    with pytest.raises(KerasTransferError, match="stem_conv"):
+        train(photo_folder, tmp_path / "run", strategy="probe", **SMALL)
+    assert not (tmp_path / "run").exists()
+
+
+def test_neighbours_that_cannot_be_balanced_say_so(photo_folder, tmp_path, caplog):
+    options = ClassificationOptions(head="knn")
+    train(photo_folder, tmp_path / "run", task_options=options, strategy="probe", balance="weights", **SMALL)
+    assert "--balance weights has no say in --head knn" in caplog.text
+
+
+def test_a_recorded_split_without_a_class_in_training_is_refused(photo_folder, finished_run, tmp_path):
+    rows = list(csv.DictReader(finished_run.split_path.open(newline="")))
+    for row in rows:
+        if row["label"] == "flower" and row["split"] == "train":
+            row["split"] = "val"
+    path = tmp_path / "split.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    with pytest.raises(DataError, match=r"images of 'flower', and the train split has none"):
+        train(photo_folder, tmp_path / "run", split_from=str(path), strategy="probe", **SMALL)
 
 
 @pytest.mark.slow
@@ -99,7 +192,25 @@ def test_a_run_on_arrays_cannot_be_replayed(photos, tmp_path):
         replay(run)
 
 
-def test_a_teacher_answers_once_in_the_order_of_the_data(finished_run, photo_folder, monkeypatch):
+@pytest.mark.slow
+def test_a_teacher_may_be_a_model_file(finished_run, photo_folder, tmp_path):
+    """Exported, or a bare Keras file with its labels: the same answers as the run's."""
+    from keras_transfer.data import load_data
+    from keras_transfer.workflow.export import export_run
+
+    table = load_data(photo_folder)
+    answers = teach(finished_run.path, table)
+    edge = tmp_path / "edge"
+    export_run(finished_run, edge, formats=("tflite", "saved-model"))
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    shutil.copy(finished_run.model_path, bare / "model.keras")
+    shutil.copy(edge / "labels.txt", bare)
+    for file in (edge / "model.tflite", edge / "saved_model", bare / "model.keras"):
+        np.testing.assert_allclose(teach(file, table), answers, atol=1e-4)
+
+
+def test_a_teacher_answers_once_in_the_order_of_the_data(finished_run, photo_folder, tmp_path, monkeypatch):
     from keras_transfer.data import load_data
     from keras_transfer.workflow import teacher
 
@@ -109,9 +220,19 @@ def test_a_teacher_answers_once_in_the_order_of_the_data(finished_run, photo_fol
     np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-5)
     assert np.mean(answers.argmax(axis=1) == table.labels) > 0.9
     other_way = load_data(photo_folder, classes=("flower", "china"))
-    monkeypatch.setattr(teacher.Subject, "predict", None, raising=False)
     order = [list(other_way.sha256).index(digest) for digest in table.sha256]
+    genuine, asked = teacher.open_subject, []
+
+    def listening(path):
+        subject = genuine(path)
+        return replace(subject, predict=lambda pixels: asked.append(len(pixels)) or subject.predict(pixels))
+
+    monkeypatch.setattr(teacher, "open_subject", listening)
     np.testing.assert_array_equal(teach(finished_run.path, other_way)[order][:, ::-1], answers)
+    assert not asked, "the answers were kept"
+    monkeypatch.setenv("KERAS_TRANSFER_CACHE", str(tmp_path))
+    np.testing.assert_array_equal(teach(finished_run.path, table), answers)
+    assert sum(asked) == 40
 
 
 def test_a_teacher_of_other_classes_is_refused_by_name(finished_run, photo_folder, tmp_path):
@@ -205,8 +326,6 @@ def test_an_interrupted_run_refuses_other_weights_under_the_same_name(photo_fold
 
 @pytest.mark.parametrize("head", ["svm", "svm-rbf", "knn", "prototype"])
 def test_every_head_ends_as_one_model_that_answers_like_its_metrics(photo_folder, tmp_path, head):
-    from keras_transfer.tasks.builtin import ClassificationOptions
-
     run = train(
         photo_folder,
         tmp_path / "run",
