@@ -103,11 +103,12 @@ them to choose epoch and model. Nothing was chosen on test images.
 
 {table}
 
-Times are from files to the measured model, the mean of the seeds; two trainings often ran side by side on the two cores.
-The heads' features come from the cache for all but the first run. "Learning four grades": the cells come with four
+Times are from files to the measured model, the mean of the seeds; two trainings often ran side by side. The
+heads' features come from the cache for all but the first run. "Learning four grades": the cells come with four
 probabilities of a defect (0, 1/3, 2/3, 1), which are learned as classes; the sum of the two upper ones answers the same
-question as everywhere, so that a cell the experts doubted is not learned as if they had been sure. Random splits probably mix cells of one solar module (the labels carry no module), here as in
-every row. The published rows are on the authors' split.
+question as everywhere, so that a cell the experts doubted is not learned as if they had been sure. Random splits
+probably mix cells of one solar module (the labels carry no module), here as in every row. The published rows are on the
+authors' split.
 
 Machine: {machine}.
 """
