@@ -1,6 +1,6 @@
 """Every way of training, on 2,624 real solar cells: accuracy over seeds, beside what was published.
 
-    python benchmarks/elpv.py [--seeds 5] [--rows probe svm svm-rbf partial full full-300 full-300-grades]
+    python benchmarks/elpv.py [--seeds 5] [--rows probe svm svm-rbf partial full full-300]
                               [--results FILE] [--report FILE]
 
 ELPV (Deitsch et al. 2019, arXiv:1807.02894), installed by the extra ``demo``: label = probability of a defect > 0.5,
@@ -8,10 +8,6 @@ ELPV (Deitsch et al. 2019, arXiv:1807.02894), installed by the extra ``demo``: l
 images. Nothing is chosen on them: heads choose by cross-validation on the 75 %; fine-tuning holds a tenth of all
 images out of the 75 % for epoch, guard and calibration, and the best configuration is the one with the highest mean
 accuracy there.
-
-``full-300-grades`` learns the four probabilities that the cells were given (0, 1/3, 2/3, 1) as classes, and answers
-with the sum of its two upper ones: a cell that the experts doubted is not learned as if they had been sure. It is
-measured on the same question as all others.
 
 A finished (row, configuration, seed) is kept in the results file (JSON lines) and not run again, so the table may grow
 over many runs; an interrupted training goes on. ``--report`` writes the table as Markdown, with the machine.
@@ -25,7 +21,6 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -66,18 +61,6 @@ ROWS: dict[str, dict[str, Any]] = {
         "batch_size": 16,
         "learning_rate": 2e-4,
     },
-    "full-300-grades": {
-        **GRADIENT,
-        "strategy": "full",
-        "epochs": 12,
-        "patience": 12,
-        "augment": "standard",
-        "image_size": 300,
-        "batch_size": 16,
-        "learning_rate": 2e-4,
-        "grades": True,
-        "labels": "classes",
-    },
 }
 FINE_TUNED = [row for row, values in ROWS.items() if values["strategy"] != "probe"]
 TITLES = {
@@ -87,9 +70,7 @@ TITLES = {
     "partial": "fine-tuned from block6a, split-cache, 224 px",
     "full": "fine-tuned, all layers, 224 px",
     "full-300": "fine-tuned, all layers, 300 px, augmented more",
-    "full-300-grades": "fine-tuned, all layers, 300 px, learning four grades",
 }
-ANSWERS = ("defective", "intact")
 VIEWS = {"": "", "_2_views": ", 2 views of each image"}
 """Plain answers, and the mean of those to an image and its mirror image (``evaluate --tta 2``)."""
 
@@ -103,12 +84,9 @@ them to choose epoch and model. Nothing was chosen on test images.
 
 {table}
 
-Times are from files to the measured model, the mean of the seeds; two trainings often ran side by side. The
-heads' features come from the cache for all but the first run. "Learning four grades": the cells come with four
-probabilities of a defect (0, 1/3, 2/3, 1), which are learned as classes; the sum of the two upper ones answers the same
-question as everywhere, so that a cell the experts doubted is not learned as if they had been sure. Random splits
-probably mix cells of one solar module (the labels carry no module), here as in every row. The published rows are on the
-authors' split.
+Times are from files to the measured model, the mean of the seeds; two trainings often ran side by side. The heads'
+features come from the cache for all but the first run. Random splits probably mix cells of one solar module (the labels
+carry no module), here as in every row. The published rows are on the authors' split.
 
 Machine: {machine}.
 """
@@ -119,23 +97,20 @@ def configuration(row: str) -> str:
     return hashlib.sha256(json.dumps(ROWS[row], sort_keys=True).encode()).hexdigest()[:8]
 
 
-def split_table(images: Path, folder: Path, seed: int, val_fraction: float, grades: bool = False) -> Path:
-    """The cells with their split, which their grades do not change. The test images depend on the seed alone."""
+def split_table(images: Path, folder: Path, seed: int, val_fraction: float) -> Path:
+    """The cells with their split. The test images depend on the seed alone."""
     from keras_transfer.data import load_data
     from keras_transfer.paths import atomic_write
-    from keras_transfer.workflow.demo import cell_probabilities, cell_table
+    from keras_transfer.workflow.demo import cell_table
 
-    plain = folder / "cells.csv"
-    target = folder / f"cells-{seed}-{val_fraction}{'-grades' if grades else ''}.csv"
-    given = cell_probabilities(images)
+    plain, target = folder / "cells.csv", folder / f"cells-{seed}-{val_fraction}.csv"
     atomic_write(plain, cell_table(images))
     table = load_data(plain, image_root=images, val_fraction=0.1, test_fraction=0.25, seed=seed)
     lines = ["path,label,split"]
     for row in range(len(table)):
         split = "train" if table.splits[row] == "val" and not val_fraction else table.splits[row]
         path = table.images.path(row).relative_to(images).as_posix()
-        label = f"{given[path]:.2f}" if grades else table.classes[table.labels[row]]
-        lines.append(f"{path},{label},{split}")
+        lines.append(f"{path},{table.classes[table.labels[row]]},{split}")
     atomic_write(target, "\n".join(lines) + "\n")
     return target
 
@@ -146,16 +121,12 @@ def run_one(row: str, seed: int, folder: Path) -> dict[str, Any]:
     from keras_transfer.tasks.builtin import ClassificationOptions
     from keras_transfer.workflow.demo import elpv_folder
     from keras_transfer.workflow.evaluate import evaluate
-    from keras_transfer.workflow.subject import open_subject
     from keras_transfer.workflow.train import train
 
     images = elpv_folder()
     values = dict(ROWS[row])
-    grades = values.pop("grades", False)
-    table = split_table(images, folder, seed, values["val_fraction"], grades)
+    table = split_table(images, folder, seed, values["val_fraction"])
     options = ClassificationOptions(head=values.pop("head", "linear"))
-    # The guard would compare how well four grades are told apart, which nobody asks here.
-    values["guard"] = not grades
     settings = TrainSettings.of(**values, test_fraction=0.0, image_root=str(images), seed=seed)
     wall, processor = time.perf_counter(), time.process_time()
     run = train(table, folder / f"{row}-{seed}", task_options=options, settings=settings, overwrite=True)
@@ -167,44 +138,18 @@ def run_one(row: str, seed: int, folder: Path) -> dict[str, Any]:
         "seconds": round(time.perf_counter() - wall, 1),
         "processor_seconds": round(time.process_time() - processor, 1),
     }
-    model, about = run, {}
-    if grades:
-        subject = open_subject(run)
-        labels = folder / "labels.txt"
-        labels.write_text("".join(f"{answer}\n" for answer in ANSWERS))
-        model = two_answers(subject.keras_model, subject.names)
-        about = {
-            "data": split_table(images, folder, seed, values["val_fraction"]),
-            "settings": settings.data,
-            "preprocessing": subject.preprocessing,
-            "labels": labels,
-        }
-    measured = {"": evaluate(model, split="test", **about)}
+    measured = {"": run.info["metrics"]["test"]}
     if row in FINE_TUNED:
-        measured["_2_views"] = evaluate(model, split="test", views=2, **about)
+        measured["_2_views"] = evaluate(run, views=2)
         guard = run.info["training"]["guard"]
-        entry["kept"] = guard["kept"]
-        if not grades:  # the guard's number would be of four grades
-            entry["probe_validation"] = guard["probe"]
+        entry["kept"], entry["probe_validation"] = guard["kept"], guard["probe"]
         entry["best_epoch"] = run.info["training"]["gradient"]["best_epoch"]
         for name, views in (("", 1), ("_2_views", 2)):
-            entry[f"validation{name}"] = evaluate(model, split="val", views=views, **about)["accuracy"]
+            entry[f"validation{name}"] = evaluate(run, split="val", views=views)["accuracy"]
     for name, metrics in measured.items():
         entry[f"accuracy{name}"] = metrics["accuracy"]
         entry[f"balanced_accuracy{name}"] = metrics["balanced_accuracy"]
     return {**entry, "images": measured[""]["images"]}
-
-
-def two_answers(model: Any, grades: Sequence[str]) -> Any:
-    """A model of several grades that answers like the others: those above 0.5 together, and the rest."""
-    import keras
-    import numpy as np
-
-    defective = np.array([float(grade) > 0.5 for grade in grades])
-    sums = keras.layers.Dense(len(ANSWERS), use_bias=False)
-    two = keras.Model(model.inputs, sums(model.outputs[0]))
-    sums.set_weights([np.stack([defective, ~defective], axis=1).astype(np.float32)])
-    return two
 
 
 def report(found: list[dict[str, Any]]) -> str:

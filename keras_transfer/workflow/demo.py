@@ -87,13 +87,6 @@ def cell_table(images: Path) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "label"])
-    for path, probability in cell_probabilities(images).items():
-        writer.writerow([path, "defective" if probability > DEFECTIVE else "intact"])
-    return text.getvalue()
-
-
-def cell_probabilities(images: Path) -> dict[str, float]:
-    """How probably each cell (a path below ``images``) is defective, 0 to 1. Raises as :func:`cell_table`."""
     rows = [
         line.split()
         for line in (images / "labels.csv").read_text(encoding="utf-8").splitlines()
@@ -101,4 +94,6 @@ def cell_probabilities(images: Path) -> dict[str, float]:
     ]
     if len(rows) != IMAGES or any(len(row) != 3 for row in rows):
         raise DataError(f"{images / 'labels.csv'}: {IMAGES} rows of path, probability and type are expected.")
-    return {path: float(probability) for path, probability, _ in rows}
+    for path, probability, _ in rows:
+        writer.writerow([path, "defective" if float(probability) > DEFECTIVE else "intact"])
+    return text.getvalue()
