@@ -55,8 +55,19 @@ def test_blocks_are_counted_on_the_backbone(classifier):
 
 
 def test_the_table_has_every_block_and_its_state(classifier):
-    lines = str(FreezePlan.for_model(classifier, "blocks:1", batchnorm="train")).splitlines()
-    assert lines[0].split()[:2] == ["block", "layers"]
+    plan = FreezePlan.for_model(classifier, "blocks:1", batchnorm="train", layer_decay=0.5)
+    lines = str(plan).splitlines()
+    assert lines[0].split() == ["block", "layers", "parameters", "trainable", "batch", "norm", "rate"]
+    assert [line.split()[0] for line in lines[1:]] == [row.block for row in plan.rows]
+    columns = [
+        [int(line.replace(",", "").replace(" -", " 0").split()[i]) for line in lines[1:]] for i in (1, 2, 3)
+    ]
+    assert sum(columns[0]) == len(classifier.layers) and sum(columns[1]) == classifier.count_params()
+    plan.apply(classifier)
+    assert (
+        sum(columns[2]) == sum(int(np.prod(w.shape)) for w in classifier.trainable_weights) == plan.trainable
+    )
+    assert [line.split()[-1] for line in lines[-2:]] == ["0.5", "1"]
     assert next(line for line in lines if line.startswith("top")).split()[4] == "train"
     assert next(line for line in lines if line.startswith("stem")).split()[4] == "frozen"
     assert lines[-1].startswith("head")

@@ -90,6 +90,23 @@ def test_probabilities_are_calibrated_where_there_are_images_enough(hazy_folder,
 
 
 @pytest.mark.slow
+def test_statistics_are_adapted_first_and_then_frozen(photo_folder, finished_run, tmp_path):
+    """The same after fine-tuning as after a probe alone, and others than those of ImageNet."""
+
+    def statistics(run):
+        return {w.path: w.numpy() for w in run.load_model().weights if "moving_" in w.path}
+
+    values = {**TOP, "batchnorm": "adapt", "guard": False}
+    tuned = train(photo_folder, tmp_path / "tuned", strategy="finetune", **values)
+    probe = train(photo_folder, tmp_path / "probe", strategy="probe", **values)
+    found, adapted, plain = (statistics(run) for run in (tuned, probe, finished_run))
+    assert tuned.info["training"]["adapted"]["images"] == 26 and len(found) > 50
+    for path, value in found.items():
+        np.testing.assert_array_equal(value, adapted[path])
+    assert sum(np.array_equal(found[path], plain[path]) for path in found) < len(found) / 10
+
+
+@pytest.mark.slow
 def test_a_probe_that_changed_the_backbone_fails(photo_folder, tmp_path, monkeypatch):
     from keras_transfer.tasks import classification
 
@@ -148,6 +165,8 @@ def test_the_plan_is_what_the_run_then_does_and_nothing_is_written(
     )
     assert [phase["epoch"] for phase in more["plan"]] == [0, 2]
     assert more["cost"]["training_multiply_adds"] > more["cost"]["extraction_multiply_adds"] > 0
+    less = plan_training(photo_folder, settings=TrainSettings.of(strategy="finetune", **SMALL))
+    assert more["cost"]["training_multiply_adds"] > less["cost"]["training_multiply_adds"]
     json.dumps(more, allow_nan=False)
 
 
