@@ -49,6 +49,8 @@ def made_small(arguments: list[str]) -> list[str]:
         return [argument.replace("mobilenet_v2", "efficientnet_lite0") for argument in arguments]
     if "--milestone" in arguments:  # its epochs must come
         arguments = [*arguments, "--epochs", "7"]
+    if "--accumulate" in arguments:  # so many batches must come
+        arguments = [*arguments, "--epochs", "2"]
     if "--epochs" in arguments:
         arguments = [*arguments]
         place = arguments.index("--epochs") + 1
