@@ -185,55 +185,27 @@ def test_the_optimizer_gets_every_setting(table, monkeypatch):
     assert float(made[-1].learning_rate) < 1e-4, "the cosine has come down"
 
 
+def moved_by_one_step(table, rule, **values):
+    """What one step of plain SGD adds to each variable: its gradient times minus its rate."""
+    model = network(dropout=0.0)
+    before = weights(model)
+    plain = {"optimizer": "sgd", "momentum": 0.0, "schedule": "constant", "warmup": 0.0, "weight_decay": 0.0}
+    train(table, rule, model, epochs=1, batch_size=64, keep_start=False, **plain, **values)
+    return {name: value - before[name] for name, value in weights(model).items()}
+
+
 def test_each_block_learns_at_its_own_rate(table):
-    """One step of plain SGD: what a block moves by is its gradient times its rate."""
-
-    def moved(decay):
-        model = network(dropout=0.0)
-        before = weights(model)
-        values = {
-            "optimizer": "sgd",
-            "momentum": 0.0,
-            "schedule": "constant",
-            "warmup": 0.0,
-            "weight_decay": 0.0,
-        }
-        train(
-            table, "blocks:2", model, epochs=1, batch_size=64, layer_decay=decay, keep_start=False, **values
-        )
-        return {
-            name.split("/")[0]: weights(model)[name] - old for name, old in before.items() if "kernel" in name
-        }
-
-    whole, halved = moved(1.0), moved(0.5)
-    for name, share in (("logits", 1.0), ("block3_conv", 0.5), ("block2_conv", 0.25)):
-        np.testing.assert_allclose(halved[name], share * whole[name], rtol=1e-3, atol=1e-7)
-        assert np.any(whole[name])
+    whole, halved = (moved_by_one_step(table, "blocks:2", layer_decay=decay) for decay in (1.0, 0.5))
+    for block, share in (("logits", 1.0), ("block3_conv", 0.5), ("block2_conv", 0.25)):
+        (kernel,) = (name for name in whole if name.startswith(block) and "kernel" in name)
+        np.testing.assert_allclose(halved[kernel], share * whole[kernel], rtol=1e-3, atol=1e-7)
+        assert np.any(whole[kernel])
 
 
 def test_a_long_gradient_is_shortened(table):
     def length(**values):
-        model = network(dropout=0.0)
-        before = weights(model)
-        plain = {
-            "optimizer": "sgd",
-            "momentum": 0.0,
-            "schedule": "constant",
-            "warmup": 0.0,
-            "weight_decay": 0.0,
-        }
-        train(
-            table,
-            "all",
-            model,
-            epochs=1,
-            batch_size=64,
-            learning_rate=1.0,
-            keep_start=False,
-            **plain,
-            **values,
-        )
-        return np.sqrt(sum(np.sum((weights(model)[name] - old) ** 2) for name, old in before.items()))
+        moved = moved_by_one_step(table, "all", learning_rate=1.0, **values)
+        return np.sqrt(sum(np.sum(value**2) for value in moved.values()))
 
     assert length() > 0.02
     assert length(clip_norm=0.01) == pytest.approx(0.01, rel=1e-3)
