@@ -93,7 +93,7 @@ def make_feed(
     """
     train, val = table.indices("train"), table.indices("val")
     targets = objective.targets(table, teacher)
-    weights, judged = _weights(table, settings, train), balancing_weights(table, settings.balance)
+    weights, judged = _weights(table, settings), balancing_weights(table, settings.balance)
     sampling: Sampling = objective.order(table, settings.batch_size)
     if settings.balance == "sampling":
         sampling = sampling_probabilities(table.labels[train])
@@ -160,13 +160,14 @@ def _told(*parts: Activations) -> str:
     return f"{computed} computed, {cached} from the cache ({parts[0].engine}, {seconds:.1f} s)"
 
 
-def _weights(table: ImageTable, settings: GradientSettings, train: np.ndarray) -> np.ndarray | None:
+def _weights(table: ImageTable, settings: GradientSettings) -> np.ndarray | None:
     """float32 (N,): the table's weights, times the class's with ``balance="weights"``; None when all are 1."""
     weights = table.weights.astype(np.float32)
     if settings.balance != "none" and table.kind != "classes":
         raise UsageError(f"--balance {settings.balance} is for single classes, not for {table.kind} labels.")
-    if settings.balance == "weights":
-        weights = weights * class_weights(table.labels[train], len(table.classes))[table.labels]
+    balance = balancing_weights(table, settings.balance)
+    if settings.balance == "weights" and balance is not None:
+        weights = weights * balance
     return weights if np.any(weights != 1) else None
 
 
