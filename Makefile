@@ -4,18 +4,23 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Files side by side, on as many cores as there are but with room for TensorFlow in each process.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
-PLUGINS := $(wildcard plugins/*/pyproject.toml)
+# Modules are compiled when they are first imported: most of what is installed never is.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+PACKAGES := $(wildcard plugins/*/pyproject.toml) tests/support/pyproject.toml
 
-.PHONY: demo test fast lint bench docs clean
+.PHONY: demo test fast nightly lint bench docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/keras-transfer demo --output demo
 
 test: $(VENV)/.test
-	$(PYTEST) -m ""
+	$(PYTEST) -m "not nightly"
 
 fast: $(VENV)/.test
 	$(PYTEST)
+
+nightly: $(VENV)/.test
+	$(PYTEST) -m nightly
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -36,18 +41,19 @@ clean:
 	rm -rf $(VENV) build dist *.egg-info
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
-	  { echo "Python 3.10 to 3.13 is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@$(PYTHON) -c "" >/dev/null 2>&1 || { echo "There is no $(PYTHON) here that runs. Try: make PYTHON=python3.13 $(MAKECMDGOALS)" >&2; exit 2; }
+	@$(PYTHON) tests/support/preflight.py $(PYTHON) .
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+	$(INSTALL) --upgrade "pip>=26"
 
 $(VENV)/.demo: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[demo]"
+	$(INSTALL) --editable ".[demo]"
 	@touch $@
 
-$(VENV)/.test: pyproject.toml $(PLUGINS) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[demo,docs,parquet,saved-model,test]" $(foreach plugin,$(PLUGINS),--editable $(dir $(plugin)))
+$(VENV)/.test: pyproject.toml $(PACKAGES) | $(BIN)/python
+	$(INSTALL) --editable ".[demo,docs,parquet,saved-model,test]" $(foreach package,$(PACKAGES),--editable $(dir $(package)))
 	@touch $@ $(VENV)/.demo
 
 $(VENV)/.docs: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	$(INSTALL) --editable ".[docs]"
 	@touch $@

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -10,13 +9,12 @@ from pathlib import Path
 
 import keras
 import pytest
-from test_plugin_tutorial import environment, run  # noqa: F401 (a fixture)
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 REAL = os.environ.get("KERAS_TRANSFER_TEST_WEIGHTS", "")
 
-pytestmark = pytest.mark.slow
+nightly = pytest.mark.nightly
 
 
 def script(path, *arguments, **variables):
@@ -32,6 +30,7 @@ def script(path, *arguments, **variables):
     return done.stdout
 
 
+@nightly
 def test_solar_cells_on_a_small_part_of_the_cells(tmp_path):
     pytest.importorskip("elpv_dataset", reason="the extra 'demo' brings the solar cells")
     said = script(EXAMPLES / "solar_cells" / "run.py", tmp_path, "--images", 160, "--image-size", 96)
@@ -40,6 +39,7 @@ def test_solar_cells_on_a_small_part_of_the_cells(tmp_path):
     assert (tmp_path / "edge" / "model.tflite").is_file()
 
 
+@nightly
 @pytest.mark.skipif(
     not REAL, reason="KERAS_TRANSFER_TEST_WEIGHTS names no MobileNet ImageNet classifier (.weights.h5)"
 )
@@ -78,6 +78,7 @@ def test_ten_lines_are_ten_and_forty_are_forty():
     assert 35 <= lines("with_plain_keras.py") <= 45
 
 
+@nightly
 def test_every_way_of_reuse(photo_folder, photos, tmp_path):
     from PIL import Image
 
@@ -94,18 +95,3 @@ def test_every_way_of_reuse(photo_folder, photos, tmp_path):
     assert "as it is: daisy" in said and "then 40 from the disk" in said
     assert "(4, 4, 112)" in said and (tmp_path / "out" / "looks" / "photo.png").is_file()
     assert len(said.splitlines()) == 10
-
-
-def test_a_backbone_from_another_package(environment, photo_folder, tmp_path):  # noqa: F811
-    package = tmp_path / "examples" / "plugin_backbone"
-    shutil.copytree(EXAMPLES / "plugin_backbone", package)
-    (tmp_path / "photos").symlink_to(photo_folder)
-    text = (package / "README.md").read_text(encoding="utf-8")
-    said = {}
-    for line in re.findall(r"^    (\S.*)$", text, re.MULTILINE):
-        said[shlex.split(line)[1]] = run(
-            line.replace("pip install", "pip install --no-deps"), tmp_path, environment
-        )
-    assert re.search(r"gabor\s+ok", said["plugins"])
-    assert "48" in said["backbones"] and "11x11" in said["describe"]
-    assert float(re.search(r"images: ([\d.]+) %", said["train"])[1]) >= 75

@@ -10,6 +10,10 @@ from keras_transfer.heads import LOGITS, add_head, logits_model, split_head
 DECISIONS = {"softmax": keras.ops.softmax, "sigmoid": keras.ops.sigmoid, "linear": lambda x: x}
 
 
+def answers(model, x):
+    return np.asarray(model(x, training=False))
+
+
 def backbone(seed=0):
     """A small convolutional network with weights that matter."""
     keras.utils.set_random_seed(seed)
@@ -31,17 +35,17 @@ def pixels():
 def test_head_of_features_equals_the_model(pixels, hidden, dropout, activation):
     model = add_head(backbone(), 4, hidden=hidden, dropout=dropout, activation=activation)
     extractor, head = split_head(model)
-    features = extractor.predict(pixels, verbose=0)
+    features = answers(extractor, pixels)
     assert features.shape == (5, 12)
-    outputs = DECISIONS[activation](head.predict(features, verbose=0))
-    np.testing.assert_allclose(outputs, model.predict(pixels, verbose=0), atol=1e-5)
-    logits = logits_model(model).predict(pixels, verbose=0)
+    outputs = DECISIONS[activation](answers(head, features))
+    np.testing.assert_allclose(outputs, answers(model, pixels), atol=1e-5)
+    logits = answers(logits_model(model), pixels)
     np.testing.assert_allclose(DECISIONS[activation](logits), outputs, atol=1e-5)
 
 
 def test_probabilities_sum_to_one_and_one_seed_gives_one_model(pixels):
     first, second = add_head(backbone(), 3, seed=5), add_head(backbone(), 3, seed=5)
-    np.testing.assert_allclose(first.predict(pixels, verbose=0).sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(answers(first, pixels).sum(axis=1), 1, atol=1e-6)
     for a, b in zip(first.get_weights(), second.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -49,9 +53,10 @@ def test_probabilities_sum_to_one_and_one_seed_gives_one_model(pixels):
 def test_softmax_is_what_comes_unasked(pixels):
     plain, asked = add_head(backbone(), 3, seed=2), add_head(backbone(), 3, seed=2, activation="softmax")
     assert [type(a) for a in plain.layers] == [type(b) for b in asked.layers]
-    np.testing.assert_array_equal(plain.predict(pixels, verbose=0), asked.predict(pixels, verbose=0))
+    np.testing.assert_array_equal(answers(plain, pixels), answers(asked, pixels))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("activation", "last"), [("sigmoid", "probabilities"), ("linear", "values")])
 def test_one_output_is_enough_where_outputs_are_independent(pixels, tmp_path, activation, last):
     """And the model is saved, loaded by Keras alone and converted with the same answers."""
@@ -60,12 +65,12 @@ def test_one_output_is_enough_where_outputs_are_independent(pixels, tmp_path, ac
     model = add_head(backbone(), 1, activation=activation)
     assert model.layers[-1].name == last
     assert isinstance(model.get_layer(LOGITS), keras.layers.Dense)
-    expected = model.predict(pixels, verbose=0)
+    expected = answers(model, pixels)
     assert expected.shape == (5, 1)
     assert np.ptp(expected) > 1e-3, "equal answers for all images would prove nothing"
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(loaded.predict(pixels, verbose=0), expected)
+    np.testing.assert_array_equal(answers(loaded, pixels), expected)
     scale = max(1.0, float(np.abs(expected).max()))
     np.testing.assert_allclose(LiteRTModel(convert(model)).predict(pixels), expected, atol=1e-4 * scale)
 

@@ -192,6 +192,7 @@ def test_every_kind_of_thing_a_plugin_brings_has_a_state(strangers):
     assert "'other'" in found["kt-alias"].reason and "not_there_at_all" in found["kt-lost"].reason
 
 
+@pytest.mark.slow
 def test_verbs_of_plugins_are_listed_run_and_survived(strangers):
     environment = {**os.environ, "PYTHONPATH": f"{strangers}{os.pathsep}{os.environ['PYTHONPATH']}"}
 
@@ -241,6 +242,7 @@ def test_a_backbone_of_a_plugin_is_built_like_any_other(strangers):
         get_spec("tiny_ned")
 
 
+@pytest.mark.slow
 def test_a_slow_plugin_slows_nobody_who_does_not_use_it(tmp_path):
     """Importing it leaves a trace: help, lists and other tasks leave none, using it does."""
     trace = tmp_path / "imported"

@@ -3,14 +3,19 @@
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import click
 import pytest
+from keras_transfer_tests.documents import words
+from PIL import Image
 
 from keras_transfer.cli import cli
 from keras_transfer.options import describe
 from keras_transfer.plugins import statuses, task_spec
+from keras_transfer.testing.command import call
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -25,13 +30,7 @@ COMMANDS = [
     for line in re.findall(r"^    (.*)$", TEXT, re.MULTILINE)
     if line.strip().startswith("keras-transfer") and "novelty" not in line
 ]
-BLOCKS = [
-    pytest.param(code, id=f"{name} {number}")
-    for name, text in DOCUMENTS.items()
-    # The tutorial and the pages on reuse have tests of their own.
-    if name not in ("README.md", "docs/plugins.md") and not name.startswith("docs/reuse/")
-    for number, code in enumerate(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
-]
+BOARD = r"^    (python edge/classify\.py [^\n]*)$"
 
 
 def test_there_are_commands_to_check():
@@ -87,25 +86,44 @@ def test_every_option_of_a_script_exists():
             assert f'"{option}"' in code, f"{script} {option}"
 
 
-@pytest.mark.slow
-def test_the_python_example_runs_word_by_word(photo_folder, tmp_path, monkeypatch, capsys):
-    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+@pytest.fixture
+def workplace(photo_folder, photos, tmp_path, monkeypatch):
+    """What the README takes for granted: ``photos/``, 15 real crops a class, and ``new_photo.jpg``."""
     for name in ("china", "flower"):
         for path in sorted((photo_folder / name).iterdir())[:15]:
             (tmp_path / "photos" / name).mkdir(parents=True, exist_ok=True)
             shutil.copy(path, tmp_path / "photos" / name)
+    Image.fromarray(photos["flower"]).save(tmp_path / "new_photo.jpg")
     monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_the_commands_run_in_their_order(workplace):
+    """On the default backbone with its real weights, word by word; ``demo`` has a test of its own."""
+    commands = re.findall(rf"^    (keras-transfer [^\n]*)$|{BOARD}", README, re.MULTILINE)
+    done = []
+    for command, on_the_board in commands:
+        if on_the_board:
+            line = [sys.executable, *shlex.split(on_the_board)[1:]]
+            said = subprocess.run(line, capture_output=True, text=True, check=False)
+            assert said.returncode == 0 and "Traceback" not in said.stderr, said.stderr
+        elif "demo" not in command:
+            sure = ["--yes"] if command.endswith("cache clear") else []  # what one answers to its question
+            call(*words(command), *sure)
+        done.append(command or on_the_board)
+    assert len(done) >= 20
+    assert {"run", "edge", "features.npz", "features.npy", "cost.png"} <= {
+        path.name for path in workplace.iterdir()
+    }
+
+
+@pytest.mark.slow
+def test_the_python_example_runs_word_by_word(workplace, capsys):
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
     exec(compile(code, "README.md", "exec"), {})
     accuracy, probabilities = capsys.readouterr().out.split("\n", 1)
     assert float(accuracy) >= 0.8 and len(re.findall(r"\d\.\d+", probabilities)) == 2
     assert {"model.tflite", "saved_model", "labels.txt", "bundle.json"} <= {
         path.name for path in Path("edge").iterdir()
     }
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("code", BLOCKS)
-def test_the_python_blocks_of_the_documents_run(code, photo_folder, tmp_path, monkeypatch):
-    (tmp_path / "photos").symlink_to(photo_folder)
-    monkeypatch.chdir(tmp_path)
-    exec(compile(code, "docs", "exec"), {})

@@ -1,28 +1,30 @@
-"""Every command of docs/training.md is run, on real crops, as small as they get: 64 pixels, one epoch."""
+"""Every command and block of docs/training.md is run, on real crops, as small as they get: 64 pixels, one epoch."""
 
 from __future__ import annotations
 
 import csv
 import json
 import re
-import shlex
-import sys
 from pathlib import Path
 
 import pytest
+from keras_transfer_tests.documents import on_tiny, python_on_tiny, smaller, words
 
-sys.path.insert(0, str(Path(__file__).parent / "cli"))
 from keras_transfer.testing.command import call
 
 TEXT = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^    keras-transfer (.*)$", TEXT, re.MULTILINE)
-SMALL = {"--image-size": "64", "--engine": "keras", "--batch-size": "16", "--epochs": "1"}
-OFFLINE = {"mobilenet_v3_small": ["--weights", "none"]}
-"""Backbones whose weights are not on this machine."""
+COMMANDS = re.findall(r"^    (keras-transfer .*)$", TEXT, re.MULTILINE)
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+
+
+@pytest.fixture(scope="module", params=["tiny", pytest.param("real", marks=pytest.mark.nightly)])
+def backbone(request):
+    """The tiny one, or the ones that the document names."""
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory, photo_folder):
+def workplace(tmp_path_factory, photo_folder, backbone):
     """Where the commands are given: photos/, labels.csv, numbers.csv, and a finished run as teacher."""
     folder = tmp_path_factory.mktemp("document")
     (folder / "photos").symlink_to(photo_folder)
@@ -39,34 +41,17 @@ def workplace(tmp_path_factory, photo_folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("KERAS_TRANSFER_CACHE", str(folder / "cache"))
-        call("train", "photos/", "--output", "run", "--image-size", "64", "--engine", "keras", "--quiet")
+        more = ["--backbone", "tiny"] if backbone == "tiny" else []
+        call("train", "photos/", "--output", "run", "--image-size", "64", "--engine", "keras", *more)
     return folder
-
-
-def made_small(arguments: list[str]) -> list[str]:
-    """The same command with less work."""
-    if arguments[0] != "train":
-        return [argument.replace("mobilenet_v2", "efficientnet_lite0") for argument in arguments]
-    if "--milestone" in arguments:  # its epochs must come
-        arguments = [*arguments, "--epochs", "7"]
-    if "--accumulate" in arguments:  # so many batches must come
-        arguments = [*arguments, "--epochs", "2"]
-    if "--epochs" in arguments:
-        arguments = [*arguments]
-        place = arguments.index("--epochs") + 1
-        arguments[place] = str(min(int(arguments[place]), 7))
-    for option, value in SMALL.items():
-        arguments = arguments if option in arguments else [*arguments, option, value]
-    weights = [more for name, extra in OFFLINE.items() if name in arguments for more in extra]
-    return [*arguments, *weights]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("line", COMMANDS)
-def test_the_command_runs(line, workplace, tmp_path, monkeypatch):
+def test_the_command_runs(line, workplace, backbone, tmp_path, monkeypatch):
     monkeypatch.chdir(workplace)
     monkeypatch.setenv("KERAS_TRANSFER_CACHE", str(workplace / "cache"))
-    arguments = made_small(shlex.split(line))
+    arguments = (on_tiny if backbone == "tiny" else smaller)(words(line))
     if "--output" in arguments:
         place = arguments.index("--output") + 1
         arguments[place] = str(tmp_path / arguments[place])
@@ -86,3 +71,11 @@ def test_the_command_runs(line, workplace, tmp_path, monkeypatch):
         assert bool(training["gradient"]["boundary"]) == ("--cache-boundary" in arguments)
     if "--batchnorm" in arguments:
         assert training["adapted"]["images"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", BLOCKS, ids=range(len(BLOCKS)))
+def test_the_block_of_python_runs(code, workplace, backbone, tmp_path, monkeypatch):
+    (tmp_path / "photos").symlink_to(workplace / "photos")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(python_on_tiny(code) if backbone == "tiny" else code, "training.md", "exec"), {})

@@ -83,6 +83,8 @@ def regularisation_curve(trials: Sequence[Mapping[str, Any]], chosen: float, pat
     axes.semilogx(strengths, [trial["train_loss"] for trial in trials], "o-", label="training", color=SOFT)
     axes.semilogx(strengths, [trial["val_loss"] for trial in trials], "o-", label="validation", color=ACCENT)
     axes.axvline(chosen, color=INK, linestyle=":", label=f"chosen: {chosen:.2g}")
+    axes.minorticks_off()
+    axes.xaxis.set_major_formatter("{x:g}")  # 0.01, not ten to the minus two: typeset mathematics is slow
     axes.set_xlabel("C (inverse regularisation strength)")
     axes.set_ylabel("log loss")
     axes.set_title("The linear probe", color=INK)

@@ -22,7 +22,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ class FeatureCache:
         return rows
 
     def _entry(self, kind: str, name: str, items: list[Item]) -> dict[str, Any]:
-        used = datetime.fromtimestamp(max(item.used for item in items), timezone.utc)
+        used = datetime.fromtimestamp(max(item.used for item in items), UTC)
         images: int | None = None
         summary = {
             "images": "images of TFDS and tf.data sources",

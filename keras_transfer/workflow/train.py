@@ -166,7 +166,7 @@ def _train_into(
     request: dict[str, Any],
     overwrite: bool,
 ) -> None:
-    started = datetime.datetime.now(datetime.timezone.utc)
+    started = datetime.datetime.now(datetime.UTC)
     keras.utils.set_random_seed(settings.seed)
     with run.stage("data"):
         data = task.load_data(source, settings.data, settings.seed)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import keras
 import numpy as np
 
@@ -46,11 +44,3 @@ def randomise(model: keras.Model, inputs: np.ndarray, seed: int = 0) -> None:
         model(inputs, training=True)
     for layer, momentum in normalizations:
         layer.momentum = momentum
-
-
-@contextlib.contextmanager
-def shapes_only():
-    """Networks built inside have shapes and parameter counts but no weights: 140 million cost nothing."""
-    with keras.StatelessScope(initialize_variables=False):
-        yield
-    keras.backend.clear_session()

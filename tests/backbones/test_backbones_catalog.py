@@ -19,10 +19,8 @@ from keras_transfer.backbones.scaling import INPUT_MODES, scale_pixels
 from keras_transfer.catalog import CATALOG
 from keras_transfer.errors import UsageError
 
-FAST = (
-    *("efficientnet_lite0", "mobilenet", "mobilenet_v2", "resnet50", "efficientnet_b0"),
-    *("alexnet", "googlenet_bn", "resnet18"),
-)
+FAST = ("efficientnet_lite0", "mobilenet", "alexnet", "resnet18")
+SMALLEST = (*FAST, "mobilenet_v3_small", "efficientnet_b0")
 # One network for each way of building: plain, hard-coded names, own scaling, numbered names, nested parts ...
 GOLDEN = {
     "mobilenet": 64,
@@ -42,6 +40,10 @@ EVERY = [
     pytest.param(spec, id=spec.name, marks=() if spec.name in FAST else pytest.mark.slow)
     for spec in CATALOG.values()
 ]
+WITH_WEIGHTS = [
+    pytest.param(spec, id=spec.name, marks=pytest.mark.slow if spec.name in SMALLEST else pytest.mark.nightly)
+    for spec in CATALOG.values()
+]
 
 
 @pytest.fixture
@@ -51,49 +53,58 @@ def _forget_networks():
     keras.backend.clear_session()
 
 
-@pytest.mark.usefixtures("_forget_networks")
 @pytest.mark.parametrize("spec", EVERY)
-def test_the_facts_are_true(spec):
-    size = spec.min_size
-    model = load_backbone(spec.name, "none", size)
-
-    assert model.name == spec.name
-    assert [tensor.name for tensor in model.inputs] == ["image"]
-    assert model.input.shape == (None, size, size, 3)
-    assert model.input.dtype == "float32"
-    assert model.count_params() == spec.params
-    assert len(model.output.shape) == 4
-    assert model.output.shape[-1] == spec.feature_dim
-
-    levels = pyramid_model(model, spec).output
+def test_the_facts_are_true(spec, network_facts):
+    size, facts = spec.default_size, network_facts(spec.name)
+    assert facts["name"] == spec.name
+    assert facts["inputs"] == [["image", [None, size, size, 3], "float32"]]
+    assert facts["parameters"] == spec.params
+    assert len(facts["output"]) == 4
+    assert facts["output"][-1] == spec.feature_dim
+    levels = facts["pyramid"]
     assert list(levels) == ["P2", "P3", "P4", "P5"]
-    assert levels["P5"].shape == model.output.shape
+    assert levels["P5"] == facts["output"]
     for name, stride in (("P2", 4), ("P3", 8), ("P4", 16), ("P5", 32)):
-        short = math.ceil(size / stride) - np.array(levels[name].shape[1:3])
-        assert np.all((short >= 0) & (short <= (4 if spec.name in UNPADDED else 0))), (
-            name,
-            levels[name].shape,
-        )
+        short = math.ceil(size / stride) - np.array(levels[name][1:3])
+        assert np.all((short >= 0) & (short <= (4 if spec.name in UNPADDED else 0))), (name, levels[name])
 
-    for operation in model.operations:
-        assert not isinstance(operation, keras.Model), f"{operation.name} is nested"
-        if spec.name not in OWN_LAYERS.get(type(operation).__name__, ()):
-            assert type(operation).__module__.startswith("keras.src."), f"{operation.name} is not Keras's own"
+    for name, module, kind, nested in facts["operations"]:
+        assert not nested, f"{name} is nested"
+        if spec.name not in OWN_LAYERS.get(kind, ()):
+            assert module.startswith("keras.src."), f"{name} is not Keras's own"
 
-    grouped = blocks(model)
+    grouped, layers = facts["blocks"], facts["layers"]
     names = [name for _, members in grouped for name in members]
-    assert sorted(names) == sorted(layer.name for layer in model.layers)
+    assert sorted(names) == sorted(name for name, _ in layers)
     assert len({block for block, _ in grouped}) == len(grouped) >= 6
-    first_weights = next(layer.name for layer in model.layers if layer.weights)
+    first_weights = next(name for name, weighted in layers if weighted)
     assert first_weights in grouped[0][1] + grouped[1][1]
-    assert model.layers[-1].name in grouped[-1][1]
+    assert layers[-1][0] in grouped[-1][1]
 
-    with pytest.raises(UsageError, match=rf"at least {spec.min_size} pixels.* is {size - 1}\b"):
-        load_backbone(spec.name, "none", size - 1)
+
+@pytest.mark.parametrize("spec", CATALOG.values(), ids=lambda spec: spec.name)
+def test_a_smaller_size_than_the_smallest_is_refused(spec):
+    size = spec.min_size - 1
+    with pytest.raises(UsageError, match=rf"at least {spec.min_size} pixels.* is {size}\b"):
+        load_backbone(spec.name, "none", size)
     constructor = constructor_of(spec)
     if "input_shape" in inspect.signature(constructor).parameters:
         with pytest.raises((ValueError, UsageError), match=r"at least"):
-            constructor(include_top=False, weights=None, input_shape=(size - 1, size - 1, 3))
+            constructor(include_top=False, weights=None, input_shape=(size, size, 3))
+
+
+@pytest.mark.usefixtures("_forget_networks")
+@pytest.mark.parametrize("spec", WITH_WEIGHTS)
+def test_the_smallest_size_is_built_with_weights(spec):
+    size = spec.min_size
+    model = load_backbone(spec.name, "none", size)
+    assert model.input.shape == (None, size, size, 3)
+    assert model.count_params() == spec.params == sum(weight.size for weight in model.get_weights())
+    levels = pyramid_model(model, spec).output
+    for (name, level), stride in zip(levels.items(), (4, 8, 16, 32), strict=True):
+        short = math.ceil(size / stride) - np.array(level.shape[1:3])
+        assert np.all((short >= 0) & (short <= (4 if spec.name in UNPADDED else 0))), (name, level.shape)
+    assert np.isfinite(np.asarray(model(np.zeros((1, size, size, 3), "float32"), training=False))).all()
 
 
 @pytest.mark.parametrize(
@@ -177,7 +188,9 @@ def test_the_other_modes():
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(n, marks=() if n in ("mobilenet", "efficientnet_b0") else pytest.mark.slow)
+        pytest.param(
+            n, marks=pytest.mark.slow if n in ("mobilenet", "efficientnet_b0") else pytest.mark.nightly
+        )
         for n in GOLDEN
     ],
 )

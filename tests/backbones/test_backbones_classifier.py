@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from keras_transfer_tests.networks import shapes_only
 from PIL import Image
 
 from keras_transfer import predict
@@ -93,7 +94,7 @@ NAMED = [name for name, spec in CATALOG.items() if spec.weights_file and spec.pa
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in NAMED]
+    "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.nightly) for name in NAMED]
 )
 def test_the_file_with_the_classifier_has_the_name_keras_gives_it(name, monkeypatch):
     """Asked for ImageNet weights, Keras's constructor fetches this file: the name is noted, nothing is fetched.
@@ -109,7 +110,7 @@ def test_the_file_with_the_classifier_has_the_name_keras_gives_it(name, monkeypa
 
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", note)
     constructor = getattr(keras.applications, spec.constructor.removeprefix("keras.applications:"))
-    with pytest.raises(FileNotFoundError):
+    with shapes_only(), pytest.raises(FileNotFoundError):
         constructor(weights="imagenet", include_top=True)
     assert asked == [weights_file(spec, top=True)]
 

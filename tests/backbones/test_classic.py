@@ -7,7 +7,7 @@ import inspect
 import keras
 import numpy as np
 import pytest
-from helpers_backbones import shapes_only
+from keras_transfer_tests.networks import shapes_only
 
 from keras_transfer.backbones.classic import (
     AUXILIARY_WEIGHTS,

@@ -6,7 +6,7 @@ import re
 
 import keras
 import pytest
-from helpers_backbones import shapes_only
+from keras_transfer_tests.networks import shapes_only
 
 from keras_transfer.backbones.compound_scaling import (
     PUBLISHED,
@@ -42,25 +42,32 @@ def test_depths_widths_and_resolutions(name):
     assert (row.feature_dim, row.default_size) == (head, resolution)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name < "B4" else pytest.mark.slow) for name in FACTS]
-)
-def test_keras_builds_the_same_layers(name):
-    scaled = compound_scaling(name)
-    with shapes_only():
-        model = getattr(keras.applications, f"EfficientNet{name}")(weights=None)
-    assert model.input.shape[1:3] == (scaled.resolution, scaled.resolution)
-    assert model.get_layer("stem_conv").filters == scaled.stem
-    assert model.get_layer("top_conv").filters == scaled.head
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in FACTS])
+def test_keras_builds_the_same_layers(name, network_facts):
+    scaled, facts = compound_scaling(name), network_facts(f"efficientnet_{name.lower()}")
+    layers = facts["convolutions"]
+    assert facts["output"][-1] == scaled.head
+    assert layers["stem_conv"]["filters"] == scaled.stem
+    assert layers["top_conv"]["filters"] == scaled.head
     for number, stage in enumerate(scaled.stages, 1):
         blocks = [
-            layer for layer in model.layers if re.fullmatch(rf"block{number}[a-z]_project_conv", layer.name)
+            layer
+            for found, layer in layers.items()
+            if re.fullmatch(rf"block{number}[a-z]_project_conv", found)
         ]
         assert len(blocks) == stage.repeats
-        assert {layer.filters for layer in blocks} == {stage.filters}
-        depthwise = model.get_layer(f"block{number}a_dwconv")
-        assert depthwise.kernel_size == (stage.kernel, stage.kernel)
-        assert depthwise.strides == (stage.strides, stage.strides)
+        assert {layer["filters"] for layer in blocks} == {stage.filters}
+        depthwise = layers[f"block{number}a_dwconv"]
+        assert depthwise["kernel_size"] == [stage.kernel, stage.kernel]
+        assert depthwise["strides"] == [stage.strides, stage.strides]
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", FACTS)
+def test_keras_takes_images_of_that_resolution(name):
+    with shapes_only():
+        model = getattr(keras.applications, f"EfficientNet{name}")(weights=None)
+    assert model.input.shape[1:3] == (compound_scaling(name).resolution,) * 2
 
 
 @pytest.mark.parametrize(("name", "phi"), [("B0", 0), ("B1", 0.5), ("B2", 1), ("B3", 2)])

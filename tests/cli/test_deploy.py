@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import keras
 import numpy as np
 import pytest
 
@@ -19,7 +20,9 @@ from keras_transfer.workflow.replay import replay
 from keras_transfer.workflow.train import train
 
 pytestmark = pytest.mark.slow
-SIZE = 96
+SIZE = 64
+TINY = {"backbone": "tiny", "image_size": SIZE}
+OPTIONS = ("--backbone", "tiny", "--image-size", SIZE, "--deploy", "int8", "--quiet")
 
 
 def images(table, split):
@@ -32,10 +35,9 @@ def softmax(scores):
 
 
 @pytest.fixture(scope="module")
-def run(photo_folder, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KERAS_TRANSFER_CACHE", str(tmp_path_factory.mktemp("deploy_cache")))
-        return train(photo_folder, tmp_path_factory.mktemp("deploy") / "run", image_size=SIZE, deploy="int8")
+def run(shared, photo_folder):
+    made = shared("deployed_run", lambda to: train(photo_folder, to / "run", deploy="int8", **TINY))
+    return open_run(made / "run")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,6 @@ def test_the_phone_computes_what_the_head_was_fitted_on(run, bundle, table):
     features = LiteRTModel(run.path / BACKBONE).predict(pixels)
     answers = LiteRTModel(bundle / "model_int8.tflite").predict(pixels)
     assert np.abs(answers - softmax(features @ kernel + bias)).max() < 1e-5
-    assert (answers.argmax(axis=1) == table.labels[table.indices("test")]).mean() >= 0.9
 
 
 def test_the_bundle_tells_it(bundle):
@@ -86,10 +87,26 @@ def test_the_run_can_be_repeated_to_the_bit(run):
     assert replay(run)["identical"]
 
 
-def test_another_head_goes_to_the_phone_the_same_way(photo_folder, tmp_path):
+def test_another_head_goes_to_the_phone_the_same_way(photo_folder, table, tmp_path):
     output, to = tmp_path / "run", tmp_path / "edge"
-    asked = ["train", photo_folder, "-o", output, "--image-size", SIZE, "--quiet"]
-    call(*asked, "--deploy", "int8", "--head", "prototype")
+    call("train", photo_folder, "-o", output, *OPTIONS, "--head", "prototype")
+    # Its 8 test images are too few for the usual proof: one that int8 turns is 12 points.
+    call("export", output, "--to", to, "--format", "tflite", "--quantize", "int8", "--allow-parity-failure")
+    run, pixels = open_run(output), images(table, "test")
+    model = run.load_model()
+    features = LiteRTModel(run.path / BACKBONE).predict(pixels)
+    head = keras.Model(model.get_layer(run.info["training"]["deploy"]["layer"]).output, model.output)
+    answers = LiteRTModel(to / "model_int8.tflite").predict(pixels)
+    assert np.ptp(answers, axis=0).max() > 0.1  # it tells images apart
+    assert np.abs(answers - np.asarray(head(features))).max() < 1e-5
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("head", ["linear", "prototype"])
+def test_a_real_backbone_is_as_accurate_on_the_phone(photo_folder, tmp_path, head):
+    output, to = tmp_path / "run", tmp_path / "edge"
+    asked = ("train", photo_folder, "-o", output, "--image-size", "96", "--quiet")
+    call(*asked, "--deploy", "int8", "--head", head)
     shown, _ = call("export", output, "--to", to, "--format", "tflite", "--quantize", "int8", "--json")
     (artefact,) = json.loads(shown)["artefacts"]
     assert artefact["accuracy"] >= 0.9
@@ -127,7 +144,7 @@ def test_a_changed_or_missing_backbone_is_refused(run, tmp_path):
 
 @pytest.mark.parametrize("strategy", ["finetune", "full", "scratch"])
 def test_only_a_frozen_backbone_can_be_deployed(photo_folder, tmp_path, strategy):
-    asked = ["train", photo_folder, "-o", tmp_path / "run", "--deploy", "int8", "--quiet"]
+    asked = ("train", photo_folder, "-o", tmp_path / "run", *OPTIONS)
     _, said = call(*asked, "--strategy", strategy, code=2)
     assert "--strategy probe" in said
 
@@ -135,6 +152,14 @@ def test_only_a_frozen_backbone_can_be_deployed(photo_folder, tmp_path, strategy
 def test_only_classifiers_can_be_deployed(photo_folder, tmp_path):
     lines = ["path,label", *(f"{path.relative_to(photo_folder)},1.5" for path in photo_folder.rglob("*.png"))]
     (tmp_path / "numbers.csv").write_text("\n".join(lines))
-    asked = ["train", tmp_path / "numbers.csv", "-o", tmp_path / "run", "--task", "regression"]
-    _, said = call(*asked, "--image-root", photo_folder, "--deploy", "int8", "--quiet", code=2)
+    asked = (
+        "train",
+        tmp_path / "numbers.csv",
+        "--image-root",
+        photo_folder,
+        "-o",
+        tmp_path / "run",
+        *OPTIONS,
+    )
+    _, said = call(*asked, "--task", "regression", code=2)
     assert "classifiers" in said

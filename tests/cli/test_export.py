@@ -1,43 +1,31 @@
 """`export` on a finished run: artefacts, evidence, and what `evaluate` says of them afterwards."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from keras_transfer.errors import UsageError
 from keras_transfer.testing.command import call
+from keras_transfer.workflow.evaluate import evaluate
+from keras_transfer.workflow.export import export_run
+from keras_transfer.workflow.predict import predict
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory, photo_folder):
-    """A run and its export, through the command line."""
-    from keras_transfer.workflow.train import train
-
-    folder = tmp_path_factory.mktemp("exported")
-    run = train(photo_folder, folder / "run", image_size=64, strategy="probe", engine="keras")
-    arguments = [
-        "export",
-        run.path,
-        "--to",
-        folder / "edge",
-        "--quantize",
-        "none",
-        "--quantize",
-        "int8",
-        "--json",
-    ]
-    out, _ = call(*arguments)
-    return run, folder / "edge", json.loads(out)
+def exported(finished_run, tmp_path_factory):
+    """A run, its export through the command line, and what that said."""
+    edge = tmp_path_factory.mktemp("exported") / "edge"
+    precisions = ("--quantize", "none", "--quantize", "int8")
+    out, _ = call("export", finished_run.path, "--to", edge, *precisions, "--json")
+    return finished_run, edge, json.loads(out)
 
 
 @pytest.mark.parametrize("name", ["saved_model", "model.tflite", "model_int8.tflite"])
 def test_each_artefact_is_evaluated_and_asked_like_the_run(exported, photo_folder, name):
-    from keras_transfer.workflow.evaluate import evaluate
-    from keras_transfer.workflow.predict import predict
-
     run, edge, _ = exported
     ours = evaluate(run.path, photo_folder, split="all")
     theirs = evaluate(edge / name, photo_folder)
@@ -51,23 +39,25 @@ def test_each_artefact_is_evaluated_and_asked_like_the_run(exported, photo_folde
         assert all(np.isclose(a["probability"], b["probability"], atol=1e-4) for a, b in pairs)
 
 
-def test_data_that_moved_are_given_again_and_split_as_recorded(exported, photo_folder, tmp_path):
-    import shutil
+@pytest.fixture(scope="module")
+def from_moved(finished_run, photo_folder, tmp_path_factory):
+    """The run's export to one ``.tflite`` with the data at another place: a folder, and the report."""
+    folder = tmp_path_factory.mktemp("from_moved")
+    shutil.copytree(photo_folder, folder / "moved")
+    report = export_run(finished_run, folder / "edge", formats=["tflite"], data=folder / "moved")
+    return folder, report.to_dict()
 
-    from keras_transfer.workflow.export import export_run
 
+def test_data_that_moved_are_given_again_and_split_as_recorded(exported, from_moved):
     run, _, first = exported
-    shutil.copytree(photo_folder, tmp_path / "moved")
-    report = export_run(run, tmp_path / "edge", formats=["tflite"], data=tmp_path / "moved").to_dict()
+    folder, report = from_moved
     assert report["images"] == first["images"]
     assert report["artefacts"][0]["keras_accuracy"] == first["artefacts"][0]["keras_accuracy"]
     with pytest.raises(UsageError, match="edge"):
-        export_run(run, tmp_path / "edge", formats=["tflite"], data=tmp_path / "moved")
+        export_run(run, folder / "edge", formats=["tflite"], data=folder / "moved")
 
 
 def test_verify_says_what_it_checked_and_fails_after_a_change(exported, photo_folder, tmp_path):
-    import shutil
-
     _, edge, first = exported
     out, _ = call("verify", edge)
     assert "golden images, pixels identical." in out and "FAILED" not in out
@@ -89,14 +79,15 @@ def test_verify_says_what_it_checked_and_fails_after_a_change(exported, photo_fo
     call("verify", edge, "--split", "val", code=2)
 
 
-def test_benchmark_prints_and_draws(exported, tmp_path):
-    _, edge, first = exported
+def test_benchmark_prints_and_draws(from_moved, tmp_path):
+    edge = from_moved[0] / "edge"
     arguments = ("benchmark", edge, "--threads", "1", "--seconds", "0.05")
     out, _ = call(*arguments, "--plot", tmp_path / "latency.png")
-    assert "images/s" in out and "model_int8.tflite" in out
+    assert "images/s" in out and "model.tflite" in out
     assert (tmp_path / "latency.png").read_bytes().startswith(b"\x89PNG")
     rows = json.loads(call(*arguments, "--json")[0])["timings"]
-    assert [row["file"] for row in rows] == [row["file"] for row in first["artefacts"]]
+    assert [row["file"] for row in rows] == ["model.tflite"]
+    assert 0 < rows[0]["p50"] <= rows[0]["p90"] <= rows[0]["p99"] and rows[0]["memory"] > 0
     call("benchmark", tmp_path, code=2)
     call("benchmark", edge, "--threads", "0", code=2)
     for plot in ("latency.bmp", tmp_path):
@@ -107,7 +98,7 @@ def test_benchmark_prints_and_draws(exported, tmp_path):
 def test_the_bundle_tells_where_it_comes_from(exported):
     run, edge, _ = exported
     info = json.loads((edge / "bundle.json").read_text())
-    assert info["title"] == "run" and info["training"]["backbone"] == "efficientnet_lite0"
+    assert info["title"] == "run" and info["training"]["backbone"] == "tiny"
     assert info["training"]["data"] == run.info["data"]["fingerprint"]
     assert info["licences"] == {"weights": "Apache-2.0", "data": None}
     card = (edge / "README.md").read_text()
@@ -120,9 +111,9 @@ def test_the_doctor_examines_and_export_keeps_what_it_found(exported, tmp_path):
     arguments = ("doctor", run.path, "--keep", "0", "--keep", "2", "--calibration-size", "8")
     found = json.loads(call(*arguments, "--plot", tmp_path / "doctor.png", "--json")[0])
     errors = [row["error"] for row in found["layers"]]
-    assert errors == sorted(errors, reverse=True) and len(errors) > 20
+    assert errors == sorted(errors, reverse=True) and len(errors) > 5
     assert [row["keep"] for row in found["trials"]] == [None, 0, 2]
-    assert found["trials"][2]["bytes"] >= found["trials"][1]["bytes"] > 1e6
+    assert found["trials"][2]["bytes"] >= found["trials"][1]["bytes"] > 10_000
     assert (tmp_path / "doctor.png").read_bytes().startswith(b"\x89PNG")
     out, _ = call("export", run.path, "--to", tmp_path / "edge", "--format", "tflite", "--quantize", "int8",
                   "--keep-float", "2", "--calibration-size", "8", "--json")  # fmt: skip

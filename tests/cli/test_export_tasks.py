@@ -17,20 +17,31 @@ from keras_transfer.testing.samples import with_labels, with_numbers
 
 pytestmark = pytest.mark.slow
 TASKS = {"regression": (with_numbers, "mae"), "multilabel": (with_labels, "mean_average_precision")}
+FORMATS = ("saved-model", "tflite", "keras")
 
 
-@pytest.fixture(scope="module", params=TASKS)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(("regression", FORMATS[:2]), id="regression"),
+        pytest.param(("multilabel", FORMATS[1:2]), id="multilabel"),
+        *[pytest.param((task, FORMATS), id=f"{task}-every", marks=pytest.mark.nightly) for task in TASKS],
+    ],
+)
 def exported(request, tmp_path_factory):
     """The name of a task, its metric, its data, its bundle, and what the export said."""
-    sample, metric = TASKS[request.param]
-    folder = tmp_path_factory.mktemp(request.param)
+    task, formats = request.param
+    sample, metric = TASKS[task]
+    folder = tmp_path_factory.mktemp(task)
     (folder / "images").mkdir()
     data = sample(folder / "images")
-    arguments = ["--task", request.param, "--image-size", "96", "--strategy", "probe", "--quiet"]
+    network = ("--backbone", "tiny", "--image-size", "64")
+    arguments = ("--task", task, *network, "--strategy", "probe", "--quiet")
     call("train", data, "-o", folder / "run", *arguments)
     precisions = ["--quantize", "none", "--quantize", "int8"]
-    said, _ = call("export", folder / "run", "--to", folder / "edge", *precisions, "--json")
-    return request.param, metric, data, folder / "edge", json.loads(said)
+    forms = [word for form in formats for word in ("--format", form)]
+    said, _ = call("export", folder / "run", "--to", folder / "edge", *forms, *precisions, "--json")
+    return task, metric, data, folder / "edge", json.loads(said)
 
 
 def test_every_artefact_is_judged_by_the_tasks_own_metric(exported):

@@ -10,10 +10,12 @@ import pytest
 from keras_transfer import Preprocessing, load_backbone
 from keras_transfer.testing.command import call
 
+TINY = ("--backbone", "tiny", "--image-size", "64", "--engine", "keras")
+
 
 def test_a_level_with_gem_pca_and_half_precision_as_a_memory_map(photo_folder, tmp_path):
     output = tmp_path / "features.npy"
-    common = (photo_folder, "--backbone", "efficientnet_lite0", "--image-size", "64", "--engine", "keras")
+    common = (photo_folder, *TINY)
     chosen = ("--layer", "P4", "--pooling", "gem")
     facts = json.loads(
         call("features", *common, *chosen, "--pca", "8", "--dtype", "float16", "-o", output, "--json")[0]
@@ -25,8 +27,8 @@ def test_a_level_with_gem_pca_and_half_precision_as_a_memory_map(photo_folder, t
     assert len(rows) == 40 and {row["label"] for row in rows} == {"china", "flower"}
 
     # Plain Keras and NumPy, from the file of the first image to its numbers.
-    backbone = load_backbone("efficientnet_lite0", image_size=64)
-    middle = keras.Model(backbone.input, backbone.get_layer("block5c_add").output)
+    backbone = load_backbone("tiny", image_size=64)
+    middle = keras.Model(backbone.input, backbone.get_layer("block4a_activation").output)
     pixels = Preprocessing((64, 64)).load(photo_folder / rows[0]["path"]).astype("float32")[None]
     maps = np.asarray(middle(pixels))
     gem = (np.maximum(maps, 1e-6) ** 3).mean(axis=(1, 2)) ** (1 / 3)
@@ -36,25 +38,24 @@ def test_a_level_with_gem_pca_and_half_precision_as_a_memory_map(photo_folder, t
     assert pca["explained_variance_ratio"].shape == (8,)
 
     again = json.loads(call("features", *common, *chosen, "-o", tmp_path / "whole.npz", "--json")[0])
-    assert (again["cached"], again["dimensions"]) == (40, 112), "the cache holds what comes before the PCA"
+    assert (again["cached"], again["dimensions"]) == (40, 32), "the cache holds what comes before the PCA"
     flat = json.loads(
         call("features", *common, "--pooling", "flatten", "-o", tmp_path / "flat.parquet", "--json")[0]
     )
-    assert (flat["dimensions"], flat["computed"]) == (2 * 2 * 1280, 40)
+    assert (flat["dimensions"], flat["computed"]) == (2 * 2 * 64, 40)
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--layer", "block5c_ad"], "Did you mean block5c_add"),
+        (["--layer", "block5b_ad"], "Did you mean block5b_add"),
         (["--pca", "4000"], "at most"),
         (["--pca", "0"], "at least 1"),
         (["--pooling", "median"], "median"),
     ],
 )
 def test_mistakes_are_said_in_a_sentence(arguments, said, photo_folder, tmp_path):
-    common = (photo_folder, "--image-size", "32", "--engine", "keras", "--weights", "none")
-    assert said in call("features", *common, "-o", tmp_path / "f.npz", *arguments, code=2)[1]
+    assert said in call("features", photo_folder, *TINY, "-o", tmp_path / "f.npz", *arguments, code=2)[1]
     assert not (tmp_path / "f.npz").exists()
 
 
@@ -64,7 +65,7 @@ def test_no_file_is_replaced_unasked_and_the_data_never(photo_folder, tmp_path):
     listed = [f"{name}/{number:03d}.png,{name}" for name in ("china", "flower") for number in range(4)]
     source.write_text("\n".join(["path,label", *listed]) + "\n")
     before = source.read_text()
-    small = ("--image-root", photo_folder, "--image-size", "32", "--engine", "keras", "--weights", "none")
+    small = ("--image-root", photo_folder, *TINY)
     for also in ((), ("--overwrite",)):
         said = call("features", source, *small, "-o", tmp_path / "mine.npy", *also, code=2)[1]
         assert "read from it" in said and source.read_text() == before

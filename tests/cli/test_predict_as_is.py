@@ -16,6 +16,7 @@ def coffee(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_photograph_is_named(coffee, tmp_path):
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"")

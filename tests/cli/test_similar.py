@@ -9,6 +9,8 @@ from PIL import Image
 
 from keras_transfer.testing.command import call
 
+NETWORK = ("--backbone", "tiny", "--image-size", "96", "--engine", "keras")
+
 
 @pytest.fixture(scope="module")
 def album(tmp_path_factory, photo_folder):
@@ -24,8 +26,7 @@ def album(tmp_path_factory, photo_folder):
 
 def test_the_nearest_show_the_same_and_copies_are_found(album, tmp_path):
     sheet = tmp_path / "sheet.png"
-    network = ("--image-size", "96", "--engine", "keras")
-    arguments = (album, album / "china_000.png", album / "flower_000.png", "--top", "4", *network)
+    arguments = (album, album / "china_000.png", album / "flower_000.png", "--top", "4", *NETWORK)
     found = json.loads(call("similar", *arguments, "--output", sheet, "--json")[0])
     assert found["images"] == 42 and "bad.png" in found["skipped"][0]["path"]
     for query, name in zip(found["queries"], ("china", "flower"), strict=True):
@@ -40,12 +41,12 @@ def test_the_nearest_show_the_same_and_copies_are_found(album, tmp_path):
     assert again["similarity"] > 0.97 and not again["identical"]
     with Image.open(sheet) as drawn:
         assert drawn.width > 500 and np.ptp(np.asarray(drawn.convert("L"))) > 100
-    out, _ = call("similar", album, *network, "--duplicates", "0.999")
+    out, _ = call("similar", album, *NETWORK, "--duplicates", "0.999")
     assert "identical" in out and "copy.png" in out
 
 
 def test_similarity_is_the_cosine_of_the_features(album, photo_folder, tmp_path):
-    network = ("--image-size", "96", "--engine", "keras", "--layer", "P3")
+    network = (*NETWORK, "--layer", "P3")
     arguments = (album, album / "china_001.png", "--top", "1", *network)
     near = json.loads(call("similar", *arguments, "--json")[0])["queries"][0]["nearest"][0]
     call("features", photo_folder, *network, "--output", tmp_path / "f.npz")
@@ -63,4 +64,4 @@ def test_mistakes_are_said_in_a_sentence(album, tmp_path):
     assert "nowhere" in call("similar", album / "nowhere", code=2)[1]
     assert "nowhere.png" in call("similar", album, album / "nowhere.png", code=2)[1]
     assert "QUERY" in call("similar", album, "--output", "sheet.png", code=2)[1]
-    assert "bad.png" in call("similar", album, album / "bad.png", "--image-size", "32", code=1)[1]
+    assert "bad.png" in call("similar", album, album / "bad.png", *NETWORK, code=1)[1]

@@ -7,30 +7,12 @@ import pytest
 from keras_transfer.cli import VERBS
 from keras_transfer.testing.command import call
 
-
-@pytest.fixture(scope="module")
-def cli_run(tmp_path_factory, photo_folder):
-    """A run made by the command line, and what it printed."""
-    output = tmp_path_factory.mktemp("cli") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KERAS_TRANSFER_CACHE", str(tmp_path_factory.mktemp("cache")))
-        printed = call(
-            "train",
-            photo_folder,
-            "--output",
-            output,
-            "--image-size",
-            "64",
-            "--strategy",
-            "probe",
-            "--engine",
-            "keras",
-        )
-    return output, printed
+TINY = ("--backbone", "tiny", "--image-size", "64", "--engine", "keras")
 
 
-def test_train_prints_where_and_how_good(cli_run):
-    output, (out, err) = cli_run
+def test_train_prints_where_and_how_good(photo_folder, tmp_path):
+    output = tmp_path / "run"
+    out, err = call("train", photo_folder, "--output", output, "--strategy", "probe", *TINY)
     assert "accuracy on" in out
     assert str(output) in out
     assert "40 images" in err
@@ -45,23 +27,22 @@ def test_every_verb_has_help_and_the_group_lists_them():
     assert "--dropout" in call("train", "--help")[0]
 
 
-def test_evaluate_prints_json_and_a_table(cli_run):
-    output, _ = cli_run
-    result = json.loads(call("evaluate", output, "--json")[0])
+def test_evaluate_prints_json_and_a_table(finished_run):
+    result = json.loads(call("evaluate", finished_run.path, "--json")[0])
     assert result["split"] == "test"
     assert result["per_class"].keys() == {"china", "flower"}
-    text, _ = call("evaluate", output, "--quiet")
+    text, _ = call("evaluate", finished_run.path, "--quiet")
     assert "balanced accuracy" in text
     assert "flower" in text
 
 
-def test_predict_answers_the_readable_and_fails_for_the_rest(cli_run, photo_folder, tmp_path):
-    output, _ = cli_run
+def test_predict_answers_the_readable_and_fails_for_the_rest(finished_run, photo_folder, tmp_path):
+    run = finished_run.path
     good, bad = photo_folder / "flower" / "003.png", tmp_path / "bad.png"
     bad.write_bytes(b"")
-    rows = json.loads(call("predict", output, good, "--top", "1", "--json")[0])
+    rows = json.loads(call("predict", run, good, "--top", "1", "--json")[0])
     assert rows[0]["classes"][0]["label"] == "flower"
-    out, err = call("predict", output, good, bad, code=1)
+    out, err = call("predict", run, good, bad, code=1)
     assert "flower" in out
     assert "bad.png" in err
 
@@ -69,11 +50,11 @@ def test_predict_answers_the_readable_and_fails_for_the_rest(cli_run, photo_fold
 def test_features_are_saved_with_paths_and_labels(photo_folder, tmp_path):
     import numpy as np
 
-    common = (photo_folder, "--image-size", "64", "--engine", "keras")
+    common = (photo_folder, *TINY)
     facts = json.loads(call("features", *common, "--output", tmp_path / "f.npz", "--json")[0])
-    assert (facts["images"], facts["dimensions"], facts["computed"]) == (40, 1280, 40)
+    assert (facts["images"], facts["dimensions"], facts["computed"]) == (40, 64, 40)
     stored = np.load(tmp_path / "f.npz")
-    assert stored["features"].shape == (40, 1280)
+    assert stored["features"].shape == (40, 64)
     assert [
         str(stored["classes"][label]) in path
         for label, path in zip(stored["labels"], stored["paths"], strict=True)
@@ -90,11 +71,11 @@ def test_features_are_saved_with_paths_and_labels(photo_folder, tmp_path):
 
 
 def test_the_cache_is_listed_pruned_and_cleared(photo_folder, tmp_path):
-    call("features", photo_folder, "--image-size", "64", "--engine", "keras", "-o", tmp_path / "f.npz")
+    call("features", photo_folder, *TINY, "-o", tmp_path / "f.npz")
     listed = json.loads(call("cache", "ls", "--json")[0])
-    assert sum(row["bytes"] for row in listed["entries"]) > 40 * 1280 * 4
+    assert sum(row["bytes"] for row in listed["entries"]) > 40 * 64 * 4
     assert "features" in call("cache", "ls")[0]
-    assert json.loads(call("cache", "prune", "--max-size", "0", "--json")[0])["freed_bytes"] > 40 * 1280 * 4
+    assert json.loads(call("cache", "prune", "--max-size", "0", "--json")[0])["freed_bytes"] > 40 * 64 * 4
     call("cache", "clear", "--yes")
     assert json.loads(call("cache", "ls", "--json")[0])["entries"] == []
     assert "10GB" in call("cache", "prune", "--max-size", "lots", code=2)[1]
@@ -122,9 +103,9 @@ def test_plugins_lists_the_built_in_task():
     }
 
 
-def test_mistakes_get_a_sentence_and_exit_code_2(cli_run, photo_folder, tmp_path):
-    run, _ = cli_run
-    out = tmp_path / "out"
+def test_mistakes_get_a_sentence_and_exit_code_2(finished_run, photo_folder, tmp_path):
+    run, out = finished_run.path, tmp_path / "out"
+    finetune = ("--strategy", "finetune", *TINY)
     cases = {
         ("trian",): "Did you mean train",
         ("train", tmp_path / "missing", "-o", out): "missing",
@@ -134,7 +115,7 @@ def test_mistakes_get_a_sentence_and_exit_code_2(cli_run, photo_folder, tmp_path
         ("train", photo_folder, "-o", out, "--epochs", "0"): "at least 1",
         ("train", photo_folder, "-o", out, "--strategy", "magic"): "magic",
         ("train", photo_folder, "-o", out, "--task", "segmantation"): "no task",
-        ("train", photo_folder, "-o", out, "--strategy", "finetune", "--unfreeze", "from:block99"): "block99",
+        ("train", photo_folder, "-o", out, *finetune, "--unfreeze", "from:block99"): "block99",
         ("train", photo_folder, "-o", run): "--overwrite",
         ("evaluate", tmp_path / "missing"): "missing",
         ("export", tmp_path, "--to", out): "not a run folder",
@@ -163,11 +144,12 @@ def test_failures_get_a_sentence_and_exit_code_1(photo_folder, tmp_path):
 
 
 def test_the_options_of_one_task_do_not_stay_for_the_next(photo_folder, tmp_path):
-    first = json.loads(call("train", photo_folder, "--dry-run", "--json", "--head", "svm")[0])
+    first = json.loads(call("train", photo_folder, *TINY, "--dry-run", "--json", "--head", "svm")[0])
     assert first["strategy"] == "probe"
     rows = [f"{path},{path.parent.name}" for path in photo_folder.glob("*/*.png")]
     (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows]))
-    arguments = ("train", tmp_path / "labels.csv", "--image-root", photo_folder, "--task", "multilabel")
+    labelled = (tmp_path / "labels.csv", "--image-root", photo_folder)
+    arguments = ("train", *labelled, *TINY, "--task", "multilabel")
     call(*arguments, "--dry-run", "--json", "--labels", "multilabel")
     assert "--head" in call(*arguments, "--dry-run", "--head", "svm", code=2)[1]
 
@@ -185,19 +167,17 @@ def test_the_options_of_one_task_do_not_stay_for_the_next(photo_folder, tmp_path
     ],
 )
 def test_a_dry_run_refuses_what_the_training_would_refuse(photo_folder, arguments, said):
-    _, err = call(
-        "train", photo_folder, "--dry-run", *arguments, code=2 if "--val-fraction" not in arguments else 1
-    )
+    code = 1 if "--val-fraction" in arguments else 2
+    _, err = call("train", photo_folder, *TINY, "--dry-run", *arguments, code=code)
     assert said in err
 
 
-def test_a_full_disk_is_a_sentence(cli_run, photo_folder, tmp_path, monkeypatch):
+def test_a_full_disk_is_a_sentence(photo_folder, tmp_path, monkeypatch):
     from keras_transfer.workflow import features
 
     def full(*_, **__):
         raise OSError(28, "No space left on device", str(tmp_path / "f.npz"))
 
     monkeypatch.setattr(features, "extract", full)
-    size = ("--image-size", "64", "--engine", "keras")
-    _, err = call("features", photo_folder, "--output", tmp_path / "f.npz", *size, code=1)
+    _, err = call("features", photo_folder, "--output", tmp_path / "f.npz", *TINY, code=1)
     assert "No space left on device" in err and "f.npz" in err

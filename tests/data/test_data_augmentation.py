@@ -204,7 +204,7 @@ np.savez(sys.argv[1], images=images, labels=labels)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_fresh_process_gives_the_same_images(photos, augmenters, tmp_path):
     """Bit by bit in two new processes; in this one, which has run other tests, but for the last digits."""
     pixels = photos["flower"][:384].reshape(8, 48, 640, 3)[:, :, :40]
@@ -234,6 +234,7 @@ def equal(a, b) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_a_training_taken_up_sees_the_same_images(table, augmenters):
     from_start = tf_dataset(
         table, SMALL, 16, shuffle=True, seed=3, one_hot=True, weights=True, augment=augmenters["strong"]

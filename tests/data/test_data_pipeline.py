@@ -239,6 +239,7 @@ def test_the_same_order_every_epoch(table, expected):
     assert order(as_arrays(dataset), expected) == order(as_arrays(dataset), expected) != list(range(40))
 
 
+@pytest.mark.slow
 def test_a_training_is_taken_up_at_its_epoch(table, expected):
     dataset = tf_dataset(table, SIZE, 16, shuffle=True, seed=3)
     epochs = [order(as_arrays(dataset), expected) for _ in range(4)]

@@ -17,9 +17,7 @@ SMALL = Preprocessing((32, 32))
 
 @pytest.fixture(scope="module")
 def table(photo_folder):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KERAS_TRANSFER_CACHE", str(photo_folder.parent / "cache"))
-        return load_data(photo_folder)
+    return load_data(photo_folder)
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,16 @@
-"""A real classifier of two photographs (Lite0 at 96 px, logistic regression folded into its head), exported once."""
+"""Two bundles that are made once a test run: EfficientNet-Lite0 with its real weights, and a small network.
+
+Lite0 is what parity and eight bits are proven on. What a bundle is, and what is refused, is shown on the small one.
+"""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
+from helpers_export import lite_classifier, small_network
 
 from keras_transfer.data import batches, load_data
 from keras_transfer.export import About, export_model
@@ -32,63 +35,45 @@ def held_out(table, preprocessing):
 
 
 @pytest.fixture(scope="session")
-def classifier(table, preprocessing):
-    """Pixels to probabilities, trained in closed form; dropout inside, to see that it is off."""
-    from sklearn.linear_model import LogisticRegression
+def lite(shared, table, held_out, preprocessing):
+    """A folder with Lite0's export in every format (``edge/``) and Keras's answers (``expected.npy``)."""
 
-    from keras_transfer.backbones import load_backbone
+    def make(folder):
+        classifier = lite_classifier(table, preprocessing)
+        np.save(
+            folder / "expected.npy", np.asarray(classifier([held_out.astype(np.float32)], training=False))
+        )
+        export_model(
+            classifier,
+            folder / "edge",
+            precisions=("none", "float16", "dynamic", "int8"),
+            table=table,
+            preprocessing=preprocessing,
+            classes=table.classes,
+            calibration_size=10,
+        )
 
-    backbone = load_backbone("efficientnet_lite0", image_size=SIZE)
-    pooled = keras.layers.GlobalAveragePooling2D()(backbone.output)
-    rows = table.indices("train")
-    pixels = np.concatenate(list(batches(table, preprocessing, indices=rows)))
-    features = np.asarray(keras.Model(backbone.inputs, pooled)([pixels.astype(np.float32)]))
-    mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-6
-    fit = LogisticRegression(C=1e-2).fit((features - mean) / deviation, table.labels[rows])
-    scores = keras.layers.Dense(2, name="logits")
-    outputs = keras.layers.Softmax()(scores(keras.layers.Dropout(0.5)(pooled)))
-    model = keras.Model(backbone.inputs, outputs)
-    weight = fit.coef_[0] / deviation
-    bias = fit.intercept_[0] - mean @ weight
-    scores.set_weights([np.stack([-weight / 2, weight / 2], axis=1), np.array([-bias / 2, bias / 2])])
-    return model
-
-
-@pytest.fixture(scope="session")
-def expected(classifier, held_out):
-    return np.asarray(classifier([held_out.astype(np.float32)], training=False))
+    return shared("lite_export", make)
 
 
 @pytest.fixture(scope="session")
-def exported(classifier, table, preprocessing, tmp_path_factory):
-    """Every format and precision, in one export."""
-    return export_model(
-        classifier,
-        tmp_path_factory.mktemp("export") / "edge",
-        precisions=("none", "float16", "dynamic", "int8"),
-        table=table,
-        preprocessing=preprocessing,
-        classes=table.classes,
-        calibration_size=10,
-    )
-
-
-@pytest.fixture(scope="session")
-def small_bundle(table, preprocessing, tmp_path_factory):
+def small_bundle(shared, table, preprocessing):
     """A bundle of the small network in every format, and int8. Read-only: tests change a copy."""
-    to = tmp_path_factory.mktemp("bundle") / "edge"
-    export_model(
-        small_network(),
-        to,
-        precisions=("none", "int8"),
-        table=table,
-        preprocessing=preprocessing,
-        classes=table.classes,
-        calibration_size=10,
-        allow_parity_failure=True,  # it has learned nothing: a point of accuracy is chance
-        about=About("small network", weights_licence="none"),
-    )
-    return to
+
+    def make(folder):
+        export_model(
+            small_network(),
+            folder / "edge",
+            precisions=("none", "int8"),
+            table=table,
+            preprocessing=preprocessing,
+            classes=table.classes,
+            calibration_size=10,
+            allow_parity_failure=True,  # it has learned nothing: a point of accuracy is chance
+            about=About("small network", weights_licence="none"),
+        )
+
+    return shared("small_bundle", make) / "edge"
 
 
 @pytest.fixture
@@ -98,17 +83,18 @@ def bundle_copy(small_bundle, tmp_path):
 
 @pytest.fixture
 def small():
-    """A network that converts in a second and whose answers depend on the image."""
     return small_network()
 
 
-def small_network():
-    keras.utils.set_random_seed(0)
-    image = keras.Input((SIZE, SIZE, 3), name="image")
-    x = keras.layers.Rescaling(1 / 64, offset=-2)(image)
-    x = keras.layers.Conv2D(8, 5, strides=4, activation="relu")(x)
-    x = keras.layers.GlobalAveragePooling2D()(x)
-    return keras.Model(image, keras.layers.Dense(2, activation="softmax")(x), name="small")
+@pytest.fixture(scope="session")
+def trained(table, preprocessing):
+    """The small network, right about more images than not."""
+    model = small_network()
+    pixels = np.concatenate(list(batches(table, preprocessing))).astype(np.float32)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(pixels, table.labels, epochs=15, verbose=0)
+    assert np.mean(model.predict(pixels, verbose=0).argmax(axis=1) == table.labels) > 0.8
+    return model
 
 
 @pytest.fixture

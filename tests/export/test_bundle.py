@@ -253,6 +253,7 @@ def test_evaluate_and_predict_refuse_an_artefact_that_was_changed(bundle_copy, p
     assert evaluate(bundle_copy / "model.keras", photo_folder)["images"] == 40  # the others are as they were
 
 
+@pytest.mark.slow
 def test_verification_allows_what_the_export_allowed(bundle_copy, photo_folder):
     assert not verify(bundle_copy, photo_folder).artefacts[0].reasons
 
@@ -338,6 +339,7 @@ def test_other_labels_inside_a_tflite_fail_verification(bundle_copy):
     )
 
 
+@pytest.mark.slow
 def test_changed_expectations_and_pixels_fail_verification(bundle_copy):
     edit_golden(bundle_copy, lambda golden: golden["expected"]["model.keras"][0].reverse())
     assert [one.file for one in verify(bundle_copy).artefacts if one.reasons] == ["model.keras"]
@@ -385,6 +387,7 @@ def test_code_in_a_keras_file_is_not_run(bundle_copy):
         verify(bundle_copy)
 
 
+@pytest.mark.slow
 def test_with_data_every_artefact_is_measured(small_bundle, photo_folder, table):
     result = verify(small_bundle, photo_folder)
     assert result.data == {"source": str(photo_folder), "split": "all", "images": 40}

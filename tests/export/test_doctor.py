@@ -9,6 +9,7 @@ from keras_transfer.export.doctor import QuantizationDoctor
 from keras_transfer.export.quantization import convert_integer
 from keras_transfer.litert import LiteRTModel
 
+pytestmark = pytest.mark.slow
 HUGE = 300.0
 
 
@@ -53,13 +54,17 @@ def patient(images):
     return model
 
 
+@pytest.fixture(scope="module")
+def doctor(patient, images):
+    return QuantizationDoctor(patient, lambda: [images[:40]])
+
+
 def error(model, content, images):
     expected = np.asarray(model(images.astype(np.float32)))
     return float(np.abs(LiteRTModel(content).predict(images) - expected).max())
 
 
-def test_it_finds_the_layer_and_keeping_it_in_float_mends_the_model(patient, images):
-    doctor = QuantizationDoctor(patient, lambda: [images[:40]])
+def test_it_finds_the_layer_and_keeping_it_in_float_mends_the_model(doctor, patient, images):
     assert [one.error for one in doctor.layers] == sorted((one.error for one in doctor.layers), reverse=True)
     assert doctor.layers[0].layer.startswith("sick") and doctor.layers[0].operator == "CONV_2D"
     plain, mended = error(patient, doctor.convert(), images), error(patient, doctor.convert(1), images)
@@ -77,17 +82,15 @@ def test_a_plain_conversion_has_more_to_examine(patient, images):
     assert result.inputs[0].dtype == np.uint8 and result.outputs[0].dtype == np.float32
 
 
-def test_nothing_kept_is_the_export_and_everything_kept_is_the_float_model(patient, images):
-    doctor = QuantizationDoctor(patient, lambda: [images[:20]])
-    exported = convert_integer(patient, lambda: [images[:20]])
+def test_nothing_kept_is_the_export_and_everything_kept_is_the_float_model(doctor, patient, images):
+    exported = convert_integer(patient, lambda: [images[:40]])
     np.testing.assert_allclose(
         LiteRTModel(doctor.convert()).predict(images), LiteRTModel(exported).predict(images), atol=0.02
     )
     assert error(patient, doctor.convert(len(doctor.layers)), images) < 1e-3
 
 
-def test_impossible_requests(patient, images):
-    doctor = QuantizationDoctor(patient, lambda: [images[:4]])
+def test_impossible_requests(doctor, patient):
     for keep in (-1, 1000):
         with pytest.raises(UsageError, match="are to stay in float"):
             doctor.convert(keep)

@@ -1,16 +1,17 @@
 """The smallest precision that is good enough is delivered, and the others are reported."""
 
 import keras
-import numpy as np
 import pytest
 
 from keras_transfer.errors import ExportError, ParityError, UsageError
 from keras_transfer.export import conversion, load_bundle
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def worse_int8(monkeypatch):
-    """An int8 converter whose model exchanges the classes."""
+    """An int8 converter whose model exchanges the classes: of a trained network that is worse."""
     genuine = conversion.convert_integer
 
     def convert(model, calibration, *, activations):
@@ -19,19 +20,6 @@ def worse_int8(monkeypatch):
         return genuine(other, calibration, activations=activations)
 
     monkeypatch.setattr(conversion, "convert_integer", convert)
-
-
-@pytest.fixture
-def trained(small, table, preprocessing):
-    """The small network, right about more images than not (else exchanging the classes would help)."""
-    from keras_transfer.data import batches
-
-    rows = np.arange(len(table))
-    pixels = np.concatenate(list(batches(table, preprocessing, indices=rows))).astype(np.float32)
-    small.compile("adam", "sparse_categorical_crossentropy")
-    small.fit(pixels, table.labels, epochs=15, verbose=0)
-    assert np.mean(small.predict(pixels, verbose=0).argmax(axis=1) == table.labels) > 0.8
-    return small
 
 
 def test_the_first_within_the_budget_is_delivered(export, trained, worse_int8, tmp_path):

@@ -1,4 +1,7 @@
-"""A real Lite0 in every format and precision: each answers like Keras, in its own runtime, without our code."""
+"""A real Lite0 in every format and precision: each answers like Keras, in its own runtime, without our code.
+
+All of them are in one export (``lite`` in ``conftest.py``), which every test here reads.
+"""
 
 import importlib.metadata
 import json
@@ -10,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_export import run_script
+from helpers_export import lite_classifier, run_here, run_script
 
+from keras_transfer.errors import ExportError
 from keras_transfer.export import export_model, load_runtime
 from keras_transfer.litert import LiteRTModel
 
@@ -28,6 +32,16 @@ FILES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def edge(lite):
+    return lite / "edge"
+
+
+@pytest.fixture(scope="module")
+def expected(lite):
+    return np.load(lite / "expected.npy")
+
+
 def run_alone(code: str, *arguments: object, without: tuple[str, ...]) -> None:
     """Run code in a fresh process in which some packages cannot be imported."""
     block = f"import sys\nfor name in {without!r}: sys.modules[name] = None\n"
@@ -40,8 +54,9 @@ def run_alone(code: str, *arguments: object, without: tuple[str, ...]) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def row(exported, file):
-    return next(r for r in exported.to_dict()["artefacts"] if r["file"].rstrip("/") == file)
+def row(edge, file):
+    artefacts = json.loads((edge / "bundle.json").read_text())["artefacts"]
+    return next(r for r in artefacts if r["file"].rstrip("/") == file)
 
 
 def test_the_classifier_tells_the_photographs_apart(expected, table):
@@ -51,8 +66,8 @@ def test_the_classifier_tells_the_photographs_apart(expected, table):
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_every_artefact_answers_like_keras(exported, expected, held_out, file):
-    runtime = load_runtime(exported.path / file)
+def test_every_artefact_answers_like_keras(edge, expected, held_out, file):
+    runtime = load_runtime(edge / file)
     assert runtime.input_size == (96, 96)
     answer = runtime.predict(held_out)
     tolerance = {
@@ -63,19 +78,18 @@ def test_every_artefact_answers_like_keras(exported, expected, held_out, file):
     }.get(file, 0.15)
     np.testing.assert_allclose(answer, expected, atol=tolerance)
     np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-4)
-    proof = row(exported, file)
+    proof = row(edge, file)
     assert proof["passed"] and proof["max_difference"] == pytest.approx(
         np.abs(answer - expected).max(), abs=1e-5
     )
 
 
-def test_smaller_precisions_are_smaller(exported):
-    sizes = [row(exported, file)["bytes"] for file in FILES[2:]]
-    full, half, dynamic, int8 = sizes
-    assert half < 0.55 * full and dynamic < 0.35 * full and int8 < 0.35 * full
+def test_smaller_precisions_are_smaller(edge):
+    full, half, *integers = (row(edge, file)["bytes"] for file in FILES[2:])
+    assert half < 0.55 * full and max(integers) < 0.35 * full
 
 
-def test_saved_model_in_a_process_without_us_and_without_keras(exported, expected, held_out, tmp_path):
+def test_saved_model_in_a_process_without_us_and_without_keras(edge, expected, held_out, tmp_path):
     np.save(tmp_path / "pixels.npy", held_out)
     np.save(tmp_path / "expected.npy", expected)
     code = """
@@ -97,50 +111,50 @@ for answer in (
     names = np.array([b"china", b"flower"])[expected.argmax(axis=1)]
     assert answer["classes"].numpy().tolist() == names.tolist()
 """
-    arguments = (exported.path / "saved_model", tmp_path / "pixels.npy", tmp_path / "expected.npy")
+    arguments = (edge / "saved_model", tmp_path / "pixels.npy", tmp_path / "expected.npy")
     run_alone(code, *arguments, without=("keras_transfer", "keras"))
 
 
-@pytest.mark.parametrize("file", ["model.tflite", "model_int8.tflite"])
-def test_tflite_in_a_process_with_nothing_but_the_runtime(exported, expected, held_out, tmp_path, file):
+def test_tflite_in_a_process_with_nothing_but_the_runtime(edge, expected, held_out, tmp_path):
     """The int8 input takes the pixels as they are: no scale to look up, none to forget."""
     np.save(tmp_path / "pixels.npy", held_out)
     np.save(tmp_path / "expected.npy", expected)
     code = """
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
-model = Interpreter(sys.argv[1])
-model.allocate_tensors()
-(source,), (target,) = model.get_input_details(), model.get_output_details()
-int8 = "int8" in sys.argv[1]
-assert source["dtype"] is (np.uint8 if int8 else np.float32) and target["dtype"] is np.float32
-for image, expected in zip(np.load(sys.argv[2]), np.load(sys.argv[3])):
-    model.set_tensor(source["index"], image[np.newaxis].astype(source["dtype"]))
-    model.invoke()
-    assert np.abs(model.get_tensor(target["index"])[0] - expected).max() <= (0.15 if int8 else 1e-4)
+for file, taken, tolerance in (("model.tflite", np.float32, 1e-4), ("model_int8.tflite", np.uint8, 0.15)):
+    model = Interpreter(f"{sys.argv[1]}/{file}")
+    model.allocate_tensors()
+    (source,), (target,) = model.get_input_details(), model.get_output_details()
+    assert source["dtype"] is taken and target["dtype"] is np.float32, file
+    for image, expected in zip(np.load(sys.argv[2]), np.load(sys.argv[3])):
+        model.set_tensor(source["index"], image[np.newaxis].astype(taken))
+        model.invoke()
+        assert np.abs(model.get_tensor(target["index"])[0] - expected).max() <= tolerance, file
 """
-    arguments = (exported.path / file, tmp_path / "pixels.npy", tmp_path / "expected.npy")
+    arguments = (edge, tmp_path / "pixels.npy", tmp_path / "expected.npy")
     run_alone(code, *arguments, without=("keras_transfer", "keras", "tensorflow"))
 
 
-def test_what_int8_was_calibrated_on_is_recorded(exported, table):
-    recorded = json.loads((exported.path / "bundle.json").read_text())["measured"]["calibration"]
+def test_what_int8_was_calibrated_on_is_recorded(edge):
+    recorded = json.loads((edge / "bundle.json").read_text())["measured"]["calibration"]
     assert recorded["images"] == recorded["asked"] == 10 and recorded["seed"] == 0
     assert recorded["per_class"] == {"china": 5, "flower": 5} and recorded["fingerprint"]
 
 
-def test_a_damaged_artefact_is_refused(exported, tmp_path):
-    from keras_transfer.errors import ExportError
-
-    content = (exported.path / "model_int8.tflite").read_bytes()
+def test_a_damaged_artefact_is_refused(edge, tmp_path):
+    content = (edge / "model_int8.tflite").read_bytes()
     (tmp_path / "cut.tflite").write_bytes(content[: len(content) // 2])
     with pytest.raises(ExportError, match=r"cut\.tflite"):
         load_runtime(tmp_path / "cut.tflite")
 
 
+@pytest.mark.parametrize("network", ["small", pytest.param("lite0", marks=pytest.mark.nightly)])
 def test_integers_of_sixteen_bits_and_integers_all_the_way(
-    classifier, table, preprocessing, expected, held_out, tmp_path
+    network, trained, table, preprocessing, held_out, tmp_path
 ):
+    classifier = trained if network == "small" else lite_classifier(table, preprocessing)
+    expected = np.asarray(classifier([held_out.astype(np.float32)], training=False))
     report = export_model(
         classifier,
         tmp_path / "edge",
@@ -162,10 +176,7 @@ def test_integers_of_sixteen_bits_and_integers_all_the_way(
         assert np.mean(answer.argmax(axis=1) == expected.argmax(axis=1)) >= 0.9
     assert by_precision["int8"].outputs[0].dtype == np.uint8 and by_precision["int8"].outputs[0].scale > 0
     assert by_precision["int16x8"].parity.max_difference < 0.02
-    done = subprocess.run(
-        [sys.executable, tmp_path / "edge" / "classify.py", "--self-test"], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    run_here(tmp_path / "edge", "--self-test")
 
 
 def requirements(names):
@@ -181,7 +192,7 @@ def requirements(names):
     return found
 
 
-def test_in_an_environment_that_holds_nothing_else(exported, tmp_path):
+def test_in_an_environment_that_holds_nothing_else(edge, tmp_path):
     """A fresh virtual environment with the three packages (and what they need) linked into it."""
     venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
     python = tmp_path / "venv" / "bin" / "python"
@@ -196,14 +207,14 @@ def test_in_an_environment_that_holds_nothing_else(exported, tmp_path):
             subprocess.run([python, "-c", f"import {name}"], capture_output=True, cwd=tmp_path).returncode
             == 1
         )
-    out, _ = run_script(exported.path, "--self-test", python=python, block=False)
+    out, _ = run_script(edge, "--self-test", python=python, block=False)
     assert out.count("largest difference") == 4 and out.endswith("passed\n")
 
 
 @pytest.mark.parametrize(
     "file", ["model.tflite", "model_float16.tflite", "model_dynamic.tflite", "model_int8.tflite"]
 )
-def test_mediapipe_agrees_on_fifty_images_by_name(exported, photos, file):
+def test_mediapipe_agrees_on_fifty_images_by_name(edge, photos, file):
     """Images at the model's size: what MediaPipe does to others is its own affair (docs/deploying.md)."""
     import mediapipe
     from mediapipe.tasks.python import BaseOptions, vision
@@ -214,8 +225,8 @@ def test_mediapipe_agrees_on_fifty_images_by_name(exported, photos, file):
         for _ in range(25):
             y, x = rng.integers(0, photo.shape[0] - 96), rng.integers(0, photo.shape[1] - 96)
             crops.append(np.ascontiguousarray(photo[y : y + 96, x : x + 96]))
-    ours = LiteRTModel(exported.path / file).predict(np.stack(crops))
-    options = vision.ImageClassifierOptions(BaseOptions(str(exported.path / file)), max_results=2)
+    ours = LiteRTModel(edge / file).predict(np.stack(crops))
+    options = vision.ImageClassifierOptions(BaseOptions(str(edge / file)), max_results=2)
     with vision.ImageClassifier.create_from_options(options) as client:
         for crop, expected in zip(crops, ours, strict=True):
             picture = mediapipe.Image(mediapipe.ImageFormat.SRGB, crop)

@@ -31,6 +31,7 @@ def wrong(monkeypatch, small):
     monkeypatch.setattr(conversion, "convert", convert)
 
 
+@pytest.mark.slow
 def test_the_folder_tells_everything(export, small, table, tmp_path, capfd):
     report = export(tmp_path / "new" / "edge", formats=("saved-model", "tflite"))
     folder = tmp_path / "new" / "edge"
@@ -62,6 +63,7 @@ def test_the_folder_tells_everything(export, small, table, tmp_path, capfd):
     assert all(layer.trainable for layer in small.layers)
 
 
+@pytest.mark.slow
 def test_a_wrong_artefact_fails_and_leaves_only_the_evidence(export, wrong, tmp_path):
     with pytest.raises(ParityError, match=r"model\.tflite: .*differ") as caught:
         export(formats=("saved-model", "tflite"))
@@ -74,6 +76,7 @@ def test_a_wrong_artefact_fails_and_leaves_only_the_evidence(export, wrong, tmp_
     assert tflite["reasons"] and tflite["tolerance"]["max_difference"] == 1e-4
 
 
+@pytest.mark.slow
 def test_the_export_works_after_a_failed_one_without_overwriting(export, wrong, monkeypatch, tmp_path):
     with pytest.raises(ParityError):
         export()
@@ -89,6 +92,7 @@ def test_a_failure_that_is_allowed_is_kept_and_said(export, wrong, tmp_path, cap
     assert "does not answer like the Keras model" in caplog.text
 
 
+@pytest.mark.slow
 def test_an_artefact_that_gives_nan_fails(export, small, monkeypatch, tmp_path):
     genuine = conversion.convert
 
@@ -107,14 +111,15 @@ def test_an_artefact_that_gives_nan_fails(export, small, monkeypatch, tmp_path):
     assert "NaN" not in golden and not verify(tmp_path / "edge").passed
 
 
+@pytest.mark.slow
 def test_an_earlier_export_is_only_replaced_when_asked(export, tmp_path):
-    export(formats=("saved-model",))
+    export(formats=("keras",))
     before = (tmp_path / "edge" / "bundle.json").read_text()
     with pytest.raises(UsageError, match="already holds an export"):
         export()
     assert (tmp_path / "edge" / "bundle.json").read_text() == before
     export(overwrite=True)
-    assert "saved_model" not in names(tmp_path / "edge") and "model.tflite" in names(tmp_path / "edge")
+    assert "model.keras" not in names(tmp_path / "edge") and "model.tflite" in names(tmp_path / "edge")
     assert names(tmp_path) == ["edge"]
 
 
@@ -136,7 +141,7 @@ def test_other_peoples_files_are_never_replaced(export, tmp_path):
 
 @pytest.mark.parametrize("error", [RuntimeError("boom"), KeyboardInterrupt()])
 def test_an_interrupted_export_leaves_nothing(export, monkeypatch, tmp_path, error):
-    export()
+    export(formats=("keras",))
     before = {path: path.read_bytes() for path in (tmp_path / "edge").rglob("*") if path.is_file()}
 
     def interrupted(*_):
@@ -145,7 +150,7 @@ def test_an_interrupted_export_leaves_nothing(export, monkeypatch, tmp_path, err
     monkeypatch.setattr(exporter, "collect_answers", interrupted)
     for to, overwrite in (("edge", True), ("other", False)):
         with pytest.raises(type(error)):
-            export(tmp_path / to, overwrite=overwrite)
+            export(tmp_path / to, overwrite=overwrite, formats=("keras",))
     assert names(tmp_path) == ["edge"]
     assert {path: path.read_bytes() for path in (tmp_path / "edge").rglob("*") if path.is_file()} == before
 
@@ -156,7 +161,7 @@ def test_a_full_disk_is_one_sentence(export, monkeypatch, tmp_path):
 
     monkeypatch.setattr(exporter, "_describe", full)
     with pytest.raises(ExportError, match="No space left on device"):
-        export()
+        export(formats=("keras",))
     assert names(tmp_path) == []
 
 
@@ -166,20 +171,24 @@ def test_an_image_that_is_gone_stops_the_export(export, photo_folder, tmp_path):
     table = load_data(copy, test_fraction=0.4, seed=0)
     table.images.path(int(table.indices("test")[0])).unlink()
     with pytest.raises(DataError, match="could be read when the data was loaded"):
-        export(table=table)
+        export(table=table, formats=("keras",))
     assert names(tmp_path) == ["photos"]
 
 
 def test_the_split(export, photo_folder, caplog):
     without_test = load_data(photo_folder, test_fraction=0, val_fraction=0.3)
-    assert export(table=without_test).split == "val"
+    assert export(table=without_test, formats=("keras",)).split == "val"
     assert "no test images" in caplog.text
-    only_train = load_data(photo_folder, test_fraction=0, val_fraction=0)
+    only_train = {
+        "table": load_data(photo_folder, test_fraction=0, val_fraction=0),
+        "formats": ("keras",),
+        "overwrite": True,
+    }
     with pytest.raises(UsageError, match="neither test nor val"):
-        export(table=only_train, overwrite=True)
-    assert export(table=only_train, parity_split="train", overwrite=True).images == len(only_train)
+        export(**only_train)
+    assert export(**only_train, parity_split="train").images == len(only_train["table"])
     with pytest.raises(UsageError, match="no images in the split 'test'"):
-        export(table=only_train, parity_split="test", overwrite=True)
+        export(**only_train, parity_split="test")
 
 
 @pytest.mark.parametrize(
@@ -225,6 +234,7 @@ def wrapped(layer):
     return keras.Model(image, keras.layers.Softmax()(x), name="wrapped")
 
 
+@pytest.mark.slow
 def test_a_custom_layer_is_exported_or_one_sentence(export, tmp_path):
     assert export(model=wrapped(Registered()), formats=("keras", "tflite")).passed
     with pytest.raises(ExportError, match=r"custom layers or code.*Leave out the format 'keras'"):
@@ -253,7 +263,7 @@ def test_a_title_that_no_file_can_hold_is_refused_at_once():
 def test_a_model_with_broken_weights_is_refused(export, small, tmp_path):
     small.set_weights([np.full_like(weight, np.nan) for weight in small.get_weights()])
     with pytest.raises(DataError, match="not finite"):
-        export()
+        export(formats=("keras",))
     assert names(tmp_path) == []
 
 

@@ -17,6 +17,7 @@ from keras_transfer.export.quantization import (
 from keras_transfer.export.stitching import stitch
 from keras_transfer.litert import LiteRTModel, convert
 
+pytestmark = pytest.mark.slow
 SIZE = 96
 
 
@@ -96,10 +97,15 @@ def spread_weights(model, layer):
     return model
 
 
+@pytest.fixture(scope="module")
+def plain():
+    """A classifier, and its int8 file."""
+    return (model := classifier()), convert_integer(model, calibration)
+
+
 @pytest.mark.parametrize("hidden", [(), (12,)])
-def test_the_backbone_is_integer_and_the_head_is_float(hidden):
-    model = classifier(*hidden)
-    content = convert_integer(model, calibration)
+def test_the_backbone_is_integer_and_the_head_is_float(hidden, plain):
+    content = convert_integer(classifier(*hidden), calibration) if hidden else plain[1]
     ops = operators(content)
     entrance = ops.index(("QUANTIZE", "INT8"))
     border = ops.index(("DEQUANTIZE", "FLOAT32"))
@@ -172,9 +178,9 @@ def test_the_callers_images_and_model_are_not_changed():
     np.testing.assert_allclose(np.asarray(again(kept.astype(np.float32))), answers, atol=1e-6)
 
 
-def test_the_same_images_give_the_same_file():
-    model = classifier()
-    assert convert_integer(model, calibration) == convert_integer(model, calibration)
+def test_the_same_images_give_the_same_file(plain):
+    model, content = plain
+    assert convert_integer(model, calibration) == content
 
 
 def test_where_the_head_begins():

@@ -1,4 +1,4 @@
-"""The small network of these tests, and a process of its own that extracts features with it.
+"""The small network of these tests, and a process of its own that prints its hash and extracts features with it.
 
 python worker_features.py FOLDER OUTPUT.npy ENGINE SECONDS_A_BATCH
 """
@@ -49,7 +49,7 @@ def load(folder: Path) -> ImageTable:
 
 def main(folder: str, output: str, engine: str, pause: str) -> None:
     """Extract, slowly, with small shards; write the values."""
-    from keras_transfer.features import engines, extraction
+    from keras_transfer.features import engines, extraction, model_hash
 
     extraction.SHARD_IMAGES = 4
     if engine == "keras":
@@ -61,9 +61,9 @@ def main(folder: str, output: str, engine: str, pause: str) -> None:
 
         engines.KerasEngine.__call__ = slow  # type: ignore[method-assign]
     table = load(Path(folder))
-    result = extraction.extract(
-        table, small_backbone(), preprocessing=PREPROCESSING, engine=engine, batch_size=4
-    )
+    backbone = small_backbone()
+    print(model_hash(backbone), flush=True)  # noqa: T201
+    result = extraction.extract(table, backbone, preprocessing=PREPROCESSING, engine=engine, batch_size=4)
     np.save(output, result.values)
 
 

@@ -1,19 +1,16 @@
 """Several labels an image: the probe, its thresholds, and the task from a CSV of real crops to an answer."""
 
-import csv
 import logging
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFilter
+from keras_transfer_tests import SMALL
 from sklearn.metrics import f1_score
 
-from keras_transfer.data import batches, load_data
+from keras_transfer.data import load_data
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.heads import LOGITS, add_head, split_head
 from keras_transfer.settings import DataSettings
@@ -56,13 +53,14 @@ def test_the_dense_layer_equals_the_standardised_regressions():
 
 
 @pytest.mark.parametrize("hidden", [(), pytest.param((16,), marks=pytest.mark.slow)])
-def test_it_learns_without_touching_what_lies_below(hidden):
-    x, y = problem()
+def test_it_learns_without_touching_what_lies_below(hidden, monkeypatch):
+    monkeypatch.setattr(hidden_heads, "EPOCHS", 20)
+    x, y = problem(2000)
     model = head(x.shape[1], hidden=hidden)
     body = [w.copy() for w in split_head(model)[0].get_weights()]
-    result = fit_multilabel_probe(model, x, y, train=np.arange(150), val=np.arange(150, 220))
-    given = model.predict(x[220:], verbose=0) >= result.thresholds
-    assert np.mean(given == y[220:]) > np.mean(y[:150].mean(axis=0).round() == y[220:]) + 0.08
+    result = fit_multilabel_probe(model, x, y, train=np.arange(1500), val=np.arange(1500, 1700))
+    given = model.predict(x[1700:], verbose=0) >= result.thresholds
+    assert np.mean(given == y[1700:]) > np.mean(y[:1500].mean(axis=0).round() == y[1700:]) + 0.08
     assert result.chosen_on == "validation"
     assert (result.c is None) == bool(hidden)
     assert all(np.isfinite(trial["val_loss"]) for trial in result.trials)
@@ -104,7 +102,8 @@ def test_where_nothing_speaks_for_another_threshold_it_is_one_half():
 
 
 @pytest.mark.parametrize("hidden", [(), pytest.param((8,), marks=pytest.mark.slow)])
-def test_a_label_that_does_not_vary_gets_its_smoothed_share_and_a_warning(caplog, hidden):
+def test_a_label_that_does_not_vary_gets_its_smoothed_share_and_a_warning(caplog, hidden, monkeypatch):
+    monkeypatch.setattr(hidden_heads, "EPOCHS", 12)
     x, y = problem()
     y[:200, 0], y[:200, 1] = 0, 1
     model = head(x.shape[1], hidden=hidden)
@@ -161,35 +160,6 @@ def test_the_same_call_gives_the_same_weights(hidden, monkeypatch):
         np.testing.assert_array_equal(a, b)
 
 
-def write_data(folder, photos, count=48):
-    """Real crops, some brightened, some blurred, and a CSV that tells which; some have no label."""
-    rng = np.random.default_rng(0)
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for i in range(count):
-        name = ("china", "flower")[i % 2]
-        photo = photos[name]
-        y, x = rng.integers(0, photo.shape[0] - 96), rng.integers(0, photo.shape[1] - 96)
-        crop = Image.fromarray(photo[y : y + 96, x : x + 96])
-        labels = ["flower"] if name == "flower" else []
-        if i % 3 == 0:
-            labels.append("bright")
-            crop = crop.point(lambda value: int(0.35 * value + 165))
-        if i // 2 % 2:
-            labels.append("blurred")
-            crop = crop.filter(ImageFilter.GaussianBlur(5))
-        crop.save(folder / f"{i}.png")
-        rows.append((f"{i}.png", ";".join(labels)))
-    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("path", "label"), *rows])
-    return folder / "labels.csv"
-
-
-@pytest.fixture(scope="session")
-def crops(tmp_path_factory, photos):
-    return write_data(tmp_path_factory.mktemp("multilabel"), photos)
-
-
 def other_labels(crops, path, labels):
     """A CSV of the same images with these labels."""
     lines = [f"{crops.parent / f'{i}.png'},{label}" for i, label in enumerate(labels)]
@@ -197,11 +167,11 @@ def other_labels(crops, path, labels):
     return path
 
 
-def test_single_classes_are_taken_only_when_asked_for(crops, photo_folder, tmp_path):
+def test_single_classes_are_taken_only_when_asked_for(multilabel_crops, photo_folder, tmp_path):
     task = MultiLabel(MultiLabelOptions())
-    assert task.load_data(crops, EVERYTHING, 0).classes == LABELS
-    single = other_labels(crops, tmp_path / "single.csv", ["a", "b", "a", "b"])
-    root = {"val_fraction": 0.0, "test_fraction": 0.0, "image_root": str(crops.parent)}
+    assert task.load_data(multilabel_crops, EVERYTHING, 0).classes == LABELS
+    single = other_labels(multilabel_crops, tmp_path / "single.csv", ["a", "b", "a", "b"])
+    root = {"val_fraction": 0.0, "test_fraction": 0.0, "image_root": str(multilabel_crops.parent)}
     with pytest.raises(UsageError, match="--labels multilabel"):
         task.load_data(single, DataSettings(**root), 0)
     assert task.load_data(single, DataSettings(labels="multilabel", **root), 0).kind == "multilabel"
@@ -209,20 +179,22 @@ def test_single_classes_are_taken_only_when_asked_for(crops, photo_folder, tmp_p
         task.load_data(photo_folder, EVERYTHING, 0)
 
 
-def test_for_a_trained_model_one_label_an_image_is_fine_and_an_unknown_one_is_named(crops, tmp_path):
+def test_for_a_trained_model_one_label_an_image_is_fine_and_an_unknown_one_is_named(
+    multilabel_crops, tmp_path
+):
     task = MultiLabel(MultiLabelOptions())
-    root = DataSettings(val_fraction=0.0, test_fraction=0.0, image_root=str(crops.parent))
-    single = other_labels(crops, tmp_path / "single.csv", ["flower", "bright", ""])
+    root = DataSettings(val_fraction=0.0, test_fraction=0.0, image_root=str(multilabel_crops.parent))
+    single = other_labels(multilabel_crops, tmp_path / "single.csv", ["flower", "bright", ""])
     table = task.load_data(single, root, 0, names=LABELS)
     np.testing.assert_array_equal(table.labels, [[0, 0, 1], [0, 1, 0], [0, 0, 0]])
-    strange = other_labels(crops, tmp_path / "strange.csv", ["flower", "dog;bright"])
+    strange = other_labels(multilabel_crops, tmp_path / "strange.csv", ["flower", "dog;bright"])
     with pytest.raises(DataError, match=r"'dog' in line 3.*blurred, bright, flower"):
         task.load_data(strange, root, 0, names=LABELS)
 
 
-def test_a_table_with_other_labels_than_the_models_is_refused(crops):
+def test_a_table_with_other_labels_than_the_models_is_refused(multilabel_crops):
     task = MultiLabel(MultiLabelOptions())
-    table = load_data(crops)
+    table = load_data(multilabel_crops)
     outputs = np.full((len(table), 3), 0.4)
     assert task.evaluate(outputs, table)["per_class"]["flower"]["threshold"] == 0.5
     task.restore({"thresholds": {"blurred": 0.3, "bright": 0.5, "dog": 0.1}})
@@ -245,17 +217,9 @@ def test_an_answer_lists_what_reaches_its_threshold_and_the_most_probable():
     assert second["labels"] == [{"label": "flower", "probability": pytest.approx(0.3)}]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory, crops):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KERAS_TRANSFER_CACHE", str(tmp_path_factory.mktemp("multilabel_cache")))
-        output = tmp_path_factory.mktemp("multilabel_runs") / "run"
-        return train(crops, output, task="multilabel", image_size=96, engine="keras", test_fraction=0.3)
-
-
 @pytest.mark.slow
-def test_a_run_on_real_crops_beats_the_shares_and_tells_what_it_did(run, crops):
-    info, metrics = run.info, run.info["metrics"]["test"]
+def test_a_run_on_real_crops_beats_the_shares_and_tells_what_it_did(multilabel_run, multilabel_crops):
+    info, metrics = multilabel_run.info, multilabel_run.info["metrics"]["test"]
     assert set(MULTILABEL.metrics) <= set(metrics)
     assert info["output"] == {"kind": "probabilities", "shape": [3], "names": list(LABELS)}
     truth = np.array([[metrics["per_class"][name]["images"]] for name in LABELS]) / metrics["images"]
@@ -266,37 +230,41 @@ def test_a_run_on_real_crops_beats_the_shares_and_tells_what_it_did(run, crops):
     assert list(thresholds) == list(LABELS)
     assert {name: row["threshold"] for name, row in metrics["per_class"].items()} == thresholds
     assert info["training"]["strategy"] == "probe"
-    assert {path.name for path in (run.path / "plots").iterdir()} == {
+    assert {path.name for path in (multilabel_run.path / "plots").iterdir()} == {
         "precision_recall.png",
         "regularisation.png",
     }
-    assert (run.path / "history.csv").read_text().startswith("C,train_loss,val_loss")
+    assert (multilabel_run.path / "history.csv").read_text().startswith("C,train_loss,val_loss")
 
 
 @pytest.mark.slow
-def test_evaluated_again_it_uses_the_tuned_thresholds(run, crops):
-    again, recorded = evaluate(run.path), run.info["metrics"]["test"]
+def test_evaluated_again_it_uses_the_tuned_thresholds(multilabel_run, multilabel_crops):
+    again, recorded = evaluate(multilabel_run.path), multilabel_run.info["metrics"]["test"]
     for name, row in recorded["per_class"].items():
         assert again["per_class"][name] == pytest.approx(row, abs=1e-5)
     for name in MULTILABEL.metrics:
         assert again[name] == pytest.approx(recorded[name], abs=1e-5)
-    everything = evaluate(run.path, crops, split="all")
+    everything = evaluate(multilabel_run.path, multilabel_crops, split="all")
     assert everything["images"] == 48
-    assert everything["per_class"]["bright"]["threshold"] == run.info["training"]["thresholds"]["bright"]
+    thresholds = multilabel_run.info["training"]["thresholds"]
+    assert everything["per_class"]["bright"]["threshold"] == thresholds["bright"]
 
 
 @pytest.mark.slow
-def test_labels_the_model_does_not_know_are_an_error_that_names_them(run, crops, tmp_path):
-    strange = other_labels(crops, tmp_path / "strange.csv", ["flower;dog", "bright"])
+def test_labels_the_model_does_not_know_are_an_error_that_names_them(
+    multilabel_run, multilabel_crops, tmp_path
+):
+    settings = DataSettings(min_per_class=1, image_root=str(multilabel_crops.parent))
+    strange = other_labels(multilabel_crops, tmp_path / "strange.csv", ["flower;dog", "bright"])
     with pytest.raises(DataError, match="'dog'"):
-        evaluate(run.path, strange, settings=DataSettings(min_per_class=1, image_root=str(crops.parent)))
+        evaluate(multilabel_run.path, strange, settings=settings)
 
 
 @pytest.mark.slow
-def test_predictions_name_every_label_over_its_threshold(run, crops):
-    thresholds = run.info["training"]["thresholds"]
-    files = [crops.parent / f"{i}.png" for i in range(12)]
-    for answer in predict(run.path, files, top=3):
+def test_predictions_name_every_label_over_its_threshold(multilabel_run, multilabel_crops):
+    thresholds = multilabel_run.info["training"]["thresholds"]
+    files = [multilabel_crops.parent / f"{i}.png" for i in range(12)]
+    for answer in predict(multilabel_run.path, files, top=3):
         told = {row["label"]: row["probability"] for row in answer["classes"]}
         assert len(told) == 3
         over = {name for name, probability in told.items() if probability >= thresholds[name]}
@@ -304,43 +272,23 @@ def test_predictions_name_every_label_over_its_threshold(run, crops):
 
 
 @pytest.mark.slow
-def test_the_model_needs_only_keras_and_a_converted_one_answers_alike(run, crops, tmp_path):
-    from keras_transfer.litert import LiteRTModel, convert
-    from keras_transfer.preprocessing import Preprocessing
-
-    pixels = np.concatenate(list(batches(load_data(crops), Preprocessing(size=(96, 96)), indices=range(8))))
-    np.save(tmp_path / "pixels.npy", pixels.astype("float32"))
-    code = (
-        "import sys\n"
-        "for name in ('keras_transfer', 'keras_cv'): sys.modules[name] = None\n"
-        "import keras, numpy as np\n"
-        "model = keras.models.load_model(sys.argv[1])\n"
-        "np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), verbose=0))\n"
-    )
-    paths = [run.model_path, tmp_path / "pixels.npy", tmp_path / "out.npy"]
-    subprocess.run([sys.executable, "-c", code, *paths], check=True)
-    model = run.load_model()
-    here = model.predict(pixels.astype("float32"), verbose=0)
-    assert np.ptp(here, axis=0).min() > 0.1
-    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), here, atol=1e-5)
-    np.testing.assert_allclose(LiteRTModel(convert(model)).predict(pixels), here, atol=1e-4)
-
-
-@pytest.mark.slow
-def test_a_hidden_layer_trains_too_and_so_does_the_network(crops, tmp_path):
-    more = {"task": "multilabel", "image_size": 64, "engine": "keras"}
+def test_a_hidden_layer_trains_too_and_so_does_the_network(multilabel_crops, tmp_path, monkeypatch):
+    monkeypatch.setattr(hidden_heads, "EPOCHS", 5)
+    more = {"task": "multilabel", **SMALL}
     hidden = MultiLabelOptions(hidden=(16,))
-    run = train(crops, tmp_path / "hidden", task_options=hidden, **more)
+    run = train(multilabel_crops, tmp_path / "hidden", task_options=hidden, **more)
     assert run.info["training"]["probe"]["C"] is None
     assert (run.path / "plots" / "probe_curves.png").is_file()
     deeper = {
         "strategy": "finetune",
-        "unfreeze": "from:block7a",
+        "unfreeze": "from:block5b",
         "epochs": 2,
         "guard": False,
         "batch_size": 8,
+        "learning_rate": 1e-3,
+        "monitor": "average_precision",
     }
-    run = train(crops, tmp_path / "deeper", learning_rate=1e-3, monitor="average_precision", **deeper, **more)
+    run = train(multilabel_crops, tmp_path / "deeper", **deeper, **more)
     notes = run.info["training"]
     assert notes["gradient"]["best_epoch"] >= 1 and notes["guard"]["metric"] == "mean_average_precision"
     assert set(notes["thresholds"]) == set(LABELS)

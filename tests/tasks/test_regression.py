@@ -1,16 +1,14 @@
 """Numbers instead of classes: the ridge probe, units, and the task from a CSV of real crops to an answer."""
 
 import csv
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter
+from keras_transfer_tests import SMALL
 from sklearn.linear_model import Ridge
 
-from keras_transfer.data import batches, load_data
+from keras_transfer.data import load_data
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.heads import add_head, split_head
 from keras_transfer.settings import DataSettings
@@ -57,13 +55,14 @@ def test_the_dense_layer_equals_the_standardised_ridge_in_real_units(targets):
 
 
 @pytest.mark.parametrize("hidden", [(), pytest.param((16,), marks=pytest.mark.slow)])
-def test_it_learns_without_touching_what_lies_below(hidden):
-    x, y = problem()
+def test_it_learns_without_touching_what_lies_below(hidden, monkeypatch):
+    monkeypatch.setattr(hidden_heads, "EPOCHS", 20)
+    x, y = problem(2000)
     model = head(x.shape[1], hidden=hidden)
     body = [w.copy() for w in split_head(model)[0].get_weights()]
-    result = fit_regression_probe(model, x, y, train=np.arange(150), val=np.arange(150, 220))
-    errors = np.mean((model.predict(x[220:], verbose=0) - y[220:]) ** 2, axis=0)
-    assert (errors < 0.5 * y[220:].var(axis=0)).all()
+    result = fit_regression_probe(model, x, y, train=np.arange(1500), val=np.arange(1500, 1700))
+    errors = np.mean((model.predict(x[1700:], verbose=0) - y[1700:]) ** 2, axis=0)
+    assert (errors < 0.5 * y[1700:].var(axis=0)).all()
     assert result.chosen_on == "validation"
     assert (result.alpha is None) == bool(hidden)
     for before, after in zip(body, split_head(model)[0].get_weights(), strict=True):
@@ -121,31 +120,6 @@ def test_the_same_call_gives_the_same_weights_and_cross_validation_replaces_vali
         np.testing.assert_array_equal(a, b)
 
 
-def write_data(folder, photos, count=120):
-    """Real crops, darkened and blurred by known amounts; the label is the mean brightness and the blur's radius."""
-    rng = np.random.default_rng(0)
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for i in range(count):
-        photo = photos[("china", "flower")[i % 2]]
-        y, x = rng.integers(0, photo.shape[0] - 96), rng.integers(0, photo.shape[1] - 96)
-        crop = Image.fromarray((photo[y : y + 96, x : x + 96] * rng.uniform(0.3, 1)).astype(np.uint8))
-        radius = float(rng.uniform(0, 6))
-        crop = crop.filter(ImageFilter.GaussianBlur(radius))
-        crop.save(folder / f"{i}.png")
-        rows.append((f"{i}.png", f"{np.asarray(crop).mean():.4f};{radius:.4f}"))
-    for name, keep in (("both.csv", slice(0, 2)), ("brightness.csv", slice(0, 1))):
-        with (folder / name).open("w", newline="", encoding="utf-8") as file:
-            cut = [(path, ";".join(label.split(";")[keep])) for path, label in rows]
-            csv.writer(file).writerows([("path", "label"), *cut])
-    return folder
-
-
-@pytest.fixture(scope="session")
-def crops(tmp_path_factory, photos):
-    return write_data(tmp_path_factory.mktemp("regression"), photos)
-
-
 def other_labels(crops, path, labels):
     """A CSV of the same images with these labels."""
     lines = [f"{crops / f'{i}.png'},{label}" for i, label in enumerate(labels)]
@@ -153,37 +127,38 @@ def other_labels(crops, path, labels):
     return DataSettings(val_fraction=0.0, test_fraction=0.0, image_root=str(crops))
 
 
-def test_whole_numbers_are_numbers_here(crops, tmp_path):
+def test_whole_numbers_are_numbers_here(regression_crops, tmp_path):
     task = Regression(RegressionOptions())
-    table = task.load_data(tmp_path / "a.csv", other_labels(crops, tmp_path / "a.csv", [3, 5, 8]), 0)
+    settings = other_labels(regression_crops, tmp_path / "a.csv", [3, 5, 8])
+    table = task.load_data(tmp_path / "a.csv", settings, 0)
     assert table.kind == "regression"
     np.testing.assert_array_equal(table.labels, [[3], [5], [8]])
     assert task.output_contract(table).names == ("target",)
-    both = task.output_contract(task.load_data(crops / "both.csv", EVERYTHING, 0))
+    both = task.output_contract(task.load_data(regression_crops / "both.csv", EVERYTHING, 0))
     assert (both.kind, both.shape, both.names) == ("values", (2,), ("target_0", "target_1"))
 
 
 @pytest.mark.parametrize("labels", [["3.5", "cat", "1"], ["cat", "dog", "cat"]])
-def test_a_label_that_is_no_number_is_said_with_its_line(crops, tmp_path, labels):
-    asked = other_labels(crops, tmp_path / "a.csv", labels)
+def test_a_label_that_is_no_number_is_said_with_its_line(regression_crops, tmp_path, labels):
+    asked = other_labels(regression_crops, tmp_path / "a.csv", labels)
     with pytest.raises(DataError, match=r"'cat' in line [23] of .* is not a number"):
         Regression(RegressionOptions()).load_data(tmp_path / "a.csv", asked, 0)
 
 
-def test_what_cannot_be_numbers_is_refused(crops, photo_folder):
+def test_what_cannot_be_numbers_is_refused(regression_crops, photo_folder):
     task = Regression(RegressionOptions())
     with pytest.raises(UsageError, match="a folder's labels are classes"):
         task.load_data(photo_folder, EVERYTHING, 0)
     asked = DataSettings(val_fraction=0.0, test_fraction=0.0, min_per_class=1, labels="classes")
     with pytest.raises(UsageError, match="read as classes"):
-        task.load_data(crops / "brightness.csv", asked, 0)
+        task.load_data(regression_crops / "brightness.csv", asked, 0)
 
 
-def test_a_trained_model_wants_as_many_numbers_as_it_gives(crops):
+def test_a_trained_model_wants_as_many_numbers_as_it_gives(regression_crops):
     task = Regression(RegressionOptions())
-    assert len(task.load_data(crops / "brightness.csv", EVERYTHING, 0, names=("target",))) == 120
+    assert len(task.load_data(regression_crops / "brightness.csv", EVERYTHING, 0, names=("target",))) == 120
     with pytest.raises(DataError, match="2 numbers an image, and the model gives 1"):
-        task.load_data(crops / "both.csv", EVERYTHING, 0, names=("target",))
+        task.load_data(regression_crops / "both.csv", EVERYTHING, 0, names=("target",))
 
 
 def test_an_answer_is_the_numbers_by_name():
@@ -191,22 +166,14 @@ def test_an_answer_is_the_numbers_by_name():
     assert answers == [{"values": {"a": 1.5, "b": 2.0}}]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory, crops):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KERAS_TRANSFER_CACHE", str(tmp_path_factory.mktemp("regression_cache")))
-        output = tmp_path_factory.mktemp("regression_runs") / "run"
-        return train(
-            crops / "both.csv", output, task="regression", image_size=96, engine="keras", test_fraction=0.3
-        )
-
-
 @pytest.mark.slow
-def test_a_run_on_real_crops_beats_the_mean_and_tells_what_it_did(run, crops):
+def test_a_run_on_real_features_beats_the_mean_and_tells_what_it_did(regression_crops, tmp_path):
+    data = regression_crops / "both.csv"
+    run = train(data, tmp_path / "run", task="regression", image_size=96, engine="keras", test_fraction=0.3)
     info, metrics = run.info, run.info["metrics"]["test"]
     assert set(REGRESSION.metrics) <= set(metrics)
     assert info["output"] == {"kind": "values", "shape": [2], "names": ["target_0", "target_1"]}
-    table = load_data(crops / "both.csv", split_from=run.path)
+    table = load_data(data, split_from=run.path)
     learned, measured = (table.labels[table.indices(split)] for split in ("train", "test"))
     for i, row in enumerate(metrics["per_target"].values()):
         assert row["mae"] < 0.75 * np.abs(measured[:, i] - learned[:, i].mean()).mean()
@@ -220,54 +187,32 @@ def test_a_run_on_real_crops_beats_the_mean_and_tells_what_it_did(run, crops):
 
 
 @pytest.mark.slow
-def test_evaluated_again_it_gives_the_recorded_metrics_and_answers_in_real_units(run, crops):
-    again, recorded = evaluate(run.path), run.info["metrics"]["test"]
+def test_evaluated_again_it_gives_the_recorded_metrics_and_answers_in_real_units(
+    regression_run, regression_crops
+):
+    again, recorded = evaluate(regression_run.path), regression_run.info["metrics"]["test"]
     for name in REGRESSION.metrics:
         assert again[name] == pytest.approx(recorded[name], abs=1e-3)
-    everything = evaluate(run.path, crops / "both.csv", split="all")
+    everything = evaluate(regression_run.path, regression_crops / "both.csv", split="all")
     assert everything["images"] == 120 and everything["r2"] > 0.5
-    answers = list(predict(run.path, [crops / f"{i}.png" for i in range(120)]))
-    table = load_data(crops / "both.csv")
+    answers = list(predict(regression_run.path, [regression_crops / f"{i}.png" for i in range(120)]))
+    table = load_data(regression_crops / "both.csv")
     said = np.array([list(answer["values"].values()) for answer in answers])
     assert np.corrcoef(said[:, 0], table.labels[:, 0])[0, 1] > 0.8
     assert abs(said[:, 0].mean() - table.labels[:, 0].mean()) < 10
     with pytest.raises(DataError, match="the model gives 2"):
-        evaluate(run.path, crops / "brightness.csv")
+        evaluate(regression_run.path, regression_crops / "brightness.csv")
 
 
 @pytest.mark.slow
-def test_the_model_needs_only_keras_and_a_converted_one_answers_alike(run, crops, tmp_path):
-    from keras_transfer.litert import LiteRTModel, convert
-    from keras_transfer.preprocessing import Preprocessing
-
-    table = load_data(crops / "both.csv")
-    pixels = np.concatenate(list(batches(table, Preprocessing(size=(96, 96)), indices=range(8))))
-    np.save(tmp_path / "pixels.npy", pixels.astype("float32"))
-    code = (
-        "import sys\n"
-        "for name in ('keras_transfer', 'keras_cv'): sys.modules[name] = None\n"
-        "import keras, numpy as np\n"
-        "model = keras.models.load_model(sys.argv[1])\n"
-        "np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), verbose=0))\n"
-    )
-    paths = [run.model_path, tmp_path / "pixels.npy", tmp_path / "out.npy"]
-    subprocess.run([sys.executable, "-c", code, *paths], check=True)
-    model = run.load_model()
-    here = model.predict(pixels.astype("float32"), verbose=0)
-    assert np.ptp(here, axis=0).min() > 1
-    spread = table.labels.std(axis=0)
-    np.testing.assert_allclose(np.load(tmp_path / "out.npy") / spread, here / spread, atol=1e-5)
-    np.testing.assert_allclose(LiteRTModel(convert(model)).predict(pixels) / spread, here / spread, atol=1e-4)
-
-
-@pytest.mark.slow
-def test_a_hidden_layer_trains_too_and_so_does_the_network(crops, tmp_path):
-    more = {"task": "regression", "image_size": 64, "engine": "keras"}
-    data = crops / "brightness.csv"
+def test_a_hidden_layer_trains_too_and_so_does_the_network(regression_crops, tmp_path, monkeypatch):
+    monkeypatch.setattr(hidden_heads, "EPOCHS", 5)
+    more = {"task": "regression", **SMALL}
+    data = regression_crops / "brightness.csv"
     run = train(data, tmp_path / "hidden", task_options=RegressionOptions(hidden=(16,)), **more)
     assert run.info["training"]["probe"]["alpha"] is None
     assert (run.path / "plots" / "probe_curves.png").is_file()
-    deeper = {"strategy": "finetune", "unfreeze": "from:block7a", "epochs": 2, "batch_size": 8}
+    deeper = {"strategy": "finetune", "unfreeze": "from:block5b", "epochs": 2, "batch_size": 8}
     run = train(data, tmp_path / "deeper", **deeper, **more)
     guard = run.info["training"]["guard"]
     assert guard["metric"] == "mae" and guard["kept"] == (

@@ -57,7 +57,7 @@ def network(nested=False):
 
 
 def answers(model, images):
-    return model.predict(images.astype("float32"), verbose=0)
+    return np.asarray(model(images.astype("float32"), training=False))
 
 
 def test_the_first_layer_gets_the_statistics_of_all_images_and_one_batch_answers_as_in_training(images):
@@ -196,12 +196,20 @@ def out_of_focus(pixels):
     return np.stack([np.asarray(image) for image in blurred])
 
 
-# Over three seeds: clean 0.81 to 0.95, in fog 0.28 to 0.33, adapted 0.80 to 0.92. What blur took away, statistics give
-# back in part only (one seed): clean 0.83, blurred 0.22, adapted 0.39.
+# Over three seeds, tiny: clean 0.58 to 0.65, in fog 0.10 to 0.18, adapted 0.54 to 0.57. Lite0: clean 0.81 to 0.95, in
+# fog 0.28 to 0.33, adapted 0.80 to 0.92. What blur took away, statistics give back in part only (Lite0, one seed):
+# clean 0.83, blurred 0.22, adapted 0.39. Tiny sees blurred images as well as sharp ones.
 @pytest.mark.slow
-@pytest.mark.parametrize(("shifted", "recovers"), [(in_fog, 0.25), (out_of_focus, 0.08)])
-def test_a_probe_that_sees_badly_sees_better_again(photos, shifted, recovers):
-    model = add_head(load_backbone("efficientnet_lite0", image_size=96), 16)
+@pytest.mark.parametrize(
+    ("backbone", "layers", "sees", "shifted", "recovers"),
+    [
+        ("tiny", 7, 0.5, in_fog, 0.25),
+        pytest.param("efficientnet_lite0", 49, 0.7, in_fog, 0.25, marks=pytest.mark.nightly),
+        pytest.param("efficientnet_lite0", 49, 0.7, out_of_focus, 0.08, marks=pytest.mark.nightly),
+    ],
+)
+def test_a_probe_that_sees_badly_sees_better_again(photos, backbone, layers, sees, shifted, recovers):
+    model = add_head(load_backbone(backbone, image_size=96), 16)
     train, labels = regions(photos, 8, 0)
     test, truth = regions(photos, 6, 100)
     # ImageNet's statistics are from a third place: the probe is trained on those of its own images.
@@ -218,9 +226,9 @@ def test_a_probe_that_sees_badly_sees_better_again(photos, shifted, recovers):
     clean, dropped = accuracy(test), accuracy(shift)
     report = adapt_batchnorm(model, shift)
     recovered = accuracy(shift)
-    assert clean > 0.7
+    assert clean > sees
     assert dropped < clean - 0.3
     assert recovered > dropped + recovers
-    assert report.layers == 49
+    assert report.layers == layers
     for a, b in zip(others, model.trainable_weights, strict=True):
         assert a.tobytes() == keras.ops.convert_to_numpy(b).tobytes()

@@ -1,8 +1,5 @@
 """A head of the user's own: several layers replaced, everything below shared, and what is refused."""
 
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -11,7 +8,7 @@ from keras.layers import Conv2D, Dense, Dropout, GlobalAveragePooling2D, Softmax
 from keras_transfer import FreezePlan, Preprocessing, fine_tune, load_data
 from keras_transfer.errors import UsageError
 from keras_transfer.heads import add_head, head_layers, logits_model, split_head
-from keras_transfer.litert import LiteRTModel, convert
+from keras_transfer.training import hidden as hidden_heads
 from keras_transfer.training.custom_head import replace_head
 from keras_transfer.training.phases import Phase
 from keras_transfer.training.probe import fit_probe
@@ -82,7 +79,10 @@ def test_every_rule_trains_the_whole_of_an_own_head(name):
     assert {path.split("/")[-2] for path in plan.variable_multipliers(model)} <= body
 
 
-@pytest.mark.parametrize("name", ["features", "nested", "map"])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["map", *(pytest.param(name, marks=pytest.mark.nightly) for name in ("features", "nested"))]
+)
 def test_an_own_head_is_fine_tuned_and_what_the_plan_freezes_stays(name, photo_folder, tmp_path):
     model = own_heads()[name]
     table = load_data(photo_folder, test_fraction=0.0)
@@ -98,7 +98,8 @@ def test_an_own_head_is_fine_tuned_and_what_the_plan_freezes_stays(name, photo_f
     assert head_layers(again) == head_layers(model)
 
 
-def test_a_probe_trains_an_own_head_on_features_and_refuses_one_on_a_map(pixels):
+def test_a_probe_trains_an_own_head_on_features_and_refuses_one_on_a_map(pixels, monkeypatch):
+    monkeypatch.setattr(hidden_heads, "EPOCHS", 12)
     model = own_heads()["features"]
     extractor, head = split_head(model)
     features, labels = extractor.predict(pixels, verbose=0), np.arange(6) // 3
@@ -162,21 +163,3 @@ def test_unknown_layers_get_the_closest_names():
     forked = keras.Model(image, [Dense(2)(image), Dense(3)(image)])
     with pytest.raises(UsageError, match="2 tensors"):
         replace_head(forked, [Dense(2)])
-
-
-@pytest.mark.slow
-def test_it_loads_with_keras_alone_and_converts(pixels, tmp_path):
-    new = replace_head(add_head(backbone(), 4), [Dense(10, "relu"), Dense(3)])
-    expected = new.predict(pixels, verbose=0)
-    np.testing.assert_allclose(LiteRTModel(convert(new)).predict(pixels), expected, atol=1e-4)
-    new.save(tmp_path / "model.keras")
-    np.save(tmp_path / "pixels.npy", pixels)
-    code = (
-        "import sys, keras, numpy as np; from pathlib import Path; root = Path(sys.argv[1])\n"
-        "model = keras.models.load_model(root / 'model.keras')\n"
-        "np.save(root / 'answer.npy', model.predict(np.load(root / 'pixels.npy'), verbose=0))\n"
-        "assert not [name for name in sys.modules if name.startswith('keras_transfer')]"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    np.testing.assert_allclose(np.load(tmp_path / "answer.npy"), expected, atol=1e-6)

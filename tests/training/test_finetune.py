@@ -73,8 +73,15 @@ EVERYTHING = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cache", ["off", "on"])
-@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["plain", "everything"])
+@pytest.mark.parametrize(
+    ("values", "cache"),
+    [
+        pytest.param(EVERYTHING, "on", id="everything-on"),
+        pytest.param(EVERYTHING, "off", id="everything-off", marks=pytest.mark.nightly),
+        pytest.param({}, "on", id="plain-on", marks=pytest.mark.nightly),
+        pytest.param({}, "off", id="plain-off", marks=pytest.mark.nightly),
+    ],
+)
 def test_taken_up_after_any_epoch_it_ends_with_the_same_weights(table, tmp_path, monkeypatch, values, cache):
     """Interrupted in both phases of a progressive unfreezing, with every kind of state there is."""
 
@@ -129,6 +136,7 @@ def test_what_the_plan_freezes_is_bit_identical_and_the_rest_is_not(table):
     assert changed == {"block3_conv", "logits"}
 
 
+@pytest.mark.slow
 def test_a_milestone_unfreezes_later(table):
     model = network()
     first = weights(model)
@@ -147,6 +155,7 @@ def test_a_milestone_unfreezes_later(table):
     assert seen == {0: {"logits"}, 1: {"logits"}, 2: {"logits", "block2_conv", "block3_conv"}}
 
 
+@pytest.mark.nightly
 def test_kept_activations_train_like_the_whole_network(table):
     """Same order, no augmentation: the same weights but for the rounding to float16."""
     (a, off), (b, on) = (
@@ -160,55 +169,71 @@ def test_kept_activations_train_like_the_whole_network(table):
 
 
 def test_the_optimizer_gets_every_setting(table, monkeypatch):
-    made = []
+    class Made(Exception):
+        """The optimizer, before anything is trained."""
+
     genuine = finetune.make_optimizer
-    monkeypatch.setattr(finetune, "make_optimizer", lambda *a, **k: made.append(genuine(*a, **k)) or made[-1])
+
+    def making(*arguments, **values):
+        raise Made(genuine(*arguments, **values))
+
+    monkeypatch.setattr(finetune, "make_optimizer", making)
+
+    def optimizer_of(**values):
+        with pytest.raises(Made) as made:
+            train(table, "blocks:2", **values)
+        return made.value.args[0]
+
     values = {"momentum": 0.7, "weight_decay": 0.03, "clip_norm": 0.5, "accumulate": 2, "ema": 0.8}
-    train(
-        table,
-        "blocks:2",
-        optimizer="sgd",
-        schedule="constant",
-        warmup=0.0,
-        epochs=1,
-        layer_decay=0.5,
-        **values,
-    )
-    (optimizer,) = made
+    optimizer = optimizer_of(optimizer="sgd", schedule="constant", warmup=0.0, layer_decay=0.5, **values)
     assert isinstance(optimizer, keras.optimizers.SGD) and optimizer.momentum == 0.7
     assert (optimizer.weight_decay, optimizer.global_clipnorm) == (0.03, 0.5)
     assert optimizer.gradient_accumulation_steps == 2 and optimizer.use_ema
     assert optimizer.ema_momentum == pytest.approx(0.8**0.5), "0.8 a step, and a step is two batches"
     assert float(optimizer.learning_rate) == pytest.approx(1e-2)
-    train(table, "blocks:2", epochs=2, schedule="cosine")
-    assert isinstance(made[-1], keras.optimizers.AdamW)
-    assert float(made[-1].learning_rate) < 1e-4, "the cosine has come down"
+    optimizer = optimizer_of(epochs=2, schedule="cosine")
+    assert isinstance(optimizer, keras.optimizers.AdamW)
+    steps = 2 * -(-len(table.indices("train")) // 8)
+    optimizer.iterations.assign(steps)
+    assert float(optimizer.learning_rate) < 1e-4, "the cosine has come down at the training's last step"
 
 
-def moved_by_one_step(table, rule, **values):
+def moved_by_one_step(table, **values):
     """What one step of plain SGD adds to each variable: its gradient times minus its rate."""
     model = network(dropout=0.0)
     before = weights(model)
     plain = {"optimizer": "sgd", "momentum": 0.0, "schedule": "constant", "warmup": 0.0, "weight_decay": 0.0}
-    train(table, rule, model, epochs=1, batch_size=64, keep_start=False, **plain, **values)
+    once = {"epochs": 1, "batch_size": 64, "learning_rate": 1.0, "keep_start": False}
+    train(table, "all", model, **once, **plain, **values)
     return {name: value - before[name] for name, value in weights(model).items()}
 
 
-def test_each_block_learns_at_its_own_rate(table):
-    whole, halved = (moved_by_one_step(table, "blocks:2", layer_decay=decay) for decay in (1.0, 0.5))
-    for block, share in (("logits", 1.0), ("block3_conv", 0.5), ("block2_conv", 0.25)):
-        (kernel,) = (name for name in whole if name.startswith(block) and "kernel" in name)
-        np.testing.assert_allclose(halved[kernel], share * whole[kernel], rtol=1e-3, atol=1e-7)
-        assert np.any(whole[kernel])
+@pytest.fixture(scope="module")
+def whole_step(table):
+    return moved_by_one_step(table)
 
 
-def test_a_long_gradient_is_shortened(table):
-    def length(**values):
-        moved = moved_by_one_step(table, "all", learning_rate=1.0, **values)
+@pytest.mark.slow
+def test_each_block_learns_at_its_own_rate(table, whole_step):
+    halved = moved_by_one_step(table, layer_decay=0.5)
+    for block, share in (
+        ("logits", 1.0),
+        ("block3_conv", 0.5),
+        ("block2_conv", 0.25),
+        ("block1_conv", 0.125),
+    ):
+        (kernel,) = (name for name in whole_step if name.startswith(block) and "kernel" in name)
+        np.testing.assert_allclose(halved[kernel], share * whole_step[kernel], rtol=1e-3, atol=1e-7)
+        assert np.any(whole_step[kernel])
+
+
+@pytest.mark.slow
+def test_a_long_gradient_is_shortened(table, whole_step):
+    def length(moved):
         return np.sqrt(sum(np.sum(value**2) for value in moved.values()))
 
-    assert length() > 0.02
-    assert length(clip_norm=0.01) == pytest.approx(0.01, rel=1e-3)
+    assert length(whole_step) > 0.02
+    assert length(moved_by_one_step(table, clip_norm=0.01)) == pytest.approx(0.01, rel=1e-3)
 
 
 def test_classes_of_unequal_size_count_the_same(table):
@@ -245,6 +270,7 @@ def test_classes_of_unequal_size_count_the_same(table):
         np.testing.assert_allclose(totals(balanced.held_out()), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_changes_a_frozen_weight_fails_the_training(table, monkeypatch):
     model = network()
 
@@ -266,6 +292,7 @@ def test_more_accumulation_than_batches_is_refused(table):
         train(table, accumulate=99)
 
 
+@pytest.mark.nightly
 def test_a_loss_that_leaves_the_numbers_later_keeps_a_trained_epoch_and_names_a_rate(
     table, caplog, monkeypatch
 ):
@@ -293,7 +320,8 @@ def test_a_loss_that_leaves_the_numbers_later_keeps_a_trained_epoch_and_names_a_
     assert suggested and 1e-6 < float(suggested[1]) < 1
 
 
-def test_the_finder_measures_the_optimizer_that_then_trains(table, monkeypatch):
+@pytest.mark.slow
+def test_the_finder_measures_the_optimizer_that_then_trains_at_the_rate_it_found(table, monkeypatch):
     seen = {}
     genuine = finetune.find_learning_rate
 
@@ -303,11 +331,14 @@ def test_the_finder_measures_the_optimizer_that_then_trains(table, monkeypatch):
 
     monkeypatch.setattr(finetune, "find_learning_rate", watching)
     values = {"optimizer": "sgd", "momentum": 0.5, "clip_norm": 1.0, "layer_decay": 0.5}
-    train(table, "blocks:2", find_lr=True, epochs=1, batch_size=16, **values)
+    _, result = train(table, "blocks:2", find_lr=True, learning_rate=1e-9, epochs=1, batch_size=16, **values)
     assert (seen["optimizer"], seen["momentum"], seen["clip_norm"]) == ("sgd", 0.5, 1.0)
     assert set(seen["multipliers"].values()) == {0.5, 0.25}
+    assert result.finding is not None
+    assert result.learning_rate == result.finding.suggestion > 1e-9
 
 
+@pytest.mark.slow
 def test_a_loss_that_leaves_the_numbers_keeps_the_last_good_weights_and_advises(table, caplog):
     model = network()
     before = weights(model)
@@ -319,15 +350,23 @@ def test_a_loss_that_leaves_the_numbers_keeps_the_last_good_weights_and_advises(
     assert "learning-rate" in said
 
 
+ALONE = (
+    {"focal": 2.0},
+    {"balance": "weights"},
+    {"augment": "standard"},
+    {"precision": "mixed_bfloat16"},
+    {"monitor": "accuracy", "patience": 1},
+    {"schedule": "step", "layer_decay": 0.5},
+)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "values",
     [
-        {"focal": 2.0},
-        {"balance": "weights"},
-        {"augment": "standard"},
-        {"precision": "mixed_bfloat16"},
-        {"monitor": "accuracy", "patience": 1},
-        {"schedule": "step", "layer_decay": 0.5},
+        pytest.param({**ALONE[0], **ALONE[1], **ALONE[2]}, id="loss and images"),
+        pytest.param({**ALONE[3], **ALONE[4], **ALONE[5]}, id="precision, monitor and rates"),
+        *(pytest.param(values, marks=pytest.mark.nightly) for values in ALONE),
     ],
 )
 def test_every_setting_trains(table, values):
@@ -337,18 +376,14 @@ def test_every_setting_trains(table, values):
     assert all(layer.compute_dtype == "float32" for layer in model.layers)
 
 
+@pytest.mark.slow
 def test_the_start_may_be_kept_or_not(table):
     values = {"learning_rate": 1e-30, "epochs": 1}
     assert train(table, **values)[1].best_epoch == 0
     assert train(table, keep_start=False, **values)[1].best_epoch == 1
 
 
-def test_a_found_rate_is_used(table):
-    _, result = train(table, "all", find_lr=True, learning_rate=1e-9, epochs=1, batch_size=16)
-    assert result.finding is not None
-    assert result.learning_rate == result.finding.suggestion > 1e-9
-
-
+@pytest.mark.slow
 def test_single_image_batches_with_trained_statistics_are_warned_of(table, caplog):
     model = network()
     plan = FreezePlan.for_model(model, "blocks:1", batchnorm="train")
@@ -381,6 +416,7 @@ def test_the_boundary_is_below_what_trains():
     assert find_boundary(model) in ("block2_bn", "block2_relu", "block2_conv")
 
 
+@pytest.mark.slow
 def test_a_teacher_draws_the_student_to_its_answers(table):
     """A teacher that is unsure on purpose: with it the student stays near, without it it grows sure."""
     teacher = np.where(np.eye(2)[table.labels] == 1, 0.7, 0.3)
@@ -431,6 +467,7 @@ def test_weights_that_are_no_numbers_are_never_the_best(tmp_path):
     assert record.diverged == 1 and record.best == 0
 
 
+@pytest.mark.nightly
 def test_a_later_phase_may_freeze_what_an_earlier_one_trained(table, tmp_path):
     """Averaged weights end the first phase; what the second one freezes is sealed as it then is."""
     model = network()
@@ -442,6 +479,7 @@ def test_a_later_phase_may_freeze_what_an_earlier_one_trained(table, tmp_path):
     assert len(result.history) == 4
 
 
+@pytest.mark.slow
 def test_another_training_does_not_take_an_interrupted_ones_place(table, tmp_path):
     train(table, state=tmp_path, model=network())
     again, result = train(table, state=tmp_path, model=network())

@@ -62,8 +62,14 @@ CONVOLUTIONS = {
 }
 
 
-@pytest.mark.parametrize("norm", [{}, {"scale": False}, {"center": False, "epsilon": 0.1}], ids=str)
-@pytest.mark.parametrize("convolution", CONVOLUTIONS)
+@pytest.mark.parametrize(
+    ("convolution", "norm"),
+    [
+        pytest.param(name, norm, marks=pytest.mark.nightly if norm and name != "plain" else ())
+        for name in CONVOLUTIONS
+        for norm in ({}, {"scale": False}, {"center": False, "epsilon": 0.1})
+    ],
+)
 def test_the_same_answers_and_gradients(convolution, norm):
     model = freeze_norms(network(CONVOLUTIONS[convolution](), **norm))
     twin = fold_frozen_norms(model)

@@ -37,13 +37,14 @@ def test_the_dense_layer_equals_the_standardised_regression(classes):
     )
 
 
-@pytest.mark.parametrize("hidden", [(), (16,)])
-def test_it_learns_and_the_choice_is_made_on_validation(hidden):
-    x, y = problem()
+@pytest.mark.parametrize("hidden", [(), pytest.param((16,), marks=pytest.mark.slow)])
+def test_it_learns_and_the_choice_is_made_on_validation(hidden, monkeypatch):
+    monkeypatch.setattr(hidden_heads, "EPOCHS", 20)
+    x, y = problem(count=2400)
     model = classifier(x.shape[1], 3, hidden=hidden)
     body = [w.copy() for w in split_head(model)[0].get_weights()]
-    result = fit_probe(model, x, y, train=np.arange(120), val=np.arange(120, 180))
-    assert np.mean(model.predict(x[180:], verbose=0).argmax(1) == y[180:]) > 0.7
+    result = fit_probe(model, x, y, train=np.arange(1200), val=np.arange(1200, 1800))
+    assert np.mean(model.predict(x[1800:], verbose=0).argmax(1) == y[1800:]) > 0.7
     assert result.chosen_on == "validation"
     if not hidden:
         best = min(result.trials, key=lambda trial: trial["val_loss"])
@@ -114,8 +115,9 @@ def test_a_constant_feature_does_not_explode():
     np.testing.assert_allclose(model.predict(odd, verbose=0), model.predict(x[:20], verbose=0), atol=0.2)
 
 
+@pytest.mark.slow
 def test_the_same_call_gives_the_same_weights(monkeypatch):
-    monkeypatch.setattr(hidden_heads, "EPOCHS", 12)  # equal is equal, however far it came
+    monkeypatch.setattr(hidden_heads, "EPOCHS", 3)  # equal is equal, however far it came
     x, y = problem()
     weights = []
     for _ in range(2):

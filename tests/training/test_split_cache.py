@@ -166,7 +166,8 @@ def both_ways(make, table, preprocessing, epochs, rate=0.02, batch_size=8):
     return changes
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.4])
+@pytest.mark.slow
+@pytest.mark.parametrize("dropout", [pytest.param(0.0, marks=pytest.mark.nightly), 0.4])
 def test_the_weights_become_those_of_a_training_through_the_frozen_network(table, dropout):
     """The head's dropout draws the same masks, and the frozen part's is off, both ways."""
     whole, cached = both_ways(lambda: classifier(dropout), table, PREPROCESSING, epochs=2)
@@ -175,7 +176,7 @@ def test_the_weights_become_those_of_a_training_through_the_frozen_network(table
         assert np.linalg.norm(a - b) <= 1e-2 * np.linalg.norm(a)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_weights_become_those_of_a_training_through_the_frozen_network_lite0(table):
     def make():
         model = add_head(load_backbone("efficientnet_lite0", image_size=96), 2)

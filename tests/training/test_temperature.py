@@ -1,16 +1,15 @@
 """The temperature: found where it is known, 1 where nothing tells it, and folded without changing a decision."""
 
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
+from keras_transfer.backbones import load_backbone
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.evaluation.calibration import expected_calibration_error
 from keras_transfer.heads import add_head, logits_model
+from keras_transfer.training.probe import fit_probe
 from keras_transfer.training.temperature import fit_temperature, fold_temperature, tempered
 
 
@@ -116,28 +115,6 @@ def test_folding_divides_the_logits_and_keeps_every_decision(hidden):
     assert [layer.name for layer in model.layers] == layers
 
 
-@pytest.mark.slow
-def test_a_folded_model_is_saved_and_converted_like_any_other(tmp_path):
-    from keras_transfer.litert import LiteRTModel, convert
-
-    model = classifier()
-    fold_temperature(model, 3.0)
-    x = np.random.default_rng(0).normal(size=(4, 8)).astype("float32")
-    here = model.predict(x, verbose=0)
-    np.testing.assert_allclose(LiteRTModel(convert(model)).predict(x), here, atol=1e-5)
-    model.save(tmp_path / "model.keras")
-    np.save(tmp_path / "x.npy", x)
-    code = (
-        "import sys; sys.modules['keras_transfer'] = None\n"
-        "import keras, numpy as np\n"
-        "model = keras.models.load_model(sys.argv[1])\n"
-        "np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), verbose=0))\n"
-    )
-    files = [tmp_path / name for name in ("model.keras", "x.npy", "y.npy")]
-    subprocess.run([sys.executable, "-c", code, *files], check=True)
-    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), here, atol=1e-6)
-
-
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
 def test_an_impossible_temperature_is_refused(temperature):
     with pytest.raises(UsageError, match="above 0"):
@@ -156,10 +133,9 @@ def test_a_head_that_does_not_end_in_a_plain_dense_layer_is_refused():
 
 
 @pytest.mark.slow
-def test_a_real_network_becomes_more_honest(photos):
-    """A probe on Lite0's features of crops of a quarter of which the label is wrong, made over-confident."""
-    from keras_transfer.backbones import load_backbone
-
+@pytest.mark.parametrize("backbone", ["tiny", pytest.param("efficientnet_lite0", marks=pytest.mark.nightly)])
+def test_a_whole_network_becomes_more_honest(photos, backbone):
+    """A probe on features of crops of a quarter of which the label is wrong, made over-confident."""
     rng = np.random.default_rng(0)
     crops, labels = [], []
     for label, photo in enumerate(photos.values()):
@@ -168,10 +144,8 @@ def test_a_real_network_becomes_more_honest(photos):
             crops.append(photo[y : y + 64, x : x + 64])
             labels.append(label if rng.random() > 0.25 else 1 - label)
     pixels, labels = np.stack(crops).astype("float32"), np.array(labels)
-    model = add_head(load_backbone("efficientnet_lite0", image_size=64), 2)
+    model = add_head(load_backbone(backbone, image_size=64), 2)
     features = keras.Model(model.inputs, model.get_layer("head_pooling").output).predict(pixels, verbose=0)
-    from keras_transfer.training.probe import fit_probe
-
     fit_probe(model, features, np.repeat([0, 1], 60), train=np.arange(0, 120, 2), val=np.arange(0, 120, 4))
     held, measured = np.arange(1, 120, 4), np.arange(3, 120, 4)
     before = model.predict(pixels[measured], verbose=0)

@@ -16,13 +16,18 @@ from keras_transfer.workflow.evaluate import evaluate
 from keras_transfer.workflow.train import train
 
 HISTORIC = [spec for spec in CATALOG.values() if not spec.pretrained]
-FAST = ("alexnet",)
+USUAL = ("alexnet",)
+"""The others are trained at night."""
 EPOCHS = {"resnet34": 20}
 """Of four steps each: the deepest network needs more of them."""
 
 
 @pytest.mark.parametrize(
-    "spec", [pytest.param(s, id=s.name, marks=() if s.name in FAST else pytest.mark.slow) for s in HISTORIC]
+    "spec",
+    [
+        pytest.param(s, id=s.name, marks=pytest.mark.slow if s.name in USUAL else pytest.mark.nightly)
+        for s in HISTORIC
+    ],
 )
 def test_it_learns_from_nothing_and_exports_with_parity(spec, photo_folder, tmp_path):
     """Two photographs are told apart by their crops; the float32 TFLite file gives the same probabilities."""

@@ -41,7 +41,8 @@ def test_a_data_set_built_from_files_trains_by_name(photo_folder, tmp_path):
     KtPhotoCrops(data_dir=str(tmp_path / "tfds")).download_and_prepare()
     command = [
         sys.executable, "-m", "keras_transfer", "train", "tfds:kt_photo_crops", "--tfds-data-dir", tmp_path / "tfds",
-        "--output", tmp_path / "run", "--image-size", "64", "--strategy", "probe", "--engine", "keras", "--json",
+        "--output", tmp_path / "run", "--backbone", "tiny", "--image-size", "96", "--strategy", "probe",
+        "--engine", "keras", "--json",
     ]  # fmt: skip
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=dict(os.environ))
     assert done.returncode == 0, done.stderr

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from keras_transfer_tests import SMALL
 from PIL import Image
 
 from keras_transfer.errors import DataError, KerasTransferError, UsageError
@@ -19,18 +20,17 @@ from keras_transfer.workflow.replay import replay
 from keras_transfer.workflow.teacher import teach
 from keras_transfer.workflow.train import train
 
-SMALL = {"image_size": 64, "engine": "keras"}
-TOP = {"unfreeze": "from:block7a", "epochs": 1, "batch_size": 8, **SMALL}
+TOP = {"unfreeze": "from:block5b", "epochs": 1, "batch_size": 8, **SMALL}
 
 
 @pytest.mark.slow
 def test_fine_tuning_that_is_not_better_leaves_the_probe(finished_run, photo_folder, tmp_path):
-    """A rate that ruins the network: the probe, right on every validation image, is the result, bit by bit."""
+    """After a rate that ruins the network the result is the probe, bit by bit."""
     run = train(
         photo_folder, tmp_path / "run", strategy="finetune", learning_rate=0.5, schedule="constant", **TOP
     )
     guard = run.info["training"]["guard"]
-    assert guard["kept"] == "probe" and guard["guard"] and guard["probe"] == 1.0 >= guard["tuned"]
+    assert guard["kept"] == "probe" and guard["guard"] and guard["probe"] > guard["tuned"]
     for a, b in zip(run.load_model().get_weights(), finished_run.load_model().get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     assert run.info["metrics"] == finished_run.info["metrics"]
@@ -91,7 +91,7 @@ def test_probabilities_are_calibrated_where_there_are_images_enough(hazy_folder,
 
 @pytest.mark.slow
 def test_statistics_are_adapted_first_and_then_frozen(photo_folder, finished_run, tmp_path):
-    """The same after fine-tuning as after a probe alone, and others than those of ImageNet."""
+    """The same after fine-tuning as after a probe alone, and others than those of the given weights."""
 
     def statistics(run):
         return {w.path: w.numpy() for w in run.load_model().weights if "moving_" in w.path}
@@ -100,10 +100,10 @@ def test_statistics_are_adapted_first_and_then_frozen(photo_folder, finished_run
     tuned = train(photo_folder, tmp_path / "tuned", strategy="finetune", **values)
     probe = train(photo_folder, tmp_path / "probe", strategy="probe", **values)
     found, adapted, plain = (statistics(run) for run in (tuned, probe, finished_run))
-    assert tuned.info["training"]["adapted"]["images"] == 26 and len(found) > 50
+    assert tuned.info["training"]["adapted"]["images"] == 26 and len(found) == 14
     for path, value in found.items():
         np.testing.assert_array_equal(value, adapted[path])
-    assert sum(np.array_equal(found[path], plain[path]) for path in found) < len(found) / 10
+        assert not np.array_equal(value, plain[path]), path
 
 
 @pytest.mark.slow
@@ -185,7 +185,7 @@ def test_a_milestone_that_is_none_is_refused(photo_folder, milestone, said):
 
 
 @pytest.mark.slow
-def test_a_replay_is_bit_identical_and_a_tampered_run_is_noticed(photo_folder, tmp_path):
+def test_a_replay_is_bit_identical(photo_folder, tmp_path):
     run = train(
         photo_folder,
         tmp_path / "run",
@@ -197,6 +197,11 @@ def test_a_replay_is_bit_identical_and_a_tampered_run_is_noticed(photo_folder, t
     )
     result = replay(run)
     assert result["identical"] and result["largest_weight_difference"] == 0.0 and not result["versions"]
+
+
+@pytest.mark.slow
+def test_a_replay_notices_that_a_model_was_tampered_with(finished_run, tmp_path):
+    run = open_run(shutil.copytree(finished_run.path, tmp_path / "run"))
     model = run.load_model()
     kernel = model.get_layer("logits").kernel
     kernel.assign(kernel * 1.01)
@@ -240,7 +245,7 @@ def test_a_teacher_answers_once_in_the_order_of_the_data(finished_run, photo_fol
     answers = teach(finished_run.path, table)
     assert answers.shape == (40, 2)
     np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-5)
-    assert np.mean(answers.argmax(axis=1) == table.labels) > 0.9
+    assert np.mean(answers.argmax(axis=1) == table.labels) > 0.8
     other_way = load_data(photo_folder, classes=("flower", "china"))
     order = [list(other_way.sha256).index(digest) for digest in table.sha256]
     genuine, asked = teacher.open_subject, []
@@ -331,11 +336,10 @@ def test_an_interrupted_run_refuses_other_weights_under_the_same_name(photo_fold
     from keras_transfer.backbones import load_backbone
 
     weights = tmp_path / "mine.weights.h5"
-    network = load_backbone("mobilenet_v3_small", weights="none", image_size=64)
+    network = load_backbone("tiny", weights="none", image_size=64)
     network.save_weights(weights)
     first = weights.read_bytes()
-    arguments = {"backbone": "mobilenet_v3_small", "weights": str(weights), "image_size": 64, "epochs": 2}
-    arguments |= {"strategy": "full", "guard": False}
+    arguments = {"weights": str(weights), "epochs": 2, "strategy": "full", "guard": False, **SMALL}
     interrupt(monkeypatch, photo_folder, tmp_path / "run", **arguments)
     network.set_weights([value + 1 for value in network.get_weights()])
     network.save_weights(weights)
@@ -346,8 +350,11 @@ def test_an_interrupted_run_refuses_other_weights_under_the_same_name(photo_fold
     assert run.info["training"]["gradient"]["resumed_at"] == 1
 
 
-@pytest.mark.parametrize("head", ["svm", "svm-rbf", "knn", "prototype"])
-def test_every_head_ends_as_one_model_that_answers_like_its_metrics(photo_folder, tmp_path, head):
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("head", "least"), [("svm", 0.8), ("svm-rbf", 0.8), ("knn", 0.8), ("prototype", 0.65)]
+)
+def test_every_head_ends_as_one_model_that_answers_like_its_metrics(photo_folder, tmp_path, head, least):
     run = train(
         photo_folder,
         tmp_path / "run",
@@ -356,7 +363,8 @@ def test_every_head_ends_as_one_model_that_answers_like_its_metrics(photo_folder
         **SMALL,
     )
     measured = evaluate(open_run(run.path))
-    assert measured["accuracy"] == run.info["metrics"]["test"]["accuracy"] >= 0.9
+    assert measured["accuracy"] == run.info["metrics"]["test"]["accuracy"]
+    assert evaluate(run, split="all")["accuracy"] >= least
     assert run.info["training"]["head"]["kind"] == head
     with pytest.raises(UsageError, match="--head linear"):
         options = ClassificationOptions(head=head)
@@ -370,15 +378,16 @@ def test_more_views_are_another_answer_and_one_is_the_same(finished_run):
 
 
 @pytest.mark.slow
-def test_fine_tuning_that_is_better_replaces_the_probe(finished_run, photo_folder, tmp_path):
+def test_fine_tuning_that_is_better_replaces_the_probe(photo_folder, tmp_path):
     """Both are right on all few validation images: the log loss decides, and the network that learned has it lower."""
-    run = train(
-        photo_folder, tmp_path / "run", strategy="finetune", learning_rate=1e-3, **{**TOP, "epochs": 6}
-    )
+    values = {"epochs": 12, "unfreeze": "all", "learning_rate": 3e-3, "seed": 1}
+    run = train(photo_folder, tmp_path / "run", strategy="finetune", **{**TOP, **values})
+    probe = train(photo_folder, tmp_path / "probe", strategy="probe", seed=1, **SMALL)
     guard = run.info["training"]["guard"]
-    assert guard["metric"] == "accuracy" and guard["decided_by"]["metric"] == "log_loss"
+    assert guard["metric"] == "accuracy" and guard["probe"] == guard["tuned"] == 1.0
+    assert guard["decided_by"]["metric"] == "log_loss"
     assert guard["decided_by"]["tuned"] < guard["decided_by"]["probe"] and guard["kept"] == "fine-tuned"
-    assert run.info["metrics"]["test"]["log_loss"] != finished_run.info["metrics"]["test"]["log_loss"]
-    before, after = finished_run.load_model(), run.load_model()
+    assert run.info["metrics"]["test"]["log_loss"] != probe.info["metrics"]["test"]["log_loss"]
+    before, after = probe.load_model(), run.load_model()
     changed = [a.path for a, b in zip(before.weights, after.weights, strict=True) if not np.array_equal(a, b)]
-    assert any("block7a" in path for path in changed)
+    assert any("block5b" in path for path in changed)

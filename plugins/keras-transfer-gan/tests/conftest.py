@@ -1,29 +1,13 @@
-"""What the plugin's tests share: no downloads, a cache of their own, and properties without a deadline."""
+"""What the plugin's tests share: real photographs of garments, one cache a module, and the metric's network."""
 
 from __future__ import annotations
 
-import os
-
-os.environ["KERAS_TRANSFER_OFFLINE"] = "1"
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
 from PIL import Image
-
-# A busy machine must not fail a property.
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch):
-    """No test sees the user's cache, nor another test's."""
-    monkeypatch.setenv("KERAS_TRANSFER_CACHE", str(tmp_path_factory.mktemp("cache")))
-
 
 ROWS = ("shirt", "trouser", "sneaker")
 """Classes 0, 1 and 7 of Fashion-MNIST, 24 images of each in a row of ``fashion.png`` (see README.md beside it)."""
@@ -46,6 +30,33 @@ def fashion_folder(tmp_path_factory, fashion) -> Path:
         for number, image in enumerate(images):
             Image.fromarray(image).save(root / name / f"{number:02d}.png")
     return root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _metric_network_is_traced_once():
+    """Once a module, not once for each set of images. The metric is the same."""
+    from keras_transfer.features import engines
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("pooled_model", "KerasEngine"):
+            patch.setattr(engines, name, lru_cache(maxsize=4)(getattr(engines, name)))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _few_are_searched_for_copies(monkeypatch):
+    """Of a training in a test; a module's run has its 256."""
+    monkeypatch.setattr("keras_transfer_gan.task.SEARCHED_FOR", 16)
+
+
+@pytest.fixture
+def eagerly():
+    """Without graphs: for a training of a step or two, tracing takes longer than the training."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="module")

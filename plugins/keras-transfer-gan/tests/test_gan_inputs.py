@@ -120,7 +120,9 @@ def test_what_is_learned_is_resized_as_asked(wide, tmp_path, resize, share):
         assert len(pixels) and white_share(pixels) == pytest.approx(share, abs=0.04)
 
 
-def test_what_is_measured_is_resized_as_asked(wide, tmp_path, cache, monkeypatch):
+@pytest.mark.slow
+@pytest.mark.usefixtures("cache", "eagerly")
+def test_what_is_measured_is_resized_as_asked(wide, tmp_path, monkeypatch):
     from keras_transfer_gan import task
 
     compared, compare = [], task.compare
@@ -139,8 +141,8 @@ def test_what_is_measured_is_resized_as_asked(wide, tmp_path, cache, monkeypatch
 
 def test_decoding_holds_few_bytes_a_pixel(tmp_path, monkeypatch):
     """Of grey images, whose luma is computed from floats: those of one batch, not of all."""
-    images = np.random.default_rng(0).integers(0, 256, (8000, 28, 28, 1)).astype(np.uint8)
-    table = load_data((images, np.arange(8000) % 2), val_fraction=0.5, test_fraction=0.0)
+    images = np.random.default_rng(0).integers(0, 256, (3000, 28, 28, 1)).astype(np.uint8)
+    table = load_data((images, np.arange(3000) % 2), val_fraction=0.5, test_fraction=0.0)
     tracemalloc.start()
     found = pixels_of(table, Preprocessing(size=(28, 28)), 1)
     most = tracemalloc.get_traced_memory()[1]
@@ -158,12 +160,14 @@ def test_decoding_holds_few_bytes_a_pixel(tmp_path, monkeypatch):
     assert np.array_equal(held.pixels, mapped.pixels) and np.array_equal(held.held_out, mapped.held_out)
 
 
-def test_labels_that_are_numbers_are_no_classes(fashion_folder, tmp_path, cache):
+@pytest.mark.slow
+@pytest.mark.usefixtures("eagerly")
+def test_labels_that_are_numbers_are_no_classes(fashion_folder, tmp_path):
     """A CSV of numbers is read as regression, which has no class names."""
     files = sorted(fashion_folder.rglob("*.png"))
     listed = tmp_path / "sizes.csv"
     listed.write_text("path,label\n" + "".join(f"{file},{number}.5\n" for number, file in enumerate(files)))
-    settings = {**SMALL, "epochs": 1, "image_root": str(fashion_folder)}
+    settings = {**SMALL, "epochs": 1, "batch_size": 32, "image_root": str(fashion_folder)}
     found = train(listed, tmp_path / "run", task="gan", task_options=options(), **settings)
     assert found.info["data"]["kind"] == "regression"
     assert 0 <= found.info["metrics"]["test"]["discriminator_accuracy"] <= 1

@@ -111,7 +111,14 @@ def test_without_an_average_the_generator_itself_is_kept():
     assert all(np.array_equal(a, b) for a, b in pairs)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "loss",
+    [
+        loss if loss in ("non-saturating", "wgan-gp") else pytest.param(loss, marks=pytest.mark.nightly)
+        for loss in LOSSES
+    ],
+)
 def test_the_generators_steps_raise_the_answers_of_a_discriminator_that_stays(loss):
     """Through the changes of differentiable augmentation, too."""
     one = opponents(normalization="spectral", loss=loss, changes=CHANGES)
@@ -130,6 +137,7 @@ def test_the_generators_steps_raise_the_answers_of_a_discriminator_that_stays(lo
     assert all(np.array_equal(a, b) for a, b in pairs)
 
 
+@pytest.mark.slow
 def test_moving_statistics_are_of_the_discriminators_steps_alone():
     one = opponents(normalization="batch")
     moving = [weight for weight in one.discriminator.non_trainable_variables if "moving" in weight.path]

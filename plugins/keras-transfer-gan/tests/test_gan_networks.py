@@ -55,6 +55,7 @@ def test_both_networks_hear_the_class(normalization):
         draw(one, 2, 0)
 
 
+@pytest.mark.slow
 def test_spectral_normalization_brings_the_largest_singular_value_to_one():
     discriminator = make_discriminator(facts())
     images = np.random.default_rng(0).uniform(-1, 1, (4, 28, 28, 1)).astype(np.float32)
@@ -113,11 +114,12 @@ def test_pictures_show_every_class(classes):
     assert grid_labels(facts(classes=names)).tolist() == [0] * 64
 
 
-def test_a_projected_discriminator_looks_through_a_network_that_stays():
+@pytest.mark.parametrize("name", ["tiny", pytest.param("efficientnet_lite0", marks=pytest.mark.nightly)])
+def test_a_projected_discriminator_looks_through_a_network_that_stays(name):
     from keras_transfer.backbones import load_backbone
 
-    backbone = load_backbone("efficientnet_lite0", image_size=96)
-    one = facts(size=32, channels=1, feature_network="efficientnet_lite0")
+    backbone = load_backbone(name, image_size=96)
+    one = facts(size=32, channels=1, feature_network=name)
     discriminator = make_discriminator(one, backbone)
     images = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 1)).astype(np.float32)
     before = backbone.get_weights()

@@ -28,7 +28,8 @@ def material(fashion, conditional=False):
     return Material(images, labels, held_out, others)
 
 
-def model(seed=0, rate=2e-4, conditional=False, normalization="spectral", width=4, **recipe):
+def model(seed=0, rate=2e-4, conditional=False, normalization="spectral", width=4, eagerly=False, **recipe):
+    """``eagerly``: step by step, without a graph, whose tracing takes as long as a dozen steps."""
     keras.utils.set_random_seed(seed)
     facts = Facts("dcgan", 28, 1, 8, width, ("a", "b", "c"), conditional, normalization)
     generator, discriminator, average = (
@@ -39,6 +40,7 @@ def model(seed=0, rate=2e-4, conditional=False, normalization="spectral", width=
     average.set_weights(generator.get_weights())
     found = Adversarial(generator, discriminator, average, facts, Recipe(**recipe), seed)
     found.compile(*(keras.optimizers.Adam(rate, beta_1=0.5) for _ in range(2)))
+    found.run_eagerly = eagerly
     return found
 
 
@@ -50,12 +52,13 @@ def values(adversarial):
     return {name: np.asarray(variable) for name, variable in adversarial.state.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "others"),
     [
-        *((loss, {}) for loss in LOSSES),
+        *(pytest.param(loss, {}, marks=pytest.mark.nightly) for loss in LOSSES),
         ("non-saturating", {"r1": 1.0, "smoothing": 0.1, "critic_steps": 2, "conditional": True}),
-        ("wgan-gp", {"critic_steps": 3, "normalization": "none"}),
+        pytest.param("wgan-gp", {"critic_steps": 3, "normalization": "none"}, marks=pytest.mark.nightly),
         (
             "hinge",
             {"normalization": "batch", "changes": ("colour", "translation", "cutout"), "adaptive": True},
@@ -82,6 +85,7 @@ def test_both_networks_learn_under_every_loss(tmp_path, fashion, loss, others):
     assert int(adversarial.steps) == 2 * (60 // (10 * others.get("critic_steps", 1)))
 
 
+@pytest.mark.slow
 def test_the_discriminator_learns_to_tell_and_both_play(tmp_path, fashion):
     keeper = train(model(rate=1e-3, width=8), material(fashion), schedule(tmp_path, epochs=8), tmp_path)
     right = [(row["real_accuracy"] + row["made_accuracy"]) / 2 for row in keeper.rows]
@@ -94,30 +98,48 @@ class Killed(Exception):
     """What a killed process does not see."""
 
 
+@pytest.mark.slow
 def test_between_looks_nothing_is_written_and_a_row_has_the_means(tmp_path, fashion):
     """Few images make short epochs, and a picture and a checkpoint of each would take longer than the training."""
     every, some = tmp_path / "every", tmp_path / "some"
     every.mkdir()
     some.mkdir()
-    each = train(model(), material(fashion), schedule(every, 5), every)
-    keeper = train(model(), material(fashion), schedule(some, 5, look_every=2), some)
-    assert [row["epoch"] for row in keeper.rows] == [2, 4, 5] and keeper.done == 5
-    assert sorted(path.stem for path in (some / "grids").glob("*.png")) == ["0002", "0004", "0005"]
+    each = train(model(eagerly=True), material(fashion), schedule(every, 3, 60), every)
+    keeper = train(model(eagerly=True), material(fashion), schedule(some, 3, 60, look_every=2), some)
+    assert [row["epoch"] for row in keeper.rows] == [2, 3] and keeper.done == 3
+    assert sorted(path.stem for path in (some / "grids").glob("*.png")) == ["0002", "0003"]
     losses = [row["generator_loss"] for row in each.rows]
-    expected = [np.mean(losses[:2]), np.mean(losses[2:4]), losses[4]]
+    expected = [np.mean(losses[:2]), losses[2]]
     np.testing.assert_allclose([row["generator_loss"] for row in keeper.rows], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("look_every", [1, 2])
-@pytest.mark.parametrize("when", ["while it is kept", "before it is kept"])
-def test_a_killed_training_ends_like_one_that_was_not(tmp_path, fashion, monkeypatch, when, look_every):
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("when", "look_every", "eagerly"),
+    [
+        ("before it is kept", 1, True),
+        ("while it is kept", 2, True),
+        *(
+            pytest.param(when, look_every, False, marks=pytest.mark.nightly)
+            for when in ("while it is kept", "before it is kept")
+            for look_every in (1, 2)
+        ),
+    ],
+)
+def test_a_killed_training_ends_like_one_that_was_not(
+    tmp_path, fashion, monkeypatch, when, look_every, eagerly
+):
     """Weights, averages, both optimizers, steps, random state and pictures: bit for bit."""
     options = {"changes": ("colour", "cutout"), "adaptive": True, "rate": 1e-3, "conditional": True}
+    options["eagerly"] = eagerly
+    batch_size = 60 if eagerly else 10
     whole, begun, again = (tmp_path / name for name in ("whole", "begun", "again"))
     for folder in (whole, begun):
         folder.mkdir()
     uninterrupted = model(**options)
-    train(uninterrupted, material(fashion, True), schedule(whole, 4, look_every=look_every), whole)
+    asked = schedule(whole, 4, batch_size, look_every=look_every)
+    train(uninterrupted, material(fashion, True), asked, whole)
+    asked = schedule(begun, 4, batch_size, look_every=look_every)
 
     ends = EndOfEpoch.on_epoch_end
 
@@ -132,9 +154,9 @@ def test_a_killed_training_ends_like_one_that_was_not(tmp_path, fashion, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(EndOfEpoch, "on_epoch_end", kill)
         with pytest.raises(Killed):
-            train(model(**options), material(fashion, True), schedule(begun, 4, look_every=look_every), begun)
+            train(model(**options), material(fashion, True), asked, begun)
     resumed = model(seed=0, **options)
-    keeper = train(resumed, material(fashion, True), schedule(begun, 4, look_every=look_every), begun)
+    keeper = train(resumed, material(fashion, True), asked, begun)
     expected, found = values(uninterrupted), values(resumed)
     assert expected.keys() == found.keys()
     assert all(np.array_equal(expected[name], found[name]) for name in expected)
@@ -144,6 +166,7 @@ def test_a_killed_training_ends_like_one_that_was_not(tmp_path, fashion, monkeyp
     assert not again.exists()
 
 
+@pytest.mark.slow
 def test_numbers_that_are_none_end_it_and_the_last_good_epoch_is_kept(tmp_path, fashion, caplog):
     adversarial = model()
     steps = [12]  # two epochs of six
@@ -164,23 +187,26 @@ def test_numbers_that_are_none_end_it_and_the_last_good_epoch_is_kept(tmp_path, 
 def test_numbers_that_are_none_from_the_start_are_an_error(tmp_path, fashion):
     for _ in range(2):  # the same command again does not take untrained networks for a result
         with pytest.raises(DataError, match=r"before one epoch was done.*--learning-rate"):
-            train(model(rate=float("nan")), material(fashion), schedule(tmp_path), tmp_path)
+            given = model(rate=float("nan"), eagerly=True)
+            train(given, material(fashion), schedule(tmp_path, batch_size=60), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [True, False])
 def test_a_collapse_is_told_and_ends_the_training_where_asked(tmp_path, fashion, caplog, stop):
-    adversarial = model(rate=1e-7)
+    adversarial = model(rate=1e-7, eagerly=True)
     for network in (adversarial.generator, adversarial.average):
         last = network.get_layer("image")
         last.set_weights([0.01 * value for value in last.get_weights()])
-    train(adversarial, material(fashion), schedule(tmp_path, 1), tmp_path)
+    train(adversarial, material(fashion), schedule(tmp_path, 1, 60), tmp_path)
     kept = values(adversarial)
     state = json.loads((tmp_path / ROWS).read_text())
     assert state["rows"][0]["pixel_diversity"] < 0.1  # such a generator makes grey images; say it did not
     state["rows"][0]["pixel_diversity"] = 0.9
     (tmp_path / ROWS).write_text(json.dumps(state))
     with caplog.at_level(logging.WARNING, "keras_transfer"):
-        keeper = train(model(rate=1e-7), material(fashion), schedule(tmp_path, 3, stop=stop), tmp_path)
+        asked = schedule(tmp_path, 3, 60, stop=stop)
+        keeper = train(model(rate=1e-7, eagerly=True), material(fashion), asked, tmp_path)
     assert "mode collapse" in caplog.text and "--diff-augment" in caplog.text
     assert keeper.ended == ("collapsed" if stop else None)
     assert keeper.done == (1 if stop else 3)
@@ -204,12 +230,12 @@ def test_images_that_were_always_alike_are_told(tmp_path, fashion, caplog):
 
 def test_one_image_a_class_is_a_collapse(tmp_path, fashion):
     """Each class another image, all of a class the same: diverse on the whole, and not within the classes."""
-    adversarial = model(conditional=True, rate=1e-9)
+    adversarial = model(conditional=True, rate=1e-9, eagerly=True)
     for network in (adversarial.generator, adversarial.average):
         first = network.get_layer("block0_dense")
         first.set_weights([np.concatenate([np.zeros((8, first.units)), np.ones((3, first.units))])])
         first.set_weights([first.get_weights()[0] * np.arange(11)[:, np.newaxis]])
-    keeper = train(adversarial, material(fashion, True), schedule(tmp_path, 1), tmp_path)
+    keeper = train(adversarial, material(fashion, True), schedule(tmp_path, 1, 60), tmp_path)
     assert keeper.rows[0]["pixel_diversity"] < 1e-3
     images = np.asarray(adversarial.average(draw(adversarial.facts, 3, 0, np.arange(3)), training=False))
     assert np.abs(images[0] - images[1]).max() > 1e-2
@@ -257,19 +283,21 @@ def test_kid_on_the_way_is_of_every_class_and_of_no_more_images_than_asked(tmp_p
     assert np.array_equal(seen["made"][:, 8:].argmax(axis=1), seen["real"][:, 0, 0, 0] // 127)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["epoch-1.npz", ROWS])
 def test_a_damaged_state_is_said(tmp_path, fashion, name):
     state = tmp_path / "state"
     state.mkdir()
-    train(model(), material(fashion), schedule(tmp_path, 1), state)
+    one = model(eagerly=True)
+    train(one, material(fashion), schedule(tmp_path, 1, 60), state)
     content = (state / name).read_bytes()
     for kept in (0, len(content) // 2, len(content) - 1):
         (state / name).write_bytes(content[:kept])
         with pytest.raises(RunError, match=rf"{name} is damaged.*Remove the folder .*state and repeat"):
-            train(model(), material(fashion), schedule(tmp_path, 2), state)
+            train(one, material(fashion), schedule(tmp_path, 2, 60), state)
     shutil.rmtree(state)
     state.mkdir()
-    assert train(model(), material(fashion), schedule(tmp_path, 1), state).done == 1
+    assert train(one, material(fashion), schedule(tmp_path, 1, 60), state).done == 1
 
 
 def test_fewer_images_than_a_step_takes_is_said(tmp_path, fashion):
@@ -279,6 +307,7 @@ def test_fewer_images_than_a_step_takes_is_said(tmp_path, fashion):
         train(model(critic_steps=2), material(fashion), schedule(tmp_path, batch_size=32), tmp_path)
 
 
+@pytest.mark.nightly
 def test_memory_does_not_grow_over_the_steps(tmp_path, fashion):
     statm = Path("/proc/self/statm")
     if not statm.is_file():

@@ -1,21 +1,25 @@
-"""What the plugin's tests share: no downloads, a cache of their own, and properties without a deadline."""
+"""What the plugin's tests share: trainings without graphs."""
 
 from __future__ import annotations
 
-import os
-
-os.environ["KERAS_TRANSFER_OFFLINE"] = "1"
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import pytest
-from hypothesis import settings
-
-# A busy machine must not fail a property.
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch):
-    """No test sees the user's cache, nor another test's."""
-    monkeypatch.setenv("KERAS_TRANSFER_CACHE", str(tmp_path_factory.mktemp("cache")))
+@pytest.fixture
+def eagerly():
+    """Without graphs: for a training of a few steps, tracing takes longer than the training."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture(params=["eagerly", pytest.param("in graphs", marks=pytest.mark.nightly)])
+def eagerly_and_nightly_in_graphs(request):
+    """For a training whose promise must hold either way."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(request.param == "eagerly")
+    yield
+    tf.config.run_functions_eagerly(False)

@@ -206,6 +206,7 @@ def test_parameters_come_back_and_matter():
         assert float(back(labels, p)) == float(loss(labels, p)) != float(plain(labels, p))
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.floats(0, 1))
 def test_losses_are_where_they_should_be(seed, side, ignored):
@@ -232,6 +233,7 @@ def test_lovasz_of_a_hard_prediction_is_one_minus_iou(seed):
     assert value == pytest.approx(1 - np.mean(ious), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_models_train_on_them_with_masks_of_either_shape():
     labels, _ = example(batch=4)
     images = np.eye(CLASSES)[np.where(labels == 255, 0, labels)]

@@ -30,7 +30,7 @@ def petals(photo):
     return mask
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_frozen_backbone_learns_petals_from_a_few_crops(tmp_path):
     photo = load_sample_image("flower.jpg")
     truth = petals(photo)

@@ -1,15 +1,21 @@
 """The task through the core's own verbs: train, evaluate, predict, segment, export, verify; and its bad input."""
 
 import json
+import re
+import shlex
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from keras_transfer_segmentation.classes import Classes
 from keras_transfer_segmentation.masks import read_mask
 from keras_transfer_segmentation.metrics import SegmentationMetrics
 from keras_transfer_segmentation.sample import photographs
+from keras_transfer_segmentation.spec import SegmentationOptions
 from PIL import Image
 
 from keras_transfer.cli import cli
@@ -19,39 +25,48 @@ from keras_transfer.testing.command import call
 
 pytestmark = pytest.mark.slow
 NAMES = ["--class-names", "other", "--class-names", "petals"]
-TRAINING = ["--task", "segmentation", "--image-size", "64", "--batch-size", "4", "--quiet", *NAMES]
+ON_LITE0 = ["--task", "segmentation", "--image-size", "64", "--batch-size", "4", "--quiet", *NAMES]
+TRAINING = ["--backbone", "tiny", *ON_LITE0]
 
 
-@conformance("segmentation")
+@pytest.mark.usefixtures("eagerly")
+@conformance(
+    "segmentation",
+    options=SegmentationOptions(architecture="fpn"),
+    settings={"backbone": "tiny", "image_size": 32, "strategy": "probe"},
+)
 def test_the_task_keeps_its_promises(check):
     check()
 
 
+@pytest.mark.nightly
+@conformance("segmentation")
+def test_the_task_keeps_its_promises_on_lite0(check):
+    check()
+
+
 @pytest.fixture(scope="module")
-def street(tmp_path_factory):
-    """Data, a run and its bundle."""
-    folder = tmp_path_factory.mktemp("segmentation")
-    (folder / "data").mkdir()
-    photographs(folder / "data")
-    more = ["--strategy", "probe", "--epochs", "12", "--augment", "light"]
-    call("train", folder / "data", "-o", folder / "run", *TRAINING, *more)
-    call(
-        "export",
-        folder / "run",
-        "--to",
-        folder / "edge",
-        "--quantize",
-        "none",
-        "--quantize",
-        "int8",
-        "--quiet",
-    )
+def data(tmp_path_factory):
+    """16 crops and their masks. Read-only: tests change a copy."""
+    return photographs(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module", params=["tiny", pytest.param("lite0", marks=pytest.mark.nightly)])
+def street(request, data, tmp_path_factory):
+    """A run and its bundle: of the tiny backbone, and nightly of EfficientNet-Lite0 in every format."""
+    folder = tmp_path_factory.mktemp(request.param)
+    training, more = (TRAINING, ["--format", "tflite"]) if request.param == "tiny" else (ON_LITE0, [])
+    training = [*training, "--strategy", "probe", "--epochs", "10", "--augment", "light"]
+    call("train", data, "-o", folder / "run", *training)
+    precisions = ["--quantize", "none", "--quantize", "int8"]
+    call("export", folder / "run", "--to", folder / "edge", *precisions, *more, "--quiet")
     return folder
 
 
 def test_a_decoder_learns_petals_and_the_run_tells_it(street):
     found = json.loads(call("evaluate", street / "run", "--json")[0])
     assert found["task"] == "segmentation" and found["mean_iou"] > 0.7
+    assert "own_size_mean_iou" not in found
     assert set(found["per_class"]) == {"other", "petals"}
     assert {path.name for path in (street / "run" / "plots").iterdir()} == {
         "augmentation.png",
@@ -71,9 +86,9 @@ def test_a_decoder_learns_petals_and_the_run_tells_it(street):
     assert "boundary f1" in shown and "petals" in shown
 
 
-def test_the_files_of_the_bundle_answer_like_the_run(street):
-    whole = json.loads(call("evaluate", street / "run", street / "data", "--json")[0])
-    found = json.loads(call("verify", street / "edge", street / "data", "--split", "all", "--json")[0])
+def test_the_files_of_the_bundle_answer_like_the_run(street, data):
+    whole = json.loads(call("evaluate", street / "run", data, "--json")[0])
+    found = json.loads(call("verify", street / "edge", data, "--split", "all", "--json")[0])
     assert found["passed"]
     rows = {row["file"]: row for row in found["artefacts"]}
     assert rows["model.tflite"]["agreement"] >= 0.999
@@ -81,10 +96,11 @@ def test_the_files_of_the_bundle_answer_like_the_run(street):
     assert rows["model_int8.tflite"]["mean_iou"] >= whole["mean_iou"] - 0.01
 
 
-def test_metrics_at_the_masks_own_size_are_those_of_the_masks_that_segment_writes(street, tmp_path):
-    more = ["--strategy", "probe", "--epochs", "1", "--own-size", "--resize", "crop", "--max-skipped", "0.1"]
-    (tmp_path / "data").mkdir()
-    photographs(tmp_path / "data")
+@pytest.mark.usefixtures("eagerly")
+def test_metrics_at_the_masks_own_size_are_those_of_the_masks_that_segment_writes(data, tmp_path):
+    more = ["--strategy", "probe", "--image-size", "32", "--epochs", "1"]
+    more += ["--own-size", "--resize", "crop", "--max-skipped", "0.1"]
+    shutil.copytree(data, tmp_path / "data")
     (tmp_path / "data" / "images" / "15.png").write_text("no image")  # one of 16: tolerated
     call("train", tmp_path / "data", "-o", tmp_path / "run", *TRAINING, *more)
     assert "15.png" in (tmp_path / "run" / "skipped.csv").read_text()
@@ -102,20 +118,17 @@ def test_metrics_at_the_masks_own_size_are_those_of_the_masks_that_segment_write
     for name in ("mean_iou", "mean_dice", "pixel_accuracy"):
         # A pixel on the fence may fall either way: one is asked in batches, the other image by image.
         assert found[f"own_size_{name}"] == pytest.approx(metrics.result()[name], abs=1e-4)
-    assert "own_size_mean_iou" not in json.loads(call("evaluate", street / "run", "--json")[0])
 
 
-def test_areas_add_up(street):
-    found = json.loads(
-        call("predict", street / "edge" / "model.tflite", street / "data" / "images", "--json")[0]
-    )
+def test_areas_add_up(street, data):
+    found = json.loads(call("predict", street / "edge" / "model.tflite", data / "images", "--json")[0])
     assert len(found) == 16
     for answer in found:
         assert sum(one["percent"] for one in answer["areas"]) == pytest.approx(100, abs=0.01)
 
 
-def test_masks_are_written_at_the_size_of_the_image(street, tmp_path):
-    photo = Image.fromarray(np.asarray(Image.open(street / "data" / "images" / "00.png")).repeat(2, axis=1))
+def test_masks_are_written_at_the_size_of_the_image(street, data, tmp_path):
+    photo = Image.fromarray(np.asarray(Image.open(data / "images" / "00.png")).repeat(2, axis=1))
     photo.save(tmp_path / "wide.png")
     classes = Classes(("other", "petals"))
     for arguments in ([], ["--tile"]):
@@ -148,11 +161,11 @@ def script(edge, *arguments, code=0):
     return done.stdout, done.stderr
 
 
-def test_the_script_of_the_bundle_writes_the_masks_that_segment_writes(street, tmp_path):
+def test_the_script_of_the_bundle_writes_the_masks_that_segment_writes(street, data, tmp_path):
     edge = street / "edge"
     assert script(edge, "--self-test")[0].endswith("passed\n")
     assert "python segment.py" in (edge / "README.md").read_text()
-    photo = Image.fromarray(np.asarray(Image.open(street / "data" / "images" / "00.png")).repeat(2, axis=1))
+    photo = Image.fromarray(np.asarray(Image.open(data / "images" / "00.png")).repeat(2, axis=1))
     photo.save(tmp_path / "wide.png")
     said, _ = script(edge, tmp_path / "wide.png", "-o", tmp_path / "out")
     call(
@@ -208,10 +221,8 @@ def test_what_cannot_be_segmented_is_said(street, tmp_path):
         (["--color-table", "nowhere.csv"], "nowhere.csv|color-table"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(street, tmp_path, arguments, words):
-    import re
-
-    _, said = call("train", street / "data", "-o", tmp_path / "run", *TRAINING, *arguments, code=2)
+def test_settings_that_make_no_sense_are_refused(data, tmp_path, arguments, words):
+    _, said = call("train", data, "-o", tmp_path / "run", *TRAINING, *arguments, code=2)
     assert re.search(words, said), said
     assert not (tmp_path / "run").exists()
 
@@ -226,40 +237,31 @@ def test_settings_that_make_no_sense_are_refused(street, tmp_path, arguments, wo
         (lambda data: Image.new("L", (96, 96), 255).save(data / "masks" / "03.png"), "03.png"),
     ],
 )
-def test_masks_that_cannot_be_are_refused(tmp_path, damage, words):
-    (tmp_path / "data").mkdir()
-    photographs(tmp_path / "data")
+def test_masks_that_cannot_be_are_refused(data, tmp_path, damage, words):
+    shutil.copytree(data, tmp_path / "data")
     damage(tmp_path / "data")
     _, said = call("train", tmp_path / "data", "-o", tmp_path / "run", *TRAINING, code=1)
     assert words in said and not (tmp_path / "run").exists()
 
 
-def test_an_interrupted_training_goes_on_to_the_same_weights(street, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("eagerly_and_nightly_in_graphs")
+def test_an_interrupted_training_goes_on_to_the_same_weights(data, tmp_path, monkeypatch):
     from keras_transfer.training import callbacks
 
-    arguments = [
-        street / "data",
-        "-o",
-        tmp_path / "run",
-        *TRAINING,
-        "--strategy",
-        "finetune",
-        "--unfreeze",
-        "blocks:1",
-    ]
-    arguments += ["--epochs", "3", "--augment", "standard"]
+    arguments = [data, *TRAINING, "--strategy", "finetune", "--unfreeze", "blocks:1"]
+    arguments += ["--image-size", "32", "--epochs", "2", "--augment", "standard"]
     genuine = callbacks.CloseEpoch.on_epoch_end
 
     def stop(self, epoch, logs=None):
         genuine(self, epoch, logs)
-        if epoch == 1:
+        if epoch == 0:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(callbacks.CloseEpoch, "on_epoch_end", stop)
-        call("train", *arguments, code=130)
-    call("train", *arguments)
-    call("train", street / "data", "-o", tmp_path / "whole", *arguments[3:])
+        call("train", *arguments, "-o", tmp_path / "run", code=130)
+    call("train", *arguments, "-o", tmp_path / "run")
+    call("train", *arguments, "-o", tmp_path / "whole")
     import keras
 
     first, second = (
@@ -269,33 +271,40 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(street, tmp_path, m
     assert json.loads((tmp_path / "run" / "run.json").read_text())["training"]["gradient"]["resumed_at"] > 0
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("architecture", ["fpn", "deeplab", "unet-scratch"])
-def test_every_architecture_trains_and_exports(street, tmp_path, architecture):
+def test_every_architecture_trains_and_exports(data, tmp_path, architecture):
     more = ["--architecture", architecture, "--epochs", "1", "--image-size", "32"]
     strategy = [] if architecture == "unet-scratch" else ["--strategy", "probe"]
-    call("train", street / "data", "-o", tmp_path / "run", *TRAINING, *more, *strategy)
+    call("train", data, "-o", tmp_path / "run", *TRAINING, *more, *strategy)
     call("export", tmp_path / "run", "--to", tmp_path / "edge", "--format", "tflite", "--quiet")
     model = LiteRTModel(tmp_path / "edge" / "model.tflite")
     assert model.outputs[0].shape[1:] == (32, 32, 2)
 
 
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+COMMANDS = [shlex.split(line) for line in re.findall(r"^    keras-transfer (.*)$", README, re.MULTILINE)]
+
+
 def test_the_commands_of_the_readme_are_understood():
-    import re
-    import shlex
-    from pathlib import Path
-
-    import click
-
-    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    lines = re.findall(r"^    keras-transfer (.*)$", text, re.MULTILINE)
-    assert len(lines) == 5
-    for line in lines:
-        verb, *arguments = shlex.split(line)
+    assert len(COMMANDS) == 5
+    for verb, *arguments in COMMANDS:
         cli.get_command(click.Context(cli), verb).make_context("check", arguments)
 
 
+@pytest.mark.nightly
+def test_the_commands_of_the_readme_work(data, tmp_path, monkeypatch):
+    """As they stand there, but for a small image and two epochs."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(data, "data")
+    shutil.copy(data / "images" / "00.png", "photo.jpg")
+    for verb, *arguments in COMMANDS:
+        call(verb, *arguments, *(["--image-size", "64", "--epochs", "2"] if verb == "train" else []))
+    assert {path.name for path in Path("masks").iterdir()} == {"photo.png", "photo_overlay.png"}
+
+
 @pytest.mark.parametrize("file", ["model.tflite", "model_int8.tflite"])
-def test_a_real_client_opens_it_and_sees_the_same(street, file):
+def test_a_real_client_opens_it_and_sees_the_same(street, data, file):
     """MediaPipe's image segmenter, on images at the model's size: same classes, same probabilities, labels by name."""
     import mediapipe
     from mediapipe.tasks.python import BaseOptions, vision
@@ -308,7 +317,7 @@ def test_a_real_client_opens_it_and_sees_the_same(street, file):
     ours = LiteRTModel(street / "edge" / file)
     with vision.ImageSegmenter.create_from_options(options) as client:
         assert list(client.labels) == ["other", "petals"]
-        for path in sorted((street / "data" / "images").iterdir())[:8]:
+        for path in sorted((data / "images").iterdir())[:8]:
             with Image.open(path) as picture:
                 pixels = np.array(picture.convert("RGB").resize((64, 64)))
             found = client.segment(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=pixels))

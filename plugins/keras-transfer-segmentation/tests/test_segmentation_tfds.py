@@ -111,6 +111,7 @@ def test_what_has_no_mask_is_said(pets):
         load_pairs("tfds:a b", tfds_data_dir=root)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_training_from_tfds_is_evaluated_again(pets, tmp_path):
     import json
 
@@ -118,7 +119,16 @@ def test_a_training_from_tfds_is_evaluated_again(pets, tmp_path):
 
     root, _ = pets
     arguments = ["train", "tfds:pets", "--task", "segmentation", "--tfds-data-dir", str(root)]
-    arguments += ["--output", str(tmp_path / "run"), "--image-size", "32", "--strategy", "probe"]
+    arguments += [
+        "--output",
+        str(tmp_path / "run"),
+        "--backbone",
+        "tiny",
+        "--image-size",
+        "32",
+        "--strategy",
+        "probe",
+    ]
     arguments += ["--epochs", "1", "--quiet", "--class-weights", "balanced", "--own-size"]
     call(*arguments)
     info = json.loads((tmp_path / "run" / "run.json").read_text())

@@ -1,25 +1,8 @@
-"""What the plugin's tests share: no downloads, a cache of their own, and properties without a deadline."""
+"""What the plugin's tests share: characters in typefaces, a run and a bundle of a small network."""
 
 from __future__ import annotations
 
-import os
-
-os.environ["KERAS_TRANSFER_OFFLINE"] = "1"
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import pytest
-from hypothesis import settings
-
-# A busy machine must not fail a property.
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch):
-    """No test sees the user's cache, nor another test's."""
-    monkeypatch.setenv("KERAS_TRANSFER_CACHE", str(tmp_path_factory.mktemp("cache")))
-
 
 NOTES = {
     "comparison": {"kind": "cosine", "weights": None, "bias": 0.0, "threshold": 0.9},
@@ -30,21 +13,24 @@ NOTES = {
 
 
 @pytest.fixture(scope="session")
-def glyphs(tmp_path_factory):
-    """16 characters, a folder each, in 10 typefaces."""
-    from keras_transfer_siamese.sample import glyphs
+def glyphs(shared):
+    """16 characters, a folder each, in 10 typefaces. Read-only: tests change a copy."""
+    from keras_transfer_siamese import sample
 
-    return glyphs(tmp_path_factory.mktemp("glyphs"))
+    return shared("glyphs", sample.glyphs)
 
 
 @pytest.fixture(scope="session")
-def small_run(tmp_path_factory):
-    """A run folder of the task, with the small network in it."""
+def small_run(shared):
+    """A run folder of the task, with the small network in it. Read-only: tests change a copy."""
+    return shared("siamese_run", lambda folder: _write_run(folder / "letters")) / "letters"
+
+
+def _write_run(folder):
     import json
 
     from keras_transfer.preprocessing import Preprocessing
 
-    folder = tmp_path_factory.mktemp("runs") / "letters"
     folder.mkdir()
     from helpers_siamese import small_network
 
@@ -57,12 +43,15 @@ def small_run(tmp_path_factory):
         "training": NOTES,
     }
     (folder / "run.json").write_text(json.dumps(info))
-    return folder
 
 
 @pytest.fixture(scope="session")
-def small_bundle(small_run, glyphs, tmp_path_factory):
+def small_bundle(small_run, glyphs, shared):
     """The run's bundle: float32 and int8, with the task's script. Read-only: tests change a copy."""
+    return shared("siamese_bundle", lambda folder: _export(small_run, glyphs, folder / "edge")) / "edge"
+
+
+def _export(run, glyphs, to):
     import numpy as np
 
     from keras_transfer import load_data
@@ -72,7 +61,7 @@ def small_bundle(small_run, glyphs, tmp_path_factory):
     from keras_transfer.preprocessing import Preprocessing
     from keras_transfer.run import open_run
 
-    model = open_run(small_run).load_model()
+    model = open_run(run).load_model()
     table = load_data(glyphs, seed=0)
     judge = Judge(
         tuple(f"d{i}" for i in range(8)),
@@ -86,7 +75,6 @@ def small_bundle(small_run, glyphs, tmp_path_factory):
         notes=NOTES,
         standalone="keras_transfer_siamese.standalone.recognise",
     )
-    to = tmp_path_factory.mktemp("bundles") / "edge"
     export_model(
         model,
         to,
@@ -99,7 +87,26 @@ def small_bundle(small_run, glyphs, tmp_path_factory):
         calibration_size=20,
         about=About("letters", training={"model": model_hash(model)}),
     )
-    return to
+
+
+@pytest.fixture
+def eagerly():
+    """Without graphs: for a training of a few steps, tracing takes longer than the training."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture(params=["eagerly", pytest.param("in graphs", marks=pytest.mark.nightly)])
+def eagerly_and_nightly_in_graphs(request):
+    """For a training whose promise must hold either way."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(request.param == "eagerly")
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture

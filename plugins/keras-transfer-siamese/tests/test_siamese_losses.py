@@ -181,9 +181,17 @@ def test_what_cannot_be_compared_costs_nothing_and_moves_nothing(loss, labels):
     assert not np.any(gradient.numpy())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "loss",
-    [Contrastive(1.4), BatchHardTriplet(), SemiHardTriplet(), Prototypical(), SupervisedContrastive()],
+    [
+        BatchHardTriplet(),
+        SupervisedContrastive(),
+        *(
+            pytest.param(loss, marks=pytest.mark.nightly)
+            for loss in (Contrastive(1.4), SemiHardTriplet(), Prototypical())
+        ),
+    ],
     ids=lambda loss: loss.name,
 )
 def test_learning_pulls_classes_apart(loss):

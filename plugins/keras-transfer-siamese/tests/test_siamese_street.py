@@ -1,4 +1,4 @@
-"""The README's commands, one after the other, as they stand there: training, enrolling, matching, the proven bundle."""
+"""The README's commands: understood, and nightly one after the other: training, enrolling, matching, the bundle."""
 
 import json
 import re
@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from helpers_siamese import run_script
 from PIL import Image
 
+from keras_transfer.cli import cli
 from keras_transfer.testing.command import call
 
 README = Path(__file__).parents[1] / "README.md"
@@ -34,11 +36,21 @@ def run(command):
     return subprocess.run([sys.executable, *command[1:]], check=True, capture_output=True, text=True).stdout
 
 
-@pytest.mark.slow
+def test_the_commands_of_the_readme_are_understood():
+    assert len(commands()) == 11
+    for program, *words in commands():
+        if program == "python":
+            continue
+        command: click.Command = cli
+        while isinstance(command, click.Group):
+            command = command.get_command(click.Context(command), words.pop(0))
+        command.make_context("check", words)
+
+
+@pytest.mark.nightly
 def test_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     said = [run(command) for command in commands()]
-    assert len(said) == 11
     match, verified, device = said[5], said[6], said[10]
     answers = [line.split(": ", 1)[1].split()[0] for line in match.splitlines()]
     assert answers == ["H", "M", "M", "unknown", "unknown"]

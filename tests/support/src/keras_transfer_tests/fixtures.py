@@ -1,0 +1,144 @@
+"""The pytest plugin of every test in the repository (``-p keras_transfer_tests.fixtures`` in ``pyproject.toml``).
+
+No network, a feature cache for each test, threads that fit the cores, sets of real images, and finished runs that are
+made once a test run. The images are crops of the two photographs that come with scikit-learn (``china.jpg``,
+``flower.jpg``).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+GUARD = Path(__file__).parent / "guard"
+sys.path.insert(0, str(GUARD))
+import sitecustomize  # noqa: E402  (activates the guard in this process; another sitecustomize may shadow it)
+
+if not hasattr(sitecustomize, "OutsideConnection"):
+    _spec = importlib.util.spec_from_file_location("_network_guard", GUARD / "sitecustomize.py")
+    _spec.loader.exec_module(importlib.util.module_from_spec(_spec))
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # a shell's background job; children would ignore Ctrl-C too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+os.environ["KERAS_TRANSFER_OFFLINE"] = "1"
+# Fixtures that live longer than a test share this one; each test gets its own below.
+_SESSION_CACHE = tempfile.TemporaryDirectory(prefix="keras_transfer_tests_")
+os.environ["KERAS_TRANSFER_CACHE"] = _SESSION_CACHE.name
+os.environ["PYTHONPATH"] = os.pathsep.join([str(GUARD), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def threads() -> int:
+    """Cores for each worker."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+# Read when TensorFlow is imported, here and in children. A worker is told anew: it inherits what the controller has.
+for _name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+    os.environ[_name] = str(threads())
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+from keras_transfer_tests import SMALL  # noqa: E402
+from keras_transfer_tests.images import write_crops  # noqa: E402
+from keras_transfer_tests.sharing import Shared  # noqa: E402
+
+# A busy machine must not fail a property.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    """No test sees the user's cache, nor another test's."""
+    monkeypatch.setenv("KERAS_TRANSFER_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory) -> Shared:
+    """Makes a folder once for the whole test run: see :class:`keras_transfer_tests.sharing.Shared`."""
+    base = tmp_path_factory.getbasetemp()
+    return Shared((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared")
+
+
+@pytest.fixture(scope="session")
+def photos() -> dict[str, np.ndarray]:
+    """Two real photographs, uint8 ``(427, 640, 3)``: ``china`` (a palace) and ``flower`` (a dahlia)."""
+    from sklearn.datasets import load_sample_image
+
+    found = {name: load_sample_image(f"{name}.jpg") for name in ("china", "flower")}
+    for photo in found.values():
+        photo.setflags(write=False)  # shared by all tests
+    return found
+
+
+@pytest.fixture(scope="session")
+def photo_folder(shared, photos) -> Path:
+    """A class-per-folder tree: ``china`` and ``flower``, 20 real crops of 96x96 each. Read-only by convention."""
+
+    def make(folder):
+        for seed, (name, photo) in enumerate(photos.items()):
+            write_crops(folder / name, photo, 20, seed)
+
+    return shared("photo_folder", make)
+
+
+@pytest.fixture(scope="session")
+def finished_run(shared, photo_folder):
+    """A probe of the tiny backbone at 64 pixels on the two classes of crops. Read-only: tests change a copy."""
+    return _run(shared, "finished_run", photo_folder, **SMALL, strategy="probe")
+
+
+@pytest.fixture(scope="session")
+def lite_run(shared, photo_folder):
+    """The same of EfficientNet-Lite0 with its real weights. Read-only: tests change a copy."""
+    return _run(shared, "lite_run", photo_folder, image_size=64, engine="keras", strategy="probe")
+
+
+@pytest.fixture(scope="session")
+def finished(shared):
+    """A finished run of a task by the task's name, trained on its own sample. Read-only: tests change a copy."""
+
+    def run_of(task: str):
+        from keras_transfer.plugins import import_object, task_spec
+
+        def make(folder):
+            (folder / "data").mkdir()
+            source = import_object(task_spec(task).sample)(folder / "data")
+            (folder / "source.txt").write_text(str(Path(source).relative_to(folder)))
+
+        sample = shared(f"sample-{task}", make)
+        source = sample / (sample / "source.txt").read_text()
+        return _run(shared, f"finished-{task}", source, task=task, **SMALL, epochs=1, batch_size=8)
+
+    return run_of
+
+
+@pytest.fixture(scope="session")
+def network_facts(shared):
+    """Facts of a network of the catalog by its name (see :mod:`keras_transfer_tests.networks`), built once a run."""
+
+    def facts(name: str) -> dict:
+        from keras_transfer_tests.networks import write_facts
+
+        folder = shared(f"network-{name}", lambda folder: write_facts(name, folder))
+        return json.loads((folder / "facts.json").read_text())
+
+    return facts
+
+
+def _run(shared, name, data, **values):
+    from keras_transfer.run import open_run
+    from keras_transfer.workflow.train import train
+
+    return open_run(shared(name, lambda folder: train(data, folder / "run", **values)) / "run")

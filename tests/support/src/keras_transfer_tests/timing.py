@@ -1,0 +1,34 @@
+"""Where the time of a test run went, printed at its end: seconds and tests by folder."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+
+def folder_of(nodeid: str) -> str:
+    """``tests/export`` of ``tests/export/test_bundle.py::test_x``; a plugin's tests are one folder."""
+    parts = nodeid.split("::")[0].split("/")[:-1]
+    return "/".join(parts[:2]) or "."
+
+
+def pytest_terminal_summary(terminalreporter):
+    """A table of the folders, the costliest first."""
+    seconds: Counter[str] = Counter()
+    set_up: Counter[str] = Counter()
+    tests: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if not hasattr(report, "when") or not hasattr(report, "duration"):
+                continue
+            folder = folder_of(report.nodeid)
+            seconds[folder] += report.duration
+            set_up[folder] += report.duration if report.when != "call" else 0.0
+            tests[folder] += report.when == "call"
+    if len(seconds) < 2:
+        return
+    terminalreporter.section("seconds by folder")
+    terminalreporter.write_line(f"{'seconds':>9} {'set-ups':>9} {'tests':>7}  folder")
+    for folder, spent in seconds.most_common():
+        terminalreporter.write_line(f"{spent:9.1f} {set_up[folder]:9.1f} {tests[folder]:7d}  {folder}")
+    total = (sum(seconds.values()), sum(set_up.values()), sum(tests.values()))
+    terminalreporter.write_line(f"{total[0]:9.1f} {total[1]:9.1f} {total[2]:7d}  all, over all workers")
