@@ -10,7 +10,7 @@ import io
 import os
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -24,6 +24,7 @@ quiet_tensorflow()
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2  # noqa: E402
 
 from keras_transfer.errors import ExportError, UsageError, unknown_name  # noqa: E402
 
@@ -55,12 +56,36 @@ def convert(model: keras.Model, precision: str = "float32") -> bytes:
     """
     if precision not in PRECISIONS:
         raise unknown_name("precision", precision, PRECISIONS)
-    converter = converter_tools().TFLiteConverter.from_keras_model(model)
-    if precision != "float32":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if precision == "float16":
-        converter.target_spec.supported_types = [tf.float16]
-    return run_converter(converter, f"model {model.name!r} to {precision}")
+
+    def prepared() -> tf.lite.TFLiteConverter:
+        converter = converter_for(model)
+        if precision != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if precision == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        return converter
+
+    return run_converter(prepared, f"model {model.name!r} to {precision}")
+
+
+def converter_for(model: keras.Model) -> tf.lite.TFLiteConverter:
+    """TensorFlow's converter for a Keras model with one input and one output, as it answers (``training=False``).
+
+    The weights are made constants here, and the converter gets a graph without variables.
+    ``TFLiteConverter.from_keras_model`` gives the same file through Keras's export archive, which takes three times
+    as long (Lite0 at 96 px: 14.6 against 4.1 seconds of processor time with TensorFlow 2.21): it writes, reads and
+    freezes every variable. The file's signature is ``serving_default``, from the input's name to ``output_0``.
+    """
+    tools = converter_tools()
+    (source,) = model.inputs
+    spec = [tf.TensorSpec(source.shape, source.dtype, source.name)]
+    infer = tf.function(lambda pixels: model(pixels, training=False), input_signature=spec)
+    frozen = convert_variables_to_constants_v2(infer.get_concrete_function())
+    module = tf.Module()
+    module.serve = tf.function(
+        lambda pixels: {f"output_{i}": one for i, one in enumerate(frozen(pixels))}, input_signature=spec
+    )
+    return tools.TFLiteConverter.from_concrete_functions([module.serve.get_concrete_function()], module)
 
 
 def converter_tools() -> Any:
@@ -86,10 +111,11 @@ def _require_version(package: str, found: str) -> None:
         )
 
 
-def run_converter(converter: tf.lite.TFLiteConverter, what: str) -> bytes:
-    """Run a prepared converter in silence.
+def run_converter(prepare: Callable[[], tf.lite.TFLiteConverter], what: str) -> bytes:
+    """Prepare and run a converter in silence.
 
     Args:
+        prepare: gives the converter.
         what: completes the message "Cannot convert ...".
 
     Raises:
@@ -101,7 +127,7 @@ def run_converter(converter: tf.lite.TFLiteConverter, what: str) -> bytes:
     # descriptors 1 and 2 in a notebook or under pytest: both levels are caught.
     with captured_output() as captured, redirect_stdout(printed), redirect_stderr(printed):
         try:
-            content = converter.convert()
+            content = prepare().convert()
         except Exception as error:  # noqa: BLE001 (the converter raises many unrelated types; all are reported)
             failure = error
     if failure is None:

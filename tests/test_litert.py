@@ -82,7 +82,7 @@ def test_integer_tensors_are_quantised_and_dequantised(model, pixels):
     converter.representative_dataset = lambda: ([image[None].astype(np.float32)] for image in pixels)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.int8
-    runtime = LiteRTModel(litert.run_converter(converter, "the test model to int8"))
+    runtime = LiteRTModel(litert.run_converter(lambda: converter, "the test model to int8"))
     assert runtime.inputs[0].quantized and runtime.inputs[0].dtype == np.int8
     assert runtime.outputs[0].quantized
     expected = np.asarray(model(pixels.astype(np.float32), training=False))

@@ -24,7 +24,7 @@ import numpy as np  # noqa: E402
 
 from keras_transfer.errors import ExportError, UsageError  # noqa: E402
 from keras_transfer.export.quantization import Calibration, assemble, one_by_one  # noqa: E402
-from keras_transfer.litert import converter_tools  # noqa: E402
+from keras_transfer.litert import converter_for, converter_tools  # noqa: E402
 
 EXAMINED = 20
 """Images the layers are examined on: the first of the calibration images."""
@@ -102,7 +102,7 @@ class QuantizationDoctor:
                 yield inputs
 
         def run() -> bytes:
-            converter = converter_tools().TFLiteConverter.from_keras_model(body)
+            converter = converter_for(body)
             converter.optimizations = [converter_tools().Optimize.DEFAULT]
             converter.representative_dataset = lambda: one_by_one(self._calibration, before, failure)
             self._debugger = converter_tools().experimental.QuantizationDebugger(

@@ -29,7 +29,7 @@ from keras_transfer.errors import ExportError, UsageError  # noqa: E402
 from keras_transfer.export.front import convert_front, front_output, with_uint8_input  # noqa: E402
 from keras_transfer.export.runtimes import KerasRuntime  # noqa: E402
 from keras_transfer.export.stitching import stitch  # noqa: E402
-from keras_transfer.litert import LiteRTModel, convert, converter_tools, run_converter  # noqa: E402
+from keras_transfer.litert import LiteRTModel, convert, converter_for, converter_tools, run_converter  # noqa: E402
 
 log = logging.getLogger("keras_transfer")
 
@@ -273,19 +273,24 @@ def _quantize(
 ) -> bytes:
     """Convert a model to integers, calibrated on what ``before`` makes of the images, one by one."""
     failure: list[Exception] = []
-    converter = converter_tools().TFLiteConverter.from_keras_model(model)
-    converter.optimizations = [converter_tools().Optimize.DEFAULT]
-    converter.representative_dataset = lambda: one_by_one(calibration, before, failure)
-    if activations == 16:
-        converter.target_spec.supported_ops = [
-            converter_tools().OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
-            converter_tools().OpsSet.TFLITE_BUILTINS,
-        ]
-    if integer_edges:
-        converter.target_spec.supported_ops = [converter_tools().OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = tf.uint8
+    tools = converter_tools()
+
+    def prepared() -> tf.lite.TFLiteConverter:
+        converter = converter_for(model)
+        converter.optimizations = [tools.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: one_by_one(calibration, before, failure)
+        if activations == 16:
+            converter.target_spec.supported_ops = [
+                tools.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
+                tools.OpsSet.TFLITE_BUILTINS,
+            ]
+        if integer_edges:
+            converter.target_spec.supported_ops = [tools.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.inference_input_type = converter.inference_output_type = tf.uint8
+        return converter
+
     try:
-        return run_converter(converter, f"model {model.name!r} to int{activations}")
+        return run_converter(prepared, f"model {model.name!r} to int{activations}")
     except ExportError:
         if failure:
             raise failure[0] from None

@@ -376,7 +376,7 @@ def test_every_setting_trains(table, values):
     assert all(layer.compute_dtype == "float32" for layer in model.layers)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_start_may_be_kept_or_not(table):
     values = {"learning_rate": 1e-30, "epochs": 1}
     assert train(table, **values)[1].best_epoch == 0

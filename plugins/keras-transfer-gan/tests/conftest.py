@@ -50,13 +50,17 @@ def _few_are_searched_for_copies(monkeypatch):
 
 
 @pytest.fixture
-def eagerly():
-    """Without graphs: for a training of a step or two, tracing takes longer than the training."""
-    import tensorflow as tf
+def eagerly(monkeypatch):
+    """Without a graph: for a training of a step or two, tracing takes longer than the training."""
+    from keras_transfer_gan.adversarial import Adversarial
 
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+    compile_both = Adversarial.compile
+
+    def compile_without_a_graph(self, *optimizers):
+        compile_both(self, *optimizers)
+        self.run_eagerly = True
+
+    monkeypatch.setattr(Adversarial, "compile", compile_without_a_graph)
 
 
 @pytest.fixture(scope="module")

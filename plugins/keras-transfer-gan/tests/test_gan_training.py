@@ -52,25 +52,31 @@ def values(adversarial):
     return {name: np.asarray(variable) for name, variable in adversarial.state.items()}
 
 
+PENALTY = ("non-saturating", {"r1": 1.0, "smoothing": 0.1, "critic_steps": 2, "conditional": True})
+CHANGED = (
+    "hinge",
+    {"normalization": "batch", "changes": ("colour", "translation", "cutout"), "adaptive": True},
+)
+CRITIC = ("wgan-gp", {"critic_steps": 3, "normalization": "none"})
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("loss", "others"),
+    ("loss", "others", "batch_size"),
     [
-        *(pytest.param(loss, {}, marks=pytest.mark.nightly) for loss in LOSSES),
-        ("non-saturating", {"r1": 1.0, "smoothing": 0.1, "critic_steps": 2, "conditional": True}),
-        pytest.param("wgan-gp", {"critic_steps": 3, "normalization": "none"}, marks=pytest.mark.nightly),
-        (
-            "hinge",
-            {"normalization": "batch", "changes": ("colour", "translation", "cutout"), "adaptive": True},
+        (*PENALTY, 30),
+        (*CHANGED, 30),
+        *(
+            pytest.param(*case, 10, marks=pytest.mark.nightly)
+            for case in (*((loss, {}) for loss in LOSSES), PENALTY, CHANGED, CRITIC)
         ),
     ],
 )
-def test_both_networks_learn_under_every_loss(tmp_path, fashion, loss, others):
-    adversarial = model(loss=loss, rate=1e-3, **others)
+def test_both_networks_learn_under_every_loss(tmp_path, fashion, loss, others, batch_size):
+    adversarial = model(loss=loss, rate=1e-3, eagerly=batch_size > 10, **others)
     before = values(adversarial)
-    keeper = train(
-        adversarial, material(fashion, others.get("conditional", False)), schedule(tmp_path), tmp_path
-    )
+    images = material(fashion, others.get("conditional", False))
+    keeper = train(adversarial, images, schedule(tmp_path, 2, batch_size), tmp_path)
     assert keeper.done == 2 and keeper.ended is None
     after = values(adversarial)
     assert all(np.isfinite(value).all() for value in after.values())
@@ -82,7 +88,7 @@ def test_both_networks_learn_under_every_loss(tmp_path, fashion, loss, others):
         "generator optimizer",
         "discriminator optimizer",
     } <= moved
-    assert int(adversarial.steps) == 2 * (60 // (10 * others.get("critic_steps", 1)))
+    assert int(adversarial.steps) == 2 * (60 // (batch_size * others.get("critic_steps", 1)))
 
 
 @pytest.mark.slow

@@ -30,12 +30,7 @@ NAMES = [
     "unet_from_scratch",
     ON_MOBILENET,
 ]
-TO_CONVERT = [
-    pytest.param("unet", marks=pytest.mark.slow),
-    pytest.param("unet_from_scratch", marks=pytest.mark.slow),
-    *(pytest.param(name, marks=pytest.mark.nightly) for name in list(SMALL)[1:]),
-    ON_MOBILENET,
-]
+OTHERS_NIGHTLY = [*(pytest.param(name, marks=pytest.mark.nightly) for name in SMALL), ON_MOBILENET]
 
 
 def make(name, size, backbone="tiny", **arguments):
@@ -155,7 +150,8 @@ def test_a_saved_file_needs_keras_alone(tmp_path):
         np.testing.assert_allclose(answers, ask(model, images), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", TO_CONVERT)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["unet_from_scratch", *OTHERS_NIGHTLY])
 def test_tflite_gives_the_same_classes(name):
     """The converter is asked for builtin operators only, and would refuse others."""
     images = pixels((50, 71), 4, seed=3)
@@ -204,7 +200,8 @@ def test_padding_is_the_same_as_a_black_border(backbone):
     np.testing.assert_allclose(ask(small, images), ask(large, bordered)[:, :50, :71], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["unet_from_scratch", *OTHERS_NIGHTLY])
 def test_one_seed_one_beginning(name):
     def decoder(seed):
         keras.utils.set_random_seed(5)
@@ -231,6 +228,7 @@ def test_dropout_is_active_in_training_only():
     assert not np.array_equal(once, again)
 
 
+@pytest.mark.slow
 def test_a_small_network_learns_where_the_bright_half_is():
     rng = np.random.default_rng(0)
     labels = np.zeros((24, 32, 32), np.uint8)
@@ -241,7 +239,7 @@ def test_a_small_network_learns_where_the_bright_half_is():
     model = unet_from_scratch((32, 32), 2, widths=(4, 8), dropout=0.0)
     model.compile(keras.optimizers.Adam(0.01), CrossEntropy())
     model.fit(images[:16], labels[:16], epochs=12, batch_size=8, verbose=0)
-    right = model.predict(images[16:], verbose=0).argmax(-1) == labels[16:]
+    right = ask(model, images[16:]).argmax(-1) == labels[16:]
     assert right.mean() > 0.95
 
 
@@ -254,22 +252,16 @@ def test_the_paper_s_network_has_its_layers():
     assert 31.0e6 < model.count_params() < 31.1e6
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("name", "backbone", "size"),
     [
-        ("unet", "mobilenet_v3_small", (50, 64)),
-        *(
-            pytest.param(*case, marks=pytest.mark.nightly)
-            for case in (
-                ("unet", "vgg16", (64, 64)),
-                ("unet_transposed", "xception", (96, 80)),
-                ("fpn", "convnext_tiny", (40, 64)),
-                ("deeplab_v3_plus", "inception_v3", (96, 96)),
-                ("unet", "efficientnet_b0", (50, 64)),
-                ("fpn", "resnet50", (64, 50)),
-            )
-        ),
+        ("unet", "vgg16", (64, 64)),
+        ("unet_transposed", "xception", (96, 80)),
+        ("fpn", "convnext_tiny", (40, 64)),
+        ("deeplab_v3_plus", "inception_v3", (96, 96)),
+        ("unet", "efficientnet_b0", (50, 64)),
+        ("fpn", "resnet50", (64, 50)),
     ],
 )
 def test_any_family_will_do(name, backbone, size, tmp_path):

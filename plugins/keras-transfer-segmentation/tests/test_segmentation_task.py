@@ -33,7 +33,7 @@ TRAINING = ["--backbone", "tiny", *ON_LITE0]
 @conformance(
     "segmentation",
     options=SegmentationOptions(architecture="fpn"),
-    settings={"backbone": "tiny", "image_size": 32, "strategy": "probe"},
+    settings={"backbone": "tiny", "image_size": 32, "batch_size": 16, "strategy": "probe"},
 )
 def test_the_task_keeps_its_promises(check):
     check()
@@ -249,7 +249,8 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(data, tmp_path, mon
     from keras_transfer.training import callbacks
 
     arguments = [data, *TRAINING, "--strategy", "finetune", "--unfreeze", "blocks:1"]
-    arguments += ["--image-size", "32", "--epochs", "2", "--augment", "standard"]
+    arguments += ["--architecture", "fpn", "--image-size", "32", "--batch-size", "8"]
+    arguments += ["--epochs", "2", "--augment", "standard"]
     genuine = callbacks.CloseEpoch.on_epoch_end
 
     def stop(self, epoch, logs=None):

@@ -185,11 +185,10 @@ def test_what_cannot_be_compared_costs_nothing_and_moves_nothing(loss, labels):
 @pytest.mark.parametrize(
     "loss",
     [
-        BatchHardTriplet(),
         SupervisedContrastive(),
         *(
             pytest.param(loss, marks=pytest.mark.nightly)
-            for loss in (Contrastive(1.4), SemiHardTriplet(), Prototypical())
+            for loss in (Contrastive(1.4), BatchHardTriplet(), SemiHardTriplet(), Prototypical())
         ),
     ],
     ids=lambda loss: loss.name,

@@ -50,11 +50,8 @@ def test_other_losses_keep_the_comparison_asked_for():
     assert found.to_dict() == Comparison("euclidean").to_dict()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    ["bce", "arcface", *(pytest.param(name, marks=pytest.mark.nightly) for name in ("softmax", "supcon"))],
-)
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ["bce", "arcface", "softmax", "supcon"])
 def test_every_loss_trains_through_its_network(name):
     embedding, objective = network(name)
     whole = training_network(embedding, objective, 0)

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slow
 ON_LITE0 = ["--task", "siamese", "--image-size", "64", "--quiet"]
 TRAINING = ["--backbone", "tiny", *ON_LITE0]
 QUICK = ["--head-epochs", "5", "--episodes", "100"]
+RAW = [*TRAINING, "--strategy", "probe", "--head", "raw", "--episodes", "100"]
 SMALL = ["--task", "siamese", "--network", "conv4", "--loss", "prototypical", "--episodes", "100", "--quiet"]
 
 
@@ -205,6 +206,7 @@ def test_every_kind_of_loss_trains_a_network_from_scratch(glyphs, tmp_path, loss
         assert len(comparison.weights) == info["training"]["embedding_dim"]
 
 
+@pytest.mark.usefixtures("without_plots", "eagerly")
 def test_fine_tuning_is_kept_only_where_it_is_better(glyphs, tmp_path):
     more = ["--strategy", "finetune", "--unfreeze", "blocks:1", "--epochs", "1", "--head", "power", *QUICK]
     call("train", glyphs, "-o", tmp_path / "run", *TRAINING, *more, "--learning-rate", "0.1")
@@ -213,13 +215,12 @@ def test_fine_tuning_is_kept_only_where_it_is_better(glyphs, tmp_path):
     assert notes["guard"]["tuned"] <= notes["guard"]["probe"]
 
 
-@pytest.mark.usefixtures("eagerly")
 def test_alphabets_are_kept_apart(glyphs, tmp_path):
     for alphabet, characters in {"one": "ABDE", "two": "GHKM", "three": "NQRS"}.items():
         for name in characters:
             shutil.copytree(glyphs / name, tmp_path / "data" / alphabet / name)
-    more = ["--levels", "2", "--protocol", "omniglot", "--episodes-at", "4x1", "--epochs", "1"]
-    call("train", tmp_path / "data", "-o", tmp_path / "run", *SMALL, *more)
+    more = ["--levels", "2", "--protocol", "omniglot", "--episodes-at", "4x1"]
+    call("train", tmp_path / "data", "-o", tmp_path / "run", *RAW, *more)
     splits: dict[str, set] = {}
     for row in _split(tmp_path / "run"):
         assert row["label"].count("/") == 1
@@ -257,18 +258,14 @@ def test_more_ways_than_there_are_classes_is_refused(glyphs, tmp_path):
     assert "Strategy" not in said  # before the training, not after
 
 
-@pytest.mark.usefixtures("eagerly")
 def test_images_without_content_are_left_out_or_refused(glyphs, tmp_path):
     shutil.copytree(glyphs, tmp_path / "data")
     for name in "ABD":
         Image.new("RGB", (64, 64), (200, 200, 200)).save(tmp_path / "data" / name / "empty.png")
-    more = ["--epochs", "1"]
-    call("train", tmp_path / "data", "-o", tmp_path / "run", *SMALL, *more)
+    call("train", tmp_path / "data", "-o", tmp_path / "run", *RAW)
     assert "one even colour" in (tmp_path / "run" / "skipped.csv").read_text()
     call("evaluate", tmp_path / "run", "--quiet")  # the recorded split knows nothing of them, and need not
-    _, said = call(
-        "train", tmp_path / "data", "-o", tmp_path / "strict", *SMALL, *more, "--max-skipped", "0", code=1
-    )
+    _, said = call("train", tmp_path / "data", "-o", tmp_path / "strict", *RAW, "--max-skipped", "0", code=1)
     assert "one even colour" in said
 
 
@@ -280,18 +277,16 @@ def test_splits_that_share_classes_are_refused_unless_told(glyphs, tmp_path):
     assert "2 classes are in more than one split (D, E)" in said and "--allow-seen-classes" in said
 
 
-@pytest.mark.usefixtures("eagerly")
 def test_two_classes_can_be_verified_when_told(glyphs, tmp_path):
     for name in "AB":
         shutil.copytree(glyphs / name, tmp_path / "data" / name)
-    _, said = call("train", tmp_path / "data", "-o", tmp_path / "run", *SMALL, code=1)
+    _, said = call("train", tmp_path / "data", "-o", tmp_path / "run", *RAW, code=1)
     assert "There are 2 classes" in said
-    more = ["--epochs", "1", "--allow-seen-classes", "--val-fraction", "0.3", "--test-fraction", "0.3"]
-    call("train", tmp_path / "data", "-o", tmp_path / "run", *SMALL, *more)
+    more = ["--allow-seen-classes", "--val-fraction", "0.3", "--test-fraction", "0.3"]
+    call("train", tmp_path / "data", "-o", tmp_path / "run", *RAW, *more)
     call("evaluate", tmp_path / "run", "--split", "all", "--quiet")
 
 
-@pytest.mark.usefixtures("eagerly")
 def test_a_class_with_one_image_is_said(glyphs, tmp_path):
     for split, names in {"train": "ABDEGH", "val": "KM", "test": "NQ"}.items():
         for name in names:
@@ -299,7 +294,7 @@ def test_a_class_with_one_image_is_said(glyphs, tmp_path):
     for name in "AB":
         for path in sorted((tmp_path / "data" / "train" / name).iterdir())[1:]:
             path.unlink()
-    _, said = call("train", tmp_path / "data", "-o", tmp_path / "run", *SMALL, "--epochs", "1")
+    _, said = call("train", tmp_path / "data", "-o", tmp_path / "run", *RAW)
     assert "2 training classes have one image (A, B)" in said and "never as a match" in said
     notes = json.loads((tmp_path / "run" / "run.json").read_text())["training"]
     assert notes["classes"] == {"train": 6, "val": 2, "test": 2, "with_one_training_image": 2}
