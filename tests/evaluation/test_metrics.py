@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn import metrics
 
 from keras_transfer.errors import DataError
 from keras_transfer.evaluation.metrics import classification_metrics
@@ -39,6 +40,29 @@ def test_top5_appears_with_more_than_five_classes():
 def test_a_certain_mistake_is_finite():
     result = classification_metrics(np.array([[1.0, 0.0]]), np.array([1]), ["a", "b"])
     assert result["log_loss"] == pytest.approx(-np.log(1e-7))
+
+
+@settings(deadline=None)
+@given(st.integers(2, 8), st.integers(1, 30), st.integers(0, 2**32 - 1))
+def test_they_are_those_of_scikit_learn(count, images, seed):
+    rng = np.random.default_rng(seed)
+    labels, probabilities = rng.integers(0, count, images), rng.dirichlet(np.ones(count), images)
+    predicted, occurs = probabilities.argmax(axis=1), np.unique(labels)
+    result = classification_metrics(probabilities, labels, [f"c{i}" for i in range(count)])
+    every = range(count)
+    assert result["confusion_matrix"] == metrics.confusion_matrix(labels, predicted, labels=every).tolist()
+    assert result["accuracy"] == pytest.approx(metrics.accuracy_score(labels, predicted), abs=1e-12)
+    recall = metrics.recall_score(labels, predicted, labels=occurs, average="macro", zero_division=0)
+    assert result["balanced_accuracy"] == pytest.approx(recall, abs=1e-12)
+    f1 = metrics.f1_score(labels, predicted, labels=occurs, average="macro", zero_division=0)
+    assert result["macro_f1"] == pytest.approx(f1, abs=1e-12)
+    loss = metrics.log_loss(labels, np.clip(probabilities, 1e-7, 1.0), labels=every)
+    assert result["log_loss"] == pytest.approx(loss, rel=1e-5)
+    each = metrics.precision_recall_fscore_support(labels, predicted, labels=every, zero_division=np.nan)
+    for i, row in enumerate(result["per_class"].values()):
+        assert row["images"] == each[3][i]
+        for name, value in zip(("precision", "recall", "f1"), (column[i] for column in each), strict=False):
+            assert row[name] is None or row[name] == pytest.approx(value, abs=1e-12)
 
 
 @settings(deadline=None)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn import metrics
 
 from keras_transfer.errors import DataError
 from keras_transfer.evaluation.multilabel import multilabel_metrics
@@ -59,6 +60,31 @@ def test_no_label_at_all_is_not_an_error():
 def test_a_certain_mistake_is_finite():
     result = multilabel_metrics(np.array([[1.0, 0.0]]), np.array([[0, 1]]), ["a", "b"])
     assert result["log_loss"] == pytest.approx(-np.log(1e-7))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 6), st.integers(1, 30), st.integers(0, 2**32 - 1))
+def test_they_are_those_of_scikit_learn(count, images, seed):
+    """With probabilities that several images share, too."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, (images, count))
+    probabilities = rng.integers(0, 11, (images, count)) / 10
+    given = probabilities >= 0.5
+    result = multilabel_metrics(probabilities, labels, [f"l{i}" for i in range(count)])
+    micro = metrics.f1_score(labels.ravel(), given.ravel(), zero_division=0)
+    assert result["micro_f1"] == pytest.approx(micro, abs=1e-12)
+    assert result["hamming_loss"] == pytest.approx(np.mean(labels != given), abs=1e-12)
+    for i, row in enumerate(result["per_class"].values()):
+        truth, answers = labels[:, i], given[:, i]
+        if not truth.any():
+            assert row["average_precision"] is None and row["f1"] is None
+            continue
+        average = metrics.average_precision_score(truth, probabilities[:, i])
+        assert row["average_precision"] == pytest.approx(average, abs=1e-12)
+        assert row["f1"] == pytest.approx(metrics.f1_score(truth, answers, zero_division=0), abs=1e-12)
+        assert row["recall"] == pytest.approx(metrics.recall_score(truth, answers), abs=1e-12)
+        if answers.any():
+            assert row["precision"] == pytest.approx(metrics.precision_score(truth, answers), abs=1e-12)
 
 
 @settings(max_examples=25)

@@ -134,6 +134,12 @@ def test_another_model_is_refused_with_both_names():
         mixing(MODEL, other)
 
 
+def test_a_model_of_the_same_name_with_other_weights_is_another_model():
+    other = Identity("b" * 64, MODEL.name, MODEL.precision, "b" * 64)
+    with pytest.raises(DataError, match=r"faces \(float32, b{12}\) is another model"):
+        mixing(MODEL, other)
+
+
 @pytest.mark.parametrize(
     ("cosine", "said"), [(1.0, None), (0.9995, None), (0.95, "as low as 0.950"), (None, "not measured")]
 )
