@@ -15,7 +15,9 @@ import keras  # noqa: E402
 from keras_transfer.heads import CUT, split_head  # noqa: E402
 from keras_transfer.training.standardising import folded, standardisation  # noqa: E402
 
-EPOCHS, PATIENCE = 200, 10
+EPOCHS, PATIENCE, BATCH = 200, 10, 64
+JUDGED_AT_ONCE = 1024
+"""Validation rows that are asked in one call."""
 
 
 def has_hidden(model: keras.Model) -> bool:
@@ -69,31 +71,49 @@ def train_hidden(
     for layer in head.layers:
         layer.trainable = True
     head.compile(keras.optimizers.AdamW(1e-3, weight_decay=1e-3), loss, metrics=list(metrics))
-    judged = "val_" if len(val) else ""
     keras.utils.set_random_seed(seed)
-    history = head.fit(
-        x[train],
-        y[train],
-        sample_weight=weight[train],
-        validation_data=(x[val], y[val]) if len(val) else None,
-        batch_size=64,
-        epochs=EPOCHS,
-        verbose=0,
-        callbacks=[
-            keras.callbacks.EarlyStopping(f"{judged}loss", patience=PATIENCE, restore_best_weights=True)
-        ],
-    ).history
+    history = _fit(head, (x[train], y[train], weight[train]), (x[val], y[val]) if len(val) else None, seed)
     for layer in head.layers:
         layer.trainable = trainable[layer.name]
     if not own:
         first = next(layer for layer in head.layers if layer.weights)
         kernel, bias = first.get_weights()
         first.set_weights(folded(kernel, bias, mean, deviation))
-    return head, [
-        {
-            "epoch": epoch,
-            "train_loss": float(history["loss"][epoch]),
-            **{f"val_{name}": float(history[judged + name][epoch]) for name in ("loss", *metrics)},
-        }
-        for epoch in range(len(history["loss"]))
-    ]
+    return head, history
+
+
+def _fit(
+    head: keras.Model, examples: tuple[np.ndarray, ...], judged_by: tuple[np.ndarray, ...] | None, seed: int
+) -> list[dict[str, Any]]:
+    """Epochs until ``PATIENCE`` of them were no better; the best one's weights stay.
+
+    The arrays are in memory and a step takes a millisecond: ``keras.Model.fit`` sets up a ``tf.data`` pipeline for
+    each epoch's training and validation, which takes ten times as long as the steps of a few hundred images.
+    """
+    order, history = np.random.default_rng(seed), []
+    best, since, kept = np.inf, 0, head.get_weights()
+    for epoch in range(EPOCHS):
+        rows = order.permutation(len(examples[0]))
+        learned = _batches(head, head.train_on_batch, [part[rows] for part in examples], BATCH)
+        judged = _batches(head, head.test_on_batch, judged_by, JUDGED_AT_ONCE) if judged_by else learned
+        history.append(
+            {
+                "epoch": epoch,
+                "train_loss": learned["loss"],
+                **{f"val_{name}": value for name, value in judged.items()},
+            }
+        )
+        if judged["loss"] < best:
+            best, since, kept = judged["loss"], epoch, head.get_weights()
+        if epoch - since >= PATIENCE:
+            break
+    head.set_weights(kept)
+    return history
+
+
+def _batches(head: keras.Model, do: Any, arrays: Sequence[np.ndarray], size: int) -> dict[str, float]:
+    """``train_on_batch`` or ``test_on_batch`` over all rows: the means of the loss and of each metric."""
+    head.reset_metrics()
+    for start in range(0, len(arrays[0]), size):
+        found = do(*(part[start : start + size] for part in arrays), return_dict=True)
+    return {name: float(value) for name, value in found.items()}

@@ -107,8 +107,11 @@ def train_head(
     history: list[dict[str, Any]] = [{"epoch": 0, "loss": None, "val_score": best_score}]
     for epoch in progress.track(range(1, epochs + 1), "Training the head", epochs):
         rows = order(epoch - 1)
-        found = network.fit(x[rows], labels[rows], batch_size=batch_size, shuffle=False, verbose=0)
-        loss, candidate = float(found.history["loss"][0]), now()
+        network.reset_metrics()
+        for start_row in range(0, len(rows), batch_size):  # `fit` would set up a pipeline for each epoch
+            batch = rows[start_row : start_row + batch_size]
+            found = network.train_on_batch(x[batch], labels[batch], return_dict=True)
+        loss, candidate = float(found["loss"]), now()
         weights = candidate[0].kernel
         if not np.isfinite(loss) or weights is None or not np.isfinite(weights).all():
             break
