@@ -50,6 +50,7 @@ class Environment:
                 if not ours and one.suffix != ".pth" and not (packages / one.name).exists():
                     (packages / one.name).symlink_to(one)
         (site / "packages.pth").write_text(f"{packages}\n")
+        self.installed: set[str] = set()
         self.python = folder / "venv" / "bin" / "python"
         kept = {
             name: text for name, text in os.environ.items() if name not in ("PYTHONPATH", "PYTEST_ADDOPTS")
@@ -77,16 +78,20 @@ class Environment:
         modules = {"pip": ["-m", "pip"], "keras-transfer": ["-m", "keras_transfer"], "python": []}
         return self(*modules[program], *arguments, cwd=cwd)
 
-    def commands(self, lines: list[str], cwd: Path) -> dict[str, str]:
-        """Lines that begin with ``keras-transfer``, all in one process: what each said on standard output."""
-        code = (
+    def commands(self, lines: list[str], cwd: Path, code: int = 0, then: str = "") -> dict[str, str]:
+        """Lines that begin with ``keras-transfer``, all in one process, and what is done ``then``.
+
+        What each said: on standard output, or on standard error where ``code``, its exit code, says failure.
+        """
+        program = (
             "import json, sys\n"
             "from keras_transfer.testing.command import call\n"
-            "said = {line: call(*arguments)[0] for line, arguments in json.loads(sys.argv[1]).items()}\n"
-            "open(sys.argv[2], 'w').write(json.dumps(said))\n"
+            "lines, code = json.loads(sys.argv[1]), int(sys.argv[2])\n"
+            "said = {line: call(*words, code=code)[int(code != 0)] for line, words in lines.items()}\n"
+            "open('said.json', 'w').write(json.dumps(said))\n" + then
         )
-        self("-c", code, json.dumps({line: words(line) for line in lines}), cwd / "said.json", cwd=cwd)
-        return json.loads((cwd / "said.json").read_text())
+        printed = self("-c", program, json.dumps({line: words(line) for line in lines}), code, cwd=cwd)
+        return {"then": printed, **json.loads((cwd / "said.json").read_text())}
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +121,12 @@ def wheels(tmp_path_factory):
     return folder
 
 
-def install(there, wheels, *names):
-    """Install distributions of the wheels; those that are there already stay."""
-    return there("-m", "pip", "install", "--find-links", wheels, *names)
+def install(there, wheels, name):
+    """Install a distribution of the wheels, unless it is there already."""
+    if name in there.installed:
+        return ""
+    there.installed |= {name, "keras-transfer"}
+    return there("-m", "pip", "install", "--find-links", wheels, name)
 
 
 def test_a_plugin_brings_the_core_and_leaves_it_behind(there, wheels, tmp_path):
@@ -143,8 +151,9 @@ def test_a_plugin_brings_the_core_and_leaves_it_behind(there, wheels, tmp_path):
     assert "efficientnet_lite0" in run("backbones")
     assert "segmentation" not in run("plugins")
     missing = f"of {PLUGIN} {version(PLUGIN)}, which is not installed. Install it"
-    assert missing in run("evaluate", tmp_path / "run", code=1)
-    assert missing in run("verify", tmp_path / "edge", tmp_path / "data", code=1)
+    refused = ["keras-transfer evaluate run", "keras-transfer verify edge data"]
+    said = there.commands(refused, tmp_path, code=1)
+    assert all(missing in said[line] for line in refused)
     # The bundle's script needs neither of them.
     assert "\npassed\n" in there(tmp_path / "edge" / "segment.py", "--self-test")
 
@@ -170,17 +179,20 @@ def test_the_tutorial_runs(there, wheels, project, backbone):
     asked = "keras-transfer predict run photos --json"
     if backbone == "real":
         said = {command: there.command(command, project) for command in [*COMMANDS, asked]}
+        passed = there("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", cwd=project)
         assert said["keras-transfer plugins check novelty"].count("passed") == len(CHECKS)
     else:
         assert "Successfully installed kt-novelty" in there.command(COMMANDS[0], project)
         lines = [line for line in COMMANDS[1:] if "plugins check" not in line]
         small = {line: line.replace("--image-size 96", "--image-size 64 --backbone tiny") for line in lines}
-        found = there.commands([*small.values(), asked], project)
-        said = {line: found[other] for line, other in small.items()} | {asked: found[asked]}
         test = project / "tests" / "test_novelty.py"
         test.write_text(
             test.read_text().replace('"novelty")', '"novelty", settings={"backbone": "tiny"})', 1)
         )
+        kit = "import pytest\nsys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', 'tests']))\n"
+        found = there.commands([*small.values(), asked], project, then=kit)
+        said = {line: found[other] for line, other in small.items()} | {asked: found[asked]}
+        passed = found["then"]
     assert re.search(r"novelty\s+ok\s+How unlike", said["keras-transfer plugins"])
     assert "--alarm" in said["keras-transfer train --task novelty --help"]
     assert "auroc" in said["keras-transfer evaluate run"]
@@ -192,16 +204,13 @@ def test_the_tutorial_runs(there, wheels, project, backbone):
     assert sorted(scores[True])[8] > sorted(scores[False])[8]
     if backbone == "real":
         assert sorted(scores[True])[8] > max(scores[False])  # a dahlia is nothing like a palace
-    passed = there("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", cwd=project)
-    assert f"{len(CHECKS)} passed" in passed
+        passed = there("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", cwd=project)
+        assert f"{len(CHECKS)} passed" in passed
     there("-m", "pip", "uninstall", "-q", "-y", "kt-novelty")
-    for arguments in (
-        ["evaluate", "run"],
-        ["verify", "edge", "photos/"],
-        ["predict", "edge/model.tflite", "photos"],
-    ):
-        said = there("-m", "keras_transfer", *arguments, cwd=project, code=1)
-        assert "kt-novelty" in said
+    verbs = ("evaluate run", "verify edge photos/", "predict edge/model.tflite photos")
+    refused = [f"keras-transfer {line}" for line in verbs]
+    said = there.commands(refused, project, code=1)
+    assert all("kt-novelty" in said[line] for line in refused)
 
 
 @pytest.mark.parametrize("backbone", ["tiny", REAL])
@@ -218,7 +227,7 @@ def test_a_backbone_from_another_package(there, wheels, photo_folder, tmp_path, 
         found = {line: there.command(line, tmp_path) for line in lines}
     else:
         found = there.commands(lines, tmp_path)
-    said = {shlex.split(line)[1]: text for line, text in found.items()}
+    said = {shlex.split(line)[1]: found[line] for line in lines}
     assert re.search(r"gabor\s+ok", said["plugins"])
     assert "48" in said["backbones"] and "11x11" in said["describe"]
     assert float(re.search(r"images: ([\d.]+) %", said["train"])[1]) >= 75
