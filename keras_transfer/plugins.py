@@ -11,9 +11,13 @@ import dataclasses
 import importlib
 import importlib.util
 import os
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from keras_transfer.errors import PluginError, unknown_name
@@ -94,13 +98,27 @@ class PluginStatus:
 
 def entries(group: str) -> list[Entry]:
     """All entry points of a group that are installed and not excluded, sorted by name; nothing is imported."""
+    return [entry for entry in _installed(group, _places()) if considered(entry.name, entry.distribution)]
+
+
+def _places() -> tuple[tuple[str, int], ...]:
+    """Where distributions are looked for, and when something was last installed there or removed."""
+    found = []
+    for place in sys.path:
+        with suppress(OSError):
+            found.append((place, Path(place or ".").stat().st_mtime_ns))
+    return tuple(found)
+
+
+@lru_cache(maxsize=8)
+def _installed(group: str, places: tuple[tuple[str, int], ...]) -> tuple[Entry, ...]:
+    """The entry points of a group; what every distribution says is read once as long as ``places`` is the same."""
     found: dict[Entry, None] = {}
     for point in metadata.entry_points(group=group):
         distribution = point.dist.name if point.dist else "unknown"
-        entry = Entry(group, point.name, point.value, distribution, point.dist.version if point.dist else "")
-        if considered(point.name, distribution):
-            found[entry] = None
-    return sorted(found, key=lambda entry: (entry.name, entry.distribution))
+        version = point.dist.version if point.dist else ""
+        found[Entry(group, point.name, point.value, distribution, version)] = None
+    return tuple(sorted(found, key=lambda entry: (entry.name, entry.distribution)))
 
 
 def considered(name: str, distribution: str) -> bool:

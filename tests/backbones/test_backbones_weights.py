@@ -419,7 +419,7 @@ def test_an_efficientnet_trained_from_scratch_keeps_its_own_scaling(tmp_path):
 # ------------------------------------------------------------------ saved models load with Keras alone
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_saved_models_load_with_keras_alone(tmp_path):
     """Every input mode, and the networks with layers that Keras keeps beside its public ones."""
     pixels = random_images(2, 75, seed=1)

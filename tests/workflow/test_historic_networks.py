@@ -16,19 +16,12 @@ from keras_transfer.workflow.evaluate import evaluate
 from keras_transfer.workflow.train import train
 
 HISTORIC = [spec for spec in CATALOG.values() if not spec.pretrained]
-USUAL = ("alexnet",)
-"""The others are trained at night."""
 EPOCHS = {"resnet34": 20}
 """Of four steps each: the deepest network needs more of them."""
 
 
-@pytest.mark.parametrize(
-    "spec",
-    [
-        pytest.param(s, id=s.name, marks=pytest.mark.slow if s.name in USUAL else pytest.mark.nightly)
-        for s in HISTORIC
-    ],
-)
+@pytest.mark.nightly
+@pytest.mark.parametrize("spec", HISTORIC, ids=lambda spec: spec.name)
 def test_it_learns_from_nothing_and_exports_with_parity(spec, photo_folder, tmp_path):
     """Two photographs are told apart by their crops; the float32 TFLite file gives the same probabilities."""
     run = train(
@@ -53,7 +46,7 @@ def test_it_learns_from_nothing_and_exports_with_parity(spec, photo_folder, tmp_
     )
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_by_command_to_a_verified_bundle(photo_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small = ("--image-size", 67, "--epochs", 4, "--batch-size", 8)

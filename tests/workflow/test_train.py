@@ -191,6 +191,7 @@ def test_killed_in_the_middle_it_ends_like_one_that_was_not(photo_folder, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("strategy", ["full", "scratch"])
 def test_the_other_strategies_train(photo_folder, tmp_path, strategy):
     run = train(
@@ -202,7 +203,7 @@ def test_the_other_strategies_train(photo_folder, tmp_path, strategy):
     assert (run.info["training"].get("probe") is None) == (strategy == "scratch")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_killed_while_extracting_it_goes_on_from_what_was_kept(photos, tmp_path, monkeypatch):
     """SIGKILL after the first shard of features; the same command takes them up, and ends as one that was not."""
     for seed, (name, photo) in enumerate(photos.items()):

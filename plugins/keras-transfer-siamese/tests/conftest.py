@@ -90,26 +90,6 @@ def _export(run, glyphs, to):
 
 
 @pytest.fixture
-def eagerly():
-    """Without graphs: for a training of a few steps, tracing takes longer than the training."""
-    import tensorflow as tf
-
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
-@pytest.fixture(params=["eagerly", pytest.param("in graphs", marks=pytest.mark.nightly)])
-def eagerly_and_nightly_in_graphs(request):
-    """For a training whose promise must hold either way."""
-    import tensorflow as tf
-
-    tf.config.run_functions_eagerly(request.param == "eagerly")
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
-@pytest.fixture
 def bundle_copy(small_bundle, tmp_path):
     """A bundle that a test may change."""
     import shutil

@@ -7,6 +7,7 @@ made once a test run. The images are crops of the two photographs that come with
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import os
@@ -53,6 +54,8 @@ from keras_transfer_tests import SMALL  # noqa: E402
 from keras_transfer_tests.images import write_crops  # noqa: E402
 from keras_transfer_tests.sharing import Shared  # noqa: E402
 
+# TensorFlow's own objects are a million: what looks for garbage among them looks seldom.
+gc.set_threshold(50_000, 20, 20)
 # A busy machine must not fail a property.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
@@ -135,6 +138,27 @@ def network_facts(shared):
         return json.loads((folder / "facts.json").read_text())
 
     return facts
+
+
+@pytest.fixture
+def eagerly(monkeypatch):
+    """Gradient training without graphs: for a training of a few steps, tracing takes longer than the training."""
+    from keras_transfer.training.finetune import _Training
+
+    compiled = _Training._compile
+
+    def compiled_eagerly(self, feed, phase):
+        compiled(self, feed, phase)
+        feed.network.run_eagerly = True
+
+    monkeypatch.setattr(_Training, "_compile", compiled_eagerly)
+
+
+@pytest.fixture(params=["eagerly", pytest.param("in graphs", marks=pytest.mark.nightly)])
+def eagerly_and_nightly_in_graphs(request):
+    """For a training whose promise must hold either way."""
+    if request.param == "eagerly":
+        request.getfixturevalue("eagerly")
 
 
 def _run(shared, name, data, **values):
