@@ -31,9 +31,10 @@ FILES = dict(
     re.findall(r"`([\w/]+\.(?:toml|py))`[^`]*?(?:`[^`]*`[^`]*?)*?```\w+\n(.*?)```", TUTORIAL, re.DOTALL)
 )
 COMMANDS = re.findall(r"^    (\S.*)$", re.sub(r"```.*?```", "", TUTORIAL, flags=re.DOTALL), re.MULTILINE)
-REAL = pytest.param("real", marks=pytest.mark.nightly)
-
-pytestmark = pytest.mark.slow
+BACKBONES = [
+    pytest.param("tiny", marks=pytest.mark.slow),
+    pytest.param("real", marks=pytest.mark.nightly),
+]
 
 
 class Environment:
@@ -129,6 +130,7 @@ def install(there, wheels, name):
     return there("-m", "pip", "install", "--find-links", wheels, name)
 
 
+@pytest.mark.nightly
 def test_a_plugin_brings_the_core_and_leaves_it_behind(there, wheels, tmp_path):
     """Without the plugin the core goes on, and a run or bundle of its task says what is missing."""
     from keras_transfer_segmentation.sample import photographs
@@ -172,7 +174,7 @@ def project(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("backbone", ["tiny", REAL])
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_the_tutorial_runs(there, wheels, project, backbone):
     """Word by word; on the tiny backbone its commands share a process, and the kit is tried by its test alone."""
     install(there, wheels, "keras-transfer-tests")
@@ -213,9 +215,9 @@ def test_the_tutorial_runs(there, wheels, project, backbone):
     assert all("kt-novelty" in said[line] for line in refused)
 
 
-@pytest.mark.parametrize("backbone", ["tiny", REAL])
-def test_a_backbone_from_another_package(there, wheels, photo_folder, tmp_path, backbone):
-    """Its README word by word; in ``make test`` all in one process."""
+@pytest.mark.nightly
+def test_a_backbone_from_another_package(there, wheels, photo_folder, tmp_path):
+    """Its README word by word."""
     install(there, wheels, "keras-transfer")
     package = tmp_path / "examples" / "plugin_backbone"
     shutil.copytree(EXAMPLES / "plugin_backbone", package)
@@ -223,11 +225,7 @@ def test_a_backbone_from_another_package(there, wheels, photo_folder, tmp_path, 
     text = (package / "README.md").read_text(encoding="utf-8")
     first, *lines = re.findall(r"^    (\S.*)$", text, re.MULTILINE)
     there.command(first, tmp_path)
-    if backbone == "real":
-        found = {line: there.command(line, tmp_path) for line in lines}
-    else:
-        found = there.commands(lines, tmp_path)
-    said = {shlex.split(line)[1]: found[line] for line in lines}
+    said = {shlex.split(line)[1]: there.command(line, tmp_path) for line in lines}
     assert re.search(r"gabor\s+ok", said["plugins"])
     assert "48" in said["backbones"] and "11x11" in said["describe"]
     assert float(re.search(r"images: ([\d.]+) %", said["train"])[1]) >= 75

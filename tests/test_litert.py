@@ -58,6 +58,15 @@ def test_float32_agrees_with_keras_at_any_batch_size(model, content, pixels):
     assert runtime.input_size == (24, 24)
 
 
+def test_the_file_is_the_one_that_the_converter_makes_of_a_keras_model(model, content, pixels):
+    from ai_edge_litert.interpreter import Interpreter
+
+    theirs = tf.lite.TFLiteConverter.from_keras_model(model).convert()
+    assert np.array_equal(LiteRTModel(content).predict(pixels), LiteRTModel(theirs).predict(pixels))
+    ours, other = (Interpreter(model_content=one).get_signature_list() for one in (content, theirs))
+    assert ours == other == {"serving_default": {"inputs": ["image"], "outputs": ["output_0"]}}
+
+
 def test_uint8_and_float32_pixels_are_the_same_images(content, pixels):
     runtime = LiteRTModel(content)
     assert np.array_equal(runtime.predict(pixels), runtime.predict(pixels.astype(np.float32)))

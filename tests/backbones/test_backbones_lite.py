@@ -136,7 +136,7 @@ def test_without_the_package(monkeypatch, name):
         load_backbone(name, "imagenet", 64)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_saved_model_loads_with_keras_alone(lite0, photos, tmp_path):
     """In a fresh process where keras-cv and this package cannot be imported."""
     lite0.save(tmp_path / "lite0.keras")

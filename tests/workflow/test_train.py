@@ -153,9 +153,16 @@ def in_a_process(*arguments):
     return done.stdout
 
 
-@pytest.mark.slow
-def test_killed_in_the_middle_it_ends_like_one_that_was_not(photo_folder, tmp_path):
-    """Ctrl-C, then SIGKILL; the same command finishes with the weights of an uninterrupted run."""
+@pytest.mark.parametrize(
+    "stops",
+    [
+        pytest.param([signal.SIGKILL], marks=pytest.mark.slow),
+        pytest.param([signal.SIGINT, signal.SIGKILL], marks=pytest.mark.nightly),
+    ],
+    ids=["killed", "interrupted and killed"],
+)
+def test_killed_in_the_middle_it_ends_like_one_that_was_not(photo_folder, tmp_path, stops):
+    """The same command finishes with the weights of an uninterrupted run."""
     arguments = [
         "train", photo_folder, "--backbone", "tiny", "--strategy", "finetune", "--unfreeze", "from:block5b",
         "--epochs", "12", "--patience", "12", "--batch-size", "8", "--image-size", "64", "--engine", "keras",
@@ -168,7 +175,7 @@ def test_killed_in_the_middle_it_ends_like_one_that_was_not(photo_folder, tmp_pa
         records = list(state.glob("state.json"))
         return len(json.loads(records[0].read_text())["rows"]) - 1 if records else 0
 
-    for stop, after in ((signal.SIGINT, 1), (signal.SIGKILL, 2)):
+    for after, stop in enumerate(stops, 1):
         child = subprocess.Popen(
             [*COMMAND, *arguments, "--output", tmp_path / "killed"], stderr=subprocess.PIPE, text=True
         )
@@ -184,7 +191,7 @@ def test_killed_in_the_middle_it_ends_like_one_that_was_not(photo_folder, tmp_pa
     in_a_process(*arguments, "--output", tmp_path / "killed")
     whole, killed = open_run(tmp_path / "whole"), open_run(tmp_path / "killed")
     assert killed.info["resumed"]
-    assert killed.info["training"]["gradient"]["resumed_at"] >= 2
+    assert killed.info["training"]["gradient"]["resumed_at"] >= len(stops)
     assert killed.info["metrics"] == whole.info["metrics"]
     for a, b in zip(whole.load_model().get_weights(), killed.load_model().get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)

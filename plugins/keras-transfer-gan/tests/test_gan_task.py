@@ -52,7 +52,7 @@ def run(tmp_path_factory, fashion_folder, cache):
 
 @pytest.fixture(
     scope="module",
-    params=[("keras", "tflite"), pytest.param(("keras", "saved_model", "tflite"), marks=pytest.mark.nightly)],
+    params=[("keras", "tflite"), pytest.param(("keras", "saved-model", "tflite"), marks=pytest.mark.nightly)],
     ids=" ".join,
 )
 def bundle(request, run, tmp_path_factory, cache):

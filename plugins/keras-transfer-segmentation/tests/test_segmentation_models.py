@@ -127,7 +127,7 @@ assert not [name for name in sys.modules if name.startswith("keras_transfer")]
 """
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_saved_file_needs_keras_alone(tmp_path):
     """All of them in one fresh process, which does not have this package."""
     images = pixels((50, 71))
