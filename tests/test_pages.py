@@ -61,7 +61,6 @@ def follow(page, tiny):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in REAL])
 def test_the_page_runs_on_the_tiny_backbone(page, workplace):
     follow(page, tiny=True)

@@ -46,12 +46,6 @@ def workplace(tmp_path_factory, photo_folder, backbone):
     return folder
 
 
-@pytest.fixture(autouse=True)
-def _small_trainings_need_no_graph(backbone, request):
-    if backbone == "tiny":
-        request.getfixturevalue("eagerly")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("line", COMMANDS)
 def test_the_command_runs(line, workplace, backbone, tmp_path, monkeypatch):

@@ -75,7 +75,14 @@ def test_when_none_works_the_exit_code_is_the_errors(photo_folder, tmp_path, mon
 
 @pytest.mark.slow
 def test_random_weights_need_no_file(photo_folder):
-    out, _ = call("compare", photo_folder, "--backbones=mobilenet_v3_small", "--weights=none", "--image-size=32", "--json")
+    out, _ = call(
+        "compare",
+        photo_folder,
+        "--backbones=mobilenet_v3_small",
+        "--weights=none",
+        "--image-size=32",
+        "--json",
+    )
     (row,) = json.loads(out)["rows"]
     assert row["weights"] == "none"
     assert row["error"] is None

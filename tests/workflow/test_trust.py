@@ -24,7 +24,6 @@ TOP = {"unfreeze": "from:block5b", "epochs": 1, "batch_size": 8, **SMALL}
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("eagerly")
 def test_fine_tuning_that_is_not_better_leaves_the_probe(finished_run, photo_folder, tmp_path):
     """After a rate that ruins the network the result is the probe, bit by bit."""
     run = train(
@@ -38,7 +37,6 @@ def test_fine_tuning_that_is_not_better_leaves_the_probe(finished_run, photo_fol
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("eagerly")
 def test_without_the_guard_the_worse_model_is_kept_and_both_are_told(photo_folder, tmp_path, capsys):
     values = {"strategy": "finetune", "learning_rate": 0.5, "schedule": "constant", "augment": "light", **TOP}
     run = train(photo_folder, tmp_path / "run", guard=False, **values)
@@ -146,7 +144,6 @@ def test_a_recorded_split_without_a_class_in_training_is_refused(photo_folder, f
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("eagerly")
 def test_without_validation_images_the_guard_cannot_judge(photo_folder, tmp_path):
     with pytest.raises(DataError, match="--no-guard"):
         train(photo_folder, tmp_path / "run", strategy="finetune", val_fraction=0.0, **TOP)
@@ -277,7 +274,6 @@ def test_a_teacher_of_other_classes_is_refused_by_name(finished_run, photo_folde
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("eagerly")
 def test_a_student_is_measured_against_the_softened_teacher(finished_run, photo_folder, tmp_path):
     """A student that begins as its own teacher has, at the start, the lowest loss there is: the teacher's entropy."""
     run = train(
@@ -321,7 +317,6 @@ def interrupt(monkeypatch, source, output, **arguments):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("eagerly")
 def test_an_interrupted_run_refuses_other_images_and_says_which(photo_folder, tmp_path, monkeypatch):
     shutil.copytree(photo_folder, tmp_path / "data")
     arguments = {**TOP, "epochs": 2, "strategy": "finetune", "guard": False}
@@ -337,7 +332,6 @@ def test_an_interrupted_run_refuses_other_images_and_says_which(photo_folder, tm
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("eagerly")
 def test_an_interrupted_run_refuses_other_weights_under_the_same_name(photo_folder, tmp_path, monkeypatch):
     from keras_transfer.backbones import load_backbone
 

@@ -42,7 +42,7 @@ def smaller(arguments: list[str]) -> list[str]:
         arguments += ["--epochs", "2"]
     if "--epochs" in arguments:
         place = arguments.index("--epochs") + 1
-        arguments[place] = str(min(int(arguments[place]), 7))
+        arguments[place] = str(min(int(arguments[place]), 7 if "--milestone" in arguments else 2))
     for option, value in SMALLER.items():
         arguments += [] if option in arguments else [option, value]
     if _value(arguments, "--backbone") in UNLEARNED and "--weights" not in arguments:

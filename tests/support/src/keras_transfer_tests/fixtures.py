@@ -141,17 +141,13 @@ def network_facts(shared):
 
 
 @pytest.fixture
-def eagerly(monkeypatch):
-    """Gradient training without graphs: for a training of a few steps, tracing takes longer than the training."""
-    from keras_transfer.training.finetune import _Training
+def eagerly():
+    """Without graphs: for a training of a few steps, tracing takes longer than the training."""
+    import tensorflow as tf
 
-    compiled = _Training._compile
-
-    def compiled_eagerly(self, feed, phase):
-        compiled(self, feed, phase)
-        feed.network.run_eagerly = True
-
-    monkeypatch.setattr(_Training, "_compile", compiled_eagerly)
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(params=["eagerly", pytest.param("in graphs", marks=pytest.mark.nightly)])
