@@ -56,11 +56,12 @@ def convert(model: keras.Model, precision: str = "float32") -> bytes:
     """
     if precision not in PRECISIONS:
         raise unknown_name("precision", precision, PRECISIONS)
+    tools = converter_tools()  # its message stands alone: no conversion has begun
 
     def prepared() -> tf.lite.TFLiteConverter:
         converter = converter_for(model)
         if precision != "float32":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.optimizations = [tools.Optimize.DEFAULT]
         if precision == "float16":
             converter.target_spec.supported_types = [tf.float16]
         return converter

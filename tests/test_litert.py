@@ -214,7 +214,7 @@ def test_a_converter_that_is_too_old_or_gone_is_one_sentence(model, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(tf, "__version__", "2.9.3")
         with pytest.raises(
-            ExportError, match=r"tensorflow 2\.9\.3 is too old.*pip install -U 'tensorflow>=2\.19'"
+            ExportError, match=r"^tensorflow 2\.9\.3 is too old.*pip install -U 'tensorflow>=2\.19'"
         ):
             convert(model)
     with monkeypatch.context() as patch:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
-from keras_transfer_tests.documents import words
+from keras_transfer_tests.documents import understand, words
 from PIL import Image
 
 from keras_transfer.cli import cli
@@ -39,14 +39,7 @@ def test_there_are_commands_to_check():
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_command_is_understood(line):
-    command: click.Command = cli
-    arguments = shlex.split(line)[1:]
-    while isinstance(command, click.Group) and not (command.invoke_without_command and not arguments):
-        context = click.Context(command)
-        found = command.get_command(context, arguments.pop(0))
-        assert found is not None, line
-        command = found
-    command.make_context("check", arguments)  # parses, and raises on an option or a choice that is not there
+    understand(line)
 
 
 def test_every_make_target_and_linked_file_exists():

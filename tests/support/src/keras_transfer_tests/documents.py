@@ -25,6 +25,20 @@ def words(command: str) -> list[str]:
     return shlex.split(command, comments=True)[1:]
 
 
+def understand(command: str) -> None:
+    """Parse a ``keras-transfer`` command as the program does; an option or a choice that is not there raises."""
+    import click
+
+    from keras_transfer.cli import cli
+
+    found: click.Command | None = cli
+    arguments = words(command)
+    while isinstance(found, click.Group) and not (found.invoke_without_command and not arguments):
+        found = found.get_command(click.Context(found), arguments.pop(0))
+    assert found is not None, command
+    found.make_context("check", arguments)
+
+
 def smaller(arguments: list[str]) -> list[str]:
     """The same training with less work, on the network that the document names; other commands as they are."""
     if arguments[0] == "compare":
