@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
 from pathlib import Path
 
-import click
 import pytest
-from keras_transfer_tests.documents import on_tiny, words
+from keras_transfer_tests.documents import on_tiny, understand, words
+from keras_transfer_tests.images import copy_crops
 from PIL import Image
 
-from keras_transfer.cli import cli
 from keras_transfer.testing.command import call
 
 ROOT = Path(__file__).parents[1]
@@ -78,14 +76,7 @@ def test_a_term_has_a_command_that_exists(term):
     commands = re.findall(r"`(keras-transfer [^`]*)`", shown)
     assert commands, term
     for line in commands:
-        arguments = shlex.split(line)[1:]
-        command = cli.get_command(click.Context(cli), arguments[0])
-        assert command is not None, line
-        if isinstance(command, click.Group):
-            command = command.get_command(click.Context(command), arguments[1]) if arguments[1:] else command
-            arguments = arguments[1:]
-        assert command is not None, line
-        command.make_context("check", list(arguments[1:]))
+        understand(line)
 
 
 @pytest.fixture(params=["tiny", pytest.param("real", marks=pytest.mark.nightly)])
@@ -97,10 +88,7 @@ def backbone(request):
 @pytest.fixture
 def equipped(photo_folder, photos, tmp_path, monkeypatch, backbone, finished):
     """What the commands take: ``photos/``, ``photo.jpg``, ``run``, and below ``one-shot`` a ``run`` of that task."""
-    for name in ("china", "flower"):
-        for path in sorted((photo_folder / name).iterdir())[:10]:
-            (tmp_path / "photos" / name).mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, tmp_path / "photos" / name)
+    copy_crops(photo_folder, tmp_path / "photos", 10)
     Image.fromarray(photos["flower"]).save(tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
     more = ["--backbone", "tiny"] if backbone == "tiny" else []

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import click
 import pytest
 from keras_transfer_tests.documents import understand, words
+from keras_transfer_tests.images import copy_crops
 from PIL import Image
 
 from keras_transfer.cli import cli
@@ -82,10 +82,7 @@ def test_every_option_of_a_script_exists():
 @pytest.fixture
 def workplace(photo_folder, photos, tmp_path, monkeypatch):
     """What the README takes for granted: ``photos/``, 15 real crops a class, and ``new_photo.jpg``."""
-    for name in ("china", "flower"):
-        for path in sorted((photo_folder / name).iterdir())[:15]:
-            (tmp_path / "photos" / name).mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, tmp_path / "photos" / name)
+    copy_crops(photo_folder, tmp_path / "photos", 15)
     Image.fromarray(photos["flower"]).save(tmp_path / "new_photo.jpg")
     monkeypatch.chdir(tmp_path)
     return tmp_path

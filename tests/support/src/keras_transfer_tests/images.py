@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,3 +16,11 @@ def write_crops(folder: Path, photo: np.ndarray, count: int, seed: int, size: in
     for i in range(count):
         y, x = rng.integers(0, photo.shape[0] - size), rng.integers(0, photo.shape[1] - size)
         Image.fromarray(photo[y : y + size, x : x + size]).save(folder / f"{i:03d}.png")
+
+
+def copy_crops(source: Path, target: Path, count: int) -> None:
+    """Copy the first ``count`` images of each class of a folder a class."""
+    for folder in sorted(source.iterdir()):
+        (target / folder.name).mkdir(parents=True)
+        for path in sorted(folder.iterdir())[:count]:
+            shutil.copy(path, target / folder.name)
