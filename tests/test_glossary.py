@@ -79,7 +79,7 @@ def test_a_term_has_a_command_that_exists(term):
         understand(line)
 
 
-@pytest.fixture(params=["tiny", pytest.param("real", marks=pytest.mark.nightly)])
+@pytest.fixture(params=["tiny", "real"])
 def backbone(request):
     """The tiny one, or the ones that the glossary names."""
     return request.param
@@ -110,7 +110,7 @@ def here(line: str, backbone: str) -> list[str]:
     return [*arguments, *(["--weights", "none"] if unlearned else [])]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_every_command_runs(equipped, backbone, monkeypatch):
     """In their order, but that what is verified has to be exported first."""
     here_too = [

@@ -31,10 +31,6 @@ FILES = dict(
     re.findall(r"`([\w/]+\.(?:toml|py))`[^`]*?(?:`[^`]*`[^`]*?)*?```\w+\n(.*?)```", TUTORIAL, re.DOTALL)
 )
 COMMANDS = re.findall(r"^    (\S.*)$", re.sub(r"```.*?```", "", TUTORIAL, flags=re.DOTALL), re.MULTILINE)
-BACKBONES = [
-    pytest.param("tiny", marks=pytest.mark.slow),
-    pytest.param("real", marks=pytest.mark.nightly),
-]
 
 
 class Environment:
@@ -174,7 +170,8 @@ def project(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.nightly
+@pytest.mark.parametrize("backbone", ["tiny", "real"])
 def test_the_tutorial_runs(there, wheels, project, backbone):
     """Word by word; on the tiny backbone its commands share a process, and the kit is tried by its test alone."""
     install(there, wheels, "keras-transfer-tests")

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from keras_transfer_tests.networks import how_often
 
 from keras_transfer.catalog import CATALOG
 
@@ -15,7 +16,6 @@ ROWS = {
     cells[1].strip("` "): [cell.strip("` ") for cell in cells[2:-1]]
     for cells in (line.split("|") for line in COSTS.splitlines() if line.startswith("| `"))
 }
-FAST = ("alexnet", "googlenet", "resnet18", "efficientnet_lite1")
 
 
 def test_every_network_has_one_row():
@@ -41,10 +41,7 @@ def test_the_facts_are_the_catalogs(spec):
 @pytest.mark.parametrize(
     "spec",
     # The other way round than in test_backbones_catalog.py: another worker builds there what is shared here.
-    [
-        pytest.param(s, id=s.name, marks=() if s.name in FAST else pytest.mark.slow)
-        for s in reversed(CATALOG.values())
-    ],
+    [pytest.param(spec, id=spec.name, marks=how_often(spec.name)) for spec in reversed(CATALOG.values())],
 )
 def test_the_multiply_adds_are_those_of_the_network(spec, network_facts):
     assert ROWS[spec.name][4] == f"{network_facts(spec.name)['multiply_adds'] / 1e9:.2f} G"

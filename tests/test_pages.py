@@ -1,7 +1,7 @@
 """docs/: every command and block of Python of every page, in order, in a folder with real images.
 
-On the tiny backbone in ``make test``, word by word in ``make nightly``. ``docs/training.md``, ``docs/plugins.md`` and
-the glossary have tests of their own.
+The shorter ones on the tiny backbone in ``make test``; all, and word by word, in ``make nightly``.
+``docs/training.md``, ``docs/plugins.md`` and the glossary have tests of their own.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ PAGES = {
 PAGES = {name: text for name, text in PAGES.items() if name not in OWN_TESTS and steps(text)}
 REAL = ("reuse/as_is",)
 """Run word by word in ``make test``, too."""
+LONG = ("deploying", "networks", "reuse/explain", "reuse/neighbours", "reuse/smaller_net", "reuse/strategies")
+"""Ten seconds and more on the tiny backbone, too: in ``make nightly``."""
 
 
 @pytest.fixture
@@ -60,8 +62,14 @@ def follow(page, tiny):
         call(*(on_tiny(arguments) if tiny else arguments))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if page not in REAL])
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.nightly if page in LONG else pytest.mark.slow)
+        for page in PAGES
+        if page not in REAL
+    ],
+)
 def test_the_page_runs_on_the_tiny_backbone(page, workplace):
     follow(page, tiny=True)
 

@@ -1,9 +1,13 @@
 """docs/plugins.md: its files are the example's, and its table of checks the kit's. Its commands: test_installs.py."""
 
+import os
 import re
+import tomllib
 from pathlib import Path
 
-from keras_transfer.testing import CHECKS
+import pytest
+
+from keras_transfer.testing import CHECKS, Kit
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "plugin_minimal"
@@ -30,3 +34,28 @@ def test_the_table_of_checks_is_the_kit():
     assert rows == {
         name: " ".join(check.__doc__.split()).replace("``", "`") for name, check in CHECKS.items()
     }
+
+
+@pytest.mark.slow
+def test_the_example_keeps_its_promises(tmp_path, monkeypatch):
+    """As if it were installed; installing it is tried in test_installs.py."""
+    facts = tomllib.loads(FILES["pyproject.toml"])["project"]
+    info = tmp_path / f"kt_novelty-{facts['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {facts['name']}\nVersion: {facts['version']}\n"
+    )
+    offered = facts["entry-points"].items()
+    lines = [
+        f"[{group}]\n" + "".join(f"{name} = {one}\n" for name, one in them.items()) for group, them in offered
+    ]
+    (info / "entry_points.txt").write_text("".join(lines))
+    for place in (tmp_path, EXAMPLE / "src"):
+        monkeypatch.syspath_prepend(str(place))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(EXAMPLE / "src"), os.environ.get("PYTHONPATH", "")])
+    )
+    kit = Kit("novelty", settings={"backbone": "tiny"})
+    for name in CHECKS:
+        if name != "answers_alike_in_a_fresh_process":  # for all tasks in test_tasks_with_keras_alone.py
+            kit.check(name)

@@ -1,4 +1,4 @@
-"""Every command and block of docs/training.md is run, on real crops, as small as they get: 64 pixels, one epoch."""
+"""Every command and block of docs/training.md is run, on real crops, as small as they get: 64 pixels, two epochs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from keras_transfer.testing.command import call
 
 TEXT = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^    (keras-transfer .*)$", TEXT, re.MULTILINE)
+ALWAYS = ("--unfreeze from:block6a", "--accumulate")
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
@@ -46,8 +47,15 @@ def workplace(tmp_path_factory, photo_folder, backbone):
     return folder
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("line", COMMANDS)
+def how_often(line):
+    """``make test`` has one training by gradient of each kind; all others are in ``make nightly``."""
+    gradient = re.search("--strategy (finetune|full|scratch)", line) and "--dry-run" not in line
+    return (
+        pytest.mark.nightly if gradient and not any(option in line for option in ALWAYS) else pytest.mark.slow
+    )
+
+
+@pytest.mark.parametrize("line", [pytest.param(line, marks=how_often(line)) for line in COMMANDS])
 def test_the_command_runs(line, workplace, backbone, tmp_path, monkeypatch):
     monkeypatch.chdir(workplace)
     monkeypatch.setenv("KERAS_TRANSFER_CACHE", str(workplace / "cache"))

@@ -217,8 +217,10 @@ def _rebuild_tensor(arguments: tuple[Any, ...]) -> _Tensor:
     if len(shape) != len(strides) or len(shape) > 8:
         _refuse("a tensor in it has an impossible shape")
     size = math.prod(shape)
-    last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) if size else offset
-    if size > storage.count or last >= storage.count + (size == 0):
+    if not size:
+        _refuse("a tensor in it holds no number")
+    last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
+    if size > storage.count or last >= storage.count:
         _refuse("a tensor in it reaches beyond its storage")
     return _Tensor(storage, offset, shape, strides)
 

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 from helpers_backbones import IMAGENET_MEAN, IMAGENET_STD, keras_constructor, random_images, randomise
+from keras_transfer_tests.networks import FAST, how_often
 
 from keras_transfer.backbones import blocks, load_backbone, pyramid_model
 from keras_transfer.backbones.building import constructor_of
@@ -19,7 +20,6 @@ from keras_transfer.backbones.scaling import INPUT_MODES, scale_pixels
 from keras_transfer.catalog import CATALOG
 from keras_transfer.errors import UsageError
 
-FAST = ("efficientnet_lite0", "mobilenet", "alexnet", "resnet18")
 SMALLEST = (*FAST, "mobilenet_v3_small", "efficientnet_b0")
 # One network for each way of building: plain, hard-coded names, own scaling, numbered names, nested parts ...
 GOLDEN = {
@@ -36,10 +36,7 @@ GOLDEN = {
 UNPADDED = ("inception_v3", "inception_resnet_v2", "xception", "alexnet", "zfnet")
 OWN_LAYERS = {"LocalResponseNormalization": ("alexnet", "zfnet", "googlenet")}
 """Layers that Keras does not have, and the networks that need them."""
-EVERY = [
-    pytest.param(spec, id=spec.name, marks=() if spec.name in FAST else pytest.mark.slow)
-    for spec in CATALOG.values()
-]
+EVERY = [pytest.param(spec, id=spec.name, marks=how_often(spec.name)) for spec in CATALOG.values()]
 WITH_WEIGHTS = [
     pytest.param(spec, id=spec.name, marks=pytest.mark.slow if spec.name in SMALLEST else pytest.mark.nightly)
     for spec in CATALOG.values()
@@ -187,12 +184,7 @@ def test_the_other_modes():
 @pytest.mark.usefixtures("_forget_networks")
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(
-            n, marks=pytest.mark.slow if n in ("mobilenet", "efficientnet_b0") else pytest.mark.nightly
-        )
-        for n in GOLDEN
-    ],
+    [pytest.param(n, marks=pytest.mark.slow if n == "mobilenet" else pytest.mark.nightly) for n in GOLDEN],
 )
 def test_with_imagenet_weights_it_answers_like_keras(name, tmp_path, monkeypatch):
     """Pixels through our model = Keras's preprocess_input + Keras's constructor with weights="imagenet".

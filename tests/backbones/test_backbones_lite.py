@@ -155,7 +155,7 @@ np.save("features.npy", model.predict(np.load("pixels.npy"), verbose=0))
     np.testing.assert_allclose(np.load(tmp_path / "features.npy"), expected, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_importing_the_backbones_does_not_import_keras_cv():
     code = "import sys, keras_transfer.backbones.efficientnet_lite; print('keras_cv' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -251,6 +251,7 @@ def test_arbitrary_bytes_only_raise(data):
 
 @settings(max_examples=400, deadline=None)
 @given(st.integers(0, len(VALID) - 1), st.integers(0, 255))
+@example(VALID.rindex(b"K\x04") + 1, 0)  # a side of the tensor: no numbers at all
 def test_a_valid_file_with_one_byte_changed(position, value):
     """It still gives one float tensor of four numbers, or is refused."""
     changed = VALID[:position] + bytes([value]) + VALID[position + 1 :]

@@ -397,7 +397,7 @@ def test_packages_that_do_not_work(monkeypatch, files, empty):
 # ------------------------------------------------------------------ EfficientNet's two architectures
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_an_efficientnet_trained_from_scratch_keeps_its_own_scaling(tmp_path):
     """Keras's EfficientNet with weights=None computes x / 255; with the ImageNet weights something else (#62193)."""
     pixels = random_images(2, SIZE, seed=1)

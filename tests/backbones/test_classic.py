@@ -213,12 +213,18 @@ NETWORKS = [
 ]
 
 
+def often(constructor, value):
+    """VGG's and ResNet's other depths are built in ``make nightly``."""
+    seldom = constructor in (VGG13, VGG19, ResNet34)
+    return pytest.param(value, marks=pytest.mark.nightly if seldom else ())
+
+
 def named(network) -> str:
     constructor, options, *_ = network
     return "-".join([constructor.__name__, *(f"{key}={value}" for key, value in options.items())])
 
 
-@pytest.mark.parametrize("network", NETWORKS, ids=named)
+@pytest.mark.parametrize("network", [often(network[0], network) for network in NETWORKS], ids=named)
 def test_every_stage_has_the_papers_shape_and_the_parameters_its_count(network):
     constructor, options, stages, parameters, published = network
     with shapes_only():
@@ -256,7 +262,7 @@ def test_inception_modules_agree_with_the_papers_table():
 
 @pytest.mark.parametrize(
     ("constructor", "billions"),
-    [(GoogLeNet, 1.5), (ResNet18, 1.8), (ResNet34, 3.6)],
+    [(GoogLeNet, 1.5), (ResNet18, 1.8), pytest.param(ResNet34, 3.6, marks=pytest.mark.nightly)],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_multiply_adds_are_what_the_papers_say(constructor, billions):
@@ -289,7 +295,7 @@ def test_the_signature_is_that_of_keras_applications(constructor):
     assert "arXiv:" in constructor.__doc__ or "NIPS" in constructor.__doc__
 
 
-@pytest.mark.parametrize("constructor", ALL, ids=lambda one: one.__name__)
+@pytest.mark.parametrize("constructor", [often(one, one) for one in ALL], ids=lambda one: one.__name__)
 def test_without_the_classifier(constructor):
     with shapes_only():
         body = constructor(include_top=False, input_shape=(96, 128, 3))

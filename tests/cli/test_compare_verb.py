@@ -73,7 +73,7 @@ def test_when_none_works_the_exit_code_is_the_errors(photo_folder, tmp_path, mon
     assert "downloads are forbidden" in err
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_random_weights_need_no_file(photo_folder):
     out, _ = call(
         "compare",

@@ -106,6 +106,7 @@ def test_the_bundle_tells_where_it_comes_from(exported):
     assert 'pipeline_tag: "image-classification"' in front and "model_int8.tflite" in card
 
 
+@pytest.mark.nightly
 def test_the_doctor_examines_and_export_keeps_what_it_found(exported, tmp_path):
     run, _, _ = exported
     arguments = ("doctor", run.path, "--keep", "0", "--keep", "2", "--calibration-size", "8")

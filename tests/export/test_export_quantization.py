@@ -213,6 +213,7 @@ def test_a_function_of_several_steps_of_one_tensor_belongs_to_the_head():
     assert tuple(head_input(keras.Model(backbone.inputs, two)).shape) == tuple(two.shape)  # no head layer
 
 
+@pytest.mark.nightly
 def test_a_huge_dense_layer_is_quantized_too():
     model = network(
         keras.layers.Flatten(),

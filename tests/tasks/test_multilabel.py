@@ -271,7 +271,7 @@ def test_predictions_name_every_label_over_its_threshold(multilabel_run, multila
         assert {row["label"] for row in answer["labels"]} == over
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_hidden_layer_trains_too_and_so_does_the_network(multilabel_crops, tmp_path, monkeypatch):
     monkeypatch.setattr(hidden_heads, "EPOCHS", 5)
     more = {"task": "multilabel", **SMALL}

@@ -204,7 +204,7 @@ def test_evaluated_again_it_gives_the_recorded_metrics_and_answers_in_real_units
         evaluate(regression_run.path, regression_crops / "brightness.csv")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_hidden_layer_trains_too_and_so_does_the_network(regression_crops, tmp_path, monkeypatch):
     monkeypatch.setattr(hidden_heads, "EPOCHS", 5)
     more = {"task": "regression", **SMALL}

@@ -102,7 +102,7 @@ def test_the_model_is_put_back_when_the_data_fail(crops):
         assert a.tobytes() == b.tobytes()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", ["adamw", pytest.param("sgd", marks=pytest.mark.nightly)])
 def test_the_suggestion_trains_better_than_a_much_lower_and_a_much_higher_rate(name, dataset):
     found = find_learning_rate(network(), dataset, loss=LOSS, optimizer=name, low=1e-5, high=100.0)

@@ -156,7 +156,7 @@ def in_a_process(*arguments):
 @pytest.mark.parametrize(
     "stops",
     [
-        pytest.param([signal.SIGKILL], marks=pytest.mark.slow),
+        pytest.param([signal.SIGKILL], marks=pytest.mark.nightly),
         pytest.param([signal.SIGINT, signal.SIGKILL], marks=pytest.mark.nightly),
     ],
     ids=["killed", "interrupted and killed"],

@@ -36,7 +36,7 @@ def test_fine_tuning_that_is_not_better_leaves_the_probe(finished_run, photo_fol
     assert run.info["metrics"] == finished_run.info["metrics"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_without_the_guard_the_worse_model_is_kept_and_both_are_told(photo_folder, tmp_path, capsys):
     values = {"strategy": "finetune", "learning_rate": 0.5, "schedule": "constant", "augment": "light", **TOP}
     run = train(photo_folder, tmp_path / "run", guard=False, **values)
@@ -219,7 +219,7 @@ def test_a_run_on_arrays_cannot_be_replayed(photos, tmp_path):
         replay(run)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_teacher_may_be_a_model_file(finished_run, photo_folder, tmp_path):
     """Exported, or a bare Keras file with its labels: the same answers as the run's."""
     from keras_transfer.data import load_data
@@ -273,7 +273,7 @@ def test_a_teacher_of_other_classes_is_refused_by_name(finished_run, photo_folde
         train(photo_folder, tmp_path / "run", strategy="probe", teacher=str(finished_run.path), **SMALL)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_student_is_measured_against_the_softened_teacher(finished_run, photo_folder, tmp_path):
     """A student that begins as its own teacher has, at the start, the lowest loss there is: the teacher's entropy."""
     run = train(
@@ -316,7 +316,7 @@ def interrupt(monkeypatch, source, output, **arguments):
             train(source, output, **arguments)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_an_interrupted_run_refuses_other_images_and_says_which(photo_folder, tmp_path, monkeypatch):
     shutil.copytree(photo_folder, tmp_path / "data")
     arguments = {**TOP, "epochs": 2, "strategy": "finetune", "guard": False}
@@ -331,7 +331,7 @@ def test_an_interrupted_run_refuses_other_images_and_says_which(photo_folder, tm
     assert run.info["training"]["gradient"]["resumed_at"] == 1
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_an_interrupted_run_refuses_other_weights_under_the_same_name(photo_folder, tmp_path, monkeypatch):
     from keras_transfer.backbones import load_backbone
 

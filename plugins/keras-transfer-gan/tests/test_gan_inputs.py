@@ -120,7 +120,7 @@ def test_what_is_learned_is_resized_as_asked(wide, tmp_path, resize, share):
         assert len(pixels) and white_share(pixels) == pytest.approx(share, abs=0.04)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.usefixtures("cache", "eagerly")
 def test_what_is_measured_is_resized_as_asked(wide, tmp_path, monkeypatch):
     from keras_transfer_gan import task

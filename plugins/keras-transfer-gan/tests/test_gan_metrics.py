@@ -112,7 +112,7 @@ def test_the_nearest_training_image_is_searched_among_all(monkeypatch):
     assert memorised(made, learned, held_out[:0])[1] is None
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_images_that_were_made_leave_nothing_in_the_cache():
     real, made = np.random.default_rng(0).integers(0, 256, (2, 4, 28, 28, 1)).astype(np.uint8)
     found = compare_kernels(real, made)

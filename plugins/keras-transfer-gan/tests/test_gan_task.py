@@ -321,6 +321,7 @@ def test_the_verbs_answer_on_the_command_line(run, tmp_path):
         assert "Usage:" in call(*words, "--help")[0]
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("cache", "eagerly")
 def test_a_flat_folder_is_learned_from_and_a_killed_run_is_taken_up(fashion, tmp_path, monkeypatch):
     """Through the core's run folder: what a resumed run leaves is what an uninterrupted one leaves."""

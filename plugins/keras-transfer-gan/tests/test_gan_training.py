@@ -123,7 +123,7 @@ def test_between_looks_nothing_is_written_and_a_row_has_the_means(tmp_path, fash
 @pytest.mark.parametrize(
     ("when", "look_every", "eagerly"),
     [
-        ("before it is kept", 1, True),
+        pytest.param("before it is kept", 1, True, marks=pytest.mark.nightly),
         ("while it is kept", 2, True),
         *(
             pytest.param(when, look_every, False, marks=pytest.mark.nightly)

@@ -228,7 +228,7 @@ def test_dropout_is_active_in_training_only():
     assert not np.array_equal(once, again)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_small_network_learns_where_the_bright_half_is():
     rng = np.random.default_rng(0)
     labels = np.zeros((24, 32, 32), np.uint8)

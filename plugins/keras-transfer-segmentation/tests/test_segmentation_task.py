@@ -96,6 +96,7 @@ def test_the_files_of_the_bundle_answer_like_the_run(street, data):
     assert rows["model_int8.tflite"]["mean_iou"] >= whole["mean_iou"] - 0.01
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("eagerly")
 def test_metrics_at_the_masks_own_size_are_those_of_the_masks_that_segment_writes(data, tmp_path):
     more = ["--strategy", "probe", "--image-size", "32", "--epochs", "1"]
@@ -244,6 +245,7 @@ def test_masks_that_cannot_be_are_refused(data, tmp_path, damage, words):
     assert words in said and not (tmp_path / "run").exists()
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("eagerly_and_nightly_in_graphs")
 def test_an_interrupted_training_goes_on_to_the_same_weights(data, tmp_path, monkeypatch):
     from keras_transfer.training import callbacks

@@ -111,6 +111,7 @@ def test_what_has_no_mask_is_said(pets):
         load_pairs("tfds:a b", tfds_data_dir=root)
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("eagerly")
 def test_a_training_from_tfds_is_evaluated_again(pets, tmp_path):
     import json

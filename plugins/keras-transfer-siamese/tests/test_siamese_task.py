@@ -119,6 +119,7 @@ def test_predict_gives_the_embedding(street, glyphs):
     assert edge @ embedding > 0.9999
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("training", "layer", "channels"),
     [
@@ -166,6 +167,7 @@ def without_plots(monkeypatch):
     monkeypatch.setattr(Siamese, "plots", lambda self, metrics, job: None)
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("without_plots", "eagerly_and_nightly_in_graphs")
 def test_an_interrupted_training_goes_on_to_the_same_weights(glyphs, tmp_path, monkeypatch):
     import keras
@@ -195,7 +197,9 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(glyphs, tmp_path, m
 
 
 @pytest.mark.usefixtures("without_plots", "eagerly_and_nightly_in_graphs")
-@pytest.mark.parametrize("loss", ["bce", "arcface", pytest.param("triplet-hard", marks=pytest.mark.nightly)])
+@pytest.mark.parametrize(
+    "loss", ["arcface", *(pytest.param(loss, marks=pytest.mark.nightly) for loss in ("bce", "triplet-hard"))]
+)
 def test_every_kind_of_loss_trains_a_network_from_scratch(glyphs, tmp_path, loss):
     call("train", glyphs, "-o", tmp_path / "run", *SMALL, "--loss", loss, "--epochs", "2")
     info = json.loads((tmp_path / "run" / "run.json").read_text())

@@ -7,6 +7,38 @@ import json
 from pathlib import Path
 
 import keras
+import pytest
+
+FAST = ("efficientnet_lite0", "mobilenet", "alexnet", "resnet18")
+EACH_WAY = (
+    *(
+        "mobilenet_v2",
+        "mobilenet_v3_small",
+        "efficientnet_b0",
+        "efficientnet_v2_b0",
+        "resnet50",
+        "resnet50_v2",
+    ),
+    *(
+        "densenet121",
+        "vgg16",
+        "vgg11_bn",
+        "inception_v3",
+        "xception",
+        "nasnet_mobile",
+        "convnext_tiny",
+        "zfnet",
+    ),
+    *("googlenet", "googlenet_bn"),
+)
+"""One network for each way of building: the others are built in ``make nightly``."""
+
+
+def how_often(name: str) -> tuple[pytest.MarkDecorator, ...]:
+    """The mark of a test for each network of the catalog."""
+    if name in FAST:
+        return ()
+    return (pytest.mark.slow,) if name in EACH_WAY else (pytest.mark.nightly,)
 
 
 @contextlib.contextmanager
