@@ -260,6 +260,7 @@ def test_a_wrong_task_fails_its_check_with_the_right_sentence(install, name):
         kit.check(check)
 
 
+@pytest.mark.nightly
 def test_a_right_task_keeps_all_promises(install):
     results = list(Kit(install("right", {}, "")).results())
     assert [(one.check, one.state, one.reason) for one in results] == [

@@ -25,7 +25,15 @@ PAGES = {
 PAGES = {name: text for name, text in PAGES.items() if name not in OWN_TESTS and steps(text)}
 REAL = ("reuse/as_is",)
 """Run word by word in ``make test``, too."""
-LONG = ("deploying", "networks", "reuse/explain", "reuse/neighbours", "reuse/smaller_net", "reuse/strategies")
+LONG = (
+    "deploying",
+    "networks",
+    "reuse/README",
+    "reuse/explain",
+    "reuse/neighbours",
+    "reuse/smaller_net",
+    "reuse/strategies",
+)
 """Ten seconds and more on the tiny backbone, too: in ``make nightly``."""
 
 

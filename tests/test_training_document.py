@@ -14,7 +14,7 @@ from keras_transfer.testing.command import call
 
 TEXT = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^    (keras-transfer .*)$", TEXT, re.MULTILINE)
-ALWAYS = ("--unfreeze from:block6a", "--accumulate")
+ALWAYS = ("--unfreeze from:block6a --cache-boundary", "--accumulate")
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 

@@ -115,6 +115,7 @@ def test_the_file_with_the_classifier_has_the_name_keras_gives_it(name, monkeypa
     assert asked == [weights_file(spec, top=True)]
 
 
+@pytest.mark.nightly
 def test_weights_without_the_classifier_are_refused(tmp_path):
     small = keras.applications.MobileNetV3Small(include_top=False, weights=None, input_shape=(224, 224, 3))
     small.save_weights(tmp_path / "no_top.weights.h5")

@@ -386,6 +386,7 @@ def test_concatenation_keeps_input_and_change(noise):
     assert identity.output.shape[-1] == 64 + 2 * (64 + 128 + 256 + 512)
 
 
+@pytest.mark.nightly
 def test_auxiliary_classifiers_train_and_are_left_out(noise):
     """They pass gradient into the middle of the network; what is left gives the same answers without their weights."""
     keras.utils.set_random_seed(0)

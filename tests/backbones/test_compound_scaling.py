@@ -6,7 +6,7 @@ import re
 
 import keras
 import pytest
-from keras_transfer_tests.networks import shapes_only
+from keras_transfer_tests.networks import how_often, shapes_only
 
 from keras_transfer.backbones.compound_scaling import (
     PUBLISHED,
@@ -42,7 +42,9 @@ def test_depths_widths_and_resolutions(name):
     assert (row.feature_dim, row.default_size) == (head, resolution)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in FACTS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=how_often(f"efficientnet_{name.lower()}")) for name in FACTS]
+)
 def test_keras_builds_the_same_layers(name, network_facts):
     scaled, facts = compound_scaling(name), network_facts(f"efficientnet_{name.lower()}")
     layers = facts["convolutions"]

@@ -166,7 +166,7 @@ def test_an_answer_is_the_numbers_by_name():
     assert answers == [{"values": {"a": 1.5, "b": 2.0}}]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_run_on_real_features_beats_the_mean_and_tells_what_it_did(regression_crops, tmp_path):
     data = regression_crops / "both.csv"
     run = train(data, tmp_path / "run", task="regression", image_size=96, engine="keras", test_fraction=0.3)

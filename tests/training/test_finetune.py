@@ -416,7 +416,7 @@ def test_the_boundary_is_below_what_trains():
     assert find_boundary(model) in ("block2_bn", "block2_relu", "block2_conv")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_teacher_draws_the_student_to_its_answers(table):
     """A teacher that is unsure on purpose: with it the student stays near, without it it grows sure."""
     teacher = np.where(np.eye(2)[table.labels] == 1, 0.7, 0.3)

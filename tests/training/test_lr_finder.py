@@ -67,7 +67,7 @@ def test_the_losses_are_those_of_single_batches_at_rising_rates(dataset, crops):
     assert (found.rates[0], found.rates[-1]) == pytest.approx((1e-5, 0.1))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_model_is_left_exactly_as_it_was_and_the_same_call_finds_the_same(dataset):
     model = network()
     optimizer = make_optimizer("sgd", 0.1)

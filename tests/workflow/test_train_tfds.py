@@ -8,7 +8,7 @@ import sys
 import pytest
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_data_set_built_from_files_trains_by_name(photo_folder, tmp_path):
     import tensorflow_datasets as tfds
 

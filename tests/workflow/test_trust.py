@@ -89,7 +89,7 @@ def test_probabilities_are_calibrated_where_there_are_images_enough(hazy_folder,
     assert "determinism" in run.info
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_statistics_are_adapted_first_and_then_frozen(photo_folder, finished_run, tmp_path):
     """The same after fine-tuning as after a probe alone, and others than those of the given weights."""
 
@@ -143,7 +143,7 @@ def test_a_recorded_split_without_a_class_in_training_is_refused(photo_folder, f
         train(photo_folder, tmp_path / "run", split_from=str(path), strategy="probe", **SMALL)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_without_validation_images_the_guard_cannot_judge(photo_folder, tmp_path):
     with pytest.raises(DataError, match="--no-guard"):
         train(photo_folder, tmp_path / "run", strategy="finetune", val_fraction=0.0, **TOP)
@@ -184,7 +184,7 @@ def test_a_milestone_that_is_none_is_refused(photo_folder, milestone, said):
         )
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_replay_is_bit_identical(photo_folder, tmp_path):
     run = train(
         photo_folder,

@@ -160,7 +160,7 @@ def test_decoding_holds_few_bytes_a_pixel(tmp_path, monkeypatch):
     assert np.array_equal(held.pixels, mapped.pixels) and np.array_equal(held.held_out, mapped.held_out)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.usefixtures("eagerly")
 def test_labels_that_are_numbers_are_no_classes(fashion_folder, tmp_path):
     """A CSV of numbers is read as regression, which has no class names."""

@@ -300,6 +300,7 @@ def test_the_script_verifies_as_the_command_does(small_bundle, letters, places):
     assert out.splitlines() == [*map(str, images), f"  {expected.strip()}"]
 
 
+@pytest.mark.nightly
 def test_the_script_says_what_is_wrong(gallery, bundle_copy, letters, tmp_path):
     image = letters / "A" / "DejaVuSans.png"
     call("siamese", "gallery", "export", gallery, "--to", bundle_copy, "-q")
