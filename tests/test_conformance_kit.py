@@ -228,6 +228,17 @@ WRONG = {
     ),
 }
 
+CARELESS = """
+import pathlib
+import click
+
+@click.command()
+@click.argument("image")
+@click.option("--output")
+def scribble(image, output):
+    pathlib.Path(output, pathlib.Path(image).name).write_text("mine now")
+"""
+
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
@@ -258,6 +269,15 @@ def test_a_wrong_task_fails_its_check_with_the_right_sentence(install, name):
     kit = Kit(install(name, spec, body), settings=TINY)
     with pytest.raises(Broken, match=sentence):
         kit.check(check)
+
+
+def test_a_verb_that_replaces_a_photo_is_found(install, tmp_path):
+    name = install("careless", {}, "")
+    (tmp_path / "kt_scribble.py").write_text(CARELESS)
+    with (tmp_path / "kt_careless-1.0.dist-info" / "entry_points.txt").open("a") as file:
+        file.write("[keras_transfer.commands]\nscribble = kt_scribble:scribble\n")
+    with pytest.raises(Broken, match=r"`scribble --output` .*replaced 0.png|ended in"):
+        Kit(name, settings=TINY).check("nothing_is_overwritten")
 
 
 @pytest.mark.nightly

@@ -55,6 +55,9 @@ def picture_file(_context: click.Context, parameter: click.Parameter, path: str 
 plot_option = click.option(
     "--plot", metavar="FILE", callback=picture_file, help="Draw the result (PNG, SVG or PDF)."
 )
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Replace files that are there (never what is read)."
+)
 run_data_option = click.option(
     "--data", metavar="DATA", help="The run's data, if they are no longer where they were."
 )
