@@ -59,7 +59,7 @@ class Outputs:
                     f"{path} is read by this command and is never replaced. Choose another {self._option}; "
                     "nothing was touched."
                 )
-            if self._is_ours(path):
+            if self.is_ours(path):
                 continue
             if any(folder in path.resolve().parents for folder in self._folders):
                 raise UsageError(
@@ -92,7 +92,12 @@ class Outputs:
         with self.writing(path):
             atomic_write(path, content)
 
-    def _is_ours(self, path: Path) -> bool:
+    def has_written_in(self, folder: Path) -> bool:
+        """Whether this tool has written anything directly in a folder, as far as the cache remembers."""
+        return bool(self._memory(folder.resolve()))
+
+    def is_ours(self, path: Path) -> bool:
+        """Whether this tool wrote a file, and nobody has changed it since."""
         place = path.resolve()
         wanted = self._memory(place.parent).get(place.name)
         return wanted is not None and wanted == _sha256(place)

@@ -49,8 +49,10 @@ def explain(
     from keras_transfer.workflow.explain import explain as explanations
 
     results, unreadable = [], 0
-    asked = {"label": label, "layer": layer, "labels": labels_file, "overwrite": overwrite}
-    for found in explanations(model, images, output, **asked):
+    found_in = explanations(
+        model, images, output, label=label, layer=layer, labels=labels_file, overwrite=overwrite
+    )
+    for found in found_in:
         unreadable += "error" in found
         if as_json:
             results.append(found)

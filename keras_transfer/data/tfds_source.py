@@ -22,8 +22,8 @@ from keras_transfer import progress
 from keras_transfer.data.arrays import encode_array
 from keras_transfer.data.assemble import Rows
 from keras_transfer.data.checking import BlobStore
-from keras_transfer.data.folder import SPLIT_FOLDERS
 from keras_transfer.data.labels import Labels, encode_names
+from keras_transfer.data.split_names import WORDS
 from keras_transfer.data.table import PathImages, Skipped
 from keras_transfer.data.threads import ordered_map
 from keras_transfer.errors import CacheError, DataError, OfflineError, UsageError
@@ -208,7 +208,7 @@ def _is_class_label(tfds: Any, feature: Any) -> bool:
 def _splits(builder: Any, text: str) -> dict[str, str]:
     """{TFDS split: ours}; a single split of another name is to be divided ("")."""
     names = [name for name, split in builder.info.splits.items() if split.num_examples]
-    ours = {name: SPLIT_FOLDERS[name] for name in names if name in SPLIT_FOLDERS}
+    ours = {name: WORDS[name] for name in names if name in WORDS}
     if not ours and len(names) == 1:
         return {names[0]: ""}
     if not ours:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from keras_transfer.data.pipeline import input_batches
 from keras_transfer.errors import DataError, RunError, UsageError
 from keras_transfer.plugins import task_spec
 from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.run import Run
 from keras_transfer.settings import DataSettings, TrainSettings
 from keras_transfer.tasks.base import Task
 from keras_transfer.tasks.loading import Changes, changed_options, task_of_run, task_with_notes
@@ -45,7 +47,8 @@ def evaluate(
         model: a run folder, a ``.keras`` file, a SavedModel folder, a ``.tflite``, or a Keras model.
         data: anything ``load_data`` takes, or an ``ImageTable``; for a run, its own data when not given.
         split: ``train``, ``val``, ``test`` or ``all``. Default: ``test`` for a run's own data and for data that
-            come with splits, ``all`` otherwise.
+            come with splits, ``all`` otherwise; of images that a run knows by their content, those it did not learn
+            from.
         labels: file with the class names, one a line, where nothing beside the model tells them.
         preprocessing: overrides what is recorded beside the model.
         settings: how the data are read.
@@ -72,6 +75,8 @@ def evaluate(
     else:
         table = labelled(data, task, subject.name, subject.names, settings)
         default = "test" if len(table.indices("test")) else "all"
+        if split is None and subject.run is not None and not isinstance(data, ImageTable):
+            table, default = _as_recorded(subject.run, table, default)
     split = split or default
     measured = table.take(rows_of(table, split))
     generates = task_spec(subject.task).generates
@@ -80,7 +85,7 @@ def evaluate(
     outputs = _outputs(subject, measured, views, task.draw_inputs if generates else None)
     metrics = task.evaluate(outputs, measured)
     seen = _trained_on(subject, measured)
-    if seen and split not in ("train", "all"):
+    if seen and split != "train":
         log.warning(
             "%d of the %d images were trained on: these metrics flatter the model.", seen, len(measured)
         )
@@ -198,16 +203,45 @@ def _outputs(
     return np.concatenate([tta_predict(subject.predict, batch, views) for batch in feed])
 
 
-def _trained_on(subject: Subject, table: ImageTable) -> int | None:
-    if subject.run is None:
-        return None
+def _as_recorded(run: Run, table: ImageTable, default: str) -> tuple[ImageTable, str]:
+    """The table with the recorded split for images that the run knows by their content; and which is measured.
+
+    Where the run learned from all of them, nothing else is left to measure.
+    """
+    recorded = _recorded_splits(run)
+    known = np.array([digest in recorded for digest in table.sha256])
+    if not any(recorded.get(digest) == "train" for digest in table.sha256):
+        return table, default
+    splits = np.array(["test"] * len(table), "<U5") if default == "all" else table.splits.copy()
+    splits[known] = [recorded[digest] for digest in table.sha256 if digest in recorded]
+    if not (splits == "test").any():
+        return table, default
+    log.warning(
+        "%d of the %d images were trained on, and %d chosen by, as their content tells: they are left out. --split all "
+        "measures all.",
+        (splits == "train").sum(),
+        len(table),
+        (splits == "val").sum(),
+    )
+    return replace(table, splits=splits), "test"
+
+
+def _recorded_splits(run: Run) -> dict[str, str]:
+    """{SHA-256: split} of the images of a run; where one image is in several, ``train`` counts."""
     # Names of files need not be UTF-8; they are written with surrogates.
-    path = subject.run.split_path
+    path = run.split_path
     try:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            learned = {row["sha256"] for row in csv.DictReader(file) if row["split"] == "train"}
+            rows = [(row["sha256"], row["split"]) for row in csv.DictReader(file)]
     except (OSError, KeyError, csv.Error) as error:
         raise RunError(
             f"{path} does not tell which images were trained on ({error}). Restore it, or train again."
         ) from error
-    return sum(digest in learned for digest in table.sha256)
+    return dict(sorted(rows, key=lambda row: row[1] == "train"))
+
+
+def _trained_on(subject: Subject, table: ImageTable) -> int | None:
+    if subject.run is None:
+        return None
+    recorded = _recorded_splits(subject.run)
+    return sum(recorded.get(digest) == "train" for digest in table.sha256)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_transfer.data import folder
 from keras_transfer.data.checking import SUFFIXES
-from keras_transfer.data.folder import is_hidden
 from keras_transfer.errors import UsageError
 from keras_transfer.plugins import task_spec
 from keras_transfer.preprocessing import ImageError, Preprocessing
@@ -55,14 +55,15 @@ def predict(
 
 
 def find_images(images: Sequence[str | Path]) -> list[Path]:
-    """The files, and the images in the folders, in order. ``UsageError`` where there are none."""
+    """The files, and the images in the folders, in order, as a data folder's. ``UsageError`` where there are none."""
     found: list[Path] = []
     for item in map(Path, images):
         if item.is_dir():
-            inside = sorted(p for p in item.rglob("*") if _is_image(p.relative_to(item)) and p.is_file())
-            if not inside:
+            inside = folder.find_images(item)
+            folder.tell_left_out(item, [skip for skip in inside.skipped if skip.counted])
+            if not inside.images:
                 raise UsageError(f"{item} holds no image ({', '.join(sorted(SUFFIXES))}).")
-            found.extend(inside)
+            found.extend(item / name for name in inside.images)
         elif item.exists():
             found.append(item)
         else:
@@ -70,11 +71,6 @@ def find_images(images: Sequence[str | Path]) -> list[Path]:
     if not found:
         raise UsageError("No image was given. Give images or folders of images.")
     return found
-
-
-def _is_image(path: Path) -> bool:
-    """By name; what the system or an archive left there is none, as in a data folder."""
-    return path.suffix.lower() in SUFFIXES and not any(map(is_hidden, path.parts))
 
 
 def _answers(subject: Subject, task: Any, paths: list[Path], top: int) -> Iterator[dict[str, Any]]:

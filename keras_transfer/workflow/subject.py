@@ -7,6 +7,7 @@ The contract (class names, preprocessing, task) is looked for beside the model: 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -111,14 +112,22 @@ def open_subject(
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """The names in a labels file, one a line, in the order of the model's outputs."""
+    """The names in a labels file, one a line, in the order of the model's outputs.
+
+    A byte-order mark is passed over, and numbers in front of the names (``0 cat``, as Teachable Machine writes them)
+    where every line has its own.
+    """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"{path}: the labels cannot be read ({error}). A UTF-8 text, one name a line."
         ) from None
-    return tuple(line.strip() for line in lines if line.strip())
+    names = tuple(line.strip() for line in lines if line.strip())
+    numbered = [re.fullmatch(r"(\d+)[ \t:,]+(\S.*)", name) for name in names]
+    if len(names) > 1 and all(match and int(match[1]) == i for i, match in enumerate(numbered)):
+        return tuple(match[2] for match in numbered if match)
+    return names
 
 
 def _keras_subject(model: Any, names: tuple[str, ...] | None, preprocessing: Preprocessing | None) -> Subject:
