@@ -20,6 +20,7 @@ import numpy as np  # noqa: E402
 
 from keras_transfer.data.table import ImageTable  # noqa: E402
 from keras_transfer.errors import ExportError, ParityError  # noqa: E402
+from keras_transfer.evaluation.probabilities import require_probabilities  # noqa: E402
 from keras_transfer.export import folder as layout  # noqa: E402
 from keras_transfer.export import golden, manifest, standalone  # noqa: E402
 from keras_transfer.export.calibration import calibration_rows  # noqa: E402
@@ -76,6 +77,7 @@ def export_model(
     about: About | None = None,
     deployed: Deployed | None = None,
     judge: Judge | None = None,
+    logits: bool = False,
 ) -> ExportReport:
     """Export a classifier, run every artefact through its own runtime, and compare it with the Keras model.
 
@@ -107,6 +109,7 @@ def export_model(
         about: title, origin and licences, for ``bundle.json`` and the card.
         deployed: the int8 backbone the model's head was fitted on: int8 ships it instead of making one.
         judge: how outputs are judged, for a model that is no classifier; ``classes`` are then the outputs' names.
+        logits: the model ends without a softmax: one is appended.
 
     Raises:
         PluginError: the task's standalone script is not there.
@@ -125,6 +128,8 @@ def export_model(
     if deployed is not None and any(target.precision == "int8" for target in (*targets, *budget)):
         deployed.check(all_integer, keep_float, calibration_size, seed)
     judge = judge or Judge(tuple(classes))
+    if logits:
+        model = keras.Model(model.inputs, keras.layers.Softmax()(model.outputs[0]), name=model.name)
     reference = check_model(model, preprocessing, judge, table)
     scripts = standalone.scripts(judge.standalone, len(judge.shape) == 1, judge.draw is None)
     split = choose_split(table, parity_split)
@@ -142,6 +147,8 @@ def export_model(
             expected, *answers = collect_answers(
                 [reference, *runtimes], table, preprocessing, split, judge.shape, outputs, judge.draw
             )
+            if judge.kind == "probabilities":
+                require_probabilities(expected, f"The model {model.name!r}", exclusive=judge.classifies)
             keras_score = judge.measure(expected, measured)[judge.metric]
             proven = [
                 _prove(partial, target, runtime, expected, given, measured, judge, keras_score, preprocessing)

@@ -16,6 +16,7 @@ from keras_transfer import progress
 from keras_transfer.data import ImageTable
 from keras_transfer.data.pipeline import input_batches
 from keras_transfer.errors import DataError, RunError, UsageError
+from keras_transfer.evaluation.probabilities import require_probabilities
 from keras_transfer.plugins import task_spec
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.run import Run
@@ -40,6 +41,8 @@ def evaluate(
     settings: DataSettings | None = None,
     views: int = 1,
     task_options: Changes = (),
+    input_range: tuple[float, float] | None = None,
+    logits: bool = False,
 ) -> dict[str, Any]:
     """Measure a model on images with the preprocessing recorded beside it.
 
@@ -56,17 +59,21 @@ def evaluate(
             :func:`keras_transfer.workflow.tta.tta_views`. 1 is plain prediction.
         task_options: options of the task to measure with instead of the recorded ones, by name (or as texts
             ``NAME=VALUE``): those that decide what is measured.
+        input_range, logits: see :func:`keras_transfer.workflow.subject.open_subject`.
 
     Returns:
         The task's metrics plus ``model``, ``data``, ``split``, ``views``, ``skipped`` (unreadable files) and
         ``trained_on``: how many of the images the run had learned from (None when no run is known).
 
     Raises:
-        UsageError: unknown split, nothing tells the class names, or task options that cannot be set here.
+        UsageError: unknown split, a classifier whose outputs are no probabilities, nothing tells the class names, or
+            task options that cannot be set here.
         DataError: the split is empty, or a label the model does not know.
     """
     check_split(split)
-    subject = open_subject(model, labels=labels, preprocessing=preprocessing)
+    subject = open_subject(
+        model, labels=labels, preprocessing=preprocessing, input_range=input_range, logits=logits
+    )
     task = task_of(subject, task_options)
     if data is None:
         if subject.run is None:
@@ -83,6 +90,7 @@ def evaluate(
     if generates and views > 1:
         raise UsageError(f"views={views} was given; a model that generates images sees none. Leave it out.")
     outputs = _outputs(subject, measured, views, task.draw_inputs if generates else None)
+    check_outputs(subject, outputs)
     metrics = task.evaluate(outputs, measured)
     seen = _trained_on(subject, measured)
     if seen and split != "train":
@@ -101,6 +109,12 @@ def evaluate(
         "skipped": counted,
         "trained_on": seen,
     }
+
+
+def check_outputs(subject: Subject, outputs: np.ndarray) -> None:
+    """``UsageError`` where a model should give probabilities and what it gave are none."""
+    if subject.kind == "probabilities":
+        require_probabilities(outputs, subject.name, exclusive=subject.task == "classification")
 
 
 def check_split(split: str | None) -> None:

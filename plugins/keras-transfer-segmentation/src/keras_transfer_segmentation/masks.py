@@ -145,8 +145,9 @@ def _doubt_grey_levels(counts: Mapping[int, int], known: set[int]) -> None:
     most = ", ".join(str(value) for value in sorted(sorted(counts, key=lambda value: -counts[value])[:3]))
     raise DataError(
         f"The masks have {len(counts)} values ({shown}), most pixels {most}: these look like grey levels with soft "
-        "edges, not like class indices. If there are two classes, save the masks with 0 and 255 alone (value >= 128); if each "
-        "value is a class, save indices from 0, or name the classes (--class-names, in the order of the values)."
+        "edges, not like class indices. If there are two classes, save the masks with 0 and 255 alone "
+        "(value >= 128); if each value is a class, save indices from 0, or name the classes (--class-names, in the "
+        "order of the values)."
     )
 
 
