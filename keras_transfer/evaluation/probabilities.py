@@ -36,6 +36,6 @@ def require_probabilities(outputs: np.ndarray, name: str, *, exclusive: bool) ->
     if exclusive and 1 < outputs.shape[-1] <= MANY and abs(middle - 1.0) > 0.2:
         raise UsageError(
             f"{said} whose rows sum to {middle:.3g}, not to 1: they are no probabilities of classes of which one is "
-            "right. If each label is answered on its own (a sigmoid), it is a model of the multilabel task; if they are "
-            "logits, append a softmax (--logits, or logits=True)."
+            "right. If each label is answered on its own (a sigmoid), it is a model of the multilabel task; if they "
+            "are logits, append a softmax (--logits, or logits=True)."
         )
