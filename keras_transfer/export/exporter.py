@@ -19,6 +19,7 @@ quiet_tensorflow()
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 
+from keras_transfer.backbones.own import in_float32  # noqa: E402
 from keras_transfer.data.table import ImageTable  # noqa: E402
 from keras_transfer.errors import ExportError, ParityError  # noqa: E402
 from keras_transfer.evaluation.probabilities import require_probabilities  # noqa: E402
@@ -133,6 +134,7 @@ def export_model(
     if deployed is not None and any(target.precision == "int8" for target in (*targets, *budget)):
         deployed.check(all_integer, keep_float, calibration_size, seed)
     judge = judge or Judge(tuple(classes))
+    model = in_float32(model)
     if logits:
         model = keras.Model(model.inputs, keras.layers.Softmax()(model.outputs[0]), name=model.name)
     reference = check_model(model, preprocessing, judge, table)

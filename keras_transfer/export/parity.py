@@ -81,8 +81,8 @@ class Parity:
         score: the judge's metric for the candidate (for classifiers its accuracy, in [0, 1]); None when its numbers are
             not finite, or nothing could be measured.
         keras_score: the same for the Keras model.
-        loss: how much of the judge's metric the candidate loses, in the units of :class:`Tolerance`'s ``drop``; None when
-            it cannot be measured.
+        loss: how much of the judge's metric the candidate loses, in the units of :class:`Tolerance`'s ``drop``; None
+            when it cannot be measured.
         loss_low: the loss that the images prove: the lower end of a one-sided 95 % interval of the paired difference;
             None where nothing is lost.
         finite: whether all of the candidate's numbers are.
@@ -121,8 +121,8 @@ class Tolerance:
 EMBEDDINGS = "embeddings"
 """The kind of outputs that are compared by their direction."""
 AGREES = 0.9
-"""Of reduced precision: the share of decisions that must be equal whatever the metric says: a poor model loses little by
-answering otherwise."""
+"""Of reduced precision: the share of decisions that must be equal whatever the metric says. A poor model loses little
+by answering otherwise."""
 ONE_SIDED = 1.6448536269514722
 """Standard deviations of a one-sided 95 % interval."""
 PARTS = 10
