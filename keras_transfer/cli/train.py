@@ -135,6 +135,7 @@ def _show_plan(plan: dict[str, Any]) -> None:
     click.echo(
         f"Cost: {cost['multiply_adds_per_image'] / 1e9:.2f} G multiply-adds an image; "
         f"{cost['extraction_multiply_adds'] / 1e9:,.0f} G for the features, "
+        f"{cost['fitting_multiply_adds'] / 1e9:,.0f} G for the probe, "
         f"{cost['training_multiply_adds'] / 1e9:,.0f} G for the gradient training; "
         f"roughly {cost['minutes_on_two_cores']:.1f} minutes on two CPU cores. Nothing was trained."
     )
