@@ -41,7 +41,7 @@ def explain(
     For each image it is told how probable the class is with the highlighted fifth of the image blurred away, and with
     as much blurred elsewhere.
 
-    \\b
+    \b
     keras-transfer explain run photo.jpg --output looks
     keras-transfer explain --backbone efficientnet_lite0 photo.jpg --output looks
     """

@@ -80,7 +80,7 @@ def evaluate(
             raise UsageError(f"{subject.name} does not tell its data: give a folder, a CSV or tfds:NAME.")
         table, default = run_table(subject.run), "test"
     else:
-        table = labelled(data, task, subject.name, subject.names, settings)
+        table = labelled(data, task, subject.name, subject.names, _as_trained(settings, subject.run))
         default = "test" if len(table.indices("test")) else "all"
         if split is None and subject.run is not None and not isinstance(data, ImageTable):
             table, default = _as_recorded(subject.run, table, default)
@@ -189,7 +189,10 @@ def run_table(run: Any) -> ImageTable:
     try:
         table = task.load_data(source, option_tools.from_dict(DataSettings, values), settings.seed)
     except UsageError as error:
-        raise UsageError(f"The data of {run.path} cannot be read again: {error}") from None
+        raise UsageError(
+            f"The data of {run.path} cannot be read again: {error} If they are elsewhere now, say where: --data DATA "
+            "(`evaluate RUN DATA`; data= from Python)."
+        ) from None
     if table.fingerprint() != run.info["data"]["fingerprint"]:
         log.warning("%s has changed since %s was trained.", source, run.path)
     return table
@@ -215,6 +218,15 @@ def _outputs(
     if draw is not None:
         return np.concatenate([subject.predict(batch) for batch in feed])
     return np.concatenate([tta_predict(subject.predict, batch, views) for batch in feed])
+
+
+def _as_trained(settings: DataSettings | None, run: Run | None) -> DataSettings | None:
+    """The labels of a run's other data are joined by the same sign."""
+    separator = run.info["request"]["settings"].get("separator", ";") if run is not None else ";"
+    if separator == ";" or (settings is not None and settings.separator != ";"):
+        return settings
+    plain = settings or DataSettings(val_fraction=0.0, test_fraction=0.0, min_per_class=1)
+    return replace(plain, separator=separator)
 
 
 def _as_recorded(run: Run, table: ImageTable, default: str) -> tuple[ImageTable, str]:
