@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -270,12 +270,9 @@ def _task_status(entry: Entry, spec: Any) -> PluginStatus:
         reason = f"it is called {spec.name!r} and its entry point {entry.name!r}; give both one name."
         return PluginStatus(entry, "broken", reason, spec.summary)
     for what, path in (("factory", spec.factory), ("sample", spec.sample)):
-        module = str(path).partition(":")[0]
-        there, reason = guarded(
-            lambda module=module: not module or importlib.util.find_spec(module) is not None
-        )
+        there, reason = guarded(partial(_is_there, path))
         if not there:
-            reason = reason or f"there is no module {module!r}"
+            reason = reason or "there is no such module"
             return PluginStatus(entry, "broken", f"its {what} is {path!r}: {reason}.", spec.summary)
     names, reason = guarded(lambda: {field.name for field in dataclasses.fields(spec.options)})
     if reason:
@@ -293,6 +290,12 @@ def _task_status(entry: Entry, spec: Any) -> PluginStatus:
         reason = f"its options have the names of the core's own: {', '.join(taken)}. Rename them."
         return PluginStatus(entry, "broken", reason, spec.summary)
     return PluginStatus(entry, "ok", "", spec.summary)
+
+
+def _is_there(path: str) -> bool:
+    """Whether the module of ``"package.module:Name"`` can be found; nothing but the packages above it is imported."""
+    module = path.partition(":")[0]
+    return not module or importlib.util.find_spec(module) is not None
 
 
 def _core_names() -> set[str]:
