@@ -230,15 +230,18 @@ def _examples(
     import tensorflow as tf
 
     images = {key for key in keys if isinstance(builder.info.features[key], tfds.features.Image)}
-    decoders = tfds.decode.PartialDecoding(
-        dict.fromkeys(keys, True), decoders={key: tfds.decode.SkipDecoding() for key in images}
-    )
-    data = builder.as_dataset(split=split, decoders=decoders, shuffle_files=False)
+    encoded = {key: tfds.decode.SkipDecoding() for key in images}
+    if builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:  # which tf.data does not read
+        source = builder.as_data_source(split=split, decoders=encoded)
+        data = (source[i] for i in range(len(source)))
+    else:
+        decoders = tfds.decode.PartialDecoding(dict.fromkeys(keys, True), decoders=encoded)
+        data = builder.as_dataset(split=split, decoders=decoders, shuffle_files=False).as_numpy_iterator()
 
     def keep(example: dict[str, Any]) -> tuple[Any, ...]:
         return tuple(_stored(example[key], store) if key in images else example[key] for key in keys)
 
-    found = ordered_map(keep, data.as_numpy_iterator(), ahead=32)
+    found = ordered_map(keep, data, ahead=32)
     total = builder.info.splits[split].num_examples
     try:
         yield from progress.track(found, f"Reading {builder.info.name} ({split})", total=total)
