@@ -47,12 +47,15 @@ def answers(folder: Path, image_size: int):
     pixels = Preprocessing.from_dict(run.info["preprocessing"])
     reference = outputs_for(run.load_model(), table, pixels, "Keras")
     int8 = load_runtime(folder / "edge" / "model_int8.tflite")
-    batches = (np.stack([table.images.load(i, pixels) for i in rows]) for rows in np.array_split(np.arange(len(table)),
-    64)) given = np.concatenate([int8.predict(batch) for batch in
-    progress.track(batches, "int8", 64)]) return table, reference, given
+    parts = np.array_split(np.arange(len(table)), 64)
+    batches = (np.stack([table.images.load(i, pixels) for i in rows]) for rows in parts)
+    given = np.concatenate([int8.predict(batch) for batch in progress.track(batches, "int8", 64)])
+    return table, reference, given
 
 
-def turned(candidate: np.ndarray, reference: np.ndarray, labels: np.ndarray, points: float, seed: int) -> np.ndarray:
+def turned(
+    candidate: np.ndarray, reference: np.ndarray, labels: np.ndarray, points: float, seed: int
+) -> np.ndarray:
     """The candidate with so many right decisions turned that it loses ``points`` (a share) against Keras."""
     result = candidate.copy()
     right = np.flatnonzero(candidate.argmax(axis=1) == labels)
@@ -63,7 +66,9 @@ def turned(candidate: np.ndarray, reference: np.ndarray, labels: np.ndarray, poi
     return result
 
 
-def verdicts(table, reference: np.ndarray, candidate: np.ndarray, size: int, draws: int) -> tuple[float, float]:
+def verdicts(
+    table, reference: np.ndarray, candidate: np.ndarray, size: int, draws: int
+) -> tuple[float, float]:
     """The shares of small test sets on which the gate refuses, and on which it says that it cannot tell."""
     judge = Judge(tuple(table.classes))
     tolerance = tolerance_for("int8", judge, reference)
