@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -269,11 +269,10 @@ def _task_status(entry: Entry, spec: Any) -> PluginStatus:
     if spec.name != entry.name:
         reason = f"it is called {spec.name!r} and its entry point {entry.name!r}; give both one name."
         return PluginStatus(entry, "broken", reason, spec.summary)
-    for what, path in (("factory", spec.factory), ("sample", spec.sample)):
-        there, reason = guarded(partial(_is_there, path))
-        if not there:
-            reason = reason or "there is no such module"
-            return PluginStatus(entry, "broken", f"its {what} is {path!r}: {reason}.", spec.summary)
+    there, reason = guarded(lambda: importlib.util.find_spec(spec.factory.partition(":")[0]) is not None)
+    if not there:
+        reason = f"its factory is {spec.factory!r}: {reason or 'there is no such module'}."
+        return PluginStatus(entry, "broken", reason, spec.summary)
     names, reason = guarded(lambda: {field.name for field in dataclasses.fields(spec.options)})
     if reason:
         return PluginStatus(entry, "broken", f"its options are no dataclass ({reason}).")
@@ -290,12 +289,6 @@ def _task_status(entry: Entry, spec: Any) -> PluginStatus:
         reason = f"its options have the names of the core's own: {', '.join(taken)}. Rename them."
         return PluginStatus(entry, "broken", reason, spec.summary)
     return PluginStatus(entry, "ok", "", spec.summary)
-
-
-def _is_there(path: str) -> bool:
-    """Whether the module of ``"package.module:Name"`` can be found; nothing but the packages above it is imported."""
-    module = path.partition(":")[0]
-    return not module or importlib.util.find_spec(module) is not None
 
 
 def _core_names() -> set[str]:

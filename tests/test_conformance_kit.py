@@ -89,12 +89,6 @@ RIGHT = {
 WRONG = {
     "heavy": ("spec_is_light", "imports numpy", {"extra": "import numpy"}, ""),
     "mute": ("options_round_trip", "--shade have no help text", {"options": "shade: float = 0.5"}, ""),
-    "beyond": (
-        "options_round_trip",
-        "at most 1.0 is expected",
-        {"options": 'shade: float = option(2.0, "How dark.", maximum=1.0)'},
-        "",
-    ),
     "restless": (
         "data_are_read_alike",
         "two tables for the same data and seed",
@@ -140,7 +134,7 @@ WRONG = {
     ),
     "thawing": (
         "frozen_weights_stay",
-        "changed the layer",
+        "changed the backbone under --strategy probe",
         {"backbone": "True"},
         """
         def build(self, data, job):
@@ -182,7 +176,7 @@ WRONG = {
     ),
     "misnamed": (
         "output_contract_fits",
-        "names 1 outputs; the model gives 2",
+        "output_contract says 1 names",
         {},
         """
         def output_contract(self, data):

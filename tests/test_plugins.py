@@ -310,7 +310,6 @@ def test_the_core_keeps_the_names_of_its_tasks(tmp_path, monkeypatch):
     ("change", "words"),
     [
         (('name="{name}"', 'name="another"'), "it is called 'another' and its entry point"),
-        (("summary=", 'sample="kt_absent:make", summary='), "its sample is 'kt_absent:make'"),
         (("contract=", "options=Far, contract="), r"its options' defaults are refused .*at most 1"),
     ],
 )

@@ -165,6 +165,9 @@ def _translate(node: Any) -> None:
     if isinstance(config, dict):
         if _GROUPLESS.fullmatch(str(node.get("class_name"))) and config.get("groups") == 1:
             del config["groups"]
+            if "pointwise_initializer" in config:  # a separable convolution has two kernels, and no other
+                for name in ("initializer", "regularizer", "constraint"):
+                    config.pop(f"kernel_{name}", None)
         axis = config.get("axis")
         if node.get("class_name") == "BatchNormalization" and isinstance(axis, list) and len(axis) == 1:
             config["axis"] = axis[0]
@@ -223,7 +226,7 @@ def _scales_itself(model: Any) -> str:
 
     Augmentation, resizing and padding may come before it, and it may be an operation or inside a model.
     """
-    for operation in model.operations:
+    for operation in getattr(model, "operations", None) or model.layers:
         if isinstance(operation, keras.Model):
             inner = _scales_itself(operation)
             if inner or operation.weights:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import PIL
+from PIL import Image
 
 from keras_transfer.data.table import PathImages, Skipped
 from keras_transfer.data.threads import ordered_map
@@ -159,21 +160,28 @@ def tell_small_range(images: PathImages, checked: Sequence[Checked]) -> None:
     """
     deep = [i for i, one in enumerate(checked) if one.deep]
     sample = deep[:: max(1, len(deep) // 24)][:24]
-    largest = 0
-    for i in sample:
-        try:
-            largest = max(largest, int(images.load(i).max()))
-        except (ImageError, DataError):
-            continue
-    if sample and largest < 64:
+    largest = max((_largest(images.path(i)) for i in sample), default=0)
+    if 0 < largest < 1 << 14:
         logger.warning(
-            "%d images have 16 bits a value and use %.1f %% of that range (the largest value is about %d of 65535): "
+            "%d images have 16 bits a value and use %.1f %% of that range (the largest value is %d of 65535): "
             "they come out nearly black. Multiply their values by %d, or save them with 8 bits.",
             len(deep),
-            100 * (largest + 1) / 256,
-            (largest + 1) * 257 - 1,
-            256 // (1 << largest.bit_length()),
+            100 * largest / 65535,
+            largest,
+            65536 >> largest.bit_length(),
         )
+
+
+def _largest(path: Path) -> int:
+    """The largest value in a file of 16 bits a value; of colour Pillow keeps the high byte. 0 where it is gone."""
+    try:
+        with Image.open(path) as picture:
+            bands = picture.getextrema()
+    except OSError:
+        return 0
+    if isinstance(bands[0], tuple):
+        return max(int(high) for _, high in bands) * 257
+    return int(bands[1])
 
 
 def require_max_skipped(value: float) -> float:

@@ -122,7 +122,8 @@ def _exif_of_png(encoded: tf.Tensor, content: tf.Tensor) -> tf.Tensor:
 
 def _orientation(encoded: tf.Tensor, content: tf.Tensor, block: tf.Tensor) -> tf.Tensor:
     """int32, 1 to 8: the tag 0x0112 of the first directory of a TIFF header; 1 where there is none."""
-    little = _begins(encoded, b"II", tf.maximum(block, 0))
+    place = tf.maximum(block, 0)
+    little, big = _begins(encoded, b"II*\0", place), _begins(encoded, b"MM\0*", place)
     begin = block + tf.minimum(_number(content, block + 4, 4, little), tf.size(content))
     count = tf.minimum(_number(content, begin, 2, little), 256)
 
@@ -135,7 +136,7 @@ def _orientation(encoded: tf.Tensor, content: tf.Tensor, block: tf.Tensor) -> tf
         return i + 1, tf.where(here, _number(content, entry + 8, 2, little), value)
 
     found = tf.while_loop(goes_on, step, (tf.constant(0), tf.constant(0)))[1]
-    return tf.where((block >= 0) & (found >= 1) & (found <= 8), found, 1)
+    return tf.where((block >= 0) & (little | big) & (found >= 1) & (found <= 8), found, 1)
 
 
 def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
