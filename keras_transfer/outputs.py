@@ -53,6 +53,11 @@ class Outputs:
             if path.is_dir():
                 raise UsageError(f"{path} is a folder; a file is expected. Choose another {self._option}.")
             if not path.exists():
+                above = next(one for one in path.absolute().parents if one.exists())
+                if not above.is_dir():
+                    raise UsageError(
+                        f"{above} is a file; a folder is expected. Choose another {self._option}."
+                    )
                 continue
             if _identity(path) in self._read:
                 raise UsageError(
@@ -78,7 +83,7 @@ class Outputs:
         path = Path(path)
         self.check(path)
         yield path
-        self._remember(path)
+        self.remember(path)
 
     def write(self, path: str | Path, content: bytes | str) -> None:
         """Write a file whole or not at all, if it may be written. Raises as :meth:`check` does, and ``OSError``.
@@ -113,7 +118,8 @@ class Outputs:
             self._remembered[folder] = found
         return self._remembered[folder]
 
-    def _remember(self, path: Path) -> None:
+    def remember(self, path: Path) -> None:
+        """Note that this tool wrote a file: what :meth:`writing` does by itself."""
         place = path.resolve()
         sha256 = _sha256(place)
         if self._memory(place.parent).get(place.name) == sha256:

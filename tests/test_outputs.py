@@ -71,6 +71,8 @@ def test_the_same_content_is_no_loss_and_a_folder_is_no_file(tmp_path):
     Outputs().write(path, "path,label\n")
     with pytest.raises(UsageError, match="is a folder; a file is expected"):
         Outputs(overwrite=True).check(tmp_path)
+    with pytest.raises(UsageError, match=r"cells.csv is a file; a folder is expected"):
+        Outputs(overwrite=True).check(path / "masks" / "a.png")
 
 
 def test_without_a_memory_the_user_is_asked(tmp_path, monkeypatch):

@@ -200,13 +200,13 @@ def _train_into(
             job.teacher = teach(settings.fit.teacher, data)
     keras.utils.set_random_seed(settings.seed)
     model = returned(spec.name, "build", task.build(data, job), keras.Model, "a Keras model")
-    contract = returned(
-        spec.name, "output_contract", task.output_contract(data), OutputContract, "an OutputContract"
-    )
     task.fit(model, data, job)
     _require_frozen(spec, settings, backbone, info)
     shipped = returned(
         spec.name, "inference_model", task.inference_model(model), keras.Model, "a Keras model"
+    )
+    contract = returned(
+        spec.name, "output_contract", task.output_contract(data), OutputContract, "an OutputContract"
     )
     _require_output(spec, contract, shipped)
     split = "test" if counts["test"] else "val" if counts["val"] else "train"
@@ -218,8 +218,8 @@ def _train_into(
         outputs = outputs_for(shipped, measured, job.preprocessing, "Evaluating", draw)
         found = checked_metrics(spec.name, task.evaluate(outputs, measured), spec.metrics)
         metrics = {"images": len(measured), **found}
-    notes = checked_notes(spec.name, job.notes)
     task.plots(metrics, job)
+    notes = checked_notes(spec.name, job.notes)
     tried = job.notes.get("probe") or job.notes.get("head") or {}
     run.write_rows(HISTORY, job.history or tried.get("trials", []))
     shipped.save(run.path / MODEL)

@@ -110,6 +110,7 @@ def generate_images(
             if output.exists():
                 output.rmdir()
             shutil.move(partial, output)
+        Outputs().remember(output / SHEET)  # no image of the data that the folders are
     except OSError as error:
         raise DataError(f"{output} cannot be written ({error.strerror or error}).") from error
     return {
