@@ -20,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from keras_transfer import options as option_tools
 from keras_transfer.errors import PluginError, unknown_name
 
 TASKS = "keras_transfer.tasks"
@@ -50,6 +51,9 @@ RESERVED = frozenset(
             "tolerance",
             "passed",
             "reasons",
+            "doubts",
+            "loss",
+            "loss_low",
             "difference",
         ),
         *("model", "task", "data", "split", "views", "skipped", "trained_on"),
@@ -166,6 +170,7 @@ def _load(kind: str, name: str, found: list[Entry]) -> Any:
     named = [entry for entry in found if entry.name == name]
     if not named:
         return None
+    named.sort(key=lambda entry: entry.distribution != OWN)  # the core keeps its names
     status, thing = _status(named[0], found)
     if status.state != "ok":
         raise PluginError(
@@ -197,7 +202,12 @@ def guarded(call: Callable[[], Any]) -> tuple[Any, str]:
 def _status(entry: Entry, found: list[Entry]) -> tuple[PluginStatus, Any]:
     """What became of one entry point, and what it names where that is ok (of weights nothing is imported)."""
     rivals = [other for other in found if other.name == entry.name and other != entry]
-    if rivals:
+    if any(rival.distribution == OWN for rival in rivals):
+        kind = next(kind for kind, group in KINDS.items() if group == entry.group)
+        return PluginStatus(
+            entry, "duplicate", f"keras-transfer has a {kind} {entry.name!r} of its own."
+        ), None
+    if rivals and entry.distribution != OWN:
         names = " and ".join(sorted({entry.distribution, *(rival.distribution for rival in rivals)}))
         return PluginStatus(entry, "duplicate", f"{names} both offer it; uninstall one of them."), None
     if entry.group == WEIGHTS:
@@ -256,6 +266,13 @@ def _task_status(entry: Entry, spec: Any) -> PluginStatus:
             " Upgrade the older of the two."
         )
         return PluginStatus(entry, "incompatible", reason, spec.summary)
+    if spec.name != entry.name:
+        reason = f"it is called {spec.name!r} and its entry point {entry.name!r}; give both one name."
+        return PluginStatus(entry, "broken", reason, spec.summary)
+    there, reason = guarded(lambda: importlib.util.find_spec(spec.factory.partition(":")[0]) is not None)
+    if not there:
+        reason = f"its factory is {spec.factory!r}: {reason or 'there is no such module'}."
+        return PluginStatus(entry, "broken", reason, spec.summary)
     names, reason = guarded(lambda: {field.name for field in dataclasses.fields(spec.options)})
     if reason:
         return PluginStatus(entry, "broken", f"its options are no dataclass ({reason}).")
@@ -265,6 +282,9 @@ def _task_status(entry: Entry, spec: Any) -> PluginStatus:
     if taken := sorted(set(spec.metrics) & RESERVED):
         reason = f"its metrics have names that reports use themselves: {', '.join(taken)}. Rename them."
         return PluginStatus(entry, "broken", reason, spec.summary)
+    _, reason = guarded(lambda: option_tools.check(spec.options()))
+    if reason:
+        return PluginStatus(entry, "broken", f"its options' defaults are refused ({reason})", spec.summary)
     if taken := sorted(names & _core_names()):
         reason = f"its options have the names of the core's own: {', '.join(taken)}. Rename them."
         return PluginStatus(entry, "broken", reason, spec.summary)

@@ -354,6 +354,15 @@ def _grey16(picture: Image.Image) -> Image.Image:
     return Image.fromarray(grey)
 
 
+def orientation(path: Path) -> int:
+    """The EXIF orientation of a file, 1 to 8; 1 (upright) where there is none or the file cannot be read."""
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            return _orientation(picture)
+    except (OSError, SyntaxError, ValueError):
+        return 1
+
+
 def _orientation(picture: Image.Image) -> int:
     """The EXIF orientation, 1 (upright) where there is none or the EXIF block is damaged."""
     try:

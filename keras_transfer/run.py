@@ -40,6 +40,10 @@ INFO, MODEL, BACKBONE, SPLIT, HISTORY, SKIPPED, PLOTS = (
 )
 
 
+_PASSING = ("state", "request.json")
+"""What is in an unfinished run's folder alone."""
+
+
 class Run:
     """A finished run folder, opened for reading.
 
@@ -164,8 +168,11 @@ class RunWriter:
             writer.writerows(rows)
 
     def write_info(self, info: Mapping[str, Any]) -> None:
-        """Write ``run.json``: last, because a folder with it counts as finished."""
-        text = json.dumps({"schema": SCHEMA, **info}, indent=2, ensure_ascii=False, allow_nan=False)
+        """Write ``run.json``: last, because a folder with it counts as finished. It lists what is in the folder."""
+        files = sorted({INFO, *(path.name for path in self.path.iterdir() if path.name not in _PASSING)})
+        text = json.dumps(
+            {"schema": SCHEMA, **info, "files": files}, indent=2, ensure_ascii=False, allow_nan=False
+        )
         atomic_write(self.path / INFO, text + "\n")
 
 
@@ -184,8 +191,8 @@ def new_run(
         overwrite: replace a finished run, or drop an unfinished one with another request.
 
     Raises:
-        UsageError: the folder exists and holds a run (without ``overwrite``) or anything else; or an unfinished
-            run with another request is in the way; or another process is writing this run.
+        UsageError: the folder exists and holds a run (without ``overwrite``), or anything that no training made; or
+            an unfinished run with another request is in the way; or another process is writing this run.
     """
     import filelock
 
@@ -198,6 +205,7 @@ def new_run(
         raise UsageError(
             f"{target} already holds a finished run. Choose another --output, or pass --overwrite."
         )
+    _refuse_strangers(target)
     partial = _partial(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -226,6 +234,21 @@ def new_run(
 
 def _partial(target: Path) -> Path:
     return target.parent / f".{target.name}.partial"
+
+
+def _refuse_strangers(target: Path) -> None:
+    """A run is replaced with all that is in its folder: ``UsageError`` where the user put something there."""
+    try:
+        known = json.loads((target / INFO).read_text(encoding="utf-8")).get("files")
+    except (OSError, ValueError, AttributeError):
+        return  # nothing there, or a damaged run
+    strangers = sorted({path.name for path in target.iterdir()} - set(known)) if known else []
+    if strangers:
+        shown = ", ".join(strangers[:3]) + (" ..." if len(strangers) > 3 else "")
+        raise UsageError(
+            f"{target} holds files that no training made ({shown}). Move them, or choose another --output; nothing "
+            "was touched."
+        )
 
 
 def _has_state(partial: Path) -> bool:
@@ -268,6 +291,7 @@ def _commit(writer: RunWriter) -> None:
     if not is_run(writer.path):
         raise RunError(f"{writer.path}: {INFO} was not written; the run is not finished.")
     old = None
+    _refuse_strangers(writer.target)  # again: something may have been put there meanwhile
     if writer.target.exists():
         old = writer.target.parent / f".{writer.target.name}.replaced"
         shutil.rmtree(old, ignore_errors=True)

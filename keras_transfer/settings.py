@@ -29,6 +29,7 @@ class DataSettings:
     max_skipped: float = option(0.05, "Stop when a larger share is unreadable.", minimum=0.0, maximum=1.0)
     min_per_class: int = option(2, "Refuse classes with fewer images.", minimum=1)
     labels: str = option("auto", "How a CSV's labels are read.", choices=LABEL_KINDS)
+    separator: str = option(";", "What stands between the labels of one image, in a CSV.")
     image_root: str | None = option(None, "Folder a CSV's paths are relative to (default: the CSV's).")
     tfds_data_dir: str | None = option(None, "Where TensorFlow Datasets are kept.")
 

@@ -89,12 +89,6 @@ RIGHT = {
 WRONG = {
     "heavy": ("spec_is_light", "imports numpy", {"extra": "import numpy"}, ""),
     "mute": ("options_round_trip", "--shade have no help text", {"options": "shade: float = 0.5"}, ""),
-    "beyond": (
-        "options_round_trip",
-        "at most 1.0 is expected",
-        {"options": 'shade: float = option(2.0, "How dark.", maximum=1.0)'},
-        "",
-    ),
     "restless": (
         "data_are_read_alike",
         "two tables for the same data and seed",
@@ -140,7 +134,7 @@ WRONG = {
     ),
     "thawing": (
         "frozen_weights_stay",
-        "changed the layer",
+        "changed the backbone under --strategy probe",
         {"backbone": "True"},
         """
         def build(self, data, job):
@@ -182,7 +176,7 @@ WRONG = {
     ),
     "misnamed": (
         "output_contract_fits",
-        "names 1 outputs; the model gives 2",
+        "output_contract says 1 names",
         {},
         """
         def output_contract(self, data):
@@ -228,6 +222,17 @@ WRONG = {
     ),
 }
 
+CARELESS = """
+import pathlib
+import click
+
+@click.command()
+@click.argument("image")
+@click.option("--output")
+def scribble(image, output):
+    pathlib.Path(output, pathlib.Path(image).name).write_text("mine now")
+"""
+
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
@@ -258,6 +263,15 @@ def test_a_wrong_task_fails_its_check_with_the_right_sentence(install, name):
     kit = Kit(install(name, spec, body), settings=TINY)
     with pytest.raises(Broken, match=sentence):
         kit.check(check)
+
+
+def test_a_verb_that_replaces_a_photo_is_found(install, tmp_path):
+    name = install("careless", {}, "")
+    (tmp_path / "kt_scribble.py").write_text(CARELESS)
+    with (tmp_path / "kt_careless-1.0.dist-info" / "entry_points.txt").open("a") as file:
+        file.write("[keras_transfer.commands]\nscribble = kt_scribble:scribble\n")
+    with pytest.raises(Broken, match=r"`scribble --output` .*replaced 0.png|ended in"):
+        Kit(name, settings=TINY).check("nothing_is_overwritten")
 
 
 @pytest.mark.nightly

@@ -278,16 +278,84 @@ def test_a_slow_plugin_slows_nobody_who_does_not_use_it(tmp_path):
         trace.unlink()
 
 
-def test_a_factory_that_is_not_there_is_said_when_the_task_is_used(tmp_path, monkeypatch):
+def test_a_factory_that_is_not_there_is_said(tmp_path, monkeypatch):
+    """Its module when tasks are listed, which imports nothing heavy; its class when the task is used."""
     from keras_transfer.tasks.loading import load_task
 
-    source = GOOD.format(name="hollow", module="kt_nowhere", contract=1)
-    distribution(tmp_path, "kt-hollow", "hollow", source)
+    for name, module in (("hollow", "kt_nowhere"), ("half", "kt_half")):
+        source = GOOD.format(name=name, module=module, contract=1)
+        distribution(tmp_path, f"kt-{name}", name, source)
     monkeypatch.syspath_prepend(str(tmp_path))
-    (status,) = [one for one in plugins.statuses() if one.entry.name == "hollow"]
-    assert status.state == "ok"  # nothing heavy is imported to list it
-    with pytest.raises(PluginError, match=r"cannot be loaded from kt_nowhere:Task: ModuleNotFoundError"):
-        load_task("hollow")
+    states = {one.entry.name: one for one in plugins.statuses()}
+    assert (states["hollow"].state, states["half"].state) == ("broken", "ok")
+    assert states["hollow"].reason == "its factory is 'kt_nowhere:Task': there is no such module."
+    with pytest.raises(PluginError, match=r"cannot be loaded from kt_half:Task: AttributeError"):
+        load_task("half")
+
+
+def test_the_core_keeps_the_names_of_its_tasks(tmp_path, monkeypatch):
+    source = GOOD.format(name="classification", module="kt_usurper", contract=1)
+    distribution(tmp_path, "kt-usurper", "classification", source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    states = {one.entry.distribution: one for one in plugins.statuses() if one.entry.name == "classification"}
+    assert {name: state.state for name, state in states.items()} == {
+        "keras-transfer": "ok",
+        "kt-usurper": "duplicate",
+    }
+    assert states["kt-usurper"].reason == "keras-transfer has a task 'classification' of its own."
+    assert plugins.task_spec("classification").summary != "A good one."
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (('name="{name}"', 'name="another"'), "it is called 'another' and its entry point"),
+        (("contract=", "options=Far, contract="), r"its options' defaults are refused .*at most 1"),
+    ],
+)
+def test_a_spec_that_cannot_be_used_is_not_ok(tmp_path, monkeypatch, change, words):
+    name = f"lying_{len(words)}"
+    head = (
+        "from dataclasses import dataclass\nfrom keras_transfer.options import option\n"
+        "@dataclass(frozen=True)\nclass Far:\n    shade: float = option(2.0, 'How dark.', maximum=1.0)\n"
+    )
+    source = GOOD.replace(*change).format(name=name, module=f"kt_{name}", contract=1)
+    distribution(tmp_path, f"kt-{name}", name, head + source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(PluginError, match=words):
+        plugins.task_spec(name)
+
+
+@pytest.mark.parametrize(
+    ("row", "net", "words"),
+    [
+        (("feature_dim=8", "feature_dim=9"), NET, r"feature_dim 9, and it is 8"),
+        (("params=224", "params=225"), NET, r"params 225, and it is 224"),
+        (('"c", "c", "c", "c"', '"c", "c", "c", "d"'), NET, r"pyramid \('c', 'c', 'c', 'd'\), and it is"),
+        (("", ""), "def layers(input_tensor):\n    pass\n", "gave a NoneType; the feature map"),
+        (
+            ("", ""),
+            "def layers(include_top, weights, input_tensor, input_shape):\n    pass\n",
+            "a Keras model is",
+        ),
+    ],
+)
+def test_a_backbone_that_is_not_what_it_says_is_refused(tmp_path, monkeypatch, row, net, words):
+    from keras_transfer.backbones import load_backbone
+
+    name = f"false_net_{len(words)}"
+    text = ROW.replace(*row) if row[0] else ROW
+    distribution(
+        tmp_path,
+        f"kt-{name}",
+        name,
+        text.format(name=name, module=f"kt_{name}"),
+        group="keras_transfer.backbones",
+    )
+    (tmp_path / f"kt_{name}_net.py").write_text(net)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(PluginError, match=words):
+        load_backbone(name, weights="none", image_size=32)
 
 
 @pytest.mark.parametrize(

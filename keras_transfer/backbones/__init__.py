@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..catalog import OWN, BackboneSpec, get_spec
+from ..catalog import CATALOG, OWN, BackboneSpec, get_spec
 from ..errors import UsageError, unknown_name
 from ..quiet import quiet_tensorflow
 from .blocks import blocks
-from .building import build, input_size
+from .building import build, input_size, require_facts
 from .classic import LocalResponseNormalization  # noqa: F401 - a saved model with it can be loaded from here on
 from .classifier import class_names, load_classifier
 from .matching import WeightsReport
@@ -74,6 +74,8 @@ def load_backbone(
                 "scaling in the catalog."
             )
         model = build(spec, input_size(spec, image_size))
+        if spec.name not in CATALOG:
+            require_facts(model, spec)
         load_weights(model, spec, weights, offline)
     if pooling is None:
         return model

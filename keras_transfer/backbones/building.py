@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ..catalog import BackboneSpec
-from ..errors import UsageError
+from ..errors import PluginError, UsageError
 from ..quiet import quiet_tensorflow
 from .efficientnet import compensate, set_statistics
 from .scaling import scale_pixels
@@ -37,9 +37,19 @@ def build(spec: BackboneSpec, size: tuple[int, int], *, top: bool = False) -> ke
     if "include_top" in inspect.signature(constructor).parameters:  # as in keras.applications
         # `input_shape` makes the constructor check the size.
         network = constructor(include_top=top, weights=None, input_tensor=pixels, input_shape=(*size, 3))
+        if not isinstance(network, keras.Model):
+            raise PluginError(
+                f"The backbone {spec.name!r}: {spec.constructor} gave a {type(network).__name__}; a Keras model is "
+                "expected."
+            )
         features = network.output
     else:
         features = constructor(input_tensor=pixels)
+        if not isinstance(features, keras.KerasTensor):
+            raise PluginError(
+                f"The backbone {spec.name!r}: {spec.constructor} gave a {type(features).__name__}; the feature map, "
+                "what its layers make of input_tensor, is expected."
+            )
         if top:
             pooled = keras.layers.GlobalAveragePooling2D(name="avg_pool")(features)
             features = keras.layers.Dense(1000, activation="softmax", name=TOP)(pooled)
@@ -47,6 +57,24 @@ def build(spec: BackboneSpec, size: tuple[int, int], *, top: bool = False) -> ke
     if spec.family == "efficientnet":
         set_statistics(model)
     return model
+
+
+def require_facts(model: keras.Model, spec: BackboneSpec) -> None:
+    """Raise ``PluginError`` where the row of a package's backbone is not true of the network that was built."""
+    names = {operation.name for operation in model.operations}
+    facts = {
+        "feature_dim": (spec.feature_dim, model.output.shape[-1]),
+        "params": (spec.params, model.count_params()),
+        "pyramid": (tuple(spec.pyramid), tuple(name for name in spec.pyramid if name in names)),
+    }
+    wrong = [
+        f"{name} {said!r}, and it is {found!r}" for name, (said, found) in facts.items() if said != found
+    ]
+    if wrong:
+        raise PluginError(
+            f"The backbone {spec.name!r} ({spec.constructor}) is not what its BackboneSpec says: {'; '.join(wrong)}. "
+            "That is a fault of the package that brings it: tell its author."
+        )
 
 
 def input_size(spec: BackboneSpec, given: int | tuple[int, int] | None) -> tuple[int, int]:

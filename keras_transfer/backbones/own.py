@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import json
 import logging
 import re
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,10 @@ import keras  # noqa: E402
 _log = logging.getLogger("keras_transfer")
 
 FILES = (".keras", ".h5", ".hdf5")
-_SCALING = (keras.layers.Rescaling, keras.layers.Normalization)
+_SCALING = ("Rescaling", "Normalization", "TrueDivide", "Divide", "Multiply", "Subtract", "Add")
+"""Layers and operations that bring pixels to another range (the operations: ``preprocess_input`` in the graph)."""
+_GROUPLESS = re.compile(r"DepthwiseConv\dD|SeparableConv\dD|Conv\dDTranspose")
+"""Layers in whose configuration Keras 2 wrote ``groups``, which those of Keras 3 do not take."""
 
 
 def load_own(
@@ -50,7 +55,7 @@ def load_own(
         UsageError: no such file or layer, layers that are not Keras's, preprocessing neither stated nor found.
         WeightsError: a damaged file.
     """
-    model = read_model(path)
+    model = in_float32(read_model(path))
     if random:
         model = keras.models.clone_model(model)
     inputs: Any = getattr(model, "inputs", None) or ()
@@ -67,6 +72,14 @@ def load_own(
         raise UsageError(
             f"Nothing in {path} tells what its pixels should be. Say it with --input-mode: "
             f"{', '.join(INPUT_MODES)} (none: it takes [0, 255])."
+        )
+    if scales and input_mode not in (None, "none"):
+        _log.warning(
+            "%s scales its pixels itself (%s), and --input-mode %s scales them before that: they are scaled twice. "
+            "Leave --input-mode out.",
+            path,
+            scales,
+            input_mode,
         )
     image = keras.Input((*size, 3), name="image")
     separate_names(model, taken=("image", "scaling"))
@@ -94,7 +107,72 @@ def read_model(path: Path) -> Any:
         return _from_saved_model(path)
     if path.suffix not in FILES:
         raise UsageError(f"{path}: a .keras or .h5 file or the folder of a SavedModel is expected.")
+    if path.suffix != ".keras":
+        with tempfile.TemporaryDirectory() as folder:
+            return _load(_translated(path, Path(folder) / "model.h5"), str(path))
     return _load(path, str(path))
+
+
+def in_float32(model: Any) -> Any:
+    """The model, or one with its weights that computes in float32 where it computes in half precision.
+
+    Converters and processors without half precision want that; its answers differ by the rounding of float16.
+    """
+    policies = {layer.dtype_policy.name for layer in model._flatten_layers(include_self=False)}
+    half = sorted(name for name in policies if "float16" in name)
+    if not half:
+        return model
+    _log.info("%s computes in half precision (%s); it is taken in float32", model.name, ", ".join(half))
+    text = json.dumps(keras.saving.serialize_keras_object(model))
+    for name in half:
+        text = text.replace(json.dumps(name), '"float32"')
+    same = keras.saving.deserialize_keras_object(json.loads(text))
+    same.set_weights(model.get_weights())
+    return same
+
+
+def _translated(path: Path, copy: Path) -> Path:
+    """A copy of a file that Keras 2 wrote whose configuration Keras 3 takes; the file itself where it takes that.
+
+    Keras 2 wrote ``groups`` for layers that have none (every MobileNet), and the axis of a batch normalization as a
+    list.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            text = file.attrs.get("model_config")
+            config = json.loads(text) if text is not None else None
+    except (OSError, ValueError, KeyError):
+        return path  # damaged, or no HDF5: whoever reads it says so
+    before = json.dumps(config)
+    _translate(config)
+    if json.dumps(config) == before:
+        return path
+    shutil.copyfile(path, copy)
+    with h5py.File(copy, "r+") as file:
+        file.attrs["model_config"] = json.dumps(config)
+    return copy
+
+
+def _translate(node: Any) -> None:
+    if isinstance(node, list):
+        for value in node:
+            _translate(value)
+    if not isinstance(node, dict):
+        return
+    config = node.get("config")
+    if isinstance(config, dict):
+        if _GROUPLESS.fullmatch(str(node.get("class_name"))) and config.get("groups") == 1:
+            del config["groups"]
+            if "pointwise_initializer" in config:  # a separable convolution has two kernels, and no other
+                for name in ("initializer", "regularizer", "constraint"):
+                    config.pop(f"kernel_{name}", None)
+        axis = config.get("axis")
+        if node.get("class_name") == "BatchNormalization" and isinstance(axis, list) and len(axis) == 1:
+            config["axis"] = axis[0]
+    for value in node.values():
+        _translate(value)
 
 
 def _load(path: Path, called: str) -> Any:
@@ -143,14 +221,21 @@ def _from_saved_model(path: Path) -> Any:
         return _load(file, str(path))
 
 
-def _scales_itself(model: Any) -> bool:
-    """Whether the first thing that happens to the pixels is a scaling or normalization."""
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            return _scales_itself(layer)
-        if not isinstance(layer, keras.layers.InputLayer):
-            return isinstance(layer, _SCALING)
-    return False
+def _scales_itself(model: Any) -> str:
+    """The name of what scales or normalizes the pixels before the first layer with weights; "" where nothing does.
+
+    Augmentation, resizing and padding may come before it, and it may be an operation or inside a model.
+    """
+    for operation in getattr(model, "operations", None) or model.layers:
+        if isinstance(operation, keras.Model):
+            inner = _scales_itself(operation)
+            if inner or operation.weights:
+                return inner
+        elif type(operation).__name__ in _SCALING:
+            return operation.name
+        elif isinstance(operation, keras.layers.Layer) and operation.trainable_weights:
+            return ""
+    return ""
 
 
 def _cut(model: keras.Model, name: str | None, path: Path) -> Any:

@@ -188,4 +188,14 @@ def _provided(spec: BackboneSpec, source: str, provider: Provider) -> tuple[str,
         return source, [
             LayerWeights(name, "", tuple(map(np.asarray, arrays))) for name, arrays in given.items()
         ]
+    if not isinstance(given, (str, os.PathLike)):
+        raise WeightsError(
+            f"{source}, which provides weights for {spec.name}, gave a {type(given).__name__}; the path of a weights "
+            "file or a mapping from layer names to arrays is expected. Tell its author."
+        )
+    if not Path(given).is_file():
+        raise WeightsError(
+            f"{source}, which provides weights for {spec.name}, names the file {given}, which is not there. Install it "
+            "again."
+        )
     return f"{source} ({given})", read_weights(Path(given))

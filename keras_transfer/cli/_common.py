@@ -55,6 +55,9 @@ def picture_file(_context: click.Context, parameter: click.Parameter, path: str 
 plot_option = click.option(
     "--plot", metavar="FILE", callback=picture_file, help="Draw the result (PNG, SVG or PDF)."
 )
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Replace files that are there (never what is read)."
+)
 run_data_option = click.option(
     "--data", metavar="DATA", help="The run's data, if they are no longer where they were."
 )
@@ -71,6 +74,29 @@ set_option = click.option(
     multiple=True,
     metavar="NAME=VALUE",
     help="Another value of a task's option that decides what is measured (repeatable).",
+)
+logits_option = click.option("--logits", is_flag=True, help="The model ends without a softmax: append one.")
+
+
+def _range(
+    _context: click.Context, _parameter: click.Parameter, text: str | None
+) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low = high = 0.0
+    if not -1e6 < low < high < 1e6:
+        raise click.UsageError(f"--input-range {text}: two numbers LOW,HIGH are expected, such as -1,1.")
+    return low, high
+
+
+input_range_option = click.option(
+    "--input-range",
+    metavar="LOW,HIGH",
+    callback=_range,
+    help="What a model of another tool wants pixels from 0 to 255 to become, such as -1,1.",
 )
 offline_option = click.option("--offline", is_flag=True, help="Forbid downloads.")
 

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import click
 
-from keras_transfer.cli._common import output_options, plot_option, prepare, print_json, print_table, size_of
+from keras_transfer.cli._common import (
+    output_options,
+    overwrite_option,
+    plot_option,
+    prepare,
+    print_json,
+    print_table,
+    size_of,
+)
+from keras_transfer.outputs import Outputs
 
 
 @click.command()
@@ -27,6 +36,7 @@ from keras_transfer.cli._common import output_options, plot_option, prepare, pri
     "--rounds", default=1, show_default=True, type=click.IntRange(min=1), help="Times over all artefacts."
 )
 @plot_option
+@overwrite_option
 @output_options
 def benchmark(
     bundle: str,
@@ -34,21 +44,24 @@ def benchmark(
     seconds: float,
     rounds: int,
     plot: str | None,
+    overwrite: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Time every artefact of BUNDLE on this machine, each in a process of its own."""
+    places = Outputs([bundle], overwrite=overwrite, option="--plot")
+    if plot:
+        places.check(plot)
     prepare(quiet)
     from keras_transfer.export.benchmark import benchmark as measure
     from keras_transfer.export.bundle import load_bundle
 
     result = measure(load_bundle(bundle), threads=threads, seconds=seconds, rounds=rounds)
     if plot:
-        from pathlib import Path
-
         from keras_transfer.evaluation.plots import latency_chart
 
-        latency_chart(result["timings"], Path(plot))
+        with places.writing(plot) as place:
+            latency_chart(result["timings"], place)
     if as_json:
         print_json(result)
         return

@@ -11,6 +11,7 @@ from keras_transfer.cli._common import (
     offline_option,
     options_of,
     output_options,
+    overwrite_option,
     percent,
     prepare,
     print_json,
@@ -30,6 +31,7 @@ from keras_transfer.settings import ENGINES, DataSettings, ModelSettings, TrainS
     help="What to compare; `keras-transfer backbones` lists them. NAME=WEIGHTS: with weights of its own.",
 )
 @click.option("--output", "-o", metavar="DIR", help="Write compare.json and compare.png there.")
+@overwrite_option
 @click.option(
     "--metric",
     default="accuracy",
@@ -48,6 +50,7 @@ def compare(
     data: str,
     backbones: str,
     output: str | None,
+    overwrite: bool,
     metric: str,
     engine: str,
     seed: int,
@@ -73,7 +76,7 @@ def compare(
     prepare(quiet, offline)
     from keras_transfer.workflow.compare import compare as run_comparison
 
-    result = run_comparison(data, names, settings=settings, output=output, metric=metric)
+    result = run_comparison(data, names, settings=settings, output=output, metric=metric, overwrite=overwrite)
     if as_json:
         print_json(result)
         return

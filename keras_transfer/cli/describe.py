@@ -6,7 +6,15 @@ from typing import Any
 
 import click
 
-from keras_transfer.cli._common import output_options, picture_file, prepare, print_json, print_table
+from keras_transfer.cli._common import (
+    output_options,
+    overwrite_option,
+    picture_file,
+    prepare,
+    print_json,
+    print_table,
+)
+from keras_transfer.outputs import Outputs
 
 
 @click.command()
@@ -23,6 +31,7 @@ from keras_transfer.cli._common import output_options, picture_file, prepare, pr
     callback=picture_file,
     help="Draw the cost of each block (PNG, SVG or PDF).",
 )
+@overwrite_option
 @output_options
 def describe(
     network: str,
@@ -30,6 +39,7 @@ def describe(
     image_size: int | None,
     layers: bool,
     output: str | None,
+    overwrite: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -38,6 +48,8 @@ def describe(
     For each block (or layer): output, kernels, stride, padding, parameters, multiply-adds for one image, how many
     pixels of the image a position sees, and the memory of its activations.
     """
+    if output is not None:
+        Outputs([network, other], overwrite=overwrite).check(output)
     prepare(quiet)
     from keras_transfer.backbones.description_text import table
     from keras_transfer.workflow.describe import describe as look_into
@@ -45,7 +57,7 @@ def describe(
 
     found = [look_into(name, image_size) for name in (network, other) if name is not None]
     if output is not None:
-        draw(found, output)
+        draw(found, output, overwrite=overwrite)
     comparison = side_by_side(*found) if len(found) == 2 else None
     if as_json:
         each = [one.to_dict() for one in found]

@@ -7,6 +7,7 @@ import click
 from keras_transfer.cli._common import (
     calibration_option,
     output_options,
+    overwrite_option,
     percent,
     plot_option,
     prepare,
@@ -15,6 +16,7 @@ from keras_transfer.cli._common import (
     run_data_option,
     size_of,
 )
+from keras_transfer.outputs import Outputs
 
 
 @click.command()
@@ -35,6 +37,7 @@ from keras_transfer.cli._common import (
 @run_data_option
 @calibration_option
 @plot_option
+@overwrite_option
 @output_options
 def doctor(
     run: str,
@@ -44,6 +47,7 @@ def doctor(
     data: str | None,
     calibration_size: int,
     plot: str | None,
+    overwrite: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -52,6 +56,9 @@ def doctor(
     `keras-transfer export RUN --quantize int8 --keep-float N` exports what is found here (without --whole, and with the
     same --calibration-size).
     """
+    places = Outputs([run, data], overwrite=overwrite, option="--plot")
+    if plot:
+        places.check(plot)
     prepare(quiet)
     from keras_transfer.workflow.doctor import KEEP, examine
 
@@ -59,11 +66,10 @@ def doctor(
         run, keep=keep or KEEP, whole=whole, data=data, split=split, calibration_size=calibration_size
     )
     if plot:
-        from pathlib import Path
-
         from keras_transfer.evaluation.plots import doctor_chart
 
-        doctor_chart(result["layers"], result["trials"], Path(plot))
+        with places.writing(plot) as place:
+            doctor_chart(result["layers"], result["trials"], place)
     if as_json:
         print_json(result)
         return

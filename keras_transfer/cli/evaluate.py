@@ -7,6 +7,8 @@ from typing import Any
 import click
 
 from keras_transfer.cli._common import (
+    input_range_option,
+    logits_option,
     offline_option,
     output_options,
     percent,
@@ -34,6 +36,8 @@ from keras_transfer.settings import LABEL_KINDS
 @click.option(
     "--tta", "views", default=1, show_default=True, metavar="N", help="Average over N views of each image."
 )
+@input_range_option
+@logits_option
 @set_option
 @offline_option
 @output_options
@@ -43,6 +47,8 @@ def evaluate(
     split: str | None,
     labels_file: str | None,
     views: int,
+    input_range: tuple[float, float] | None,
+    logits: bool,
     changes: tuple[str, ...],
     offline: bool,
     as_json: bool,
@@ -62,7 +68,15 @@ def evaluate(
     settings = DataSettings(val_fraction=0.0, test_fraction=0.0, min_per_class=1, **values)
     check(settings)
     result = measure(
-        model, data, split=split, labels=labels_file, settings=settings, views=views, task_options=changes
+        model,
+        data,
+        split=split,
+        labels=labels_file,
+        settings=settings,
+        views=views,
+        task_options=changes,
+        input_range=input_range,
+        logits=logits,
     )
     if as_json:
         print_json(result)

@@ -6,13 +6,14 @@ from typing import Any
 
 import click
 
-from keras_transfer.cli._common import offline_option, output_options, print_json
+from keras_transfer.cli._common import offline_option, output_options, overwrite_option, print_json
 from keras_transfer.cli._subject import network_options, open_arguments, subject_arguments
 
 
 @click.command()
 @subject_arguments
 @click.option("--output", "-o", metavar="DIR", help="Write the pictures there.")
+@overwrite_option
 @click.option("--label", metavar="NAME", help="The class asked about (default: the most probable).")
 @click.option(
     "--layer", metavar="NAME", help="The layer whose map is looked at (default: the last before the head)."
@@ -26,6 +27,7 @@ def explain(
     backbone: str | None,
     labels_file: str | None,
     output: str | None,
+    overwrite: bool,
     label: str | None,
     layer: str | None,
     offline: bool,
@@ -39,7 +41,7 @@ def explain(
     For each image it is told how probable the class is with the highlighted fifth of the image blurred away, and with
     as much blurred elsewhere.
 
-    \\b
+    \b
     keras-transfer explain run photo.jpg --output looks
     keras-transfer explain --backbone efficientnet_lite0 photo.jpg --output looks
     """
@@ -47,7 +49,10 @@ def explain(
     from keras_transfer.workflow.explain import explain as explanations
 
     results, unreadable = [], 0
-    for found in explanations(model, images, output, label=label, layer=layer, labels=labels_file):
+    found_in = explanations(
+        model, images, output, label=label, layer=layer, labels=labels_file, overwrite=overwrite
+    )
+    for found in found_in:
         unreadable += "error" in found
         if as_json:
             results.append(found)

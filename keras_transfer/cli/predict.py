@@ -7,13 +7,21 @@ from typing import Any
 
 import click
 
-from keras_transfer.cli._common import offline_option, output_options, print_json
+from keras_transfer.cli._common import (
+    input_range_option,
+    logits_option,
+    offline_option,
+    output_options,
+    print_json,
+)
 from keras_transfer.cli._subject import network_options, open_arguments, subject_arguments
 
 
 @click.command()
 @subject_arguments
 @click.option("--top", default=5, show_default=True, metavar="K", help="How many classes to tell.")
+@input_range_option
+@logits_option
 @offline_option
 @output_options
 @click.pass_context
@@ -23,6 +31,8 @@ def predict(
     backbone: str | None,
     labels_file: str | None,
     top: int,
+    input_range: tuple[float, float] | None,
+    logits: bool,
     offline: bool,
     as_json: bool,
     quiet: bool,
@@ -41,7 +51,8 @@ def predict(
     from keras_transfer.workflow.predict import predict as answers
 
     results, unreadable = [], 0
-    for answer in answers(model, images, top=top, labels=labels_file):
+    told = answers(model, images, top=top, labels=labels_file, input_range=input_range, logits=logits)
+    for answer in told:
         unreadable += "error" in answer
         if as_json:
             results.append(answer)

@@ -11,10 +11,12 @@ from keras_transfer.cli._common import (
     offline_option,
     options_of,
     output_options,
+    overwrite_option,
     picture_file,
     prepare,
     print_json,
 )
+from keras_transfer.outputs import Outputs
 from keras_transfer.settings import ENGINES, FeatureSettings, ModelSettings
 
 _SHOWN = 20
@@ -34,6 +36,7 @@ _SHOWN = 20
 @click.option(
     "--output", "-o", metavar="FILE", callback=picture_file, help="Draw a contact sheet (PNG, SVG or PDF)."
 )
+@overwrite_option
 @click.option(
     "--engine", default="auto", type=click.Choice(ENGINES), show_default=True, help="What computes."
 )
@@ -47,6 +50,7 @@ def similar(
     top: int,
     duplicates: float,
     output: str | None,
+    overwrite: bool,
     engine: str,
     layer: str | None,
     offline: bool,
@@ -60,9 +64,10 @@ def similar(
     """
     if output is not None and not queries:
         raise click.UsageError("--output draws the answers to a QUERY; none was given.")
+    places = Outputs([folder, *queries], overwrite=overwrite)
+    if output is not None:
+        places.check(output)
     prepare(quiet, offline)
-    from pathlib import Path
-
     from keras_transfer.options import from_dict
     from keras_transfer.workflow.similar import find_similar
 
@@ -79,7 +84,8 @@ def similar(
     if output is not None:
         from keras_transfer.evaluation.plots_similar import similar_sheet
 
-        similar_sheet(found.queries, found.preprocessing, Path(output))
+        with places.writing(output) as place:
+            similar_sheet(found.queries, found.preprocessing, place)
     if as_json:
         print_json(found.to_dict())
         return

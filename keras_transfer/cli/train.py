@@ -11,10 +11,10 @@ from keras_transfer.cli._common import (
     offline_option,
     options_of,
     output_options,
-    percent,
     prepare,
     print_json,
     print_table,
+    score,
 )
 from keras_transfer.options import describe
 from keras_transfer.plugins import task_spec
@@ -104,13 +104,7 @@ def train(
     for split, metrics in run.info["metrics"].items():
         main = command.spec.main_metric
         name, value = main.replace("_", " "), metrics[main]
-        shown = (
-            "no image has any label"
-            if value is None
-            else percent(value)
-            if command.spec.metrics[main] == "higher" and 0 <= value <= 1
-            else f"{value:.4g}"
-        )
+        shown = "no image has any label" if value is None else score(main, value)
         click.echo(f"{name} on {metrics['images']} {split} images: {shown}")
     click.echo(f"Run: {output}")
 
@@ -135,6 +129,7 @@ def _show_plan(plan: dict[str, Any]) -> None:
     click.echo(
         f"Cost: {cost['multiply_adds_per_image'] / 1e9:.2f} G multiply-adds an image; "
         f"{cost['extraction_multiply_adds'] / 1e9:,.0f} G for the features, "
+        f"{cost['fitting_multiply_adds'] / 1e9:,.0f} G for the probe, "
         f"{cost['training_multiply_adds'] / 1e9:,.0f} G for the gradient training; "
         f"roughly {cost['minutes_on_two_cores']:.1f} minutes on two CPU cores. Nothing was trained."
     )

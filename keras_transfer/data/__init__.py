@@ -48,6 +48,7 @@ def load_data(
     max_skipped: float = 0.05,
     min_per_class: int = 2,
     labels: str = "auto",
+    separator: str = ";",
     image_root: str | os.PathLike[str] | None = None,
     split_from: str | os.PathLike[str] | None = None,
     tfds_data_dir: str | os.PathLike[str] | None = None,
@@ -69,6 +70,7 @@ def load_data(
         max_skipped: the largest share of unreadable images that is tolerated.
         min_per_class: the least number of usable images of every class.
         labels: ``auto``, ``classes``, ``multilabel`` or ``regression``.
+        separator: for a CSV: what stands between the labels of one image.
         image_root: for a CSV: the folder its paths are relative to (default: the CSV's own folder).
         split_from: a run folder or a ``split.csv``: every image gets the split it has there.
         tfds_data_dir: where TensorFlow Datasets keeps its data (default: its own choice).
@@ -93,6 +95,8 @@ def load_data(
         raise UsageError(f"split_by is {split_by!r}; expected image or class.")
     if levels not in (1, 2):
         raise UsageError(f"levels is {levels!r}; expected 1 or 2.")
+    if not isinstance(separator, str) or not separator:
+        raise UsageError(f"separator is {separator!r}; expected a text such as ';' or '|'.")
     options = Options(
         val_fraction=float(val_fraction),
         test_fraction=float(test_fraction),
@@ -103,7 +107,7 @@ def load_data(
         split_from=None if split_from is None else Path(split_from),
         by_class=split_by == "class",
     )
-    rows = _read(source, require_kind(labels), image_root, tfds_data_dir, classes, levels)
+    rows = _read(source, require_kind(labels), separator, image_root, tfds_data_dir, classes, levels)
     table = build_table(rows, options)
     counts = ", ".join(f"{len(table.indices(split))} {split}" for split in SPLITS)
     logger.info("%d images from %s: %s", len(table), table.source, counts)
@@ -113,6 +117,7 @@ def load_data(
 def _read(
     source: Any,
     kind: str,
+    separator: str,
     image_root: str | os.PathLike[str] | None,
     tfds_data_dir: str | os.PathLike[str] | None,
     classes: Sequence[str] | None,
@@ -134,7 +139,7 @@ def _read(
         if path.suffix.lower() == ".csv" and not path.is_dir():
             from keras_transfer.data.csv_file import read_csv
 
-            return read_csv(path, None if image_root is None else Path(image_root), kind, classes)
+            return read_csv(path, None if image_root is None else Path(image_root), kind, classes, separator)
         if kind not in ("auto", "classes"):
             raise UsageError(f"labels={kind!r} needs a CSV, TFDS or arrays; a folder's labels are classes.")
         return read_folder(path, classes, levels)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_transfer.data.checking import check_images, enforce_limit
+from keras_transfer.data.checking import check_images, enforce_limit, tell_small_range
 from keras_transfer.data.class_splits import class_splits
 from keras_transfer.data.labels import Labels, check_counts
 from keras_transfer.data.splits import complete_splits, make_splits
@@ -95,6 +95,7 @@ def build_table(rows: Rows, options: Options) -> ImageTable:
         sha256=tuple(sha256),
         skipped=skipped,
     )
+    tell_conflicts(table)
     if options.split_from is None:
         return table
     table = apply_recorded_split(table, options.split_from)
@@ -111,10 +112,29 @@ def _checked(
         sha256 = [images.digest(i) for i in range(len(images))]
         return replace(images, digests=tuple(sha256)), sha256, np.arange(len(images)), []
     checked = check_images(images)
+    tell_small_range(images, checked)
     keep = np.array([i for i, one in enumerate(checked) if one.reason is None], np.int64)
     bad = [Skipped(images.describe(i), one.reason) for i, one in enumerate(checked) if one.reason is not None]
     sha256 = [one.sha256 for one in checked if one.sha256 is not None]
     return replace(images.take(keep), digests=tuple(sha256)), sha256, keep, bad
+
+
+def tell_conflicts(table: ImageTable) -> None:
+    """A warning where one image, byte for byte, has two different labels: one of them is wrong."""
+    conflicts = table.conflicts()
+    if not conflicts:
+        return
+    shown = "; ".join(
+        " and ".join(f"{table.images.describe(i)} ({table.label_text(i)})" for i in rows[:2])
+        for rows in conflicts[:3]
+    )
+    more = f"; and {len(conflicts) - 3} more (run.json lists all)" if len(conflicts) > 3 else ""
+    logger.warning(
+        "%d images are there under contradicting labels, byte for byte: %s%s. Remove the copies with the wrong label.",
+        len(conflicts),
+        shown,
+        more,
+    )
 
 
 def apply_recorded_split(table: ImageTable, recorded: Path) -> ImageTable:

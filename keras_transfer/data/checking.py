@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import PIL
+from PIL import Image
 
 from keras_transfer.data.table import PathImages, Skipped
 from keras_transfer.data.threads import ordered_map
@@ -30,7 +31,15 @@ from keras_transfer.progress import track
 logger = logging.getLogger("keras_transfer")
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp"})
+OTHER_PHOTOS = frozenset(
+    {
+        *(".arw", ".avif", ".cr2", ".cr3", ".dng", ".heic", ".heif", ".j2k", ".jp2", ".jxl", ".nef", ".orf"),
+        *(".pbm", ".pgm", ".pnm", ".ppm", ".raf", ".rw2", ".tga", ".tif", ".tiff"),
+    }
+)
+"""Suffixes of photos that are not read: such a file is left out, said, and counted."""
 MAX_FILE_BYTES = 1 << 30
+_PNG = b"\x89PNG\r\n\x1a\n"
 _VERDICT_VERSION = 1  # raise it when `verify` changes its mind about any file
 _SAVE_EVERY = 5_000
 _MAX_VERDICT_FILES = 16
@@ -42,6 +51,8 @@ class Checked:
 
     sha256: str | None
     reason: str | None
+    deep: bool = False
+    """A PNG of 16 bits a value."""
 
 
 class Verdicts:
@@ -120,7 +131,7 @@ def check_file(path: Path, verdicts: Verdicts) -> Checked:
             verify(content)
     except ImageError as error:
         return Checked(None, str(error))
-    return Checked(digest.hexdigest(), None)
+    return Checked(digest.hexdigest(), None, content[:8] == _PNG and content[24:25] == b"\x10")
 
 
 def check_images(images: PathImages, threads: int | None = None) -> list[Checked]:
@@ -140,6 +151,37 @@ def check_images(images: PathImages, threads: int | None = None) -> list[Checked
     finally:
         verdicts.save()
     return results
+
+
+def tell_small_range(images: PathImages, checked: Sequence[Checked]) -> None:
+    """A warning where images of 16 bits use so little of the range that they come out nearly black.
+
+    Cameras of 10 or 12 bits are often saved like that. A sample of 24 images is looked at.
+    """
+    deep = [i for i, one in enumerate(checked) if one.deep]
+    sample = deep[:: max(1, len(deep) // 24)][:24]
+    largest = max((_largest(images.path(i)) for i in sample), default=0)
+    if 0 < largest < 1 << 14:
+        logger.warning(
+            "%d images have 16 bits a value and use %.1f %% of that range (the largest value is %d of 65535): "
+            "they come out nearly black. Multiply their values by %d, or save them with 8 bits.",
+            len(deep),
+            100 * largest / 65535,
+            largest,
+            65536 >> largest.bit_length(),
+        )
+
+
+def _largest(path: Path) -> int:
+    """The largest value in a file of 16 bits a value; of colour Pillow keeps the high byte. 0 where it is gone."""
+    try:
+        with Image.open(path) as picture:
+            bands = picture.getextrema()
+    except OSError:
+        return 0
+    if isinstance(bands[0], tuple):
+        return max(int(high) for _, high in bands) * 257
+    return int(bands[1])
 
 
 def require_max_skipped(value: float) -> float:

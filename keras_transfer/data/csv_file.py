@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from keras_transfer.data.assemble import Rows
-from keras_transfer.data.folder import SPLIT_FOLDERS
 from keras_transfer.data.labels import encode_text
+from keras_transfer.data.split_names import WORDS, split_of
 from keras_transfer.data.table import KINDS, PathImages
 from keras_transfer.errors import DataError, UsageError
 
@@ -29,14 +29,16 @@ class _Row:
     kind: str
 
 
-def read_csv(path: Path, image_root: Path | None, kind: str, classes: Sequence[str] | None) -> Rows:
+def read_csv(
+    path: Path, image_root: Path | None, kind: str, classes: Sequence[str] | None, separator: str = ";"
+) -> Rows:
     """Rows of a CSV in UTF-8 (with or without a byte-order mark), separated by commas.
 
     Args:
         path: the CSV. Its first line names the columns: ``path`` and ``label`` are required.
         image_root: what relative paths are relative to; the CSV's folder by default. A path outside it,
             absolute or by ``..``, is refused.
-        kind, classes: as for :func:`keras_transfer.data.load_data`. A column ``kind``, which recorded
+        kind, classes, separator: as for :func:`keras_transfer.data.load_data`. A column ``kind``, which recorded
             splits have, settles ``auto``.
 
     Raises:
@@ -55,7 +57,7 @@ def read_csv(path: Path, image_root: Path | None, kind: str, classes: Sequence[s
     where = [row.place for row in rows]
     if kind == "auto" and len({row.kind for row in rows}) == 1 and rows[0].kind in KINDS:
         kind = rows[0].kind
-    labels = encode_text([row.label for row in rows], kind, classes, where, str(path))
+    labels = encode_text([row.label for row in rows], kind, classes, where, str(path), separator)
     groups = None
     if any(row.group for row in rows):  # a row without a group is a group of its own
         groups = np.array([row.group or f"alone: {row.name}" for row in rows])
@@ -112,13 +114,14 @@ def _columns(header: list[str], path: Path) -> list[str]:
 def _row(values: dict[str, str], place: str, base: str) -> _Row:
     _require_utf8("".join(value for column, value in values.items() if column != "path"), place)
     split = values.get("split", "").strip()
-    if split and split.lower() not in SPLIT_FOLDERS:
-        raise DataError(f"Unknown split {split!r} in {place}. Expected one of {', '.join(SPLIT_FOLDERS)}.")
+    meaning = split_of(split)
+    if split and meaning is None:
+        raise DataError(f"Unknown split {split!r} in {place}. Expected one of {', '.join(WORDS)}.")
     return _Row(
         place=place,
         name=_name(values["path"], place, base),
         label=values["label"].strip(),
-        split=SPLIT_FOLDERS[split.lower()] if split else "",
+        split=meaning or "",
         group=values.get("group", "").strip(),
         weight=_weight(values.get("weight", "").strip(), place),
         kind=values.get("kind", "").strip(),

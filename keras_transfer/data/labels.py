@@ -73,26 +73,31 @@ def require_distinct(names: Iterable[str], source: str) -> None:
         )
 
 
-def guess_kind(texts: Sequence[str]) -> str:
+def guess_kind(texts: Sequence[str], separator: str = ";") -> str:
     """The kind ``labels="auto"`` stands for.
 
     ``regression`` when every part of every label is a number and at least one has a decimal point or an
-    exponent (whole numbers stay class ids); else ``multilabel`` when a label has a ``;``; else ``classes``.
+    exponent (whole numbers stay class ids); else ``multilabel`` when a label has the separator; else ``classes``.
     """
-    parts = [part.strip() for text in texts for part in text.split(";")]
+    parts = [part.strip() for text in texts for part in text.split(separator)]
     numeric = bool(parts) and all(_NUMBER.fullmatch(part) for part in parts)
     if numeric and any("." in part or "e" in part.lower() for part in parts):
         return "regression"
-    return "multilabel" if any(";" in text for text in texts) else "classes"
+    return "multilabel" if any(separator in text for text in texts) else "classes"
 
 
 def encode_text(
-    texts: Sequence[str], kind: str, classes: Sequence[str] | None, where: Sequence[str], source: str
+    texts: Sequence[str],
+    kind: str,
+    classes: Sequence[str] | None,
+    where: Sequence[str],
+    source: str,
+    separator: str = ";",
 ) -> Labels:
     """Turn label texts into arrays.
 
     Args:
-        texts: one a row; several names or numbers are separated by ``;``.
+        texts: one a row; several names or numbers are separated by ``separator``.
         kind: ``auto``, ``classes``, ``multilabel`` or ``regression``.
         classes: names and order to use, or None for the sorted names found.
         where: one a row, for messages ("row 7 of labels.csv").
@@ -102,14 +107,15 @@ def encode_text(
         DataError: an empty or unknown label, a label that is no number, clashing names.
     """
     if kind == "auto":
-        kind = "classes" if classes is not None and not any(";" in t for t in texts) else guess_kind(texts)
+        single = classes is not None and not any(separator in text for text in texts)
+        kind = "classes" if single else guess_kind(texts, separator)
         logger.info("The labels of %s are read as %s", source, kind)
     if kind == "regression":
         if classes:
             raise UsageError(
                 "classes were given for regression labels. Leave them out, or use labels='classes'."
             )
-        return Labels(kind, (), _numbers(texts, where))
+        return Labels(kind, (), _numbers(texts, where, separator))
     if kind == "classes":
         rows: list[tuple[str, ...]] = [(unicodedata.normalize("NFC", text.strip()),) for text in texts]
         for row, place in zip(rows, where, strict=True):
@@ -120,11 +126,48 @@ def encode_text(
     else:
         rows = [
             tuple(
-                dict.fromkeys(unicodedata.normalize("NFC", p.strip()) for p in text.split(";") if p.strip())
+                dict.fromkeys(
+                    unicodedata.normalize("NFC", p.strip()) for p in text.split(separator) if p.strip()
+                )
             )
             for text in texts
         ]
+    if classes is None:
+        _doubt_separator(rows, kind, source)
     return encode_names(rows, kind, classes, where, source)
+
+
+_SEPARATORS = (";", "|", ",", "+", "&", "/", " ")
+
+
+def other_separator(names: Iterable[str]) -> str | None:
+    """The sign that would make these names combinations of fewer names; None where no sign would.
+
+    ``{"cat|dog", "cat", "cat|bird", "dog|bird"}`` are four names, and with ``|`` three.
+    """
+    distinct = set(names)
+    best, fewest = None, len(distinct)
+    for sign in _SEPARATORS:
+        split = [[part.strip() for part in name.split(sign) if part.strip()] for name in distinct]
+        parts = {part for row in split for part in row}
+        if sum(len(row) > 1 for row in split) > 1 and len(parts) < fewest:
+            best, fewest = sign, len(parts)
+    return best
+
+
+def _doubt_separator(rows: Sequence[tuple[str, ...]], kind: str, source: str) -> None:
+    """``DataError`` for multilabel names that are combinations of others; a warning for classes that are."""
+    names = {name for row in rows for name in row}
+    sign = other_separator(names)
+    if kind == "multilabel" and sign is None and all(len(row) < 2 for row in rows):
+        logger.warning("No image of %s has two labels; --task classification knows that one is right", source)
+    if sign is None:
+        return
+    examples = ", ".join(sorted(name for name in names if sign in name)[:3])
+    told = f"The labels of {source} look like several names joined by {sign!r} ({examples})"
+    if kind == "multilabel":
+        raise DataError(f"{told}. Pass --separator {sign!r}, or rename the labels.")
+    logger.warning("%s. For --task multilabel pass --separator %r", told, sign)
 
 
 def encode_names(
@@ -216,15 +259,15 @@ def check_counts(
                 )
 
 
-def _numbers(texts: Sequence[str], where: Sequence[str]) -> np.ndarray:
+def _numbers(texts: Sequence[str], where: Sequence[str], separator: str) -> np.ndarray:
     rows: list[list[float]] = []
     for text, place in zip(texts, where, strict=True):
-        parts = [part.strip() for part in text.split(";")]
+        parts = [part.strip() for part in text.split(separator)]
         try:
             row = [float(part) for part in parts]
         except ValueError as error:
             raise DataError(
-                f"The label {text!r} in {place} is not a number (several: separated by ';')."
+                f"The label {text!r} in {place} is not a number (several: separated by {separator!r})."
             ) from error
         if not all(math.isfinite(value) and abs(value) <= _LARGEST for value in row):
             raise DataError(

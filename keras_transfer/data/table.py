@@ -10,7 +10,7 @@ import csv
 import hashlib
 import io
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -268,8 +268,16 @@ class ImageTable:
             "skipped": sum(skipped.counted for skipped in self.skipped),
             "ignored": sum(not skipped.counted for skipped in self.skipped),
             "skipped_reasons": dict(Counter(s.reason for s in self.skipped if s.counted).most_common(10)),
+            "conflicts": [[self.images.name(i) for i in rows] for rows in self.conflicts()],
             "fingerprint": self.fingerprint(),
         }
+
+    def conflicts(self) -> list[list[int]]:
+        """Rows of images that are equal byte for byte and have different labels, one list an image."""
+        same: dict[str, list[int]] = defaultdict(list)
+        for i, digest in enumerate(self.sha256):
+            same[digest].append(i)
+        return [rows for rows in same.values() if len({self.label_text(i) for i in rows}) > 1]
 
     def write_csv(self, path: Path | str) -> None:
         """Record the split: ``path,label,split,group,weight,sha256,kind``, one row an image, in UTF-8.

@@ -22,8 +22,8 @@ from keras_transfer import progress
 from keras_transfer.data.arrays import encode_array
 from keras_transfer.data.assemble import Rows
 from keras_transfer.data.checking import BlobStore
-from keras_transfer.data.folder import SPLIT_FOLDERS
 from keras_transfer.data.labels import Labels, encode_names
+from keras_transfer.data.split_names import WORDS
 from keras_transfer.data.table import PathImages, Skipped
 from keras_transfer.data.threads import ordered_map
 from keras_transfer.errors import CacheError, DataError, OfflineError, UsageError
@@ -208,7 +208,7 @@ def _is_class_label(tfds: Any, feature: Any) -> bool:
 def _splits(builder: Any, text: str) -> dict[str, str]:
     """{TFDS split: ours}; a single split of another name is to be divided ("")."""
     names = [name for name, split in builder.info.splits.items() if split.num_examples]
-    ours = {name: SPLIT_FOLDERS[name] for name in names if name in SPLIT_FOLDERS}
+    ours = {name: WORDS[name] for name in names if name in WORDS}
     if not ours and len(names) == 1:
         return {names[0]: ""}
     if not ours:
@@ -230,15 +230,18 @@ def _examples(
     import tensorflow as tf
 
     images = {key for key in keys if isinstance(builder.info.features[key], tfds.features.Image)}
-    decoders = tfds.decode.PartialDecoding(
-        dict.fromkeys(keys, True), decoders={key: tfds.decode.SkipDecoding() for key in images}
-    )
-    data = builder.as_dataset(split=split, decoders=decoders, shuffle_files=False)
+    encoded = {key: tfds.decode.SkipDecoding() for key in images}
+    if builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:  # which tf.data does not read
+        source = builder.as_data_source(split=split, decoders=encoded)
+        data = (source[i] for i in range(len(source)))
+    else:
+        decoders = tfds.decode.PartialDecoding(dict.fromkeys(keys, True), decoders=encoded)
+        data = builder.as_dataset(split=split, decoders=decoders, shuffle_files=False).as_numpy_iterator()
 
     def keep(example: dict[str, Any]) -> tuple[Any, ...]:
         return tuple(_stored(example[key], store) if key in images else example[key] for key in keys)
 
-    found = ordered_map(keep, data.as_numpy_iterator(), ahead=32)
+    found = ordered_map(keep, data, ahead=32)
     total = builder.info.splits[split].num_examples
     try:
         yield from progress.track(found, f"Reading {builder.info.name} ({split})", total=total)

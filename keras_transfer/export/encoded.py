@@ -3,7 +3,9 @@
 For a SavedModel that is fed files. Decoding and resizing are TensorFlow's here and Pillow's everywhere else; with
 ``nearest`` the pixels are the same, otherwise they differ by at most 1 of 255 by rounding (``bicubic`` and
 ``lanczos``: by more where they overshoot, because Pillow 12 and 13 resize in another order and clip in between).
-TensorFlow does not turn photographs by their EXIF orientation.
+
+TensorFlow's decoders do not turn photographs by their EXIF orientation, take a palette BMP for its indices, and try
+formats that nobody promised. So the first bytes decide what is admitted, and the EXIF block is read here.
 """
 
 from __future__ import annotations
@@ -37,13 +39,114 @@ def pixels_of(encoded: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
 
 
 def _decode(encoded: tf.Tensor) -> tf.Tensor:
-    """One image: float32 ``(h, w, 3)`` in [0, 255]; what is transparent lies on white."""
-    return tf.cond(
-        tf.io.is_jpeg(encoded),
-        # The exact transform is what Pillow uses.
-        lambda: tf.cast(tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"), tf.float32),
-        lambda: _on_white(tf.io.decode_image(encoded, channels=0, expand_animations=False)),
+    """One image: float32 ``(h, w, 3)`` in [0, 255], upright; what is transparent lies on white.
+
+    A file that is no JPEG, PNG, BMP or GIF by its first bytes, and a BMP with a palette, is an error of the call.
+    """
+    jpeg, png = _begins(encoded, b"\xff\xd8\xff"), _begins(encoded, b"\x89PNG\r\n\x1a\n")
+    bmp, gif = _begins(encoded, b"BM"), _begins(encoded, b"GIF8")
+    content = tf.io.decode_raw(encoded, tf.uint8)
+    palette = bmp & (_number(content, 28, 2, little=True) <= 8)
+    known = tf.debugging.Assert(
+        (jpeg | png | bmp | gif) & ~palette, ["a JPEG, PNG, GIF or BMP (without a palette) is expected"]
     )
+    with tf.control_dependencies([known] if known is not None else []):
+        image = tf.cond(
+            jpeg,
+            # The exact transform is what Pillow uses.
+            lambda: tf.cast(
+                tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"), tf.float32
+            ),
+            lambda: _on_white(tf.io.decode_image(encoded, channels=0, expand_animations=False)),
+        )
+    block = tf.cond(
+        jpeg,
+        lambda: _exif_of_jpeg(encoded, content),
+        lambda: tf.cond(png, lambda: _exif_of_png(encoded, content), lambda: tf.constant(-1)),
+    )
+    return _upright(image, _orientation(encoded, content, block))
+
+
+def _begins(encoded: tf.Tensor, magic: bytes, at: tf.Tensor | int = 0) -> tf.Tensor:
+    """Whether these bytes stand at a place."""
+    enough = at + len(magic) <= tf.strings.length(encoded)
+    place = tf.where(enough, at, 0)
+    length = tf.minimum(len(magic), tf.strings.length(encoded))
+    return enough & (tf.strings.substr(encoded, place, length) == magic)
+
+
+def _number(
+    content: tf.Tensor, at: tf.Tensor | int, size: int, little: tf.Tensor | bool = False
+) -> tf.Tensor:
+    """int32: an unsigned number of so many bytes (its lower 31 bits); 0 beyond the end."""
+    end = tf.size(content)
+    places = at + tf.range(size)
+    known = tf.reduce_all((places >= 0) & (places < end))
+    values = tf.cast(tf.gather(content, tf.where(known, places, 0)), tf.int32)
+    values = tf.where(little, values[::-1], values)
+    total = tf.constant(0)
+    for i in range(size):
+        total = tf.bitwise.bitwise_or(tf.bitwise.left_shift(total, 8), values[i])
+    return tf.where(known, tf.bitwise.bitwise_and(total, 0x7FFFFFFF), 0)
+
+
+def _exif_of_jpeg(encoded: tf.Tensor, content: tf.Tensor) -> tf.Tensor:
+    """Where the TIFF header of the EXIF block begins, among the segments before the image; -1: nowhere."""
+
+    def goes_on(at: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
+        marker = _number(content, at, 2)
+        return (found < 0) & (marker >= 0xFF01) & (marker != 0xFFDA)
+
+    def step(at: tf.Tensor, found: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        marker, length = _number(content, at, 2), _number(content, at + 2, 2)
+        here = (marker == 0xFFE1) & _begins(encoded, b"Exif\0\0", at + 4)
+        padding = marker == 0xFFFF
+        return at + tf.where(padding, 1, 2 + tf.maximum(length, 2)), tf.where(here, at + 10, found)
+
+    return tf.while_loop(goes_on, step, (tf.constant(2), tf.constant(-1)))[1]
+
+
+def _exif_of_png(encoded: tf.Tensor, content: tf.Tensor) -> tf.Tensor:
+    """The same in the chunk ``eXIf`` of a PNG."""
+
+    def goes_on(at: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
+        return (found < 0) & (at + 12 <= tf.size(content)) & (at > 0)
+
+    def step(at: tf.Tensor, found: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        here = _begins(encoded, b"eXIf", at + 4)
+        length = tf.minimum(_number(content, at, 4), tf.size(content))
+        return at + 12 + length, tf.where(here, at + 8, found)
+
+    return tf.while_loop(goes_on, step, (tf.constant(8), tf.constant(-1)))[1]
+
+
+def _orientation(encoded: tf.Tensor, content: tf.Tensor, block: tf.Tensor) -> tf.Tensor:
+    """int32, 1 to 8: the tag 0x0112 of the first directory of a TIFF header; 1 where there is none."""
+    place = tf.maximum(block, 0)
+    little, big = _begins(encoded, b"II*\0", place), _begins(encoded, b"MM\0*", place)
+    begin = block + tf.minimum(_number(content, block + 4, 4, little), tf.size(content))
+    count = tf.minimum(_number(content, begin, 2, little), 256)
+
+    def goes_on(i: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+        return (i < count) & (value == 0)
+
+    def step(i: tf.Tensor, value: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        entry = begin + 2 + 12 * i
+        here = _number(content, entry, 2, little) == 0x0112
+        return i + 1, tf.where(here, _number(content, entry + 8, 2, little), value)
+
+    found = tf.while_loop(goes_on, step, (tf.constant(0), tf.constant(0)))[1]
+    return tf.where((block >= 0) & (little | big) & (found >= 1) & (found <= 8), found, 1)
+
+
+def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """An image as it is looked at (EXIF 2.3, tag 274): transposed, mirrored, both or neither."""
+    turned = tf.cond(orientation >= 5, lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
+    across, down = (
+        tf.reduce_any(orientation == tf.constant(values)) for values in ((2, 3, 6, 7), (3, 4, 7, 8))
+    )
+    turned = tf.cond(across, lambda: tf.reverse(turned, (1,)), lambda: turned)
+    return tf.cond(down, lambda: tf.reverse(turned, (0,)), lambda: turned)
 
 
 def _on_white(image: tf.Tensor) -> tf.Tensor:

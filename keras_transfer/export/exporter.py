@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,8 +19,10 @@ quiet_tensorflow()
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 
+from keras_transfer.backbones.own import in_float32  # noqa: E402
 from keras_transfer.data.table import ImageTable  # noqa: E402
 from keras_transfer.errors import ExportError, ParityError  # noqa: E402
+from keras_transfer.evaluation.probabilities import require_probabilities  # noqa: E402
 from keras_transfer.export import folder as layout  # noqa: E402
 from keras_transfer.export import golden, manifest, standalone  # noqa: E402
 from keras_transfer.export.calibration import calibration_rows  # noqa: E402
@@ -33,6 +36,7 @@ from keras_transfer.export.parity import (  # noqa: E402
     Judge,
     breaches,
     compare,
+    doubts,
     same_numbers,
     scale_of,
     tolerance_for,
@@ -52,6 +56,9 @@ from keras_transfer.export.runtimes import Runtime, load_runtime  # noqa: E402
 from keras_transfer.preprocessing import Preprocessing  # noqa: E402
 
 log = logging.getLogger("keras_transfer")
+
+LARGEST_AGAIN = 1 << 30
+"""Bytes of outputs above which no validation images are added where the test images cannot tell."""
 
 
 def export_model(
@@ -76,6 +83,7 @@ def export_model(
     about: About | None = None,
     deployed: Deployed | None = None,
     judge: Judge | None = None,
+    logits: bool = False,
 ) -> ExportReport:
     """Export a classifier, run every artefact through its own runtime, and compare it with the Keras model.
 
@@ -107,6 +115,7 @@ def export_model(
         about: title, origin and licences, for ``bundle.json`` and the card.
         deployed: the int8 backbone the model's head was fitted on: int8 ships it instead of making one.
         judge: how outputs are judged, for a model that is no classifier; ``classes`` are then the outputs' names.
+        logits: the model ends without a softmax: one is appended.
 
     Raises:
         PluginError: the task's standalone script is not there.
@@ -125,6 +134,9 @@ def export_model(
     if deployed is not None and any(target.precision == "int8" for target in (*targets, *budget)):
         deployed.check(all_integer, keep_float, calibration_size, seed)
     judge = judge or Judge(tuple(classes))
+    model = in_float32(model)
+    if logits:
+        model = keras.Model(model.inputs, keras.layers.Softmax()(model.outputs[0]), name=model.name)
     reference = check_model(model, preprocessing, judge, table)
     scripts = standalone.scripts(judge.standalone, len(judge.shape) == 1, judge.draw is None)
     split = choose_split(table, parity_split)
@@ -142,11 +154,17 @@ def export_model(
             expected, *answers = collect_answers(
                 [reference, *runtimes], table, preprocessing, split, judge.shape, outputs, judge.draw
             )
+            if judge.kind == "probabilities":
+                require_probabilities(expected, f"The model {model.name!r}", exclusive=judge.classifies)
             keras_score = judge.measure(expected, measured)[judge.metric]
             proven = [
                 _prove(partial, target, runtime, expected, given, measured, judge, keras_score, preprocessing)
                 for target, runtime, given in zip((*targets, *budget), runtimes, answers, strict=True)
             ]
+            if split == "test":
+                proven = _look_again(
+                    proven, [reference, *runtimes], [expected, *answers], table, preprocessing, judge, outputs
+                )
             artefacts = (
                 *proven[: len(targets)],
                 *choose_within(proven[len(targets) :], accuracy_budget, judge),
@@ -246,7 +264,47 @@ def _prove(
         tolerance=tolerance,
         milliseconds=latency(runtime, preprocessing, judge.draw is not None),
         reasons=breaches(parity, tolerance, judge),
+        doubts=doubts(parity, tolerance, judge),
     )
+
+
+def _look_again(
+    proven: list[ArtefactReport],
+    runtimes: Sequence[Runtime],
+    answers: Sequence[np.ndarray],
+    table: ImageTable,
+    preprocessing: Preprocessing,
+    judge: Judge,
+    outputs: Path,
+) -> list[ArtefactReport]:
+    """Where the test images cannot tell whether a loss is chance, the validation images are asked, too.
+
+    No artefact learned from them: the Keras model's answers are the measure. ``runtimes`` and ``answers`` begin with
+    the Keras model's.
+    """
+    places = [place for place, one in enumerate(proven, 1) if one.doubts]
+    rows = table.indices("val")
+    if not places or not len(rows) or judge.draw is not None or answers[0].nbytes > LARGEST_AGAIN:
+        return proven
+    folder = outputs / "again"
+    folder.mkdir()
+    asked = [0, *places]
+    more = collect_answers(
+        [runtimes[place] for place in asked], table, preprocessing, "val", judge.shape, folder
+    )
+    both = [np.concatenate([answers[place], found]) for place, found in zip(asked, more, strict=True)]
+    images = table.take(np.concatenate([table.indices("test"), rows]))
+    result = list(proven)
+    for place, given in zip(places, both[1:], strict=True):
+        one = proven[place - 1]
+        parity = compare(both[0], given, judge, images)
+        result[place - 1] = replace(
+            one,
+            parity=replace(one.parity, loss=parity.loss, loss_low=parity.loss_low),
+            reasons=breaches(parity, one.tolerance, judge),
+            doubts=doubts(parity, one.tolerance, judge),
+        )
+    return result
 
 
 def _calibration_report(
@@ -299,6 +357,9 @@ def _json(content: dict) -> str:
 
 def _conclude(report: ExportReport, allowed: bool) -> None:
     """Say what failed: as a warning when the user allows it, as an error otherwise."""
+    for artefact in report.artefacts:
+        for doubt in artefact.doubts:
+            log.warning("%s: %s", artefact.file, doubt)
     failed = [f"{artefact.file}: {reason}" for artefact in report.artefacts for reason in artefact.reasons]
     if not failed:
         return

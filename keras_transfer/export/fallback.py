@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from keras_transfer.errors import UsageError
-from keras_transfer.export.parity import Judge, Tolerance, breaches
+from keras_transfer.export.parity import Judge, Tolerance, breaches, doubts
 from keras_transfer.export.report import ArtefactReport
 from keras_transfer.export.request import Target, plan_targets
 
@@ -51,6 +51,12 @@ def choose_within(
         return ()
     tolerance = Tolerance(drop=budget / 100)
     judged = [
-        replace(one, tolerance=tolerance, reasons=breaches(one.parity, tolerance, judge)) for one in tried
+        replace(
+            one,
+            tolerance=tolerance,
+            reasons=breaches(one.parity, tolerance, judge),
+            doubts=doubts(one.parity, tolerance, judge),
+        )
+        for one in tried
     ]
     return next(((one,) for one in judged if one.passed), tuple(judged))

@@ -31,6 +31,7 @@ class ArtefactReport:
         tolerance: what it may lose.
         milliseconds: median time of one image (batch of 1) in its own runtime, after warming up.
         reasons: what is wrong, one sentence each; empty when it passed.
+        doubts: what the images cannot tell, one sentence each.
     """
 
     file: str
@@ -44,6 +45,7 @@ class ArtefactReport:
     tolerance: Tolerance
     milliseconds: float
     reasons: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -65,6 +67,7 @@ class ArtefactReport:
             "tolerance": dataclasses.asdict(self.tolerance),
             "passed": self.passed,
             "reasons": list(self.reasons),
+            "doubts": list(self.doubts),
         }
 
     def _parity(self) -> dict[str, Any]:
@@ -76,6 +79,8 @@ class ArtefactReport:
             "mean_difference": finite(parity.mean_difference),
             self.metric: parity.score,
             f"keras_{self.metric}": parity.keras_score,
+            "loss": None if parity.loss is None else finite(parity.loss),
+            "loss_low": None if parity.loss_low is None else finite(parity.loss_low),
             "finite": parity.finite,
         }
 

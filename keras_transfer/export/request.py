@@ -97,6 +97,11 @@ def check_model(
                 f"The model {model.name!r} takes {tuple(model.inputs[0].shape)}, and its task draws inputs of shape "
                 f"{(None, *drawn[1:])}. Train it again."
             )
+    elif len(model.inputs[0].shape) == 4 and model.inputs[0].shape[-1] != 3:
+        raise UsageError(
+            f"The model {model.name!r} takes images of {model.inputs[0].shape[-1]} channels; RGB images of 3 channels "
+            "are expected. Put a layer in front of it that makes its channels from RGB, such as a grey value repeated."
+        )
     elif tuple(model.inputs[0].shape)[1:] != shape:
         raise UsageError(
             f"The model {model.name!r} takes {tuple(model.inputs[0].shape)}, and the preprocessing gives "

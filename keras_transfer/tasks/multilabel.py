@@ -58,7 +58,8 @@ class MultiLabel(Task):
         if table.kind != "multilabel":
             raise UsageError(
                 f"The labels of {table.source} are read as {table.kind}; the multilabel task needs any number of "
-                "names an image, separated by ';'. Pass --labels multilabel if every image happens to have one, or "
+                f"names an image, separated by {settings.separator!r} (--separator). Pass --labels multilabel if every "
+                "image happens to have one, or "
                 "--task classification if exactly one is right."
             )
         return table

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
+import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
+from PIL import Image
 
 from keras_transfer import options as option_tools
 from keras_transfer.backbones import load_backbone
@@ -21,9 +26,10 @@ from keras_transfer.data.pipeline import input_batches
 from keras_transfer.errors import KerasTransferError
 from keras_transfer.export import load_bundle
 from keras_transfer.litert import LiteRTModel, convert
+from keras_transfer.plugins import COMMANDS, entries
 from keras_transfer.tasks.base import Job
+from keras_transfer.testing.command import call
 from keras_transfer.testing.trial import Trial
-from keras_transfer.workflow.export import export_run
 from keras_transfer.workflow.train import preprocessing_for
 from keras_transfer.workflow.verify import verify
 
@@ -228,8 +234,7 @@ def tflite_agrees(trial: Trial) -> None:
 
 def the_bundle_is_proven(trial: Trial) -> None:
     """The run exports to TFLite, the bundle's script passes its self-test, and the bundle is verified on its images."""
-    bundle = trial.folder / "edge"
-    report = export_run(trial.run, bundle, formats=("tflite",), overwrite=True, data=trial.source)
+    report, bundle = trial.bundle
     require(report.passed, "the exported file does not answer like the Keras model.")
     script = load_bundle(bundle).info["script"]
     if script is not None:
@@ -243,6 +248,62 @@ def the_bundle_is_proven(trial: Trial) -> None:
     found = verify(bundle, trial.measured, split="all")
     wrong = [*found.reasons, *(reason for one in found.artefacts for reason in one.reasons)]
     require(found.passed, f"the bundle is not verified: {' '.join(wrong)}")
+
+
+def nothing_is_overwritten(trial: Trial) -> None:
+    """No verb of the task's distribution, nor its bundle's script, replaces a file of the user's that is in the way."""
+    photos = trial.folder / "photos"
+    photos.mkdir(exist_ok=True)
+    photo = photos / "0.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)).save(photo)
+    shutil.copy(photo, photos / "0_overlay.png")
+    others = trial.folder / "others"
+    shutil.copytree(photos, others, dirs_exist_ok=True)
+    before = _contents(photos, others)
+    places = (photo, photos, others)
+    for words, command in _verbs(trial.entry.distribution):
+        arguments = [parameter for parameter in command.params if isinstance(parameter, click.Argument)]
+        given = [trial.run.path, *[photo] * (len(arguments) - 1)][: len(arguments)]
+        for option in command.params:
+            flags = [flag for flag in option.opts if flag in ("--output", "--plot", "--to")]
+            for flag, place in itertools.product(flags, places):
+                try:
+                    call(*words, *given, flag, place, code=(0, 1, 2))
+                except AssertionError as error:
+                    raise Broken(f"`{' '.join(words)} {flag} {place.name}` ended in {error}") from error
+                _require_unchanged(before, f"`{' '.join(words)} {flag}`", photos, others)
+    script = load_bundle(trial.bundle[1]).info["script"]
+    if script is not None:
+        for place in places:
+            asked = [sys.executable, script, str(photo), "--output", str(place)]
+            subprocess.run(asked, cwd=trial.bundle[1], capture_output=True, timeout=600)
+            _require_unchanged(before, f"`python {script} --output`", photos, others)
+
+
+def _verbs(distribution: str) -> Iterator[tuple[list[str], click.Command]]:
+    """The commands that a distribution brings, those inside groups, too, with the words that call them."""
+    found = [
+        ([entry.name], entry.load()) for entry in entries(COMMANDS) if entry.distribution == distribution
+    ]
+    while found:
+        words, command = found.pop()
+        if isinstance(command, click.Group):
+            found += [([*words, name], inner) for name, inner in command.commands.items()]
+        else:
+            yield words, command
+
+
+def _contents(*folders: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for folder in folders for path in folder.iterdir()}
+
+
+def _require_unchanged(before: Mapping[Path, bytes], asked: str, *folders: Path) -> None:
+    now = _contents(*folders)
+    lost = sorted(path.name for path, content in before.items() if now.get(path) != content)
+    require(
+        not lost,
+        f"{asked} replaced {', '.join(lost)}, which it did not write: write through keras_transfer.outputs.Outputs.",
+    )
 
 
 def bad_input_is_said(trial: Trial) -> None:
@@ -318,6 +379,7 @@ CHECKS: dict[str, Callable[[Trial], None]] = {
         answers_alike_in_a_fresh_process,
         tflite_agrees,
         the_bundle_is_proven,
+        nothing_is_overwritten,
     )
 }
 """By name, in the order they run: what is quick and what explains the others comes first."""

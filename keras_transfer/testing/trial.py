@@ -12,12 +12,14 @@ import numpy as np
 from keras_transfer.data import ImageTable
 from keras_transfer.data.pipeline import input_batches
 from keras_transfer.errors import UsageError
+from keras_transfer.export import ExportReport
 from keras_transfer.plugins import TASKS, entries, import_object, task_spec
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.run import Run
 from keras_transfer.settings import TrainSettings
 from keras_transfer.tasks.base import Task, TaskSpec
 from keras_transfer.tasks.loading import load_task, task_of_run
+from keras_transfer.workflow.export import export_run
 from keras_transfer.workflow.train import outputs_for, train
 
 DEFAULTS = {
@@ -130,6 +132,13 @@ class Trial:
     def trained(self) -> tuple[Task, Any]:
         """The task and the model of the run, opened again."""
         return self.task_again(), self.run.load_model()
+
+    @cached_property
+    def bundle(self) -> tuple[ExportReport, Path]:
+        """The run, exported to TFLite."""
+        folder = self.folder / "edge"
+        report = export_run(self.run, folder, formats=("tflite",), overwrite=True, data=self.source)
+        return report, folder
 
     @cached_property
     def preprocessing(self) -> Preprocessing:

@@ -34,7 +34,7 @@ from keras_transfer.export.measure import latency  # noqa: E402
 from keras_transfer.features import extract  # noqa: E402
 from keras_transfer.heads import add_head, split_head  # noqa: E402
 from keras_transfer.litert import LiteRTModel, convert  # noqa: E402
-from keras_transfer.paths import atomic_write  # noqa: E402
+from keras_transfer.outputs import Outputs  # noqa: E402
 from keras_transfer.settings import ModelSettings, TrainSettings  # noqa: E402
 from keras_transfer.tasks.loading import load_task  # noqa: E402
 from keras_transfer.training.probe import fit_probe  # noqa: E402
@@ -57,6 +57,7 @@ def compare(
     settings: TrainSettings | None = None,
     output: str | Path | None = None,
     metric: str = "accuracy",
+    overwrite: bool = False,
     **values: Any,
 ) -> dict[str, Any]:
     """Fit a linear classifier on the frozen features of each backbone, and measure quality, size and speed.
@@ -69,8 +70,9 @@ def compare(
         backbones: names of the catalog; ``NAME=WEIGHTS`` gives one of them its own weights (``none`` or a file).
         settings: everything else (``model.backbone`` and the training settings play no part); or give single
             settings by name (``image_size=96, weights="none", seed=1``).
-        output: a folder for ``compare.json`` and ``compare.png``; earlier ones are replaced.
+        output: a folder for ``compare.json`` and ``compare.png``; those of an earlier comparison are replaced.
         metric: ``accuracy``, ``balanced_accuracy`` or ``macro_f1``, all in [0, 1].
+        overwrite: replace files of these names that no comparison made.
 
     Returns:
         JSON-able: ``data``, ``fingerprint``, ``classes``, ``images`` {split: count}, ``metric``, ``settings``
@@ -89,7 +91,8 @@ def compare(
           ``weights`` besides, and comes last.
 
     Raises:
-        UsageError: no or unknown backbones, an unknown metric, or data that are no single-label classes.
+        UsageError: no or unknown backbones, an unknown metric, data that are no single-label classes, or a
+            file in the way.
         DataError: the data cannot be used, or the validation or test split is empty.
         KerasTransferError: no backbone could be used: the error of the first.
     """
@@ -104,6 +107,9 @@ def compare(
     folder = None if output is None else Path(output)
     if folder is not None and folder.exists() and not folder.is_dir():
         raise UsageError(f"The output {folder} is a file; a folder for {REPORT} and {CHART} is expected.")
+    places = Outputs([source], overwrite=overwrite)
+    if folder is not None:
+        places.check(folder / REPORT, folder / CHART)
     _, task = load_task("classification")
     table = task.load_data(source, settings.data, settings.seed)
     images = {split: len(table.indices(split)) for split in ("train", "val", "test")}
@@ -142,8 +148,9 @@ def compare(
     }
     if folder is not None:
         text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
-        atomic_write(folder / REPORT, text + "\n")
-        comparison_chart(every, folder / CHART)
+        places.write(folder / REPORT, text + "\n")
+        with places.writing(folder / CHART) as place:
+            comparison_chart(every, place)
     return result
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.evaluation.plots import artefact_chart
 from keras_transfer.export import ExportReport
-from keras_transfer.paths import atomic_write
+from keras_transfer.outputs import Outputs
 from keras_transfer.run import Run
 from keras_transfer.settings import TrainSettings
 from keras_transfer.workflow.export import export_run
@@ -39,18 +39,23 @@ def run_demo(output: str | Path, *, seed: int = 0) -> DemoResult:
     """Train on three quarters of the cells, measure on the rest, export four ways, compare.
 
     Args:
-        output: a folder; ``cells.csv``, ``run/`` and ``export/`` are made in it, earlier ones replaced.
+        output: a folder; ``cells.csv``, ``run/`` and ``export/`` are made in it, those of an earlier demo replaced.
         seed: of the split.
 
     Raises:
-        UsageError: the images are not installed.
+        UsageError: the images are not installed, or something is in the way that no demo made.
         ParityError: an artefact does not answer like the Keras model.
     """
     folder = Path(output)
     images = elpv_folder()
     folder.mkdir(parents=True, exist_ok=True)
     table = folder / "cells.csv"
-    atomic_write(table, cell_table(images))
+    others = [name for name in ("run", "export") if (folder / name).exists()]
+    if others and not table.exists():
+        raise UsageError(
+            f"{folder} holds {' and '.join(others)}, which no demo made. Choose another --output."
+        )
+    Outputs().write(table, cell_table(images))
     settings = TrainSettings.of(
         backbone="efficientnet_lite0",
         image_size=224,

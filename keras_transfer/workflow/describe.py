@@ -13,6 +13,7 @@ from keras_transfer.backbones.description import describe as describe_model
 from keras_transfer.backbones.own import FILES, read_model
 from keras_transfer.catalog import OWN, get_spec
 from keras_transfer.errors import UsageError
+from keras_transfer.outputs import Outputs
 from keras_transfer.run import is_run, open_run
 
 
@@ -57,11 +58,15 @@ def side_by_side(first: Description, second: Description) -> list[dict[str, Any]
     return rows
 
 
-def draw(descriptions: Sequence[Description], path: str | Path) -> None:
-    """Write the bar picture of what each block costs, networks side by side."""
+def draw(descriptions: Sequence[Description], path: str | Path, *, overwrite: bool = False) -> None:
+    """Write the bar picture of what each block costs, networks side by side.
+
+    Raises ``UsageError`` where a file is there that this tool did not write, unless ``overwrite``.
+    """
     from keras_transfer.evaluation.plots_cost import cost_chart
 
-    cost_chart(descriptions, Path(path))
+    with Outputs(overwrite=overwrite).writing(path) as place:
+        cost_chart(descriptions, place)
 
 
 def _is_backbone(name: str) -> bool:

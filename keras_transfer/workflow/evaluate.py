@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from keras_transfer import progress
 from keras_transfer.data import ImageTable
 from keras_transfer.data.pipeline import input_batches
 from keras_transfer.errors import DataError, RunError, UsageError
+from keras_transfer.evaluation.probabilities import require_probabilities
 from keras_transfer.plugins import task_spec
 from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.run import Run
 from keras_transfer.settings import DataSettings, TrainSettings
 from keras_transfer.tasks.base import Task
 from keras_transfer.tasks.loading import Changes, changed_options, task_of_run, task_with_notes
@@ -38,6 +41,8 @@ def evaluate(
     settings: DataSettings | None = None,
     views: int = 1,
     task_options: Changes = (),
+    input_range: tuple[float, float] | None = None,
+    logits: bool = False,
 ) -> dict[str, Any]:
     """Measure a model on images with the preprocessing recorded beside it.
 
@@ -45,7 +50,8 @@ def evaluate(
         model: a run folder, a ``.keras`` file, a SavedModel folder, a ``.tflite``, or a Keras model.
         data: anything ``load_data`` takes, or an ``ImageTable``; for a run, its own data when not given.
         split: ``train``, ``val``, ``test`` or ``all``. Default: ``test`` for a run's own data and for data that
-            come with splits, ``all`` otherwise.
+            come with splits, ``all`` otherwise; of images that a run knows by their content, those it did not learn
+            from.
         labels: file with the class names, one a line, where nothing beside the model tells them.
         preprocessing: overrides what is recorded beside the model.
         settings: how the data are read.
@@ -53,34 +59,41 @@ def evaluate(
             :func:`keras_transfer.workflow.tta.tta_views`. 1 is plain prediction.
         task_options: options of the task to measure with instead of the recorded ones, by name (or as texts
             ``NAME=VALUE``): those that decide what is measured.
+        input_range, logits: see :func:`keras_transfer.workflow.subject.open_subject`.
 
     Returns:
         The task's metrics plus ``model``, ``data``, ``split``, ``views``, ``skipped`` (unreadable files) and
         ``trained_on``: how many of the images the run had learned from (None when no run is known).
 
     Raises:
-        UsageError: unknown split, nothing tells the class names, or task options that cannot be set here.
+        UsageError: unknown split, a classifier whose outputs are no probabilities, nothing tells the class names, or
+            task options that cannot be set here.
         DataError: the split is empty, or a label the model does not know.
     """
     check_split(split)
-    subject = open_subject(model, labels=labels, preprocessing=preprocessing)
+    subject = open_subject(
+        model, labels=labels, preprocessing=preprocessing, input_range=input_range, logits=logits
+    )
     task = task_of(subject, task_options)
     if data is None:
         if subject.run is None:
             raise UsageError(f"{subject.name} does not tell its data: give a folder, a CSV or tfds:NAME.")
         table, default = run_table(subject.run), "test"
     else:
-        table = labelled(data, task, subject.name, subject.names, settings)
+        table = labelled(data, task, subject.name, subject.names, _as_trained(settings, subject.run))
         default = "test" if len(table.indices("test")) else "all"
+        if split is None and subject.run is not None and not isinstance(data, ImageTable):
+            table, default = _as_recorded(subject.run, table, default)
     split = split or default
     measured = table.take(rows_of(table, split))
     generates = task_spec(subject.task).generates
     if generates and views > 1:
         raise UsageError(f"views={views} was given; a model that generates images sees none. Leave it out.")
     outputs = _outputs(subject, measured, views, task.draw_inputs if generates else None)
+    check_outputs(subject, outputs)
     metrics = task.evaluate(outputs, measured)
     seen = _trained_on(subject, measured)
-    if seen and split not in ("train", "all"):
+    if seen and split != "train":
         log.warning(
             "%d of the %d images were trained on: these metrics flatter the model.", seen, len(measured)
         )
@@ -96,6 +109,12 @@ def evaluate(
         "skipped": counted,
         "trained_on": seen,
     }
+
+
+def check_outputs(subject: Subject, outputs: np.ndarray) -> None:
+    """``UsageError`` where a model should give probabilities and what it gave are none."""
+    if subject.kind == "probabilities":
+        require_probabilities(outputs, subject.name, exclusive=subject.task == "classification")
 
 
 def check_split(split: str | None) -> None:
@@ -170,7 +189,10 @@ def run_table(run: Any) -> ImageTable:
     try:
         table = task.load_data(source, option_tools.from_dict(DataSettings, values), settings.seed)
     except UsageError as error:
-        raise UsageError(f"The data of {run.path} cannot be read again: {error}") from None
+        raise UsageError(
+            f"The data of {run.path} cannot be read again: {error} If they are elsewhere now, say where: --data DATA "
+            "(`evaluate RUN DATA`; data= from Python)."
+        ) from None
     if table.fingerprint() != run.info["data"]["fingerprint"]:
         log.warning("%s has changed since %s was trained.", source, run.path)
     return table
@@ -198,16 +220,54 @@ def _outputs(
     return np.concatenate([tta_predict(subject.predict, batch, views) for batch in feed])
 
 
-def _trained_on(subject: Subject, table: ImageTable) -> int | None:
-    if subject.run is None:
-        return None
+def _as_trained(settings: DataSettings | None, run: Run | None) -> DataSettings | None:
+    """The labels of a run's other data are joined by the same sign."""
+    separator = run.info["request"]["settings"].get("separator", ";") if run is not None else ";"
+    if separator == ";" or (settings is not None and settings.separator != ";"):
+        return settings
+    plain = settings or DataSettings(val_fraction=0.0, test_fraction=0.0, min_per_class=1)
+    return replace(plain, separator=separator)
+
+
+def _as_recorded(run: Run, table: ImageTable, default: str) -> tuple[ImageTable, str]:
+    """The table with the recorded split for images that the run knows by their content; and which is measured.
+
+    Where the run learned from all of them, nothing else is left to measure.
+    """
+    recorded = _recorded_splits(run)
+    known = np.array([digest in recorded for digest in table.sha256])
+    if not any(recorded.get(digest) == "train" for digest in table.sha256):
+        return table, default
+    splits = np.array(["test"] * len(table), "<U5") if default == "all" else table.splits.copy()
+    splits[known] = [recorded[digest] for digest in table.sha256 if digest in recorded]
+    if not (splits == "test").any():
+        return table, default
+    log.warning(
+        "%d of the %d images were trained on, and %d chosen by, as their content tells: they are left out. --split all "
+        "measures all.",
+        (splits == "train").sum(),
+        len(table),
+        (splits == "val").sum(),
+    )
+    return replace(table, splits=splits), "test"
+
+
+def _recorded_splits(run: Run) -> dict[str, str]:
+    """{SHA-256: split} of the images of a run; where one image is in several, ``train`` counts."""
     # Names of files need not be UTF-8; they are written with surrogates.
-    path = subject.run.split_path
+    path = run.split_path
     try:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            learned = {row["sha256"] for row in csv.DictReader(file) if row["split"] == "train"}
+            rows = [(row["sha256"], row["split"]) for row in csv.DictReader(file)]
     except (OSError, KeyError, csv.Error) as error:
         raise RunError(
             f"{path} does not tell which images were trained on ({error}). Restore it, or train again."
         ) from error
-    return sum(digest in learned for digest in table.sha256)
+    return dict(sorted(rows, key=lambda row: row[1] == "train"))
+
+
+def _trained_on(subject: Subject, table: ImageTable) -> int | None:
+    if subject.run is None:
+        return None
+    recorded = _recorded_splits(subject.run)
+    return sum(recorded.get(digest) == "train" for digest in table.sha256)

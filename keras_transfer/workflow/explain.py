@@ -12,7 +12,7 @@ from PIL import Image
 
 from keras_transfer.errors import UsageError, unknown_name
 from keras_transfer.evaluation.gradcam import GradCam, masking, overlay
-from keras_transfer.paths import atomic_write
+from keras_transfer.outputs import Outputs
 from keras_transfer.preprocessing import ImageError
 from keras_transfer.workflow.predict import find_images
 from keras_transfer.workflow.subject import Subject, open_subject
@@ -26,6 +26,7 @@ def explain(
     label: str | None = None,
     layer: str | None = None,
     labels: str | Path | None = None,
+    overwrite: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Grad-CAM for each image: where the model sees a class, drawn over the image.
 
@@ -37,6 +38,7 @@ def explain(
         label: the class asked about; by default the one with the highest output.
         layer: whose map is looked at; by default the last before the head.
         labels: a text file with the class names, where nothing beside the model tells them.
+        overwrite: replace pictures that are there; never an image that is asked about.
 
     Yields:
         ``path``, ``label``, ``probability``, ``hidden`` and ``elsewhere`` (the output with the highlighted fifth of the
@@ -44,9 +46,12 @@ def explain(
 
     Raises:
         UsageError: a model without gradients (``.tflite``, SavedModel) or one that is no classifier, no such class,
-            layer or image.
+            layer or image, or a file in the way of a picture.
     """
     paths = find_images(images)
+    pictures = [None] * len(paths) if output is None else _pictures(paths, Path(output))
+    places = Outputs(paths, overwrite=overwrite)
+    places.check(*(picture for picture in pictures if picture is not None))
     subject = open_subject(model, labels=labels)
     if subject.keras_model is None:
         raise UsageError(
@@ -62,19 +67,18 @@ def explain(
     names = subject.names or tuple(str(i) for i in range(columns))
     if label is not None and label not in names:
         raise unknown_name("class", label, names)
-    return _explained(subject, cam, names, paths, None if output is None else Path(output), label)
+    return _explained(subject, cam, names, list(zip(paths, pictures, strict=True)), places, label)
 
 
 def _explained(
     subject: Subject,
     cam: GradCam,
     names: tuple[str, ...],
-    paths: list[Path],
-    output: Path | None,
+    asked: list[tuple[Path, Path | None]],
+    places: Outputs,
     label: str | None,
 ) -> Iterator[dict[str, Any]]:
-    taken: set[str] = set()
-    for path in paths:
+    for path, picture in asked:
         try:
             pixels = subject.preprocessing.load(path)
         except ImageError as error:
@@ -84,13 +88,11 @@ def _explained(
         column = best if label is None else names.index(label)
         heat = cam(pixels, column)
         found = masking(subject.predict, pixels, heat, column)
-        picture = None
-        if output is not None:
-            picture = output / f"{_unused(path.stem, taken)}.png"
+        if picture is not None:
             both = np.concatenate([pixels, overlay(pixels, heat)], axis=1)
             buffer = io.BytesIO()
             Image.fromarray(both).save(buffer, "PNG")
-            atomic_write(picture, buffer.getvalue())
+            places.write(picture, buffer.getvalue())
         yield {
             "path": str(path),
             "label": names[column],
@@ -100,6 +102,12 @@ def _explained(
             "layer": cam.layer,
             "picture": None if picture is None else str(picture),
         }
+
+
+def _pictures(paths: list[Path], output: Path) -> list[Path | None]:
+    """Of each image a picture of its name; of a second image of that name, another."""
+    taken: set[str] = set()
+    return [output / f"{_unused(path.stem, taken)}.png" for path in paths]
 
 
 def _unused(stem: str, taken: set[str]) -> str:

@@ -135,6 +135,7 @@ def open_with_data(run: str | Path | Run, data: Any = None) -> tuple[Run, Task, 
             DataSettings,
             {
                 **{name: settings[name] for name in ("labels", "max_skipped", "tfds_data_dir")},
+                "separator": settings.get("separator", ";"),
                 "image_root": root if root is not None and Path(root).is_dir() else None,
                 "split_from": str(opened.split_path),
                 "min_per_class": 1,

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from keras_transfer.data import folder
 from keras_transfer.data.checking import SUFFIXES
-from keras_transfer.data.folder import is_hidden
 from keras_transfer.errors import UsageError
 from keras_transfer.plugins import task_spec
 from keras_transfer.preprocessing import ImageError, Preprocessing
-from keras_transfer.workflow.evaluate import task_of
+from keras_transfer.workflow.evaluate import check_outputs, task_of
 from keras_transfer.workflow.subject import Subject, open_subject
 
 BATCH = 32
@@ -26,6 +26,8 @@ def predict(
     top: int = 5,
     labels: str | Path | None = None,
     preprocessing: Preprocessing | None = None,
+    input_range: tuple[float, float] | None = None,
+    logits: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Ask a model about images, one answer an image, in order.
 
@@ -33,18 +35,21 @@ def predict(
         model: as in :func:`evaluate`.
         images: files, or folders that are searched for images.
         top: how many classes to tell.
+        labels, preprocessing, input_range, logits: see :func:`keras_transfer.workflow.subject.open_subject`.
 
     Yields:
         ``{"path": ...}`` with the task's answer, such as ``"classes": [{"label", "probability"}, ...]`` (see
         ``Task.predict``), or ``{"path": ..., "error": reason}`` for a file that cannot be read.
 
     Raises:
-        UsageError: a path does not exist, or no image is found.
+        UsageError: a path does not exist, no image is found, or what a classifier gives are no probabilities.
     """
     if top < 1:
         raise UsageError(f"top={top} was given; at least 1 is expected.")
     paths = find_images(images)
-    subject = open_subject(model, labels=labels, preprocessing=preprocessing)
+    subject = open_subject(
+        model, labels=labels, preprocessing=preprocessing, input_range=input_range, logits=logits
+    )
     if task_spec(subject.task).generates:
         raise UsageError(
             f"{subject.name} makes images and answers nothing about them: its task, {subject.task}, has a verb "
@@ -55,14 +60,15 @@ def predict(
 
 
 def find_images(images: Sequence[str | Path]) -> list[Path]:
-    """The files, and the images in the folders, in order. ``UsageError`` where there are none."""
+    """The files, and the images in the folders, in order, as a data folder's. ``UsageError`` where there are none."""
     found: list[Path] = []
     for item in map(Path, images):
         if item.is_dir():
-            inside = sorted(p for p in item.rglob("*") if _is_image(p.relative_to(item)) and p.is_file())
-            if not inside:
+            inside = folder.find_images(item)
+            folder.tell_left_out(item, [skip for skip in inside.skipped if skip.counted])
+            if not inside.images:
                 raise UsageError(f"{item} holds no image ({', '.join(sorted(SUFFIXES))}).")
-            found.extend(inside)
+            found.extend(item / name for name in inside.images)
         elif item.exists():
             found.append(item)
         else:
@@ -70,11 +76,6 @@ def find_images(images: Sequence[str | Path]) -> list[Path]:
     if not found:
         raise UsageError("No image was given. Give images or folders of images.")
     return found
-
-
-def _is_image(path: Path) -> bool:
-    """By name; what the system or an archive left there is none, as in a data folder."""
-    return path.suffix.lower() in SUFFIXES and not any(map(is_hidden, path.parts))
 
 
 def _answers(subject: Subject, task: Any, paths: list[Path], top: int) -> Iterator[dict[str, Any]]:
@@ -90,6 +91,7 @@ def _answers(subject: Subject, task: Any, paths: list[Path], top: int) -> Iterat
         answers: dict[Path, dict[str, Any]] = {}
         if pixels:
             outputs = subject.predict(np.stack(list(pixels.values())))
+            check_outputs(subject, outputs)
             names = subject.names or tuple(str(i) for i in range(outputs.shape[-1]))
             if len(names) != outputs.shape[-1]:
                 raise UsageError(

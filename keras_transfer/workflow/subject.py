@@ -7,6 +7,7 @@ The contract (class names, preprocessing, task) is looked for beside the model: 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,6 +37,7 @@ class Subject:
         task: name of the task, with ``options`` and what its training left in its ``notes``.
         run: the run folder it belongs to, if any.
         runtime: what ``predict`` belongs to.
+        recorded: whether a bundle tells its contract.
         kind: what the outputs are, as in the task's :class:`~keras_transfer.tasks.base.OutputContract`.
     """
 
@@ -49,6 +51,7 @@ class Subject:
     notes: dict[str, Any] = field(default_factory=dict)
     runtime: Runtime | None = None
     kind: str = "probabilities"
+    recorded: bool = False
 
     @property
     def keras_model(self) -> Any:
@@ -57,7 +60,12 @@ class Subject:
 
 
 def open_subject(
-    model: Any, *, labels: str | Path | None = None, preprocessing: Preprocessing | None = None
+    model: Any,
+    *,
+    labels: str | Path | None = None,
+    preprocessing: Preprocessing | None = None,
+    input_range: tuple[float, float] | None = None,
+    logits: bool = False,
 ) -> Subject:
     """Open a model for evaluation or prediction.
 
@@ -66,10 +74,60 @@ def open_subject(
             was opened before.
         labels: a text file with one output name a line, where nothing beside the model tells them.
         preprocessing: overrides what is recorded beside the model.
+        input_range: what a model of another tool wants the pixels' range [0, 255] to become, such as (-1, 1). By
+            default the scale and zero point of its input decide, where it is quantized.
+        logits: the model ends without a softmax: append one.
 
     Raises:
-        UsageError: nothing usable at that path, or an input size that cannot be known.
+        UsageError: nothing usable at that path, an input size that cannot be known, or an input range or logits for a
+            model whose contract is recorded.
     """
+    subject = _open(model, labels, preprocessing)
+    if input_range is None and subject.run is None and not subject.recorded:
+        input_range = _quantized_range(subject)
+    elif input_range is not None and (subject.run is not None or subject.recorded):
+        raise UsageError(f"{subject.name} has its contract recorded beside it; leave the input range out.")
+    if logits and subject.kind != "probabilities":
+        raise UsageError(f"{subject.name} gives {subject.kind}, no classes; leave out the softmax (logits).")
+    if input_range is not None:
+        subject = replace(subject, predict=_of_range(subject.predict, *input_range))
+    return replace(subject, predict=_softmax_of(subject.predict)) if logits else subject
+
+
+def _quantized_range(subject: Subject) -> tuple[float, float] | None:
+    """The range of a quantized input that is not that of pixels: a model of another tool trained on [-1, 1] or [0, 1].
+
+    Its bytes are the image's bytes then, whatever the file does to them.
+    """
+    if subject.runtime is None or len(subject.runtime.inputs) != 1 or not subject.runtime.inputs[0].quantized:
+        return None
+    tensor = subject.runtime.inputs[0]
+    limits = np.iinfo(tensor.dtype)
+    low, high = ((limit - tensor.zero_point) * tensor.scale for limit in (limits.min, limits.max))
+    if high - low > 64:
+        return None
+    log.warning(
+        "%s takes numbers from %.3g to %.3g: pixels are brought to that range.", subject.name, low, high
+    )
+    return low, high
+
+
+def _of_range(predict: Callable[[np.ndarray], np.ndarray], low: float, high: float) -> Any:
+    return lambda pixels: predict(
+        np.float32(low) + pixels.astype(np.float32) * np.float32((high - low) / 255)
+    )
+
+
+def _softmax_of(predict: Callable[[np.ndarray], np.ndarray]) -> Any:
+    def answer(pixels: np.ndarray) -> np.ndarray:
+        outputs = predict(pixels).astype(np.float64)
+        powers = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
+        return (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+    return answer
+
+
+def _open(model: Any, labels: str | Path | None, preprocessing: Preprocessing | None) -> Subject:
     names = read_labels(Path(labels)) if labels is not None else None
     if isinstance(model, Subject):
         return replace(model, names=names or model.names, preprocessing=preprocessing or model.preprocessing)
@@ -106,19 +164,37 @@ def open_subject(
             recorded, beside = _beside(path, runtime.input_size)
             names = names or beside
     return Subject(
-        str(path), runtime.predict, preprocessing or recorded, names, task, options, run, notes, runtime, kind
+        str(path),
+        runtime.predict,
+        preprocessing or recorded,
+        names,
+        task,
+        options,
+        run,
+        notes,
+        runtime,
+        kind,
+        recorded=is_bundle(path.parent),
     )
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """The names in a labels file, one a line, in the order of the model's outputs."""
+    """The names in a labels file, one a line, in the order of the model's outputs.
+
+    A byte-order mark is passed over, and numbers in front of the names (``0 cat``, as Teachable Machine writes them)
+    where every line has its own.
+    """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"{path}: the labels cannot be read ({error}). A UTF-8 text, one name a line."
         ) from None
-    return tuple(line.strip() for line in lines if line.strip())
+    names = tuple(line.strip() for line in lines if line.strip())
+    numbered = [re.fullmatch(r"(\d+)[ \t:,]+(\S.*)", name) for name in names]
+    if len(names) > 1 and all(match and int(match[1]) == i for i, match in enumerate(numbered)):
+        return tuple(match[2] for match in numbered if match)
+    return names
 
 
 def _keras_subject(model: Any, names: tuple[str, ...] | None, preprocessing: Preprocessing | None) -> Subject:

@@ -28,15 +28,16 @@ from keras_transfer.catalog import OWN, get_spec  # noqa: E402
 from keras_transfer.data import ImageTable  # noqa: E402
 from keras_transfer.data.checking import write_skipped  # noqa: E402
 from keras_transfer.data.pipeline import input_batches  # noqa: E402
-from keras_transfer.errors import KerasTransferError, UsageError  # noqa: E402
+from keras_transfer.errors import PluginError, UsageError  # noqa: E402
 from keras_transfer.export.report import digest  # noqa: E402
 from keras_transfer.export.runtimes import KerasRuntime  # noqa: E402
 from keras_transfer.features import model_hash  # noqa: E402
 from keras_transfer.preprocessing import Preprocessing  # noqa: E402
 from keras_transfer.run import HISTORY, MODEL, SKIPPED, SPLIT, Run, RunWriter, new_run, open_run  # noqa: E402
 from keras_transfer.settings import ModelSettings, TrainSettings  # noqa: E402
-from keras_transfer.tasks.base import Job, Task, TaskSpec  # noqa: E402
+from keras_transfer.tasks.base import Job, OutputContract, Task, TaskSpec  # noqa: E402
 from keras_transfer.tasks.loading import load_task, origin  # noqa: E402
+from keras_transfer.tasks.returned import checked_metrics, checked_notes, returned  # noqa: E402
 from keras_transfer.workflow.teacher import teach  # noqa: E402
 
 log = logging.getLogger("keras_transfer")
@@ -170,6 +171,7 @@ def _train_into(
     keras.utils.set_random_seed(settings.seed)
     with run.stage("data"):
         data = task.load_data(source, settings.data, settings.seed)
+        returned(spec.name, "load_data", data, ImageTable, "an ImageTable")
     if run.has_checkpoints and (difference := _difference(run.path / SPLIT, data)):
         if not overwrite:
             raise UsageError(
@@ -197,9 +199,16 @@ def _train_into(
         with run.stage("teacher"):
             job.teacher = teach(settings.fit.teacher, data)
     keras.utils.set_random_seed(settings.seed)
-    model = task.build(data, job)
+    model = returned(spec.name, "build", task.build(data, job), keras.Model, "a Keras model")
     task.fit(model, data, job)
-    shipped = task.inference_model(model)
+    _require_frozen(spec, settings, backbone, info)
+    shipped = returned(
+        spec.name, "inference_model", task.inference_model(model), keras.Model, "a Keras model"
+    )
+    contract = returned(
+        spec.name, "output_contract", task.output_contract(data), OutputContract, "an OutputContract"
+    )
+    _require_output(spec, contract, shipped)
     split = "test" if counts["test"] else "val" if counts["val"] else "train"
     if split != "test":
         log.warning("There is no test split: the metrics are measured on the %s images.", split)
@@ -207,17 +216,10 @@ def _train_into(
         measured = data.take(data.indices(split))
         draw = task.draw_inputs if spec.generates else None
         outputs = outputs_for(shipped, measured, job.preprocessing, "Evaluating", draw)
-        found = task.evaluate(outputs, measured)
+        found = checked_metrics(spec.name, task.evaluate(outputs, measured), spec.metrics)
         metrics = {"images": len(measured), **found}
-    missing = [name for name in spec.metrics if name not in metrics]
-    if missing:
-        raise KerasTransferError(
-            f"The task {spec.name!r} promised the metrics {', '.join(missing)} and gave none."
-        )
-    odd = [name for name in spec.metrics if metrics[name] is not None and not np.isfinite(metrics[name])]
-    if odd:
-        raise KerasTransferError(f"The task {spec.name!r} gave {', '.join(odd)} that are no finite numbers.")
     task.plots(metrics, job)
+    notes = checked_notes(spec.name, job.notes)
     tried = job.notes.get("probe") or job.notes.get("head") or {}
     run.write_rows(HISTORY, job.history or tried.get("trials", []))
     shipped.save(run.path / MODEL)
@@ -234,11 +236,34 @@ def _train_into(
             "data": {"source": data.source, "fingerprint": data.fingerprint(), **data.summary()},
             "backbone": info,
             "preprocessing": job.preprocessing.to_dict(),
-            "output": task.output_contract(data).to_dict(),
-            "training": job.notes,
+            "output": contract.to_dict(),
+            "training": notes,
             "metrics": {split: metrics},
         }
     )
+
+
+def _require_frozen(
+    spec: TaskSpec, settings: TrainSettings, backbone: keras.Model | None, info: dict[str, Any]
+) -> None:
+    """``PluginError`` where a task trained the backbone that ``--strategy probe`` leaves as it is."""
+    if backbone is None or settings.fit.strategy != "probe" or settings.fit.batchnorm == "adapt":
+        return
+    if model_hash(backbone) != info["hash"]:
+        raise PluginError(
+            f"The task {spec.name!r} changed the backbone under --strategy probe, which leaves it as it is. That is a "
+            "fault of the task: tell its author."
+        )
+
+
+def _require_output(spec: TaskSpec, contract: OutputContract, shipped: keras.Model) -> None:
+    """``PluginError`` where a model gives something else than its task says."""
+    shape = tuple(shipped.outputs[0].shape)[1:]
+    if tuple(contract.shape) != shape or len(contract.names) != shape[-1]:
+        raise PluginError(
+            f"The task {spec.name!r}: output_contract says {len(contract.names)} names and the shape "
+            f"{tuple(contract.shape)}; the model gives {shape}. That is a fault of the task: tell its author."
+        )
 
 
 def _difference(recorded: Path, data: ImageTable) -> str:

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from keras_transfer import describe, load_backbone
+from keras_transfer.backbones.own import in_float32
 from keras_transfer.errors import UsageError, WeightsError
 from keras_transfer.evaluation.gradcam import GradCam
+from keras_transfer.litert import convert
 from keras_transfer.testing.command import call
 
 
@@ -177,3 +179,102 @@ def test_what_cannot_be_a_backbone_is_refused_in_a_sentence(tmp_path):
         load_backbone("mobilenet", weights="none", cut="conv1")
     with pytest.raises(UsageError, match="has its own"):
         load_backbone(plain, weights="other.h5")
+
+
+def scaling_itself(how: str) -> keras.Model:
+    """Pixels to 5 classes, scaled to [-1, 1] by the model, and not by its first layer."""
+    layers = keras.layers
+    image = keras.Input((48, 48, 3))
+    x = image
+    if how == "behind augmentation":
+        x = layers.Rescaling(1 / 127.5, -1)(layers.RandomFlip("horizontal")(x))
+    elif how == "behind a model of augmentation":
+        x = keras.Sequential([layers.RandomFlip(), layers.RandomRotation(0.1)], name="augment")(x)
+        x = layers.Rescaling(1 / 127.5, -1)(x)
+    elif how == "by operations":
+        x = keras.applications.mobilenet_v2.preprocess_input(x)
+    else:
+        x = keras.Sequential([layers.Resizing(48, 48), layers.Rescaling(1 / 127.5, -1)], name="prepare")(x)
+    for filters, name in ((8, "first"), (12, "last_map")):
+        x = layers.Conv2D(filters, 3, strides=2, activation="relu", name=name)(x)
+    return keras.Model(image, layers.Dense(5, activation="softmax")(layers.GlobalAveragePooling2D()(x)))
+
+
+@pytest.mark.parametrize(
+    "how", ["behind augmentation", "behind a model of augmentation", "by operations", "in a model"]
+)
+def test_scaling_inside_a_model_is_found_and_not_done_twice_in_silence(tmp_path, pixels, caplog, how):
+    model, path = scaling_itself(how), tmp_path / "mine.keras"
+    model.save(path)
+    backbone = load_backbone(f"path:{path}")
+    inner = keras.Model(model.inputs, model.get_layer("last_map").output)
+    np.testing.assert_allclose(backbone(pixels, training=False), inner(pixels, training=False), atol=1e-5)
+    assert "scaled twice" not in caplog.text
+    load_backbone(f"path:{path}", input_mode="none")
+    assert "scaled twice" not in caplog.text
+    load_backbone(f"path:{path}", input_mode="tf")
+    assert "scaled twice" in caplog.text
+
+
+def test_a_network_with_weights_first_scales_nothing(tmp_path):
+    """A division behind the first convolution is no preprocessing."""
+    image = keras.Input((48, 48, 3))
+    x = keras.layers.Conv2D(4, 3)(image) / 127.5
+    keras.Model(image, keras.layers.GlobalAveragePooling2D()(x)).save(tmp_path / "mine.keras")
+    with pytest.raises(UsageError, match="--input-mode"):
+        load_backbone(f"path:{tmp_path / 'mine.keras'}")
+
+
+def test_an_h5_file_of_keras_2_with_depthwise_layers(tmp_path, pixels):
+    """Keras 2 writes ``groups`` for them, which Keras 3 does not take: every MobileNet has some."""
+    tf_keras = pytest.importorskip("tf_keras", reason="Keras 2 (extra: saved-model) writes such a file")
+    layers = tf_keras.layers
+    old = tf_keras.Sequential(
+        [
+            layers.Input((48, 48, 3)),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(6, 3, strides=2),
+            layers.DepthwiseConv2D(3, padding="same"),
+            layers.BatchNormalization(),
+            layers.ReLU(6.0),
+            layers.SeparableConv2D(8, 3, padding="same"),
+            layers.Conv2DTranspose(4, 3, padding="same", name="last_map"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(2),
+        ]
+    )
+    old.save(tmp_path / "keras_model.h5")
+    before = (tmp_path / "keras_model.h5").read_bytes()
+    with pytest.raises(Exception, match="groups"):
+        keras.models.load_model(tmp_path / "keras_model.h5")
+    backbone = load_backbone(f"path:{tmp_path / 'keras_model.h5'}")
+    expected = tf_keras.Model(old.inputs, old.get_layer("last_map").output)(pixels)
+    np.testing.assert_allclose(backbone(pixels), np.asarray(expected), atol=1e-5)
+    assert (tmp_path / "keras_model.h5").read_bytes() == before
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_a_model_in_half_precision_is_taken_in_float32(tmp_path, pixels, policy, caplog):
+    caplog.set_level("INFO", logger="keras_transfer")
+    keras.config.set_dtype_policy(policy)
+    try:
+        half = small(scaled=True)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    half.save(tmp_path / "half.keras")
+    backbone = load_backbone(f"path:{tmp_path / 'half.keras'}")
+    assert {layer.compute_dtype for layer in backbone.layers} == {"float32"}
+    assert "computes in half precision" in caplog.text and policy in caplog.text
+    whole = in_float32(half)
+    assert whole.outputs[0].dtype == "float32" and half.layers[1].compute_dtype != "float32"
+    for one, other in zip(half.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_allclose(
+        below(whole, "last_map", pixels),
+        below(half, "last_map", pixels).astype("float32"),
+        rtol=0.05,
+        atol=0.02,
+    )
+    single = small(scaled=True)
+    assert in_float32(single) is single
+    assert len(convert(whole))

@@ -391,7 +391,10 @@ def test_packages_that_do_not_work(monkeypatch, files, empty):
     refused("package one, .* failed: RuntimeError", ("one", "mobilenet", fail))
     refused("one and two both provide", ("two", "mobilenet", fail), ("one", "mobilenet", fail))
     refused("another architecture", ("one", "mobilenet", lambda: {"conv9": [np.zeros(3)]}))
-    refused("none.keras cannot be used", ("one", "mobilenet", lambda: files / "none.keras"))
+    refused(
+        r"names the file .*none.keras, which is not there", ("one", "mobilenet", lambda: files / "none.keras")
+    )
+    refused("gave a NoneType; the path of a weights file", ("one", "mobilenet", lambda: None))
 
 
 # ------------------------------------------------------------------ EfficientNet's two architectures

@@ -80,18 +80,20 @@ def test_hidden_and_system_files_are_passed_over_in_silence(tree):
 
 def test_other_files_are_noted_and_not_counted(tree):
     (tree / "cat" / "notes.txt").write_text("x")
-    (tree / "cat" / "scan.tiff").write_bytes(b"x")
     (tree / "README").write_text("x")
     table = load_data(tree, max_skipped=0)
-    assert {Path(skip.path).name for skip in table.skipped} == {"notes.txt", "scan.tiff", "README"}
+    assert {Path(skip.path).name for skip in table.skipped} == {"notes.txt", "README"}
     assert not any(skip.counted for skip in table.skipped)
-    assert table.summary()["ignored"] == 3 and table.summary()["skipped"] == 0
+    assert table.summary()["ignored"] == 2 and table.summary()["skipped"] == 0
 
 
-def test_an_image_beside_the_class_folders_is_noted(tree):
+def test_an_image_beside_the_class_folders_is_noted_and_counts(tree, caplog):
     shutil.copy(tree / "cat" / "0.png", tree / "stray.png")
     table = load_data(tree)
-    assert len(table) == 20
+    assert len(table) == 20 and table.summary()["skipped"] == 1
+    assert "Left out in" in caplog.text and "1 not inside a class folder" in caplog.text
+    with pytest.raises(DataError, match=r"1 of 21 images .* cannot be used .*not inside a class folder"):
+        load_data(tree, max_skipped=0)
     assert [skip.reason for skip in table.skipped] == ["not inside a class folder"]
 
 

@@ -42,7 +42,9 @@ def tfds_dir(tmp_path_factory, photos) -> Path:
     root = tmp_path_factory.mktemp("tfds")
     label = tfds.features.ClassLabel(names=["flower", "china", "never"])
 
-    def write(name: str, features: dict, splits: dict[str, list[dict]], keys: tuple[str, str] | None = None):
+    def write(
+        name: str, features: dict, splits: dict[str, list[dict]], keys: tuple[str, str] | None = None, **how
+    ):
         # Not through a builder's download_and_prepare: TFDS 4.9.10 imports importlib_resources there without
         # requiring it.
         folder = root / name / "1.0.0"
@@ -53,7 +55,7 @@ def tfds_dir(tmp_path_factory, photos) -> Path:
         info = tfds.core.DatasetInfo(
             builder=identity, features=tfds.features.FeaturesDict(features), supervised_keys=keys
         )
-        writer = tfds.core.SequentialWriter(info, max_examples_per_shard=20)
+        writer = tfds.core.SequentialWriter(info, max_examples_per_shard=20, **how)
         writer.initialize_splits(list(splits))
         writer.add_examples(splits)
         writer.close_all()
@@ -71,6 +73,8 @@ def tfds_dir(tmp_path_factory, photos) -> Path:
         return list(examples[split])
 
     write("with_splits", {"image": image, "label": label}, {split: fresh(split) for split in sizes})
+    records = {split: fresh(split) for split in sizes}
+    write("records", {"image": image, "label": label}, records, file_format="array_record")
     write("only_train", {"image": image, "label": label}, {"train": fresh("train")})
     write("one_odd_split", {"picture": image, "kind": label}, {"everything": fresh_keys(fresh("train"))})
     tags = tfds.features.Sequence(label)
@@ -115,6 +119,17 @@ def test_its_own_splits_are_kept(tfds_dir, photos, caplog):
         by_content = dict(examples)
         for i in table.indices(split):
             assert by_content[table.images.path(i).read_bytes()] == table.classes[table.labels[i]]
+
+
+def test_a_data_set_in_array_records_is_the_same(tfds_dir):
+    pytest.importorskip("array_record")
+    one, other = (load_data(f"tfds:{name}", tfds_data_dir=tfds_dir) for name in ("with_splits", "records"))
+    assert one.classes == other.classes
+
+    def rows(table):  # shards are read in another order
+        return sorted(zip(table.sha256, table.labels.tolist(), table.splits.tolist(), strict=True))
+
+    assert rows(one) == rows(other)
 
 
 def test_images_are_stored_once_by_their_hash(tfds_dir):

@@ -71,3 +71,54 @@ def test_what_cannot_be_kept_is_said():
         assert supported(rule)
     assert not supported(Preprocessing((8, 8), interpolation="area"))
     assert not supported(Preprocessing((8, 8), interpolation="bicubic", antialias=False))
+
+
+NEAREST = Preprocessing((40, 40), "squash", "nearest")
+
+
+def in_a_graph(*files):
+    return tf.function(lambda encoded: pixels_of(encoded, NEAREST))(tf.constant(list(files))).numpy()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_photographs_are_turned_by_their_exif_orientation(photos, kind, orientation):
+    """As Pillow turns them; 0 and 9 are no orientations."""
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112], exif[0x0131] = "a maker", orientation, "a program"
+    files = []
+    for order in "<>":
+        exif.endian = order
+        file = io.BytesIO()
+        Image.fromarray(photos["china"][40:160, 60:180]).save(file, kind, exif=exif)
+        files.append(file.getvalue())
+    expected = np.stack([NEAREST.load(file) for file in files])
+    np.testing.assert_array_equal(in_a_graph(*files), expected)
+
+
+def test_a_damaged_exif_block_turns_nothing(photos):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.fromarray(photos["flower"][:120, :120]).save(file, "JPEG", exif=exif)
+    whole = file.getvalue()
+    at = whole.index(b"Exif\0\0") + 6
+    upright = in_a_graph(whole.replace(b"Exif\0\0", b"Exig\0\0", 1))
+    for place, value in ((at + 4, 255), (at + 5, 255), (at, 0)):  # a directory far away, no byte order
+        damaged = bytearray(whole)
+        damaged[place] = value
+        np.testing.assert_array_equal(in_a_graph(bytes(damaged)), upright)
+
+
+def test_only_what_is_promised_is_admitted(photos):
+    picture = Image.fromarray(photos["china"][:90, :120])
+
+    def encoded(image, kind):
+        file = io.BytesIO()
+        image.save(file, kind)
+        return file.getvalue()
+
+    in_a_graph(encoded(picture, "BMP"))
+    for content in (encoded(picture.convert("P"), "BMP"), encoded(picture, "WEBP"), b"", b"BM", b"no image"):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            in_a_graph(content)

@@ -227,7 +227,9 @@ def test_interrupted_work_keeps_what_was_done(table, backbone, expected, monkeyp
     """Also what was not yet enough for a shard."""
     monkeypatch.setattr(extraction, "SHARD_IMAGES", 1000)
     honest = extraction.engines.KerasEngine.__call__
-    fourth = table.images.load(12, PREPROCESSING)  # the first image of the fourth batch: two are computed at a time
+    fourth = table.images.load(
+        12, PREPROCESSING
+    )  # the first image of the fourth batch: two are computed at a time
 
     def interrupted(self, pixels):
         if np.array_equal(pixels[0], fourth):

@@ -21,7 +21,7 @@ from PIL import Image
 
 from keras_transfer import load_data
 from keras_transfer.backbones import load_backbone
-from keras_transfer.errors import DataError, RunError, UsageError
+from keras_transfer.errors import RunError, UsageError
 from keras_transfer.export.bundle import load_bundle
 from keras_transfer.run import open_run
 from keras_transfer.testing import conformance
@@ -275,7 +275,7 @@ def test_classes_are_no_paths(run, bundle, tmp_path):
 
 def test_what_cannot_be_written_is_said(run, bundle, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"way\.png cannot be written"):
+    with pytest.raises(UsageError, match=r"file is a file; a folder is expected"):
         interpolate_images(run, tmp_path / "file" / "way.png")
     command = [sys.executable, str(bundle / "generate.py"), "--output", str(tmp_path / "file" / "made")]
     done = subprocess.run(command, capture_output=True, text=True)

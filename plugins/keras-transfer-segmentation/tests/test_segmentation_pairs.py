@@ -305,3 +305,84 @@ def test_masks_in_arrays_are_checked_too():
         load_pairs((images, masks))
     with pytest.raises(DataError, match="one class at most"):
         load_pairs((images, np.zeros((2, 4, 4), int)))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("train", "Val", "Test"), ("Training", "validation", "testing"), ("train_set", "val_set", "test_set")],
+)
+def test_split_folders_by_every_plain_name(tmp_path, names):
+    for start, (name, count) in enumerate(zip(names, (10, 4, 3), strict=True)):
+        for seed in range(count):
+            write(tmp_path / name, str(seed), 100 * start + seed)
+    pairs = load_pairs(tmp_path, TWO)
+    assert [len(pairs.indices(split)) for split in ("train", "val", "test")] == [10, 4, 3]
+
+
+def test_a_folder_of_pairs_that_is_no_split_by_its_name_is_refused(tmp_path):
+    for name in ("train", "val", "more"):
+        write(tmp_path / name, "0", len(name))
+    with pytest.raises(DataError, match=r"more in .* hold images/ and are no split by their names"):
+        load_pairs(tmp_path)
+
+
+def test_photos_of_other_formats_are_said(folder, caplog):
+    for i in range(10):
+        (folder / "images" / f"more{i}.heic").write_bytes(b"photo")
+    with pytest.raises(DataError, match=r"10 of 20 images .*not read \(\.heic\)"):
+        load_pairs(folder)
+    load_pairs(folder, max_skipped=0.5)
+    assert "10 .heic (a format that is not read)" in caplog.text
+
+
+def test_photos_that_exif_turns_beside_masks_that_nothing_turns_are_said(tmp_path, caplog):
+    exif = Image.Exif()
+    exif[0x0112] = 3  # half a turn: no size tells
+    for seed in range(10):
+        write(tmp_path, f"{seed:02d}", seed)
+        if seed < 4:
+            path = tmp_path / "images" / f"{seed:02d}.png"
+            Image.open(path).save(path.with_suffix(".jpg"), exif=exif, quality=95)
+            path.unlink()
+    load_pairs(tmp_path)
+    assert "4 of 10 photos" in caplog.text and "turned upright by their EXIF orientation" in caplog.text
+    caplog.clear()
+    for path in sorted((tmp_path / "masks").glob("*.png"))[:4]:
+        Image.open(path).save(path, exif=exif)  # masks that the same tool wrote turn with their photos
+    load_pairs(tmp_path)
+    assert "EXIF" not in caplog.text
+
+
+def disc(side, soft):
+    """A bright disc; with ``soft`` its edge is smoothed over some pixels."""
+    y, x = np.mgrid[:side, :side] - side / 2
+    inside = side / 3 - np.hypot(y, x)
+    return (
+        (np.clip(inside / soft + 0.5, 0, 1) * 255).astype(np.uint8)
+        if soft
+        else (inside > 0).astype(np.uint8) * 255
+    )
+
+
+@pytest.mark.parametrize("values", ["soft edges", "0, 128, 255"])
+def test_grey_levels_are_no_class_indices(tmp_path, values):
+    for seed in range(6):
+        write(tmp_path, str(seed), seed)
+        mask = (
+            disc(64, soft=6) if values == "soft edges" else np.kron([[0, 128], [128, 255]], np.ones((3, 4)))
+        )
+        image = np.random.default_rng(seed).integers(0, 256, (*mask.shape, 3)).astype(np.uint8)
+        Image.fromarray(image).save(tmp_path / "images" / f"{seed}.png")
+        Image.fromarray(mask.astype(np.uint8)).save(tmp_path / "masks" / f"{seed}.png")
+    with pytest.raises(DataError, match=r"look like grey levels .*0 and 255 alone .*--class-names"):
+        load_pairs(tmp_path)
+
+
+def test_indices_with_a_gap_and_an_ignored_edge_are_indices(tmp_path):
+    """As in Pascal VOC: a few of many classes, and 255 around the objects."""
+    for seed in range(6):
+        write(tmp_path, str(seed), seed)
+        mask = np.zeros((6, 8), np.uint8)
+        mask[:, 4:], mask[:, 3] = (0, 7, 15)[seed % 3], 255
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{seed}.png")
+    assert len(load_pairs(tmp_path).classes) == 16

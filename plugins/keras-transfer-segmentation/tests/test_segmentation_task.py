@@ -87,7 +87,7 @@ def test_a_decoder_learns_petals_and_the_run_tells_it(street):
 
 
 def test_the_files_of_the_bundle_answer_like_the_run(street, data):
-    whole = json.loads(call("evaluate", street / "run", data, "--json")[0])
+    whole = json.loads(call("evaluate", street / "run", data, "--split", "all", "--json")[0])
     found = json.loads(call("verify", street / "edge", data, "--split", "all", "--json")[0])
     assert found["passed"]
     rows = {row["file"]: row for row in found["artefacts"]}
@@ -106,7 +106,16 @@ def test_metrics_at_the_masks_own_size_are_those_of_the_masks_that_segment_write
     call("train", tmp_path / "data", "-o", tmp_path / "run", *TRAINING, *more)
     assert "15.png" in (tmp_path / "run" / "skipped.csv").read_text()
     found = json.loads(
-        call("evaluate", tmp_path / "run", tmp_path / "data", "--json", "--max-skipped", "0.1")[0]
+        call(
+            "evaluate",
+            tmp_path / "run",
+            tmp_path / "data",
+            "--split",
+            "all",
+            "--json",
+            "--max-skipped",
+            "0.1",
+        )[0]
     )
     call("segment", tmp_path / "run", tmp_path / "data" / "images", "-o", tmp_path / "out", "--quiet", code=1)
     metrics, classes = (

@@ -84,7 +84,7 @@ def test_evaluate_repeats_the_training_s_numbers_and_refuses_what_was_seen(stree
     assert found["equal_error_rate"] == recorded["equal_error_rate"]
     _, said = call("evaluate", street / "run", "--split", "train", code=1)
     assert "11 of the 11 classes were trained on" in said
-    _, said = call("evaluate", street / "run", glyphs, code=1)
+    _, said = call("evaluate", street / "run", glyphs, "--split", "all", code=1)
     assert "11 of the 16 classes were trained on" in said and "--set allow_seen_classes" in said
     told = ["--set", "allow_seen_classes", "--set", "episodes-at=11x1", "--split", "train", "--json"]
     assert json.loads(call("evaluate", street / "run", *told)[0])["one_shot_ways"] == 11

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from keras_transfer.cli._common import output_options, prepare, print_json
+from keras_transfer.cli._common import output_options, overwrite_option, prepare, print_json
 
 
 @click.group()
@@ -47,6 +47,7 @@ def generate(
 @click.option("--seed", default=0, show_default=True, help="Of the ends.")
 @click.option("--class", "class_name", metavar="NAME", help="Of which class (default: all in turn).")
 @click.option("--output", "-o", required=True, metavar="FILE", help="The PNG, GIF or WebP to write.")
+@overwrite_option
 @output_options
 def interpolate(
     run: str,
@@ -55,6 +56,7 @@ def interpolate(
     seed: int,
     class_name: str | None,
     output: str,
+    overwrite: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -62,7 +64,8 @@ def interpolate(
     prepare(quiet)
     from keras_transfer_gan.generating import interpolate_images
 
-    found = interpolate_images(run, Path(output), steps=steps, rows=rows, seed=seed, class_name=class_name)
+    asked = {"steps": steps, "rows": rows, "seed": seed, "class_name": class_name, "overwrite": overwrite}
+    found = interpolate_images(run, Path(output), **asked)
     if as_json:
         print_json(found)
     else:

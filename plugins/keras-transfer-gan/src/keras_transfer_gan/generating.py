@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.export.runtimes import KerasRuntime
+from keras_transfer.outputs import Outputs
 from keras_transfer.run import Run, open_run
 from keras_transfer_gan import pictures
 from keras_transfer_gan.drawing import between, class_number, draw, labels_in_turn, with_labels
@@ -109,6 +110,7 @@ def generate_images(
             if output.exists():
                 output.rmdir()
             shutil.move(partial, output)
+        Outputs().remember(output / SHEET)  # no image of the data that the folders are
     except OSError as error:
         raise DataError(f"{output} cannot be written ({error.strerror or error}).") from error
     return {
@@ -142,11 +144,13 @@ def interpolate_images(
     rows: int = 6,
     seed: int = 0,
     class_name: str | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Draw strips from one image to another through the noise; as an animation all strips move at once.
 
     Raises:
-        UsageError: no run of this task, an unknown class, an impossible number, or another kind of file.
+        UsageError: no run of this task, an unknown class, an impossible number, another kind of file, or a file
+            that this tool did not write (without ``overwrite``).
         DataError: the file cannot be written.
     """
     _check_seed(seed)
@@ -155,18 +159,21 @@ def interpolate_images(
     kind = output.suffix.lower()
     if kind not in (".png", ".gif", ".webp"):
         raise UsageError(f"--output {output}: a file that ends in .png, .gif or .webp is expected.")
+    places = Outputs(overwrite=overwrite)
+    places.check(output)
     maker = Maker(run)
     noise = draw(replace(maker.facts, conditional=False), 2 * rows, seed)
     ways = np.stack([between(noise[2 * row], noise[2 * row + 1], steps) for row in range(rows)])
     labels = np.repeat(maker.labels(rows, class_name), steps)
     images = maker.make(with_labels(maker.facts, ways.reshape(rows * steps, -1), labels))
     try:
-        if kind == ".png":
-            pictures.write_png(output, pictures.grid(images, steps), {"Source": pictures.SOURCE})
-        else:
-            moving = images.reshape(rows, steps, *images.shape[1:])
-            frames = [pictures.grid(moving[:, step], rows) for step in range(steps)]
-            pictures.write_animation(output, [*frames, *frames[-2:0:-1]])
+        with places.writing(output) as place:
+            if kind == ".png":
+                pictures.write_png(place, pictures.grid(images, steps), {"Source": pictures.SOURCE})
+            else:
+                moving = images.reshape(rows, steps, *images.shape[1:])
+                frames = [pictures.grid(moving[:, step], rows) for step in range(steps)]
+                pictures.write_animation(place, [*frames, *frames[-2:0:-1]])
     except OSError as error:
         raise DataError(f"{output} cannot be written ({error.strerror or error}).") from error
     return {"file": str(output), "rows": rows, "steps": steps, "seed": seed}

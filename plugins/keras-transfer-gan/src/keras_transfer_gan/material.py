@@ -16,6 +16,8 @@ from keras_transfer_gan.training import Material
 
 log = logging.getLogger("keras_transfer")
 LOOKED_AT = 200
+CLEAR = 0.25
+"""Up to this share of grey images among coloured ones, colour is meant."""
 MEMORY = 1_000_000_000
 """Bytes of pixels above which they are kept in a file, not in memory."""
 
@@ -24,7 +26,7 @@ def channels_of(table: ImageTable, asked: str, resize: str = "squash") -> int:
     """1 or 3, as asked, or as the images are; ``resize`` is what will be done to their shapes.
 
     Raises:
-        UsageError: some of the images are grey and others are not, and nothing was asked for.
+        UsageError: many of the images are grey and others are not, and nothing was asked for.
     """
     if asked != "auto":
         return {"grey": 1, "rgb": 3}[asked]
@@ -39,6 +41,13 @@ def channels_of(table: ImageTable, asked: str, resize: str = "squash") -> int:
             "keeps what is in them as it is.",
             ", ".join(f"{share:g}" for share in sorted(shares)[:5]),
         )
+    if any(grey) and sum(grey) <= CLEAR * len(grey):
+        log.warning(
+            "%d of %d images are grey and the others in colour: colour is made. --channels grey makes grey ones.",
+            sum(grey),
+            len(grey),
+        )
+        return 3
     if any(grey) and not all(grey):
         raise UsageError(
             f"Of {len(rows)} images {sum(grey)} are grey and the others in colour, such as "

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from keras_transfer.cli._common import offline_option, output_options, prepare, print_json
+from keras_transfer.cli._common import offline_option, output_options, overwrite_option, prepare, print_json
 
 
 @click.command()
 @click.argument("model")
 @click.argument("images", nargs=-1, required=True)
 @click.option("--output", "-o", required=True, metavar="DIR", help="Folder for the masks.")
+@overwrite_option
 @click.option(
     "--tile", is_flag=True, help="Cut large images into overlapping tiles instead of shrinking them."
 )
@@ -27,6 +28,7 @@ def segment(
     model: str,
     images: tuple[str, ...],
     output: str,
+    overwrite: bool,
     tile: bool,
     overlap: float,
     overlays: bool,
@@ -51,6 +53,7 @@ def segment(
             overlap=overlap,
             overlays=overlays,
             probabilities=probabilities,
+            overwrite=overwrite,
         )
     )
     if as_json:

@@ -8,7 +8,8 @@ background and ignored pixels holds {0, 255}, too. :func:`find_encoding` therefo
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -93,19 +94,27 @@ def discover_classes(paths: Iterable[Path], ignore_index: int = IGNORE_INDEX) ->
     Only 0 and 255: ``background`` and ``foreground``. Else ``class_0`` to the largest value but ``ignore_index``.
 
     Raises:
-        DataError: RGB masks, fewer than two classes, or a file :func:`read_mask` refuses.
+        DataError: RGB masks, fewer than two classes, values that are rather grey levels than class indices, or a file
+            :func:`read_mask` refuses.
     """
-    values: set[int] = set()
+    counts: Counter[int] = Counter()
     for path in paths:
         pixels, _ = _pixels(path, str(path))
         if pixels.ndim == 3:
             raise DataError(_no_colors(str(path)))
-        values.update(np.unique(pixels).tolist())
-    return classes_of_values(values, ignore_index)
+        counts.update(count_values(pixels))
+    return classes_of_values(counts, ignore_index)
 
 
-def classes_of_values(values: set[int], ignore_index: int = IGNORE_INDEX) -> Classes:
-    """As :func:`discover_classes`, of the values found."""
+def count_values(pixels: np.ndarray) -> dict[int, int]:
+    """How many pixels have each value."""
+    values, counts = np.unique(pixels, return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+def classes_of_values(counts: Mapping[int, int], ignore_index: int = IGNORE_INDEX) -> Classes:
+    """As :func:`discover_classes`, of the values found and how many pixels have each."""
+    values = set(counts)
     if 255 in values and values <= {0, 255}:
         return Classes(("background", "foreground"), ignore_index=ignore_index)
     known = values - {ignore_index}
@@ -114,12 +123,32 @@ def classes_of_values(values: set[int], ignore_index: int = IGNORE_INDEX) -> Cla
             f"The masks have only the values {sorted(values)}: one class at most, with nothing to tell apart. "
             "Expected class indices from 0."
         )
+    _doubt_grey_levels(counts, known)
     if max(known) >= ignore_index:
         raise DataError(
             f"The masks have values up to {max(known)}, above the ignore index {ignore_index}. Name the classes, or "
             "give another ignore index."
         )
     return Classes(tuple(f"class_{index}" for index in range(max(known) + 1)), ignore_index=ignore_index)
+
+
+def _doubt_grey_levels(counts: Mapping[int, int], known: set[int]) -> None:
+    """``DataError`` where values are grey levels rather than class indices: gaps up to a large one, or soft edges."""
+    gaps = max(known) >= 64 and max(known) > 2 * len(known)
+    pixels = sum(counts.values())
+    common = [value for value, count in counts.items() if count >= 0.005 * pixels]
+    soft = len(known) > 16 and len(common) <= len(known) / 4
+    if not gaps and not soft:
+        return
+    some = sorted(counts)
+    shown = ", ".join(map(str, some[:8])) + (f", ... {some[-1]}" if len(some) > 8 else "")
+    most = ", ".join(str(value) for value in sorted(sorted(counts, key=lambda value: -counts[value])[:3]))
+    raise DataError(
+        f"The masks have {len(counts)} values ({shown}), most pixels {most}: these look like grey levels with soft "
+        "edges, not like class indices. If there are two classes, save the masks with 0 and 255 alone "
+        "(value >= 128); if each value is a class, save indices from 0, or name the classes (--class-names, in the "
+        "order of the values)."
+    )
 
 
 def write_mask(path: Path, mask: np.ndarray, classes: Classes) -> None:

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_transfer.data.folder import SPLIT_FOLDERS, find_images
+from keras_transfer.data.folder import find_images, is_hidden, tell_left_out
+from keras_transfer.data.split_names import WORDS, split_of
 from keras_transfer.data.table import Skipped
 from keras_transfer.errors import DataError, UsageError
 
 IMAGES, MASKS = "images", "masks"
+ALONE = "mask without image"
 _COLUMNS = ("image", "mask", "split", "group")
 
 
@@ -51,11 +53,14 @@ def pair_folder(root: Path) -> PairedFiles:
         raise UsageError(f"There is no folder {root}. {_layout()}")
     tops = {"": root}
     if not (root / IMAGES).is_dir():
-        tops = {
-            child.name: child
-            for child in sorted(root.iterdir())
-            if child.is_dir() and child.name in SPLIT_FOLDERS
-        }
+        folders = [child for child in sorted(root.iterdir()) if child.is_dir() and not is_hidden(child.name)]
+        tops = {child.name: child for child in folders if split_of(child.name)}
+        others = [child.name for child in folders if child.name not in tops and (child / IMAGES).is_dir()]
+        if others:
+            raise DataError(
+                f"{', '.join(others)} in {root} hold {IMAGES}/ and are no split by their names. Call them train, val "
+                "or test, or move them out."
+            )
     for top in tops.values():
         for part in (IMAGES, MASKS):
             if not (top / part).is_dir():
@@ -64,7 +69,8 @@ def pair_folder(root: Path) -> PairedFiles:
         raise DataError(
             f"There is neither {IMAGES}/ nor a split folder such as train/ in {root}. {_layout()}"
         )
-    splits = [SPLIT_FOLDERS[name] for name in tops if name]
+    meanings = {name: split_of(name) or "train" for name in tops}
+    splits = [meanings[name] for name in tops if name]
     if splits and "train" not in splits:
         raise DataError(
             f"{root} has {', '.join(tops)} and no train folder. Add train/ with {IMAGES}/ and {MASKS}/."
@@ -80,8 +86,9 @@ def pair_folder(root: Path) -> PairedFiles:
         prefix = f"{name}/" if name else ""
         images += [f"{prefix}{IMAGES}/{image}" for image, _ in paired]
         masks += [f"{prefix}{MASKS}/{mask}" for _, mask in paired]
-        given += [SPLIT_FOLDERS.get(name, "train")] * len(paired)
+        given += [meanings[name]] * len(paired)
         skipped += left
+    tell_left_out(root, [one for one in skipped if one.reason != ALONE])
     return PairedFiles(
         root, tuple(images), tuple(masks), np.array(given, "<U5") if splits else None, skipped=tuple(skipped)
     )
@@ -116,18 +123,18 @@ def pair_csv(path: Path, root: Path | None = None) -> PairedFiles:
     )
     if twice:
         raise DataError(f"{path} has the image {twice!r} twice. Keep one row for each image.")
-    splits = [row["split"].lower() for _, row in rows]
-    for (place, _), split in zip(rows, splits, strict=True):
-        if any(splits) and split not in SPLIT_FOLDERS:
+    splits = [split_of(row["split"]) for _, row in rows]
+    for (place, row), split in zip(rows, splits, strict=True):
+        if split is None and any(row["split"] for _, row in rows):
             raise DataError(
-                f"The split of {place} is {split!r}; expected one of {', '.join(SPLIT_FOLDERS)}, or none in all rows."
+                f"The split of {place} is {row['split']!r}; expected one of {', '.join(WORDS)}, or none in all rows."
             )
     groups = [row["group"] or f"alone: {image}" for (_, row), image in zip(rows, images, strict=True)]
     return PairedFiles(
         root,
         tuple(images),
         tuple(masks),
-        np.array([SPLIT_FOLDERS[split] for split in splits], "<U5") if any(splits) else None,
+        np.array(splits, "<U5") if any(splits) else None,
         np.array(groups) if any(row["group"] for _, row in rows) else None,
     )
 
@@ -182,7 +189,7 @@ def _pair(top: Path) -> tuple[list[tuple[str, str]], list[Skipped]]:
         raise DataError(f"There are no images in {top / IMAGES}. {_layout()}")
     for stem, name in stems[MASKS].items():
         if stem not in stems[IMAGES]:
-            skipped.append(Skipped(str(top / MASKS / name), "mask without image", counted=False))
+            skipped.append(Skipped(str(top / MASKS / name), ALONE, counted=False))
     return [(name, stems[MASKS][stem]) for stem, name in stems[IMAGES].items()], skipped
 
 

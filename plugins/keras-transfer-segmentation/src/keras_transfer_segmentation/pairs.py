@@ -13,22 +13,23 @@ from typing import Any
 import numpy as np
 
 from keras_transfer.data.arrays import require_pixels
-from keras_transfer.data.checking import check_images, enforce_limit, require_max_skipped
+from keras_transfer.data.checking import check_images, enforce_limit, require_max_skipped, tell_small_range
 from keras_transfer.data.labels import Labels
 from keras_transfer.data.splits import complete_splits, make_splits, require_fractions
 from keras_transfer.data.table import SPLITS, ArrayImages, PathImages, Skipped
 from keras_transfer.data.threads import ordered_map
 from keras_transfer.errors import DataError, KerasTransferError, UsageError
-from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.preprocessing import Preprocessing, orientation
 from keras_transfer_segmentation.classes import IGNORE_INDEX, Classes
 from keras_transfer_segmentation.masks import (
     classes_of_values,
+    count_values,
     discover_classes,
     find_encoding,
     read_mask,
     require_known,
 )
-from keras_transfer_segmentation.pairing import PairedFiles, pair_csv, pair_folder, pair_tfds
+from keras_transfer_segmentation.pairing import ALONE, PairedFiles, pair_csv, pair_folder, pair_tfds
 from keras_transfer_segmentation.resizing import resize_mask
 
 logger = logging.getLogger("keras_transfer")
@@ -192,7 +193,9 @@ def _readable(source: str, files: PairedFiles, max_skipped: float) -> PairedFile
     """
     images, masks = PathImages(files.root, files.images), PathImages(files.root, files.masks)
     bad: dict[int, Skipped] = {}
-    for i, (image, mask) in enumerate(zip(check_images(images), check_images(masks), strict=True)):
+    checked = check_images(images)
+    tell_small_range(images, checked)
+    for i, (image, mask) in enumerate(zip(checked, check_images(masks), strict=True)):
         if image.reason is not None:
             bad[i] = Skipped(images.describe(i), image.reason)
         elif mask.reason is not None:
@@ -218,6 +221,7 @@ def _from_files(
 ) -> Pairs:
     images = PathImages(files.root, files.images)
     masks = tuple(files.root / name for name in files.masks)
+    _tell_turned(source, images, masks)
     if classes is None:
         classes = discover_classes(masks, ignore_index)
     encoding = encoding or find_encoding(masks, classes)
@@ -255,6 +259,22 @@ def _from_files(
     )
 
 
+def _tell_turned(source: str, images: PathImages, masks: tuple[Path, ...]) -> None:
+    """A warning where EXIF turns photos and nothing turns their masks."""
+    turned = [i for i in range(len(images)) if orientation(images.path(i)) > 1]
+    turned = [i for i in turned if orientation(masks[i]) == 1]
+    if turned:
+        logger.warning(
+            "%d of %d photos in %s are turned upright by their EXIF orientation, such as %s; their masks have none, "
+            "and must be of the upright photos. If they were drawn on the stored pixels, every one lies turned: look "
+            "at plots/examples.png of the run.",
+            len(turned),
+            len(images),
+            source,
+            images.name(turned[0]),
+        )
+
+
 def _from_arrays(source: tuple[Any, ...], classes: Classes | None, ignore_index: int) -> Pairs:
     if len(source) != 2:
         raise UsageError(f"{len(source)} arrays were given; expected a pair (images, masks).")
@@ -269,7 +289,7 @@ def _from_arrays(source: tuple[Any, ...], classes: Classes | None, ignore_index:
             f"The masks are {masks.dtype} {masks.shape}; expected whole numbers {pixels.shape[:3]}."
         )
     if classes is None:
-        classes = classes_of_values(set(np.unique(masks).tolist()), ignore_index)
+        classes = classes_of_values(count_values(masks), ignore_index)
     require_known(masks, classes, "The array of masks")
     empty = np.flatnonzero((masks == classes.ignore_index).all(axis=(1, 2)))
     if len(empty):
@@ -304,7 +324,7 @@ def _require_two_classes(pairs: Pairs) -> None:
 
 
 def _warn(files: PairedFiles) -> None:
-    unused = [skipped.path for skipped in files.skipped if skipped.reason == "mask without image"]
+    unused = [skipped.path for skipped in files.skipped if skipped.reason == ALONE]
     if unused:
         logger.warning("%d masks have no image and are left out: %s", len(unused), ", ".join(unused[:5]))
 

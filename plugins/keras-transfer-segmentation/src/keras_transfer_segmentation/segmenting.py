@@ -13,7 +13,7 @@ import numpy as np  # noqa: E402
 
 from keras_transfer import progress  # noqa: E402
 from keras_transfer.errors import UsageError  # noqa: E402
-from keras_transfer.paths import atomic_write  # noqa: E402
+from keras_transfer.outputs import Outputs  # noqa: E402
 from keras_transfer.preprocessing import ImageError, Preprocessing, decode  # noqa: E402
 from keras_transfer.workflow.predict import find_images  # noqa: E402
 from keras_transfer.workflow.subject import Subject, open_subject  # noqa: E402
@@ -33,6 +33,7 @@ def segment_files(
     overlap: float = 0.5,
     overlays: bool = False,
     probabilities: bool = False,
+    overwrite: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Write ``NAME.png`` (a palette PNG of class indices) for every image; ``NAME_overlay.png``, ``NAME.npy`` as asked.
 
@@ -44,22 +45,27 @@ def segment_files(
         overlap: of the tiles, in [0, 0.9].
         overlays: the image with its mask laid over it.
         probabilities: float32 (h, w, C), at the image's size when tiled, else at the model's.
+        overwrite: replace files that are there; never an image that is segmented.
 
     Yields:
         ``path``, ``mask`` (the file written) and ``areas`` (percent by class); or ``path`` and ``error``.
 
     Raises:
-        UsageError: no such image, a model that segments nothing, two images that would have one mask.
+        UsageError: no such image, a model that segments nothing, two images that would have one mask, a file in the way
+            of one.
     """
     paths = find_images(images)
     names = [path.stem for path in paths]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UsageError(f"Two images are called {twice}; their masks would be one file. Segment them apart.")
+    endings = [".png", *(["_overlay.png"] if overlays else []), *([".npy"] if probabilities else [])]
+    places = Outputs(paths, overwrite=overwrite)
+    places.check(*(output / f"{name}{ending}" for name in names for ending in endings))
     subject = open_subject(model)
     classes = _classes(subject)
     output.mkdir(parents=True, exist_ok=True)
-    return _answers(subject, classes, paths, output, tile, overlap, overlays, probabilities)
+    return _answers(subject, classes, paths, output, places, tile, overlap, overlays, probabilities)
 
 
 def _classes(subject: Subject) -> Classes:
@@ -75,6 +81,7 @@ def _answers(
     classes: Classes,
     paths: list[Path],
     output: Path,
+    places: Outputs,
     tile: bool,
     overlap: float,
     overlays: bool,
@@ -88,11 +95,13 @@ def _answers(
             continue
         chances, mask = _segment(subject, image, classes, tile, overlap)
         target = output / f"{path.stem}.png"
-        write_mask(target, mask, classes)
+        with places.writing(target) as place:
+            write_mask(place, mask, classes)
         if overlays:
-            save_picture(output / f"{path.stem}_overlay.png", overlay(image, mask, classes))
+            with places.writing(output / f"{path.stem}_overlay.png") as place:
+                save_picture(place, overlay(image, mask, classes))
         if probabilities:
-            _write_array(output / f"{path.stem}.npy", chances)
+            places.write(output / f"{path.stem}.npy", _npy(chances))
         yield {"path": str(path), "mask": str(target), "areas": area_percent(mask, classes)}
 
 
@@ -109,9 +118,9 @@ def _segment(
     return chances, mask.astype(classes.dtype)
 
 
-def _write_array(path: Path, values: np.ndarray) -> None:
+def _npy(values: np.ndarray) -> bytes:
     import io
 
     file = io.BytesIO()
     np.save(file, values.astype(np.float32))
-    atomic_write(path, file.getvalue())
+    return file.getvalue()

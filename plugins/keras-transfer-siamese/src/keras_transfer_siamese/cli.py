@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from keras_transfer.cli._common import output_options, plot_option, prepare, print_json, print_table
+from keras_transfer.cli._common import (
+    output_options,
+    overwrite_option,
+    plot_option,
+    prepare,
+    print_json,
+    print_table,
+)
+from keras_transfer.outputs import Outputs
 
 model_option = click.option(
     "--model",
@@ -107,6 +115,7 @@ def enroll(
     help="Compare every entry, or the candidates of an index; auto: the index above 100,000, where it is installed.",
 )
 @plot_option
+@overwrite_option
 @output_options
 def match(
     gallery: str,
@@ -117,6 +126,7 @@ def match(
     score: str,
     engine: str,
     plot: str | None,
+    overwrite: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -124,6 +134,9 @@ def match(
 
     A file that cannot be used is reported and the others are answered; the exit code is then 1.
     """
+    places = Outputs([gallery, *images], overwrite=overwrite, option="--plot")
+    if plot is not None:
+        places.check(plot)
     prepare(quiet)
     from keras_transfer_siamese import recognising
 
@@ -143,7 +156,8 @@ def match(
     if plot is not None:
         from keras_transfer_siamese.sheet import match_sheet
 
-        match_sheet(results, Path(plot))
+        with places.writing(plot) as place:
+            match_sheet(results, place)
     if as_json:
         print_json(results)
     if unusable:

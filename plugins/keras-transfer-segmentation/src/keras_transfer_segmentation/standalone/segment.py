@@ -84,6 +84,14 @@ def segment(
     if path.stem in options.written:
         raise Problem(f"{path}: another image is called {path.stem}, too; their masks would be one file.")
     options.written.add(path.stem)
+    mask_file, overlay_file = (options.output / f"{path.stem}{end}.png" for end in ("", "_overlay"))
+    for place in (mask_file, *([] if options.no_overlay else [overlay_file])):
+        if place.exists() and any(place.samefile(image) for image in options.images if Path(image).exists()):
+            raise Problem(
+                f"{place} is an image that was given, and is never replaced. Choose another --output."
+            )
+        if place.exists() and not options.overwrite:
+            raise Problem(f"{place} is there already. Choose another --output, or pass --overwrite.")
     classes = bundle["notes"]["classes"]
     ignored, count = classes["ignore_index"], len(bundle["labels"])
     mask = restore_mask(answer, bundle["preprocessing"], picture.size[::-1], ignored)
@@ -92,12 +100,12 @@ def segment(
     file = Image.fromarray(mask.astype(np.uint8 if small else np.uint16))
     if small:
         file.putpalette(colors.tobytes())
-    save(file, options.output / f"{path.stem}.png")
+    save(file, mask_file)
     if not options.no_overlay:
         pixels = np.asarray(picture)
         mixed = np.rint(0.5 * pixels + 0.5 * colors[mask % 256]).astype(np.uint8)
         plain = ((mask == 0) | (mask == ignored))[..., None]
-        save(Image.fromarray(np.where(plain, pixels, mixed)), options.output / f"{path.stem}_overlay.png")
+        save(Image.fromarray(np.where(plain, pixels, mixed)), overlay_file)
     areas = np.bincount(mask[mask != ignored], minlength=count)
     shares = 100 * areas / max(1, areas.sum())
     order = np.argsort(-shares, kind="stable")
@@ -120,6 +128,7 @@ def main() -> int:
         "--output", "-o", type=Path, default=Path("masks"), metavar="DIR", help="default: masks"
     )
     parser.add_argument("--no-overlay", action="store_true", help="write the masks alone")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there (no images)")
     parser.set_defaults(written=set())
     return run(parser, segment)
 

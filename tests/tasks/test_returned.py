@@ -1,0 +1,121 @@
+"""What a task of a plugin gives back is checked where it is given: a wrong value is a sentence to its author."""
+
+from __future__ import annotations
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras_transfer_tests import SMALL
+
+from keras_transfer.errors import PluginError
+from keras_transfer.tasks import loading
+from keras_transfer.tasks.base import OutputContract
+from keras_transfer.tasks.classification import Classification
+from keras_transfer.tasks.returned import checked_metrics, checked_notes, plain
+from keras_transfer.workflow import train as training
+from keras_transfer.workflow.train import train
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (None, r"evaluate gave None; a dictionary of metrics is expected"),
+        ([0.5], r"evaluate gave a list \(\[0.5\]\)"),
+        ({"kappa": 0.2}, r"promised the metrics score and evaluate gave none; it gave kappa"),
+        ({}, "it gave nothing"),
+        ({"score": "good"}, r"score = a str \('good'\); a finite number is expected"),
+        ({"score": np.nan}, "a finite number is expected"),
+        ({"score": 0.5, "more": object()}, r"evaluate holds 'more', which JSON cannot hold"),
+    ],
+)
+def test_metrics_that_cannot_be_told(given, words):
+    with pytest.raises(PluginError, match=rf"The task 'novelty'.*{words}"):
+        checked_metrics("novelty", given, {"score": "higher"})
+
+
+def test_numbers_of_numpy_are_numbers():
+    given = {"score": np.float32(0.5), "by_class": {"a": np.arange(2)}, "none": None, "images": np.int64(3)}
+    found = checked_metrics("novelty", given, {"score": "higher", "none": "lower"})
+    assert json.loads(json.dumps(found)) == {
+        "score": 0.5,
+        "by_class": {"a": [0, 1]},
+        "none": None,
+        "images": 3,
+    }
+    assert checked_notes("novelty", {"threshold": np.float64(0.25), "pair": (1, np.bool_(True))}) == {
+        "threshold": 0.25,
+        "pair": [1, True],
+    }
+    assert plain("text") == "text"
+
+
+def test_a_note_that_no_file_can_hold_is_named():
+    with pytest.raises(PluginError, match=r"job.notes holds 'model', which JSON cannot hold"):
+        checked_notes("novelty", {"fine": 1, "model": object()})
+
+
+class _Wrong(Classification):
+    """A classifier whose author made one mistake."""
+
+    mistake = ""
+
+    def load_data(self, *arguments, **more):
+        table = super().load_data(*arguments, **more)
+        return (table, 1) if self.mistake == "a tuple of data" else table
+
+    def build(self, data, job):
+        model = super().build(data, job)
+        return [model] if self.mistake == "a list of models" else model
+
+    def fit(self, model, data, job):
+        super().fit(model, data, job)
+        if self.mistake == "a trained backbone":
+            layer = next(layer for layer in job.backbone.layers if layer.weights)
+            layer.set_weights([weight + 0.01 for weight in layer.get_weights()])
+        if self.mistake == "an odd note":
+            job.notes["seen"] = {1, 2}
+
+    def output_contract(self, data):
+        if self.mistake == "no contract":
+            return None
+        if self.mistake == "another shape":
+            return OutputContract("probabilities", (3,), ("a", "b", "c"))
+        return super().output_contract(data)
+
+    def inference_model(self, model):
+        return None if self.mistake == "nothing to ship" else super().inference_model(model)
+
+    def evaluate(self, outputs, data):
+        return None if self.mistake == "no metrics" else super().evaluate(outputs, data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        ("a tuple of data", r"load_data gave a tuple .*; an ImageTable is expected"),
+        ("a list of models", r"build gave a list .*; a Keras model is expected"),
+        ("no contract", r"output_contract gave None; an OutputContract is expected"),
+        ("another shape", r"output_contract says 3 names and the shape \(3,\); the model gives \(2,\)"),
+        ("a trained backbone", "changed the backbone under --strategy probe"),
+        ("nothing to ship", r"inference_model gave None; a Keras model is expected"),
+        ("no metrics", "evaluate gave None"),
+        ("an odd note", "job.notes holds 'seen'"),
+    ],
+)
+def test_a_training_says_what_its_task_did_wrong(photo_folder, tmp_path, monkeypatch, mistake, words):
+    monkeypatch.setattr(_Wrong, "mistake", mistake)
+    spec, _ = loading.load_task("classification")
+    monkeypatch.setattr(training, "load_task", lambda name, options: (spec, _Wrong(spec.options())))
+    with pytest.raises(PluginError, match=rf"The task 'classification'.*{words}"):
+        train(photo_folder, tmp_path / "run", strategy="probe", **SMALL)
+    assert not (tmp_path / "run").exists()
+
+
+def test_right_values_train(photo_folder, tmp_path, monkeypatch):
+    spec, _ = loading.load_task("classification")
+    monkeypatch.setattr(training, "load_task", lambda name, options: (spec, _Wrong(spec.options())))
+    run = train(photo_folder, tmp_path / "run", strategy="probe", **SMALL)
+    assert isinstance(run.load_model(), keras.Model)
