@@ -300,6 +300,22 @@ def test_an_expected_failure_is_expected_and_a_kept_promise_is_not(install):
     )
 
 
+def test_one_cause_is_told_once_and_with_its_place(install):
+    name = install(
+        "failing",
+        {},
+        """
+        def fit(self, model, data, job):
+            raise ZeroDivisionError("nothing to divide by")
+        """,
+    )
+    failed = {one.check: one.reason for one in Kit(name, settings=TINY).results() if one.state == "failed"}
+    told = [reason for reason in failed.values() if "nothing to divide by" in reason]
+    assert len(told) == 1 and "kt_failing_task.py, line " in told[0] and "in fit)" in told[0]
+    others = [reason for reason in failed.values() if reason == "for the same reason as training_is_finite."]
+    assert len(others) >= 5
+
+
 def test_the_decorator_makes_a_strict_test_of_every_check():
     @conformance("anything", expected_failures={"tflite_agrees": "no converter for it"})
     def test(check):

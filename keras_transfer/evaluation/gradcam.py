@@ -58,7 +58,9 @@ class GradCam:
             )
         self.layer = maps._keras_history.operation.name
         logits = output_of(flat, LOGITS)
-        scores = flat.outputs[0] if logits is None else logits
+        # A plugin's layer of that name may be something else than one score an output.
+        separate = logits is not None and tuple(logits.shape) == tuple(flat.outputs[0].shape)
+        scores = logits if separate else flat.outputs[0]
         # Without separate logits the logarithm of a probability is followed: its gradient does not vanish near 1.
         self._logarithm = _is_probability(scores)
         self._model = keras.Model(image, [maps, scores])

@@ -13,6 +13,7 @@ from keras_transfer.errors import UsageError
 from keras_transfer.evaluation.metrics import classification_metrics
 
 CLASSIFICATION = ("balanced_accuracy", "macro_f1", "log_loss", "calibration_error")
+BUILT_IN = ("classification", "multilabel", "regression")
 SCALES = {"probabilities": 1.0, "images": 255.0}
 SAME_NUMBERS = 1e-4
 """float32: of the scale of the numbers, which is 1 for probabilities."""
@@ -320,6 +321,11 @@ def doubts(parity: Parity, tolerance: Tolerance, judge: Judge) -> tuple[str, ...
     )
 
 
+def _whose(judge: Judge) -> str:
+    """Where the allowance comes from, for the author of a task."""
+    return "" if judge.task in BUILT_IN else f" (the task {judge.task!r} says so: TaskSpec.drop)"
+
+
 def _drop(parity: Parity, tolerance: Tolerance, judge: Judge) -> list[str]:
     name = judge.metric.replace("_", " ")
     if tolerance.drop is None:
@@ -340,11 +346,11 @@ def _drop(parity: Parity, tolerance: Tolerance, judge: Judge) -> list[str]:
         )
         return [
             f"{name.capitalize()} falls from {parity.keras_score:.2%} to {parity.score:.2%}, by {100 * drop:.2f} points"
-            f"{lost}; at most {100 * tolerance.drop:g} is allowed."
+            f"{lost}; at most {100 * tolerance.drop:g} is allowed{_whose(judge)}."
         ]
     if parity.score <= parity.keras_score + tolerance.drop * abs(parity.keras_score) + 1e-9:
         return []
     return [
         f"{name.capitalize()} rises from {parity.keras_score:.4g} to {parity.score:.4g}; at most {tolerance.drop:.0%} "
-        "more is allowed."
+        f"more is allowed{_whose(judge)}."
     ]

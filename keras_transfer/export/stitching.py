@@ -54,6 +54,7 @@ def stitch(first: bytes, second: bytes) -> bytes:
         *body.tensors,
         *head.tensors,
     ]  # the entry's tensor stays behind, unused: indices remain simple
+    _distinguish(body.tensors)
     codes = _append_operator_codes(base, tail)
     for operator in head.operators:
         operator.opcodeIndex = codes[operator.opcodeIndex]
@@ -81,6 +82,18 @@ def _check_joint(body: Any, head: Any) -> None:
             f"An output of type {given.type} and shape {list(given.shape)} cannot be joined to an input of type "
             f"{wanted.type} and shape {list(wanted.shape)}."
         )
+
+
+def _distinguish(tensors: list[Any]) -> None:
+    """Give every tensor a name of its own: other converters (tf2onnx) know tensors by their names alone."""
+    taken: set[bytes] = set()
+    for tensor in tensors:
+        name, number = bytes(tensor.name or b"tensor"), 1
+        while name in taken:
+            number += 1
+            name = bytes(tensor.name or b"tensor") + b"_%d" % number
+        taken.add(name)
+        tensor.name = name
 
 
 def _append_buffers(base: Any, tail: Any, head: Any) -> dict[int, int]:

@@ -14,6 +14,7 @@ On the command line: ``keras-transfer plugins check novelty``.
 from __future__ import annotations
 
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -71,6 +72,8 @@ class Kit:
                 raise unknown_name("check", name, CHECKS)
         self._temporary = tempfile.TemporaryDirectory(prefix="keras_transfer_kit_")
         self._trial = Trial(task, Path(self._temporary.name), data, options, dict(settings or {}))
+        self._known: dict[str, str] = {}
+        """Reasons that were given, and the check that gave each first."""
 
     def check(self, name: str) -> None:
         """Run one check. Raises :class:`Broken` with a sentence when the promise is broken."""
@@ -81,7 +84,7 @@ class Kit:
         except Broken:
             raise
         except Exception as error:
-            raise Broken(f"{type(error).__name__}: {error}") from error
+            raise Broken(f"{type(error).__name__}: {error}{_place(error)}") from error
 
     def results(self) -> Iterator[CheckResult]:
         """What becomes of every check, in their order, each as soon as it is known."""
@@ -92,12 +95,29 @@ class Kit:
         try:
             self.check(name)
         except Broken as error:
-            return CheckResult(name, "failed" if expected is None else "expected", expected or str(error))
+            first = self._known.setdefault(str(error), name)
+            reason = str(error) if first == name else f"for the same reason as {first}."
+            return CheckResult(name, "failed" if expected is None else "expected", expected or reason)
         if expected is None:
             return CheckResult(name, "passed")
         return CheckResult(
             name, "failed", f"it was expected to fail ({expected}), and passed: remove its name."
         )
+
+
+def _place(error: Exception) -> str:
+    """Where in the task's own code an exception was raised: file, line and function; "" where it was not there."""
+    own = str(Path(__file__).parents[1])
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((own, "<")) and "site-packages" not in frame.filename
+    ]
+    return (
+        f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno}, in {frames[-1].name})"
+        if frames
+        else ""
+    )
 
 
 def conformance(task: str, **arguments: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

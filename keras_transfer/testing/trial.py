@@ -55,6 +55,7 @@ class Trial:
         self.spec: TaskSpec = task_spec(name)
         self.entry = next(entry for entry in entries(TASKS) if entry.name == name)
         self._data, self._options, self._settings = data, options, settings
+        self._failed: dict[str, Exception] = {}
 
     @property
     def options(self) -> Any:
@@ -118,11 +119,17 @@ class Trial:
         return self.run if self.strategy == "probe" else self.train("probe", "probe")
 
     def train(self, name: str, strategy: str) -> Run:
-        """A run folder of this name."""
+        """A run folder of this name. What failed once fails again at once: the checks share a training."""
+        if name in self._failed:
+            raise self._failed[name]
         settings = self.settings(strategy=strategy)
-        return train(
-            self.source, self.folder / name, task=self.name, task_options=self.options, settings=settings
-        )
+        try:
+            return train(
+                self.source, self.folder / name, task=self.name, task_options=self.options, settings=settings
+            )
+        except Exception as error:
+            self._failed[name] = error
+            raise
 
     def task_again(self) -> Task:
         """The task as ``evaluate`` and ``predict`` open it for the run."""

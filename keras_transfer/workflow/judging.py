@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from keras_transfer.export.parity import Judge
 from keras_transfer.tasks.base import Task, TaskSpec
 
@@ -29,9 +31,14 @@ def judge_for(
         drop=spec.drop,
         others=tuple(name for name in spec.metrics if name != spec.main_metric),
         measure=task.evaluate,
-        decide=task.decide,
+        decide=lambda outputs: _array(task.decide(outputs)),
         draw=task.draw_inputs if spec.generates else None,
         options=options,
         notes=notes,
         standalone=spec.standalone,
     )
+
+
+def _array(decided: Any) -> np.ndarray | None:
+    """What a task decided; a plugin may give a list."""
+    return None if decided is None else np.asarray(decided)

@@ -294,3 +294,15 @@ def test_stitching_refuses_what_does_not_fit():
     other = convert(keras.Model(entry, keras.layers.Dense(2)(entry)))
     with pytest.raises(ExportError, match="cannot be joined"):
         stitch(convert(classifier()), other)
+
+
+def test_every_tensor_of_a_stitched_file_has_a_name_of_its_own():
+    """Others know tensors by their names alone: tf2onnx refuses a file where three have one."""
+    from tensorflow.lite.tools.flatbuffer_utils import convert_bytearray_to_object
+
+    content = convert_integer(classifier(), calibration)
+    names = [
+        bytes(tensor.name) for tensor in convert_bytearray_to_object(bytearray(content)).subgraphs[0].tensors
+    ]
+    assert len(set(names)) == len(names) > 10
+    assert LiteRTModel(content).inputs[0].name == LiteRTModel(convert(classifier())).inputs[0].name
