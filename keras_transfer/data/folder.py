@@ -42,6 +42,8 @@ class Found:
 
     images: list[str] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    ours: list[str] = field(default_factory=list)
+    """Of what is skipped: runs and bundles (a folder's name ends in a slash) and files that this tool wrote."""
 
 
 def find_images(root: Path) -> Found:
@@ -60,6 +62,7 @@ def find_images(root: Path) -> Found:
     for name in _walk(root, "", ((status.st_dev, status.st_ino),)):
         suffix = Path(name).suffix
         if name.endswith("/"):
+            found.ours.append(name)
             found.skipped.append(Skipped(str(root / name), "a run or a bundle of this tool", counted=False))
         elif suffix.lower() in SUFFIXES:
             found.images.append(name)
@@ -68,6 +71,7 @@ def find_images(root: Path) -> Found:
             reason = f"{_NOT_READ if photo else 'not an image by its name'} ({suffix or 'no suffix'})"
             found.skipped.append(Skipped(str(root / name), reason, counted=photo))
     ours = _written(root, found.images)
+    found.ours += sorted(ours)
     found.images = sorted(name for name in found.images if name not in ours)
     found.skipped += [Skipped(str(root / name), "written by this tool", counted=False) for name in ours]
     found.skipped.sort(key=lambda skip: skip.path)
@@ -125,7 +129,7 @@ def read_folder(root: Path, classes: Sequence[str] | None, levels: int = 1) -> R
     return Rows(
         source=str(root),
         images=PathImages(root, tuple(names)),
-        labels=_encode(root, tree, names, labels, classes),
+        labels=_encode(root, tree, found, names, labels, classes),
         splits=np.array(given, dtype="<U5") if tree.splits or tree.below else None,
         groups=np.array(groups) if levels > 1 else None,
         skipped=tuple(skipped),
@@ -209,14 +213,28 @@ def _inside(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _encode(
-    root: Path, tree: _Tree, names: list[str], labels: list[str], classes: Sequence[str] | None
+    root: Path,
+    tree: _Tree,
+    found: Found,
+    names: list[str],
+    labels: list[str],
+    classes: Sequence[str] | None,
 ) -> Labels:
-    """Class indices; the folders give the classes, so that one without images is noticed."""
+    """Class indices; the folders give the classes, so that one without images is noticed.
+
+    But a folder that holds nothing but what this tool wrote is none.
+    """
+    ours = _folders_of(found.ours) - _folders_of(found.images)
+
+    def inside(folder: Path) -> list[Path]:
+        found = [child for child in _children(folder) if child.is_dir()]
+        return [child for child in found if child.relative_to(root).as_posix() not in ours]
+
     tops = [root.joinpath(*tree.top(f"{folder}/")) for folder in tree.splits] or [root]
-    found = [child for top in tops for child in _class_folders(top)]
-    folders = {child.name for child in found}
+    above = [child for top in tops for child in inside(top)]
+    folders = {child.name for child in above}
     if tree.levels == 2:
-        folders = {f"{above.name}/{child.name}" for above in found for child in _class_folders(above)}
+        folders = {f"{child.name}/{below.name}" for child in above for below in inside(child)}
     require_distinct(folders, str(root))
     for folder in sorted(folders):
         try:
@@ -228,6 +246,15 @@ def _encode(
     where = [str(root / name) for name in names]
     default = sorted(unicodedata.normalize("NFC", folder) for folder in folders)
     return encode_names([(label,) for label in labels], "classes", classes, where, str(root), default)
+
+
+def _folders_of(names: Iterable[str]) -> set[str]:
+    """All folders above these files; a name that ends in a slash is a folder itself."""
+    return {
+        str(folder)
+        for name in names
+        for folder in PurePosixPath(f"{name}x" if name.endswith("/") else name).parents
+    }
 
 
 def _split_folders(root: Path, inside: dict[str, list[str]], fixed: Sequence[str] | None) -> dict[str, str]:
@@ -299,18 +326,6 @@ def _children(folder: Path) -> list[Path]:
         raise DataError(
             f"The folder {folder} cannot be listed: {error.strerror}. Make it readable."
         ) from error
-
-
-def _class_folders(folder: Path) -> list[Path]:
-    """The folders in it, but for runs, bundles, and those that hold nothing but what this tool wrote."""
-    found = []
-    for child in _children(folder):
-        if not child.is_dir() or _is_ours(child, (one.name for one in _children(child))):
-            continue
-        images = [one.name for one in _children(child) if one.suffix.lower() in SUFFIXES]
-        if not images or len(_written(child, images)) < len(images):
-            found.append(child)
-    return found
 
 
 def _is_ours(folder: Path, names: Iterable[str]) -> bool:

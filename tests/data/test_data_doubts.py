@@ -110,7 +110,7 @@ def test_other_folders_below_classes_are_theirs(tmp_path):
 def test_what_this_tool_wrote_and_what_systems_leave_is_no_class(tmp_path):
     for label in ("cat", "dog"):
         write_images(tmp_path / label, 10)
-    for name, file in (("run", "run.json"), ("edge", "bundle.json")):
+    for name, file in (("run", "run.json"), ("edge", "bundle.json"), ("runs/first", "run.json")):
         write_images(tmp_path / name / "plots", 3)
         (tmp_path / name / file).write_text(json.dumps({"schema": 1}))
     for name in (
