@@ -57,8 +57,9 @@ def evaluate(
 ) -> None:
     """Measure MODEL on DATA.
 
-    MODEL is a run folder, a .keras file, a SavedModel or a .tflite; the preprocessing and the class names recorded
-    beside it are used. DATA is what `train` takes; a run is measured on its own test images when DATA is left out.
+    MODEL is a run folder, a .keras or .h5 file, a SavedModel or a .tflite; the preprocessing and the class names
+    recorded beside it are used. DATA is what `train` takes; a run is measured on its own test images when DATA is left
+    out. Of images that the run knows by their content, those it learned from are left out (--split all measures all).
     """
     prepare(quiet, offline)
     from keras_transfer.options import check

@@ -38,7 +38,7 @@ def predict(
     quiet: bool,
     **network: Any,
 ) -> None:
-    """Ask MODEL (a run folder, a .keras file, a SavedModel, a .tflite), or a pretrained network, about IMAGES.
+    """Ask MODEL (a run folder, a .keras or .h5 file, a SavedModel, a .tflite), or a pretrained network, about IMAGES.
 
     IMAGES are files, or folders that are searched. A file that cannot be read is reported and the others are answered;
     the exit code is then 1.

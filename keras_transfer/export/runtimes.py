@@ -117,8 +117,8 @@ def load_runtime(path: str | os.PathLike[str]) -> Runtime:
     """Open a model file in the runtime it is made for.
 
     Args:
-        path: a ``.keras`` file (loads with Keras's safe mode: no code inside is run), a SavedModel folder, or a
-            ``.tflite`` file.
+        path: a ``.keras`` or ``.h5`` file (loads with Keras's safe mode: no code inside is run), a SavedModel folder,
+            or a ``.tflite`` file.
 
     Raises:
         UsageError: nothing is there, it is another kind of file, or not a model of one image input and one output.
@@ -127,7 +127,7 @@ def load_runtime(path: str | os.PathLike[str]) -> Runtime:
     path = Path(path)
     if not path.exists():
         raise UsageError(
-            f"There is no model at {path}. Expected a .keras file, a SavedModel folder or a .tflite file."
+            f"There is no model at {path}. Expected a .keras or .h5 file, a SavedModel folder or a .tflite file."
         )
     if path.is_dir():
         if (path / "saved_model.pb").is_file():
@@ -141,8 +141,13 @@ def load_runtime(path: str | os.PathLike[str]) -> Runtime:
         return LiteRTRuntime(path)
     if path.suffix == ".keras":
         return KerasRuntime(load_keras(path))
+    if path.suffix in (".h5", ".hdf5"):
+        from keras_transfer.backbones.own import read_model  # files of Keras 2 are translated there
+
+        return KerasRuntime(read_model(path))
     raise UsageError(
-        f"{path} ends in {path.suffix or 'no suffix'!r}; expected a .keras file, a SavedModel folder or a .tflite file."
+        f"{path} ends in {path.suffix or 'no suffix'!r}; expected a .keras or .h5 file, a SavedModel folder or a "
+        ".tflite file."
     )
 
 

@@ -152,6 +152,16 @@ def test_a_quantized_model_of_another_tool_gets_the_range_its_input_tells(
     assert abs(wrong - right) > 0.01
 
 
+def test_an_h5_file_is_asked_like_any_other(finished_run, photo_folder, tmp_path):
+    """As Teachable Machine's download: pixels in [-1, 1], and labels with numbers in front."""
+    inner, image = finished_run.load_model(), keras.Input((64, 64, 3))
+    keras.Model(image, inner(keras.layers.Rescaling(127.5, 127.5)(image))).save(tmp_path / "keras_model.h5")
+    (tmp_path / "labels.txt").write_text("0 china\n1 flower\n")
+    found = evaluate(tmp_path / "keras_model.h5", photo_folder, input_range=(-1.0, 1.0))
+    expected = evaluate(finished_run.path, photo_folder, split="all")
+    assert found["log_loss"] == pytest.approx(expected["log_loss"], abs=1e-4)
+
+
 def test_a_recorded_contract_is_not_overridden(finished_run, photo_folder):
     with pytest.raises(UsageError, match="has its contract recorded beside it"):
         evaluate(finished_run.path, photo_folder, input_range=(-1.0, 1.0))
