@@ -36,9 +36,8 @@ def save(model: keras.Model, path: Path, judge: Judge, preprocessing: Preprocess
     - ``classify_pixels``: ``image`` uint8, otherwise the same.
     A model that generates has ``serving_default`` alone, which takes ``inputs``, float32 ``(B, ...)``.
 
-    - ``classify_bytes``: ``encoded`` string ``(B,)``, JPEG, PNG, GIF or BMP files of any size; missing where the
-    contract
-      cannot be kept inside a graph (:func:`keras_transfer.export.encoded.supported`).
+    - ``classify_bytes``: ``encoded`` string ``(B,)``, JPEG, PNG, GIF or BMP files of any size; missing
+      where the contract cannot be kept inside a graph (:func:`keras_transfer.export.encoded.supported`).
 
     Args:
         model: pixels to probabilities, one input and one output.

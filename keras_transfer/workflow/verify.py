@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from keras_transfer.data import ImageTable
 from keras_transfer.export.bundle import Bundle, load_bundle
 from keras_transfer.export.measure import collect_answers, temporary_folder
-from keras_transfer.export.parity import Judge, breaches, compare
+from keras_transfer.export.parity import Judge, breaches, compare, doubts
 from keras_transfer.export.runtimes import Runtime
 from keras_transfer.export.verify import (
     ArtefactCheck,
@@ -24,6 +25,8 @@ from keras_transfer.tasks.base import Task
 from keras_transfer.tasks.loading import Changes, changed_options, require_installed, task_with_notes
 from keras_transfer.workflow.evaluate import check_split, labelled, rows_of
 from keras_transfer.workflow.judging import judge_for
+
+log = logging.getLogger("keras_transfer")
 
 
 def verify(
@@ -132,5 +135,7 @@ def _judged(
             metrics |= {"agreement": parity.agreement, "max_difference": parity.max_difference}
             metrics |= {name: parity.metrics[name] for name in ("cosine",) if name in parity.metrics}
             wrong = breaches(parity, bundle.tolerance(one.file), judge)
+            for doubt in doubts(parity, bundle.tolerance(one.file), judge):
+                log.warning("%s: %s", one.file, doubt)
         result.append(replace(one, metrics=metrics, reasons=(*one.reasons, *wrong)))
     return result

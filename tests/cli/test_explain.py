@@ -58,6 +58,22 @@ def test_the_heat_map_is_the_formula(ending):
     np.testing.assert_allclose(GradCam(model)(pixels, 1), expected / expected.max(), atol=1e-5)
 
 
+def test_a_layer_called_logits_that_is_no_score_an_output_is_not_followed(photos):
+    """A plugin's: its second number stands for something else than the second label."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((64, 64, 3))
+    maps = keras.layers.Conv2D(4, 3, name="maps")(keras.layers.Rescaling(1 / 255)(image))
+    pooled = keras.layers.GlobalAveragePooling2D()(maps)
+    other = keras.layers.Dense(5, name="logits")(pooled)
+    model = keras.Model(image, keras.layers.Dense(2, activation="softmax", name="scores")(other))
+    pixels = photos["china"][:64, :64].astype(np.float32)
+    found = [GradCam(model)(pixels, column) for column in (0, 1)]
+    model.get_layer("logits").name = "hidden"
+    for column in (0, 1):
+        np.testing.assert_array_equal(found[column], GradCam(model)(pixels, column))
+    assert np.max(found) > 0.5, "empty maps would be equal, too"
+
+
 def test_hiding_changes_what_is_hidden_and_nothing_else(photos):
     pixels = photos["china"][:64, :64]
     mask = np.zeros((64, 64), bool)

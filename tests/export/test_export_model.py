@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -11,6 +12,9 @@ import pytest
 from keras_transfer.data import load_data
 from keras_transfer.errors import DataError, ExportError, ParityError, UsageError
 from keras_transfer.export import About, conversion, exporter, load_runtime
+from keras_transfer.export.exporter import _look_again
+from keras_transfer.export.parity import Judge, breaches, compare, doubts, tolerance_for
+from keras_transfer.export.report import ArtefactReport
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.workflow.verify import verify
 
@@ -191,6 +195,11 @@ def test_the_split(export, photo_folder, caplog):
         export(**only_train, parity_split="test")
 
 
+def grey_network():
+    image = keras.Input((96, 96, 1))
+    return keras.Model(image, keras.layers.Dense(2, "softmax")(keras.layers.GlobalAveragePooling2D()(image)))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -210,6 +219,7 @@ def test_the_split(export, photo_folder, caplog):
         ({"classes": ("china", "flow\ner")}, "one line"),
         ({"classes": ("china", "flow\udce9r")}, "UTF-8"),
         ({"preprocessing": Preprocessing((64, 64))}, "fixed image size"),
+        ({"model": grey_network()}, "takes images of 1 channels; RGB images of 3 channels are expected"),
     ],
 )
 def test_impossible_requests_are_refused_before_any_work(export, tmp_path, changes, message):
@@ -271,3 +281,46 @@ def test_the_artefact_that_was_proven_is_the_one_in_the_folder(export, held_out,
     export()
     answer = load_runtime(tmp_path / "edge" / "model.tflite").predict(held_out)
     np.testing.assert_allclose(answer, np.asarray(small(held_out.astype(np.float32))), atol=1e-4)
+
+
+class Recorded:
+    """A runtime that gives answers that are known."""
+
+    def __init__(self, answers):
+        self.answers = answers
+
+    def predict(self, batch):
+        assert len(batch) == len(self.answers)
+        return self.answers
+
+
+@pytest.mark.parametrize(("wrong", "verdict"), [(0, "less is lost"), (6, "refused")])
+def test_where_the_test_images_cannot_tell_the_validation_images_are_asked(
+    table, preprocessing, tmp_path, wrong, verdict
+):
+    """One of 16 test images is lost: chance or not? On six validation images nothing is lost, or all."""
+    table = replace(
+        table, splits=np.where(np.arange(40) < 16, "test", np.where(np.arange(40) < 22, "val", "train"))
+    )
+    judge = Judge(table.classes)
+    reference = np.eye(2, dtype=np.float32)[table.labels]
+    candidate = reference.copy()
+    candidate[0] = candidate[0, ::-1]
+    candidate[16 : 16 + wrong] = candidate[16 : 16 + wrong, ::-1]
+    test = table.take(table.indices("test"))
+    parity = compare(reference[:16], candidate[:16], judge, test)
+    tolerance = tolerance_for("int8", judge, reference)
+    told = doubts(parity, tolerance, judge)
+    assert len(told) == 1 and not breaches(parity, tolerance, judge)
+    report = ArtefactReport(
+        "model_int8.tflite", "int8", 1, "", (), (), "accuracy", parity, tolerance, 1.0, (), told
+    )
+    runtimes = [Recorded(reference[16:22]), Recorded(candidate[16:22])]
+    (found,) = _look_again(
+        [report], runtimes, [reference[:16], candidate[:16]], table, preprocessing, judge, tmp_path
+    )
+    assert found.parity.loss == pytest.approx((1 + wrong) / 22) and found.parity.images == 16
+    if verdict == "refused":
+        assert "(7 of 22 images)" in found.reasons[-1] and not found.doubts
+    else:
+        assert not found.reasons and "on 22 images" in found.doubts[0]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from keras_transfer_gan.generating import generate_images
-from keras_transfer_gan.material import material_of
+from keras_transfer_gan.material import channels_of, material_of
 from keras_transfer_gan.measuring import pixels_of
 from keras_transfer_gan.networks import Facts
 from keras_transfer_gan.spec import GanOptions
@@ -92,6 +92,19 @@ def mixed(tmp_path, fashion):
             picture = Image.merge("RGB", [picture, picture.point(lambda value: value // 2), picture])
         picture.save(root / f"{number:02d}.png")
     return root.parent
+
+
+@pytest.mark.parametrize(("grey", "channels"), [(0, 3), (3, 3), (6, 3), (24, 1)])
+def test_a_few_grey_images_among_coloured_ones_are_coloured(tmp_path, caplog, grey, channels):
+    (tmp_path / "things").mkdir()
+    for number in range(24):
+        image = np.full((28, 28, 3), 100 + number, np.uint8)
+        image[..., 0] += 0 if number < grey else 50
+        Image.fromarray(image).save(tmp_path / "things" / f"{number:02d}.png")
+    table = load_data(tmp_path, min_classes=1)
+    assert channels_of(table, "auto") == channels
+    assert (f"{grey} of 24 images are grey" in caplog.text) == (0 < grey < 24)
+    assert channels_of(table, "grey") == 1
 
 
 @pytest.fixture(scope="module")
