@@ -19,19 +19,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from keras_transfer.quiet import import_tensorflow
+import numpy as np
+from PIL import Image
 
-import_tensorflow()
-
-import numpy as np  # noqa: E402
-from PIL import Image  # noqa: E402
-
-from keras_transfer.paths import atomic_write  # noqa: E402
-from keras_transfer.workflow.demo import cell_table, elpv_folder  # noqa: E402
-from keras_transfer.workflow.evaluate import run_table  # noqa: E402
-from keras_transfer.workflow.export import export_run  # noqa: E402
-from keras_transfer.workflow.train import train  # noqa: E402
-from keras_transfer.workflow.verify import verify  # noqa: E402
+from keras_transfer.paths import atomic_write
+from keras_transfer.workflow.demo import cell_table, elpv_folder
+from keras_transfer.workflow.evaluate import run_table
+from keras_transfer.workflow.export import export_run
+from keras_transfer.workflow.train import train
+from keras_transfer.workflow.verify import verify
 
 PRECISIONS = ("none", "float16", "dynamic", "int8", "int16x8")
 COLUMNS = ("float32", "float16", "dynamic", "int8", "int16x8")

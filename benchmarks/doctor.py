@@ -17,20 +17,15 @@ import logging
 import sys
 from pathlib import Path
 
-from keras_transfer.quiet import quiet_tensorflow
+import numpy as np
 
-quiet_tensorflow()
-logging.getLogger("tensorflow").setLevel(logging.ERROR)
-
-import numpy as np  # noqa: E402
-
-from keras_transfer.backbones import load_backbone  # noqa: E402
-from keras_transfer.export.doctor import QuantizationDoctor  # noqa: E402
-from keras_transfer.export.runtimes import KerasRuntime  # noqa: E402
-from keras_transfer.heads import add_head, split_head  # noqa: E402
-from keras_transfer.litert import LiteRTModel, convert  # noqa: E402
-from keras_transfer.preprocessing import Preprocessing  # noqa: E402
-from keras_transfer.training.probe import fit_probe  # noqa: E402
+from keras_transfer.backbones import load_backbone
+from keras_transfer.export.doctor import QuantizationDoctor
+from keras_transfer.export.runtimes import KerasRuntime
+from keras_transfer.heads import add_head, split_head
+from keras_transfer.litert import LiteRTModel, convert
+from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.training.probe import fit_probe
 
 SIZE, LEARN, VALIDATE, TEST, CALIBRATE = 128, 2500, 500, 2000, 100
 KEEP = (0, 1, 2, 3, 4, 6, 8)
@@ -46,6 +41,7 @@ def read(folder: Path, name: str, count: int, preprocessing: Preprocessing) -> t
 
 
 def main() -> int:
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fashion", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
     parser.add_argument("--weights", default="imagenet")

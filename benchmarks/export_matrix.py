@@ -21,30 +21,24 @@ import time
 from pathlib import Path
 from typing import Any
 
+import keras
+import numpy as np
 from reporting import machine
+from sklearn.datasets import load_sample_image
 
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-logging.getLogger("tensorflow").setLevel(logging.ERROR)
-
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-from sklearn.datasets import load_sample_image  # noqa: E402
-
-from keras_transfer.backbones import load_backbone  # noqa: E402
-from keras_transfer.backbones.weights import find_provider  # noqa: E402
-from keras_transfer.catalog import CATALOG  # noqa: E402
-from keras_transfer.errors import KerasTransferError  # noqa: E402
-from keras_transfer.export.parity import Judge, breaches, compare, tolerance_for  # noqa: E402
-from keras_transfer.export.quantization import convert_dynamic, convert_integer  # noqa: E402
-from keras_transfer.export.runtimes import KerasRuntime  # noqa: E402
-from keras_transfer.heads import LOGITS, add_head, split_head  # noqa: E402
-from keras_transfer.litert import LiteRTModel, convert  # noqa: E402
-from keras_transfer.preprocessing import Preprocessing  # noqa: E402
-from keras_transfer.training.adapt import adapt_batchnorm  # noqa: E402
-from keras_transfer.training.probe import fit_probe  # noqa: E402
-from keras_transfer.training.temperature import fold_temperature  # noqa: E402
+from keras_transfer.backbones import load_backbone
+from keras_transfer.backbones.weights import find_provider
+from keras_transfer.catalog import CATALOG
+from keras_transfer.errors import KerasTransferError
+from keras_transfer.export.parity import Judge, breaches, compare, tolerance_for
+from keras_transfer.export.quantization import convert_dynamic, convert_integer
+from keras_transfer.export.runtimes import KerasRuntime
+from keras_transfer.heads import LOGITS, add_head, split_head
+from keras_transfer.litert import LiteRTModel, convert
+from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.training.adapt import adapt_batchnorm
+from keras_transfer.training.probe import fit_probe
+from keras_transfer.training.temperature import fold_temperature
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
 CROP, LEARN, TEST, CALIBRATE = 160, 60, 100, 16
@@ -186,6 +180,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> int:
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=128, help="image size in pixels")
     parser.add_argument("--backbones", nargs="+", choices=list(CATALOG), default=chosen(), metavar="BACKBONE")

@@ -58,9 +58,6 @@ def measure(count: int, epochs: int, seeds: int, batch_size: int, folder: Path) 
 
 def compare(rule: str, table, epochs: int, seeds: int, batch_size: int) -> dict:
     """One rule, both ways."""
-    from keras_transfer.quiet import quiet_tensorflow
-
-    quiet_tensorflow()  # before Keras comes: it decides on oneDNN, for both ways
     import keras
     import numpy as np
 

@@ -30,9 +30,6 @@ Machine: {machine}.
 
 def measure(backbone: str, rule: str, steps: int, batch_size: int) -> dict[str, float]:
     """Seconds of a step, plain and folded, and the median of their ratios."""
-    from keras_transfer.quiet import quiet_tensorflow
-
-    quiet_tensorflow()
     import keras
     import numpy as np
 

@@ -16,19 +16,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+import keras
+import numpy as np
+from PIL import Image
 from reporting import machine, write_section
+from sklearn.datasets import load_sample_image
 
-from keras_transfer.quiet import import_tensorflow
-
-import_tensorflow()
-
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-from PIL import Image  # noqa: E402
-from sklearn.datasets import load_sample_image  # noqa: E402
-
-from keras_transfer.catalog import CATALOG  # noqa: E402
-from keras_transfer.workflow.train import train  # noqa: E402
+from keras_transfer.catalog import CATALOG
+from keras_transfer.workflow.train import train
 
 CROP, COUNTS = 96, {"train": 60, "val": 6, "test": 30}
 EPOCHS, BATCH = 2, 8

@@ -24,23 +24,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+from keras_transfer_gan.drawing import draw, make
+from keras_transfer_gan.generating import Maker
+from keras_transfer_gan.measuring import compare
+from keras_transfer_gan.pictures import grid, write_png
+from keras_transfer_gan.spec import LOSSES, GanOptions
 from reporting import machine, write_section
 
-from keras_transfer.quiet import import_tensorflow
-
-import_tensorflow()
-
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
-from keras import layers  # noqa: E402
-from keras_transfer_gan.drawing import draw, make  # noqa: E402
-from keras_transfer_gan.generating import Maker  # noqa: E402
-from keras_transfer_gan.measuring import compare  # noqa: E402
-from keras_transfer_gan.pictures import grid, write_png  # noqa: E402
-from keras_transfer_gan.spec import LOSSES, GanOptions  # noqa: E402
-
-from keras_transfer.workflow.train import train  # noqa: E402
+from keras_transfer.workflow.train import train
 
 BATCH, NOISE, MEASURED, LEARNED = 64, 100, 2000, 10_000
 NAMES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")

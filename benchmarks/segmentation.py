@@ -26,22 +26,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from keras_transfer_segmentation.classes import Classes
+from keras_transfer_segmentation.pairs import load_pairs
+from keras_transfer_segmentation.spec import SegmentationOptions
+from PIL import Image
 from reporting import write_section
 
-from keras_transfer.quiet import import_tensorflow
-
-import_tensorflow()
-
-import numpy as np  # noqa: E402
-from keras_transfer_segmentation.classes import Classes  # noqa: E402
-from keras_transfer_segmentation.pairs import load_pairs  # noqa: E402
-from keras_transfer_segmentation.spec import SegmentationOptions  # noqa: E402
-from PIL import Image  # noqa: E402
-
-from keras_transfer.backbones.efficientnet_lite import pip_file  # noqa: E402
-from keras_transfer.preprocessing import Preprocessing  # noqa: E402
-from keras_transfer.workflow.export import export_run  # noqa: E402
-from keras_transfer.workflow.train import train  # noqa: E402
+from keras_transfer.backbones.efficientnet_lite import pip_file
+from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.workflow.export import export_run
+from keras_transfer.workflow.train import train
 
 GROUPS = {
     "frontal": "Precentral|Frontal|Rolandic|Supp_Motor|Olfactory|Rectus|Paracentral",

@@ -31,20 +31,15 @@ from pathlib import Path
 from typing import Any
 from unicodedata import category
 
+import keras
+import numpy as np
+from fontTools.ttLib import TTFont
+from keras_transfer_siamese.spec import SiameseOptions
+from PIL import Image, ImageDraw, ImageFont
 from reporting import machine, write_section
 
-from keras_transfer.quiet import import_tensorflow
-
-import_tensorflow()
-
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-from fontTools.ttLib import TTFont  # noqa: E402
-from keras_transfer_siamese.spec import SiameseOptions  # noqa: E402
-from PIL import Image, ImageDraw, ImageFont  # noqa: E402
-
-from keras_transfer.run import open_run  # noqa: E402
-from keras_transfer.workflow.train import train  # noqa: E402
+from keras_transfer.run import open_run
+from keras_transfer.workflow.train import train
 
 
 def _letters(first: int, last: int, leave_out: str = "") -> str:

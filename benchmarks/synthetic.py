@@ -18,22 +18,17 @@ import tempfile
 from pathlib import Path
 from statistics import mean, stdev
 
+import keras
+import numpy as np
 from gan import BATCH, NAMES, Ours, read_idx
+from keras import layers
+from keras_transfer_gan.drawing import draw
 from reporting import machine, write_section
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from keras_transfer.quiet import import_tensorflow
-
-import_tensorflow()
-
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-from keras import layers  # noqa: E402
-from keras_transfer_gan.drawing import draw  # noqa: E402
-from sklearn.linear_model import LogisticRegression  # noqa: E402
-from sklearn.pipeline import make_pipeline  # noqa: E402
-from sklearn.preprocessing import StandardScaler  # noqa: E402
-
-from keras_transfer.backbones import load_backbone  # noqa: E402
+from keras_transfer.backbones import load_backbone
 
 TIMES, TESTED, SEEDS = 5, 2000, (0, 1, 2)
 STEPS_OF_NETWORK, PIXELS = 600, 64

@@ -21,6 +21,10 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from keras_transfer.quiet import quiet_tensorflow
+
+quiet_tensorflow()  # once, before any module here imports Keras
+
 __version__ = "0.1.0"
 
 _HOMES = {

@@ -11,16 +11,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
+import numpy as np
 
-quiet_tensorflow()
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-
-from keras_transfer.backbones.blocks import blocks, leaf_layers  # noqa: E402
-from keras_transfer.errors import KerasTransferError, UsageError  # noqa: E402
-from keras_transfer.freezing import BATCHNORM, Rule, chosen_layers, mark_trainable  # noqa: E402
-from keras_transfer.heads import head_layers  # noqa: E402
+from keras_transfer.backbones.blocks import blocks, leaf_layers
+from keras_transfer.errors import KerasTransferError, UsageError
+from keras_transfer.freezing import BATCHNORM, Rule, chosen_layers, mark_trainable
+from keras_transfer.heads import head_layers
 
 HEAD = "head"
 

@@ -11,15 +11,12 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
+import numpy as np
 
-quiet_tensorflow()
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-
-from keras_transfer.backbones.blocks import blocks, leaf_layers  # noqa: E402
-from keras_transfer.errors import UsageError, unknown_name  # noqa: E402
-from keras_transfer.heads import head_layers  # noqa: E402
+from keras_transfer.backbones.blocks import blocks, leaf_layers
+from keras_transfer.errors import UsageError, unknown_name
+from keras_transfer.heads import head_layers
 
 Rule = str | Callable[[keras.layers.Layer], bool]
 BATCHNORM = ("frozen", "train", "adapt")

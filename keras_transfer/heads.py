@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
 
-quiet_tensorflow()
-import keras  # noqa: E402
-
-from keras_transfer.backbones.blocks import leaf_layers  # noqa: E402
-from keras_transfer.errors import UsageError, unknown_name  # noqa: E402
+from keras_transfer.backbones.blocks import leaf_layers
+from keras_transfer.errors import UsageError, unknown_name
 
 POOLING = "head_pooling"
 LOGITS = "logits"

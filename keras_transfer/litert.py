@@ -17,16 +17,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from keras_transfer.quiet import captured_output, quiet_tensorflow
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-quiet_tensorflow()
-
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2  # noqa: E402
-
-from keras_transfer.errors import ExportError, UsageError, unknown_name  # noqa: E402
+from keras_transfer.errors import ExportError, UsageError, unknown_name
+from keras_transfer.quiet import captured_output
 
 PRECISIONS = ("float32", "float16", "dynamic")
 OLDEST = {"tensorflow": (2, 19), "ai-edge-litert": (2, 0)}

@@ -24,7 +24,6 @@ def quiet_tensorflow() -> None:
 
 def import_tensorflow() -> None:
     """Import TensorFlow and swallow what it logs meanwhile: some of it comes before any log level is read."""
-    quiet_tensorflow()
     with captured_output():
         import tensorflow  # noqa: F401
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import keras
+
 from ..catalog import CATALOG, OWN, BackboneSpec, get_spec
 from ..errors import UsageError, unknown_name
-from ..quiet import quiet_tensorflow
 from .blocks import blocks
 from .building import build, input_size, require_facts
 from .classic import LocalResponseNormalization  # noqa: F401 - a saved model with it can be loaded from here on
@@ -20,9 +21,6 @@ from .classifier import class_names, load_classifier
 from .matching import WeightsReport
 from .own import load_own
 from .weights import load_weights
-
-quiet_tensorflow()
-import keras  # noqa: E402
 
 __all__ = [
     "WeightsReport",

@@ -6,11 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ..quiet import quiet_tensorflow
-from .building import automatic_prefix
+import keras
 
-quiet_tensorflow()
-import keras  # noqa: E402
+from .building import automatic_prefix
 
 # The first pattern that matches the beginning of a layer's name decides; the template makes the block's name from it.
 _PATTERNS = tuple(

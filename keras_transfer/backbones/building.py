@@ -10,14 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import keras
+
 from ..catalog import BackboneSpec
 from ..errors import PluginError, UsageError
-from ..quiet import quiet_tensorflow
 from .efficientnet import compensate, set_statistics
 from .scaling import scale_pixels
-
-quiet_tensorflow()
-import keras  # noqa: E402
 
 TOP = "predictions"
 """The layer of the ImageNet classifier that is put on a backbone whose constructor has none."""

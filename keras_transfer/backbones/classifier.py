@@ -6,16 +6,14 @@ import os
 from functools import cache
 from importlib import resources
 
+import keras
+
 from ..catalog import get_spec
 from ..errors import WeightsError
-from ..quiet import quiet_tensorflow
 from .building import TOP, build, input_size
 from .efficientnet_lite import LITE, pip_classifier
 from .weight_files import LayerWeights
 from .weights import load_weights
-
-quiet_tensorflow()
-import keras  # noqa: E402
 
 CLASSES = 1000
 NAMES = "imagenet_classes.tsv"

@@ -7,16 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import keras
+import tensorflow as tf
+
 from ..errors import UsageError
-from ..quiet import quiet_tensorflow
 from .blocks import blocks
 from .building import applied, distinct_names
 from .cost import call_macs, is_counted
 from .windows import Field, Pair, field_after, window_of
-
-quiet_tensorflow()
-import keras  # noqa: E402
-import tensorflow as tf  # noqa: E402
 
 WHOLE, UNKNOWN = "image", "unknown"
 """Receptive fields that are no number of pixels: the whole image; not known, behind a layer whose window is not."""

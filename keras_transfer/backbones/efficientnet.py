@@ -11,12 +11,10 @@ architectures have compute ``(y/255 - m) / s``, which is the same for ``y = x / 
 
 from __future__ import annotations
 
-from ..quiet import quiet_tensorflow
-from .scaling import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
+import keras
+import numpy as np
 
-quiet_tensorflow()
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
+from .scaling import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
 
 _MEAN = np.array(IMAGENET_MEAN_RGB)
 _STD = np.array(IMAGENET_STD_RGB)

@@ -14,15 +14,12 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from ..errors import WeightsError
-from ..quiet import quiet_tensorflow
 from .compound_scaling import B0, PUBLISHED, STEM, Scaled, compound_scaling
 from .torch_legacy import read_torch_legacy
-
-quiet_tensorflow()
-import keras  # noqa: E402
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
+import keras
 
 HEADS = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D, keras.layers.Flatten)
 """What the last map of a classifier goes through on its way to the answer."""

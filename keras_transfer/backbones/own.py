@@ -11,14 +11,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import keras
+
 from ..errors import UsageError, WeightsError
-from ..quiet import captured_output, quiet_tensorflow
+from ..quiet import captured_output
 from .building import applied, separate_names
 from .ending import last_map, output_of
 from .scaling import INPUT_MODES, scale_pixels
-
-quiet_tensorflow()
-import keras  # noqa: E402
 
 _log = logging.getLogger("keras_transfer")
 

@@ -14,12 +14,10 @@ none      nothing: the network holds its own scaling layers
 
 from __future__ import annotations
 
-from ..errors import unknown_name
-from ..quiet import quiet_tensorflow
-from ..settings import INPUT_MODES
+import keras
 
-quiet_tensorflow()
-import keras  # noqa: E402
+from ..errors import unknown_name
+from ..settings import INPUT_MODES
 
 IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
 IMAGENET_STD_RGB = (0.229, 0.224, 0.225)

@@ -17,15 +17,11 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
+import tensorflow as tf
 
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-import tensorflow as tf  # noqa: E402
-
-from keras_transfer.errors import UsageError, unknown_name  # noqa: E402
+from keras_transfer.errors import UsageError, unknown_name
 
 POLICIES = ("none", "light", "standard", "strong", "alexnet")
 FLIPS = {"none": None, "horizontal": "horizontal", "both": "horizontal_and_vertical"}

@@ -167,9 +167,6 @@ def tf_dataset(
         UsageError: an impossible size, index or sampling. While iterating, a file that is gone or has changed is a
             ``tf.errors.OpError`` that quotes the DataError.
     """
-    from keras_transfer.quiet import quiet_tensorflow
-
-    quiet_tensorflow()
     import tensorflow as tf
 
     rows = row_numbers(indices, len(table))

@@ -28,7 +28,6 @@ from keras_transfer.data.table import PathImages, Skipped
 from keras_transfer.data.threads import ordered_map
 from keras_transfer.errors import CacheError, DataError, OfflineError, UsageError
 from keras_transfer.paths import offline
-from keras_transfer.quiet import quiet_tensorflow
 
 logger = logging.getLogger("keras_transfer")
 
@@ -106,7 +105,6 @@ def read_columns(
     match = _NAME.fullmatch(text)
     if not match:
         raise UsageError(f"{text!r} does not name a TFDS data set; expected tfds:NAME[/CONFIG][:VERSION].")
-    quiet_tensorflow()
     import tensorflow_datasets as tfds
 
     rows: list[tuple[Any, ...]] = []

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import keras
 import numpy as np
+import tensorflow as tf
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
@@ -16,11 +18,6 @@ from keras_transfer.backbones.building import applied, distinct_names
 from keras_transfer.backbones.ending import last_map, output_of
 from keras_transfer.errors import UsageError
 from keras_transfer.heads import LOGITS
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-import tensorflow as tf  # noqa: E402
 
 HIDDEN_SHARE = 0.2
 """Of the image's pixels, the highlighted ones that are hidden."""

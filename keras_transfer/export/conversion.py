@@ -6,30 +6,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
+import numpy as np
 
-quiet_tensorflow()
-
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-
-from keras_transfer.data.pipeline import input_batches  # noqa: E402
-from keras_transfer.data.table import ImageTable  # noqa: E402
-from keras_transfer.export import calibration, saved_model  # noqa: E402
-from keras_transfer.export import folder as layout  # noqa: E402
-from keras_transfer.export.deployed import Deployed  # noqa: E402
-from keras_transfer.export.doctor import QuantizationDoctor  # noqa: E402
-from keras_transfer.export.front import with_uint8_input  # noqa: E402
-from keras_transfer.export.metadata import describe_model, has_metadata  # noqa: E402
-from keras_transfer.export.parity import Judge  # noqa: E402
-from keras_transfer.export.quantization import (  # noqa: E402
+from keras_transfer.data.pipeline import input_batches
+from keras_transfer.data.table import ImageTable
+from keras_transfer.export import calibration, saved_model
+from keras_transfer.export import folder as layout
+from keras_transfer.export.deployed import Deployed
+from keras_transfer.export.doctor import QuantizationDoctor
+from keras_transfer.export.front import with_uint8_input
+from keras_transfer.export.metadata import describe_model, has_metadata
+from keras_transfer.export.parity import Judge
+from keras_transfer.export.quantization import (
     convert_all_integer,
     convert_dynamic,
     convert_integer,
 )
-from keras_transfer.export.runtimes import save_keras  # noqa: E402
-from keras_transfer.litert import convert  # noqa: E402
-from keras_transfer.preprocessing import Preprocessing  # noqa: E402
+from keras_transfer.export.runtimes import save_keras
+from keras_transfer.litert import convert
+from keras_transfer.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)

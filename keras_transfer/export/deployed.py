@@ -12,18 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
 
-quiet_tensorflow()
-
-import keras  # noqa: E402
-
-from keras_transfer.data.pipeline import batches  # noqa: E402
-from keras_transfer.data.table import ImageTable  # noqa: E402
-from keras_transfer.errors import ExportError, RunError, UsageError  # noqa: E402
-from keras_transfer.export import calibration as sample  # noqa: E402
-from keras_transfer.export.quantization import attach_head, convert_integer  # noqa: E402
-from keras_transfer.preprocessing import Preprocessing  # noqa: E402
+from keras_transfer.data.pipeline import batches
+from keras_transfer.data.table import ImageTable
+from keras_transfer.errors import ExportError, RunError, UsageError
+from keras_transfer.export import calibration as sample
+from keras_transfer.export.quantization import attach_head, convert_integer
+from keras_transfer.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)

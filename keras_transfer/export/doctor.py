@@ -15,16 +15,13 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
-from keras_transfer.quiet import captured_output, quiet_tensorflow
+import keras
+import numpy as np
 
-quiet_tensorflow()
-
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-
-from keras_transfer.errors import ExportError, UsageError  # noqa: E402
-from keras_transfer.export.quantization import Calibration, assemble, one_by_one  # noqa: E402
-from keras_transfer.litert import converter_for, converter_tools  # noqa: E402
+from keras_transfer.errors import ExportError, UsageError
+from keras_transfer.export.quantization import Calibration, assemble, one_by_one
+from keras_transfer.litert import converter_for, converter_tools
+from keras_transfer.quiet import captured_output
 
 EXAMINED = 20
 """Images the layers are examined on: the first of the calibration images."""

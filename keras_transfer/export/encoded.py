@@ -10,13 +10,9 @@ formats that nobody promised. So the first bytes decide what is admitted, and th
 
 from __future__ import annotations
 
-from keras_transfer.quiet import quiet_tensorflow
+import tensorflow as tf
 
-quiet_tensorflow()
-
-import tensorflow as tf  # noqa: E402
-
-from keras_transfer.preprocessing import Preprocessing  # noqa: E402
+from keras_transfer.preprocessing import Preprocessing
 
 _KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic", "lanczos": "lanczos3"}
 

@@ -12,27 +12,23 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
+import numpy as np
 
-quiet_tensorflow()
-
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-
-from keras_transfer.backbones.own import in_float32  # noqa: E402
-from keras_transfer.data.table import ImageTable  # noqa: E402
-from keras_transfer.errors import ExportError, ParityError  # noqa: E402
-from keras_transfer.evaluation.probabilities import require_probabilities  # noqa: E402
-from keras_transfer.export import folder as layout  # noqa: E402
-from keras_transfer.export import golden, manifest, standalone  # noqa: E402
-from keras_transfer.export.calibration import calibration_rows  # noqa: E402
-from keras_transfer.export.card import card  # noqa: E402
-from keras_transfer.export.conversion import Conversion  # noqa: E402
-from keras_transfer.export.deployed import Deployed  # noqa: E402
-from keras_transfer.export.fallback import FALLBACK, choose_within, plan_fallback  # noqa: E402
-from keras_transfer.export.manifest import About  # noqa: E402
-from keras_transfer.export.measure import collect_answers, latency, temporary_folder  # noqa: E402
-from keras_transfer.export.parity import (  # noqa: E402
+from keras_transfer.backbones.own import in_float32
+from keras_transfer.data.table import ImageTable
+from keras_transfer.errors import ExportError, ParityError
+from keras_transfer.evaluation.probabilities import require_probabilities
+from keras_transfer.export import folder as layout
+from keras_transfer.export import golden, manifest, standalone
+from keras_transfer.export.calibration import calibration_rows
+from keras_transfer.export.card import card
+from keras_transfer.export.conversion import Conversion
+from keras_transfer.export.deployed import Deployed
+from keras_transfer.export.fallback import FALLBACK, choose_within, plan_fallback
+from keras_transfer.export.manifest import About
+from keras_transfer.export.measure import collect_answers, latency, temporary_folder
+from keras_transfer.export.parity import (
     Judge,
     breaches,
     compare,
@@ -41,8 +37,8 @@ from keras_transfer.export.parity import (  # noqa: E402
     scale_of,
     tolerance_for,
 )
-from keras_transfer.export.report import ArtefactReport, CalibrationReport, ExportReport, digest  # noqa: E402
-from keras_transfer.export.request import (  # noqa: E402
+from keras_transfer.export.report import ArtefactReport, CalibrationReport, ExportReport, digest
+from keras_transfer.export.request import (
     CALIBRATED,
     FORMATS,
     Target,
@@ -52,8 +48,8 @@ from keras_transfer.export.request import (  # noqa: E402
     choose_split,
     plan_targets,
 )
-from keras_transfer.export.runtimes import Runtime, load_runtime  # noqa: E402
-from keras_transfer.preprocessing import Preprocessing  # noqa: E402
+from keras_transfer.export.runtimes import Runtime, load_runtime
+from keras_transfer.preprocessing import Preprocessing
 
 log = logging.getLogger("keras_transfer")
 

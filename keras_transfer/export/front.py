@@ -7,14 +7,10 @@ the scaling layer in float 1.01; the stem too 0.93; the first block too 0.57. Th
 
 from __future__ import annotations
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
 
-quiet_tensorflow()
-
-import keras  # noqa: E402
-
-from keras_transfer.backbones.cost import layer_macs  # noqa: E402
-from keras_transfer.litert import convert  # noqa: E402
+from keras_transfer.backbones.cost import layer_macs
+from keras_transfer.litert import convert
 
 SHARE = 0.1
 """The front is at most this share of a model's multiply-adds."""

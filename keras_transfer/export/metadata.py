@@ -13,16 +13,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import flatbuffers
+import numpy as np
+from tensorflow.lite.python import schema_py_generated as schema
+from tensorflow.lite.tools import flatbuffer_utils
 
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-
-import numpy as np  # noqa: E402
-from tensorflow.lite.python import schema_py_generated as schema  # noqa: E402
-from tensorflow.lite.tools import flatbuffer_utils  # noqa: E402
-
-from keras_transfer.errors import ExportError  # noqa: E402
+from keras_transfer.errors import ExportError
 
 LABELS = "labels.txt"
 ENTRY = b"TFLITE_METADATA"

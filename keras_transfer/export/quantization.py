@@ -17,19 +17,15 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
+import numpy as np
+import tensorflow as tf
 
-quiet_tensorflow()
-
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
-
-from keras_transfer.errors import ExportError, UsageError  # noqa: E402
-from keras_transfer.export.front import convert_front, front_output, with_uint8_input  # noqa: E402
-from keras_transfer.export.runtimes import KerasRuntime  # noqa: E402
-from keras_transfer.export.stitching import stitch  # noqa: E402
-from keras_transfer.litert import LiteRTModel, convert, converter_for, converter_tools, run_converter  # noqa: E402
+from keras_transfer.errors import ExportError, UsageError
+from keras_transfer.export.front import convert_front, front_output, with_uint8_input
+from keras_transfer.export.runtimes import KerasRuntime
+from keras_transfer.export.stitching import stitch
+from keras_transfer.litert import LiteRTModel, convert, converter_for, converter_tools, run_converter
 
 log = logging.getLogger("keras_transfer")
 

@@ -6,18 +6,14 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
 
-quiet_tensorflow()
-
-import keras  # noqa: E402
-
-from keras_transfer.data.table import SPLITS, ImageTable  # noqa: E402
-from keras_transfer.errors import UsageError, require_utf8, unknown_name  # noqa: E402
-from keras_transfer.export import folder as layout  # noqa: E402
-from keras_transfer.export.parity import Judge  # noqa: E402
-from keras_transfer.export.runtimes import KerasRuntime  # noqa: E402
-from keras_transfer.preprocessing import Preprocessing  # noqa: E402
+from keras_transfer.data.table import SPLITS, ImageTable
+from keras_transfer.errors import UsageError, require_utf8, unknown_name
+from keras_transfer.export import folder as layout
+from keras_transfer.export.parity import Judge
+from keras_transfer.export.runtimes import KerasRuntime
+from keras_transfer.preprocessing import Preprocessing
 
 log = logging.getLogger("keras_transfer")
 

@@ -10,17 +10,14 @@ import os
 from pathlib import Path
 from typing import Protocol
 
-from keras_transfer.quiet import captured_output, quiet_tensorflow
+import keras
+import numpy as np
+import tensorflow as tf
 
-quiet_tensorflow()
-
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
-
-from keras_transfer.errors import ExportError, UsageError  # noqa: E402
-from keras_transfer.export.saved_model import BATCH, SavedModelPredictor, check_shape, infer  # noqa: E402
-from keras_transfer.litert import LiteRTModel, TensorInfo  # noqa: E402
+from keras_transfer.errors import ExportError, UsageError
+from keras_transfer.export.saved_model import BATCH, SavedModelPredictor, check_shape, infer
+from keras_transfer.litert import LiteRTModel, TensorInfo
+from keras_transfer.quiet import captured_output
 
 
 class Runtime(Protocol):

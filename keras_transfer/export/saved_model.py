@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras_transfer.quiet import captured_output, quiet_tensorflow
+import keras
+import numpy as np
+import tensorflow as tf
 
-quiet_tensorflow()
-
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
-
-from keras_transfer.errors import ExportError, UsageError  # noqa: E402
-from keras_transfer.export import encoded  # noqa: E402
-from keras_transfer.export.parity import Judge  # noqa: E402
-from keras_transfer.litert import TensorInfo  # noqa: E402
-from keras_transfer.preprocessing import Preprocessing  # noqa: E402
+from keras_transfer.errors import ExportError, UsageError
+from keras_transfer.export import encoded
+from keras_transfer.export.parity import Judge
+from keras_transfer.litert import TensorInfo
+from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.quiet import captured_output
 
 SIGNATURE, PIXELS, BYTES = "serving_default", "classify_pixels", "classify_bytes"
 INPUT, NUMBERS, ENCODED = "image", "inputs", "encoded"

@@ -9,14 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras_transfer.quiet import quiet_tensorflow
+import numpy as np
+from tensorflow.lite.tools import flatbuffer_utils
 
-quiet_tensorflow()
-
-import numpy as np  # noqa: E402
-from tensorflow.lite.tools import flatbuffer_utils  # noqa: E402
-
-from keras_transfer.errors import ExportError  # noqa: E402
+from keras_transfer.errors import ExportError
 
 _RUNTIME_VERSION = b"min_runtime_version"
 

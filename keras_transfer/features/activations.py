@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+import keras
 import numpy as np
 
 from keras_transfer.data.order import row_numbers
@@ -31,10 +32,6 @@ from keras_transfer.features.identity import model_hash
 from keras_transfer.features.shards import FORMAT
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.progress import track
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
 
 BLOCK = 32
 """Images decoded, augmented and computed together. The augmentation's keys count these blocks."""

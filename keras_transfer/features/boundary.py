@@ -14,14 +14,11 @@ from graphlib import TopologicalSorter
 from inspect import signature
 from typing import Any
 
+import keras
+
 from keras_transfer.backbones.cost import layer_macs
 from keras_transfer.errors import UsageError, unknown_name
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-
-from keras_transfer.heads import head_layers  # noqa: E402
+from keras_transfer.heads import head_layers
 
 VALUE_MACS = 200
 """A value that is stored and read in every epoch is taken to cost as much as so many multiply-adds.

@@ -14,7 +14,9 @@ from importlib.metadata import PackageNotFoundError, version
 from queue import SimpleQueue
 from typing import Protocol
 
+import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_transfer.backbones.cost import macs
 from keras_transfer.data.pipeline import batches, load_image
@@ -22,14 +24,8 @@ from keras_transfer.data.table import ImageTable
 from keras_transfer.data.threads import default_threads, ordered_map
 from keras_transfer.errors import ExportError, UsageError
 from keras_transfer.features.converted import ConvertedModels, SelfCheck
+from keras_transfer.litert import LiteRTModel, best_batch, convert
 from keras_transfer.preprocessing import Preprocessing
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-import tensorflow as tf  # noqa: E402
-
-from keras_transfer.litert import LiteRTModel, best_batch, convert  # noqa: E402
 
 logger = logging.getLogger("keras_transfer")
 

@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_transfer.data.order import row_numbers
@@ -23,10 +24,6 @@ from keras_transfer.features.identity import model_hash
 from keras_transfer.features.shards import FORMAT, Collection
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.progress import track
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
 
 logger = logging.getLogger("keras_transfer")
 

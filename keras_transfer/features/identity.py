@@ -6,13 +6,10 @@ import hashlib
 import json
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_transfer.errors import CacheError
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
 
 # None of these changes what `model(x, training=False)` gives.
 _IRRELEVANT = ("trainable", "shared_object_id", "build_config", "compile_config")

@@ -9,12 +9,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
-from keras_transfer.errors import UsageError, unknown_name
-from keras_transfer.quiet import quiet_tensorflow
-from keras_transfer.settings import POOLINGS
+import keras
 
-quiet_tensorflow()
-import keras  # noqa: E402
+from keras_transfer.errors import UsageError, unknown_name
+from keras_transfer.settings import POOLINGS
 
 GEM_POWER = 3.0
 GEM_SMALLEST = 1e-6

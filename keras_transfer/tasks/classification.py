@@ -7,27 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import keras
 import numpy as np
 
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-
-from keras_transfer.data import ImageTable, load_data  # noqa: E402
-from keras_transfer.errors import UsageError  # noqa: E402
-from keras_transfer.evaluation import plots  # noqa: E402
-from keras_transfer.evaluation.calibration import calibration_error, reliability  # noqa: E402
-from keras_transfer.evaluation.metrics import classification_metrics  # noqa: E402
-from keras_transfer.evaluation.plots_calibration import reliability_plot  # noqa: E402
-from keras_transfer.heads import add_head, logits_model, split_head  # noqa: E402
-from keras_transfer.settings import DataSettings, TrainSettings  # noqa: E402
-from keras_transfer.tasks.base import Job, OutputContract, Task  # noqa: E402
-from keras_transfer.tasks.transfer import fit_transfer, outputs_of, probe_weights  # noqa: E402
-from keras_transfer.training.embedding_heads import fit_embedding_head  # noqa: E402
-from keras_transfer.training.feeds import balancing_weights  # noqa: E402
-from keras_transfer.training.probe import fit_probe  # noqa: E402
-from keras_transfer.training.temperature import fit_temperature, fold_temperature  # noqa: E402
+from keras_transfer.data import ImageTable, load_data
+from keras_transfer.errors import UsageError
+from keras_transfer.evaluation import plots
+from keras_transfer.evaluation.calibration import calibration_error, reliability
+from keras_transfer.evaluation.metrics import classification_metrics
+from keras_transfer.evaluation.plots_calibration import reliability_plot
+from keras_transfer.heads import add_head, logits_model, split_head
+from keras_transfer.settings import DataSettings, TrainSettings
+from keras_transfer.tasks.base import Job, OutputContract, Task
+from keras_transfer.tasks.transfer import fit_transfer, outputs_of, probe_weights
+from keras_transfer.training.embedding_heads import fit_embedding_head
+from keras_transfer.training.feeds import balancing_weights
+from keras_transfer.training.probe import fit_probe
+from keras_transfer.training.temperature import fit_temperature, fold_temperature
 
 log = logging.getLogger("keras_transfer")
 

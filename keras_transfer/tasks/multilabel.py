@@ -6,22 +6,18 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-
-from keras_transfer.data import ImageTable, load_data  # noqa: E402
-from keras_transfer.errors import DataError, UsageError  # noqa: E402
-from keras_transfer.evaluation import plots, plots_tasks  # noqa: E402
-from keras_transfer.evaluation.multilabel import multilabel_metrics  # noqa: E402
-from keras_transfer.heads import add_head  # noqa: E402
-from keras_transfer.settings import DataSettings  # noqa: E402
-from keras_transfer.tasks.base import Job, OutputContract, Task  # noqa: E402
-from keras_transfer.tasks.transfer import fit_transfer, outputs_of  # noqa: E402
-from keras_transfer.training.multilabel_probe import EVEN, best_threshold, fit_multilabel_probe  # noqa: E402
+from keras_transfer.data import ImageTable, load_data
+from keras_transfer.errors import DataError, UsageError
+from keras_transfer.evaluation import plots, plots_tasks
+from keras_transfer.evaluation.multilabel import multilabel_metrics
+from keras_transfer.heads import add_head
+from keras_transfer.settings import DataSettings
+from keras_transfer.tasks.base import Job, OutputContract, Task
+from keras_transfer.tasks.transfer import fit_transfer, outputs_of
+from keras_transfer.training.multilabel_probe import EVEN, best_threshold, fit_multilabel_probe
 
 
 class MultiLabel(Task):

@@ -11,34 +11,30 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import keras
 import numpy as np
 
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-
-from keras_transfer.data import ImageTable  # noqa: E402
-from keras_transfer.data.pipeline import batches  # noqa: E402
-from keras_transfer.errors import DataError, UsageError  # noqa: E402
-from keras_transfer.evaluation.plots_training import lr_finder_plot  # noqa: E402
-from keras_transfer.export.deployed import Deployed  # noqa: E402
-from keras_transfer.features import extract  # noqa: E402
-from keras_transfer.features.engines import KerasEngine  # noqa: E402
-from keras_transfer.freeze_plan import FreezePlan  # noqa: E402
-from keras_transfer.freezing import set_trainable  # noqa: E402
-from keras_transfer.heads import split_head  # noqa: E402
-from keras_transfer.plugins import task_spec  # noqa: E402
-from keras_transfer.run import BACKBONE  # noqa: E402
-from keras_transfer.settings import GradientSettings, TrainSettings  # noqa: E402
-from keras_transfer.tasks.base import Job, Task  # noqa: E402
-from keras_transfer.training.adapt import adapt_batchnorm  # noqa: E402
-from keras_transfer.training.feeds import Boundary, balancing_weights  # noqa: E402
-from keras_transfer.training.finetune import default_objective, fine_tune, refuse_contradictions  # noqa: E402
-from keras_transfer.training.guard import Verdict, compare, deciding  # noqa: E402
-from keras_transfer.training.phases import Phase, plan_phases  # noqa: E402
-from keras_transfer.training.strategy import Strategy, choose  # noqa: E402
-from keras_transfer.training.temperature import tempered  # noqa: E402
+from keras_transfer.data import ImageTable
+from keras_transfer.data.pipeline import batches
+from keras_transfer.errors import DataError, UsageError
+from keras_transfer.evaluation.plots_training import lr_finder_plot
+from keras_transfer.export.deployed import Deployed
+from keras_transfer.features import extract
+from keras_transfer.features.engines import KerasEngine
+from keras_transfer.freeze_plan import FreezePlan
+from keras_transfer.freezing import set_trainable
+from keras_transfer.heads import split_head
+from keras_transfer.plugins import task_spec
+from keras_transfer.run import BACKBONE
+from keras_transfer.settings import GradientSettings, TrainSettings
+from keras_transfer.tasks.base import Job, Task
+from keras_transfer.training.adapt import adapt_batchnorm
+from keras_transfer.training.feeds import Boundary, balancing_weights
+from keras_transfer.training.finetune import default_objective, fine_tune, refuse_contradictions
+from keras_transfer.training.guard import Verdict, compare, deciding
+from keras_transfer.training.phases import Phase, plan_phases
+from keras_transfer.training.strategy import Strategy, choose
+from keras_transfer.training.temperature import tempered
 
 log = logging.getLogger("keras_transfer")
 BALANCED, LOG_LOSS = "balanced_accuracy", "log_loss"

@@ -11,20 +11,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import keras
 import numpy as np
+from keras import ops
+from keras.layers import BatchNormalization
 
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-from keras import ops  # noqa: E402
-from keras.layers import BatchNormalization  # noqa: E402
-
-from keras_transfer.backbones.blocks import leaf_layers  # noqa: E402
-from keras_transfer.data import ImageTable  # noqa: E402
-from keras_transfer.data.pipeline import batches  # noqa: E402
-from keras_transfer.errors import DataError, UsageError  # noqa: E402
-from keras_transfer.preprocessing import Preprocessing  # noqa: E402
+from keras_transfer.backbones.blocks import leaf_layers
+from keras_transfer.data import ImageTable
+from keras_transfer.data.pipeline import batches
+from keras_transfer.errors import DataError, UsageError
+from keras_transfer.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
 
-quiet_tensorflow()
-import keras  # noqa: E402
-
-from keras_transfer.errors import UsageError, unknown_name  # noqa: E402
-from keras_transfer.heads import CUT, LOGITS, POOLING, PROBABILITIES, features_input  # noqa: E402
+from keras_transfer.errors import UsageError, unknown_name
+from keras_transfer.heads import CUT, LOGITS, POOLING, PROBABILITIES, features_input
 
 Stack = Sequence[keras.layers.Layer] | Callable[[keras.KerasTensor], keras.KerasTensor]
 

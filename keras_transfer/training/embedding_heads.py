@@ -12,18 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-
-from keras_transfer.errors import UsageError, unknown_name  # noqa: E402
-from keras_transfer.heads import PROBABILITIES  # noqa: E402
-from keras_transfer.training.embedding_problem import Fitted, Problem, state_problem  # noqa: E402
-from keras_transfer.training.neighbours import fit_knn, fit_prototype  # noqa: E402
-from keras_transfer.training.svm import fit_svm  # noqa: E402
+from keras_transfer.errors import UsageError, unknown_name
+from keras_transfer.heads import PROBABILITIES
+from keras_transfer.training.embedding_problem import Fitted, Problem, state_problem
+from keras_transfer.training.neighbours import fit_knn, fit_prototype
+from keras_transfer.training.svm import fit_svm
 
 _FITS: dict[str, Callable[[Problem], Fitted]] = {
     "svm": lambda problem: fit_svm(problem, rbf=False),

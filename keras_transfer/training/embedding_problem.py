@@ -6,17 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-
-from keras_transfer.errors import DataError, UsageError  # noqa: E402
-from keras_transfer.heads import LOGITS  # noqa: E402
-from keras_transfer.training.probe import ABSENT  # noqa: E402
+from keras_transfer.errors import DataError, UsageError
+from keras_transfer.heads import LOGITS
+from keras_transfer.training.probe import ABSENT
 
 FOLDS = 5
 

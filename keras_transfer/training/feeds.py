@@ -9,26 +9,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import keras
 import numpy as np
+import tensorflow as tf
 
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-import tensorflow as tf  # noqa: E402
-
-from keras_transfer.data import ImageTable  # noqa: E402
-from keras_transfer.data.augmentation import Augmenter, mixes_images  # noqa: E402
-from keras_transfer.data.balance import class_weights, sampling_probabilities  # noqa: E402
-from keras_transfer.data.order import Sampling  # noqa: E402
-from keras_transfer.data.pipeline import tf_dataset  # noqa: E402
-from keras_transfer.errors import CacheError, UsageError  # noqa: E402
-from keras_transfer.features.activations import Activations, activations  # noqa: E402
-from keras_transfer.features.boundary import cut_at, find_boundary  # noqa: E402
-from keras_transfer.preprocessing import Preprocessing  # noqa: E402
-from keras_transfer.settings import GradientSettings  # noqa: E402
-from keras_transfer.training.objective import Objective  # noqa: E402
-from keras_transfer.training.split_cache import SplitFeed, worthwhile  # noqa: E402
+from keras_transfer.data import ImageTable
+from keras_transfer.data.augmentation import Augmenter, mixes_images
+from keras_transfer.data.balance import class_weights, sampling_probabilities
+from keras_transfer.data.order import Sampling
+from keras_transfer.data.pipeline import tf_dataset
+from keras_transfer.errors import CacheError, UsageError
+from keras_transfer.features.activations import Activations, activations
+from keras_transfer.features.boundary import cut_at, find_boundary
+from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.settings import GradientSettings
+from keras_transfer.training.objective import Objective
+from keras_transfer.training.split_cache import SplitFeed, worthwhile
 
 log = logging.getLogger("keras_transfer")
 

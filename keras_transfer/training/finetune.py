@@ -17,33 +17,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-
-from keras_transfer import options as option_tools  # noqa: E402
-from keras_transfer.backbones.blocks import leaf_layers  # noqa: E402
-from keras_transfer.data import ImageTable  # noqa: E402
-from keras_transfer.errors import DataError, UsageError, unknown_name  # noqa: E402
-from keras_transfer.features.boundary import frozen_dropout_off  # noqa: E402
-from keras_transfer.heads import LOGITS, logits_model  # noqa: E402
-from keras_transfer.paths import atomic_write  # noqa: E402
-from keras_transfer.preprocessing import Preprocessing  # noqa: E402
-from keras_transfer.settings import GradientSettings  # noqa: E402
-from keras_transfer.training.callbacks import Bars, CloseEpoch, KeepRaw, Record  # noqa: E402
-from keras_transfer.training.feeds import Boundary, Feed, make_feed, refuse_kept_mixing  # noqa: E402
-from keras_transfer.training.folding import fold_frozen_norms  # noqa: E402
-from keras_transfer.training.lr_finder import LearningRateFinding, find_learning_rate  # noqa: E402
-from keras_transfer.training.objective import Objective, in_standard_units  # noqa: E402
-from keras_transfer.training.optimizers import make_optimizer  # noqa: E402
-from keras_transfer.training.phases import Phase  # noqa: E402
-from keras_transfer.training.precision import computing_in  # noqa: E402
-from keras_transfer.training.schedules import Shifted, make_schedule  # noqa: E402
-from keras_transfer.training.statistics import remembering_an_epoch  # noqa: E402
-from keras_transfer.training.strategy import RATES, SGD_FACTOR  # noqa: E402
+from keras_transfer import options as option_tools
+from keras_transfer.backbones.blocks import leaf_layers
+from keras_transfer.data import ImageTable
+from keras_transfer.errors import DataError, UsageError, unknown_name
+from keras_transfer.features.boundary import frozen_dropout_off
+from keras_transfer.heads import LOGITS, logits_model
+from keras_transfer.paths import atomic_write
+from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.settings import GradientSettings
+from keras_transfer.training.callbacks import Bars, CloseEpoch, KeepRaw, Record
+from keras_transfer.training.feeds import Boundary, Feed, make_feed, refuse_kept_mixing
+from keras_transfer.training.folding import fold_frozen_norms
+from keras_transfer.training.lr_finder import LearningRateFinding, find_learning_rate
+from keras_transfer.training.objective import Objective, in_standard_units
+from keras_transfer.training.optimizers import make_optimizer
+from keras_transfer.training.phases import Phase
+from keras_transfer.training.precision import computing_in
+from keras_transfer.training.schedules import Shifted, make_schedule
+from keras_transfer.training.statistics import remembering_an_epoch
+from keras_transfer.training.strategy import RATES, SGD_FACTOR
 
 log = logging.getLogger("keras_transfer")
 FINDER_STEPS = 60

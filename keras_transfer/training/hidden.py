@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-
-from keras_transfer.heads import CUT, split_head  # noqa: E402
-from keras_transfer.training.standardising import folded, standardisation  # noqa: E402
+from keras_transfer.heads import CUT, split_head
+from keras_transfer.training.standardising import folded, standardisation
 
 EPOCHS, PATIENCE, BATCH = 200, 10, 64
 JUDGED_AT_ONCE = 1024

@@ -10,15 +10,11 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-
-from keras_transfer.errors import DataError, UsageError  # noqa: E402
-from keras_transfer.training.optimizers import make_optimizer  # noqa: E402
+from keras_transfer.errors import DataError, UsageError
+from keras_transfer.training.optimizers import make_optimizer
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -14,20 +14,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import keras
 import numpy as np
 from sklearn.model_selection import KFold
 
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-
-from keras_transfer import progress  # noqa: E402
-from keras_transfer.errors import DataError  # noqa: E402
-from keras_transfer.heads import LOGITS  # noqa: E402
-from keras_transfer.training.hidden import has_hidden, train_hidden  # noqa: E402
-from keras_transfer.training.probe import PATIENCE, STRENGTHS, regression  # noqa: E402
-from keras_transfer.training.standardising import folded, standardisation  # noqa: E402
+from keras_transfer import progress
+from keras_transfer.errors import DataError
+from keras_transfer.heads import LOGITS
+from keras_transfer.training.hidden import has_hidden, train_hidden
+from keras_transfer.training.probe import PATIENCE, STRENGTHS, regression
+from keras_transfer.training.standardising import folded, standardisation
 
 log = logging.getLogger("keras_transfer")
 

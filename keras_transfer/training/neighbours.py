@@ -7,26 +7,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import numpy as np
+from keras import ops
 from scipy.special import softmax
 
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-from keras import ops  # noqa: E402
-
-from keras_transfer import progress  # noqa: E402
-from keras_transfer.errors import UsageError  # noqa: E402
-from keras_transfer.heads import LOGITS  # noqa: E402
-from keras_transfer.training.embedding_problem import (  # noqa: E402
+from keras_transfer import progress
+from keras_transfer.errors import UsageError
+from keras_transfer.heads import LOGITS
+from keras_transfer.training.embedding_problem import (
     Fitted,
     Problem,
     dense_of,
     logits_layer,
     loss_of,
 )
-from keras_transfer.training.probe import ABSENT  # noqa: E402
+from keras_transfer.training.probe import ABSENT
 
 MOST_STORED = 20_000
 """Training images a nearest-neighbour head may hold."""

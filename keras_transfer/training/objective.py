@@ -7,21 +7,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import keras
 import numpy as np
 
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-
-from keras_transfer.data import ImageTable  # noqa: E402
-from keras_transfer.data.augmentation import Augmenter, mixes_images  # noqa: E402
-from keras_transfer.data.order import Order  # noqa: E402
-from keras_transfer.errors import UsageError  # noqa: E402
-from keras_transfer.evaluation.contact_sheet import draw_contact_sheet  # noqa: E402
-from keras_transfer.heads import LOGITS  # noqa: E402
-from keras_transfer.preprocessing import Preprocessing  # noqa: E402
-from keras_transfer.settings import GradientSettings  # noqa: E402
+from keras_transfer.data import ImageTable
+from keras_transfer.data.augmentation import Augmenter, mixes_images
+from keras_transfer.data.order import Order
+from keras_transfer.errors import UsageError
+from keras_transfer.evaluation.contact_sheet import draw_contact_sheet
+from keras_transfer.heads import LOGITS
+from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.settings import GradientSettings
 
 METRICS = {
     "classes": ("loss", "accuracy"),

@@ -11,13 +11,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
+from keras import ops
 
-quiet_tensorflow()
-import keras  # noqa: E402
-from keras import ops  # noqa: E402
-
-from keras_transfer.errors import UsageError, unknown_name  # noqa: E402
+from keras_transfer.errors import UsageError, unknown_name
 
 OPTIMIZERS = ("adamw", "sgd")
 NOT_DECAYED = r"(^|/)(bias|gamma|beta)(:\d+)?$"

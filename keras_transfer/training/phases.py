@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
 
-quiet_tensorflow()
-import keras  # noqa: E402
-
-from keras_transfer.errors import UsageError  # noqa: E402
-from keras_transfer.freeze_plan import FreezePlan  # noqa: E402
-from keras_transfer.settings import FitSettings, GradientSettings  # noqa: E402
-from keras_transfer.training.strategy import Strategy  # noqa: E402
+from keras_transfer.errors import UsageError
+from keras_transfer.freeze_plan import FreezePlan
+from keras_transfer.settings import FitSettings, GradientSettings
+from keras_transfer.training.strategy import Strategy
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
 
-quiet_tensorflow()
-import keras  # noqa: E402
-
-from keras_transfer.backbones.blocks import leaf_layers  # noqa: E402
-from keras_transfer.heads import head_layers  # noqa: E402
+from keras_transfer.backbones.blocks import leaf_layers
+from keras_transfer.heads import head_layers
 
 
 @contextlib.contextmanager

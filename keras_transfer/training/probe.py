@@ -13,21 +13,17 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any
 
+import keras
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
 
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-
-from keras_transfer import progress  # noqa: E402
-from keras_transfer.errors import DataError, UsageError  # noqa: E402
-from keras_transfer.heads import LOGITS, features_input  # noqa: E402
-from keras_transfer.training.hidden import has_hidden, train_hidden  # noqa: E402
-from keras_transfer.training.standardising import folded, standardisation  # noqa: E402
+from keras_transfer import progress
+from keras_transfer.errors import DataError, UsageError
+from keras_transfer.heads import LOGITS, features_input
+from keras_transfer.training.hidden import has_hidden, train_hidden
+from keras_transfer.training.standardising import folded, standardisation
 
 log = logging.getLogger("keras_transfer")
 

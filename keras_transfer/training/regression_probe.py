@@ -11,21 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import keras
 import numpy as np
 from sklearn.linear_model import Ridge
 
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-
-from keras_transfer import progress  # noqa: E402
-from keras_transfer.errors import DataError  # noqa: E402
-from keras_transfer.heads import LOGITS  # noqa: E402
-from keras_transfer.training.hidden import has_hidden, train_hidden  # noqa: E402
-from keras_transfer.training.multilabel_probe import counted_images, folds_for  # noqa: E402
-from keras_transfer.training.probe import PATIENCE  # noqa: E402
-from keras_transfer.training.standardising import folded, standardisation  # noqa: E402
+from keras_transfer import progress
+from keras_transfer.errors import DataError
+from keras_transfer.heads import LOGITS
+from keras_transfer.training.hidden import has_hidden, train_hidden
+from keras_transfer.training.multilabel_probe import counted_images, folds_for
+from keras_transfer.training.probe import PATIENCE
+from keras_transfer.training.standardising import folded, standardisation
 
 STRENGTHS = tuple(10.0 ** (exponent / 2) for exponent in range(12, -7, -1))
 """Regularisation strengths alpha that are tried, a million to a thousandth, two a decade, the strongest first."""

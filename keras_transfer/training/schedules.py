@@ -9,14 +9,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
+from keras import ops
+from keras.optimizers.schedules import LearningRateSchedule
 
-quiet_tensorflow()
-import keras  # noqa: E402
-from keras import ops  # noqa: E402
-from keras.optimizers.schedules import LearningRateSchedule  # noqa: E402
-
-from keras_transfer.errors import UsageError, unknown_name  # noqa: E402
+from keras_transfer.errors import UsageError, unknown_name
 
 SCHEDULES = ("cosine", "onecycle", "constant", "step")
 WARMUP_START = 1 / 100

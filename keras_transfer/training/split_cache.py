@@ -18,7 +18,9 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_transfer.backbones.cost import macs
 from keras_transfer.data.order import Sampling, epoch_rows, row_numbers
@@ -27,11 +29,6 @@ from keras_transfer.errors import UsageError
 from keras_transfer.features.activations import Activations
 from keras_transfer.features.boundary import cut_at
 from keras_transfer.features.engines import CONVERSION_SECONDS, COSTS
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-import tensorflow as tf  # noqa: E402
 
 WORTHWHILE = 1.25
 """How many times faster a training must be estimated to be before activations are cached unasked."""

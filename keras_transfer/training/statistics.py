@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
 
-quiet_tensorflow()
-import keras  # noqa: E402
-
-from keras_transfer.backbones.blocks import leaf_layers  # noqa: E402
+from keras_transfer.backbones.blocks import leaf_layers
 
 SHORTEST = 0.9
 """Momentum below which one batch would weigh too much."""

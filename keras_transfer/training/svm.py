@@ -17,6 +17,7 @@ from __future__ import annotations
 import warnings
 from typing import Any, Protocol
 
+import keras
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
@@ -24,21 +25,16 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.svm import SVC, LinearSVC
 
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-
-from keras_transfer import progress  # noqa: E402
-from keras_transfer.errors import UsageError  # noqa: E402
-from keras_transfer.training.embedding_problem import (  # noqa: E402
+from keras_transfer import progress
+from keras_transfer.errors import UsageError
+from keras_transfer.training.embedding_problem import (
     Fitted,
     Problem,
     dense_of,
     logits_layer,
     loss_of,
 )
-from keras_transfer.training.standardising import standardisation  # noqa: E402
+from keras_transfer.training.standardising import standardisation
 
 LINEAR_C = (0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0)
 RBF_C = (1.0, 10.0, 100.0)

@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import math
 
+import keras
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-
-from keras_transfer.errors import DataError, UsageError  # noqa: E402
-from keras_transfer.heads import LOGITS  # noqa: E402
+from keras_transfer.errors import DataError, UsageError
+from keras_transfer.heads import LOGITS
 
 LOWEST, HIGHEST = 0.05, 20.0
 """Temperatures are looked for between these."""

@@ -9,18 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import keras
 from scipy.special import softmax
 from scipy.stats import binomtest
 
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-
-from keras_transfer import options as option_tools  # noqa: E402
-from keras_transfer.catalog import full_name  # noqa: E402
-from keras_transfer.data import ImageTable  # noqa: E402
-from keras_transfer.errors import (  # noqa: E402
+from keras_transfer import options as option_tools
+from keras_transfer.catalog import full_name
+from keras_transfer.data import ImageTable
+from keras_transfer.errors import (
     DataError,
     ExportError,
     KerasTransferError,
@@ -28,18 +24,18 @@ from keras_transfer.errors import (  # noqa: E402
     WeightsError,
     unknown_name,
 )
-from keras_transfer.evaluation.metrics import classification_metrics  # noqa: E402
-from keras_transfer.evaluation.plots_compare import comparison_chart  # noqa: E402
-from keras_transfer.export.measure import latency  # noqa: E402
-from keras_transfer.features import extract  # noqa: E402
-from keras_transfer.heads import add_head, split_head  # noqa: E402
-from keras_transfer.litert import LiteRTModel, convert  # noqa: E402
-from keras_transfer.outputs import Outputs  # noqa: E402
-from keras_transfer.settings import ModelSettings, TrainSettings  # noqa: E402
-from keras_transfer.tasks.loading import load_task  # noqa: E402
-from keras_transfer.training.probe import fit_probe  # noqa: E402
-from keras_transfer.training.transferability import logme  # noqa: E402
-from keras_transfer.workflow.train import backbone_for, preprocessing_for  # noqa: E402
+from keras_transfer.evaluation.metrics import classification_metrics
+from keras_transfer.evaluation.plots_compare import comparison_chart
+from keras_transfer.export.measure import latency
+from keras_transfer.features import extract
+from keras_transfer.heads import add_head, split_head
+from keras_transfer.litert import LiteRTModel, convert
+from keras_transfer.outputs import Outputs
+from keras_transfer.settings import ModelSettings, TrainSettings
+from keras_transfer.tasks.loading import load_task
+from keras_transfer.training.probe import fit_probe
+from keras_transfer.training.transferability import logme
+from keras_transfer.workflow.train import backbone_for, preprocessing_for
 
 log = logging.getLogger("keras_transfer")
 

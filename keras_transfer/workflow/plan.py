@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
+
 from keras_transfer import options as option_tools
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-
-from keras_transfer.backbones.blocks import leaf_layers  # noqa: E402
-from keras_transfer.backbones.cost import layer_macs, macs  # noqa: E402
-from keras_transfer.data import ImageTable  # noqa: E402
-from keras_transfer.errors import UsageError  # noqa: E402
-from keras_transfer.features.engines import COSTS  # noqa: E402
-from keras_transfer.heads import LOGITS, add_head  # noqa: E402
-from keras_transfer.settings import TrainSettings  # noqa: E402
-from keras_transfer.tasks.loading import load_task  # noqa: E402
-from keras_transfer.tasks.transfer import require_objective, require_sense  # noqa: E402
-from keras_transfer.training.phases import Phase, plan_phases  # noqa: E402
-from keras_transfer.training.strategy import choose  # noqa: E402
-from keras_transfer.workflow.train import backbone_for  # noqa: E402
+from keras_transfer.backbones.blocks import leaf_layers
+from keras_transfer.backbones.cost import layer_macs, macs
+from keras_transfer.data import ImageTable
+from keras_transfer.errors import UsageError
+from keras_transfer.features.engines import COSTS
+from keras_transfer.heads import LOGITS, add_head
+from keras_transfer.settings import TrainSettings
+from keras_transfer.tasks.loading import load_task
+from keras_transfer.tasks.transfer import require_objective, require_sense
+from keras_transfer.training.phases import Phase, plan_phases
+from keras_transfer.training.strategy import choose
+from keras_transfer.workflow.train import backbone_for
 
 BACKWARD = 2.0
 """A trained layer's backward pass multiplies twice as often as its forward pass: once for the weights' gradient, once

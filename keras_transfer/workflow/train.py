@@ -14,31 +14,28 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
+import numpy as np
 
-quiet_tensorflow()
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-
-import keras_transfer  # noqa: E402
-from keras_transfer import options as option_tools  # noqa: E402
-from keras_transfer import progress  # noqa: E402
-from keras_transfer.backbones import load_backbone  # noqa: E402
-from keras_transfer.catalog import OWN, get_spec  # noqa: E402
-from keras_transfer.data import ImageTable  # noqa: E402
-from keras_transfer.data.checking import write_skipped  # noqa: E402
-from keras_transfer.data.pipeline import input_batches  # noqa: E402
-from keras_transfer.errors import PluginError, UsageError  # noqa: E402
-from keras_transfer.export.report import digest  # noqa: E402
-from keras_transfer.export.runtimes import KerasRuntime  # noqa: E402
-from keras_transfer.features import model_hash  # noqa: E402
-from keras_transfer.preprocessing import Preprocessing  # noqa: E402
-from keras_transfer.run import HISTORY, MODEL, SKIPPED, SPLIT, Run, RunWriter, new_run, open_run  # noqa: E402
-from keras_transfer.settings import ModelSettings, TrainSettings  # noqa: E402
-from keras_transfer.tasks.base import Job, OutputContract, Task, TaskSpec  # noqa: E402
-from keras_transfer.tasks.loading import load_task, origin  # noqa: E402
-from keras_transfer.tasks.returned import checked_metrics, checked_notes, returned  # noqa: E402
-from keras_transfer.workflow.teacher import teach  # noqa: E402
+import keras_transfer
+from keras_transfer import options as option_tools
+from keras_transfer import progress
+from keras_transfer.backbones import load_backbone
+from keras_transfer.catalog import OWN, get_spec
+from keras_transfer.data import ImageTable
+from keras_transfer.data.checking import write_skipped
+from keras_transfer.data.pipeline import input_batches
+from keras_transfer.errors import PluginError, UsageError
+from keras_transfer.export.report import digest
+from keras_transfer.export.runtimes import KerasRuntime
+from keras_transfer.features import model_hash
+from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.run import HISTORY, MODEL, SKIPPED, SPLIT, Run, RunWriter, new_run, open_run
+from keras_transfer.settings import ModelSettings, TrainSettings
+from keras_transfer.tasks.base import Job, OutputContract, Task, TaskSpec
+from keras_transfer.tasks.loading import load_task, origin
+from keras_transfer.tasks.returned import checked_metrics, checked_notes, returned
+from keras_transfer.workflow.teacher import teach
 
 log = logging.getLogger("keras_transfer")
 NAMED_WEIGHTS = ("auto", "imagenet", "none")

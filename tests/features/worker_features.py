@@ -9,14 +9,11 @@ import sys
 import time
 from pathlib import Path
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
+import numpy as np
 
-quiet_tensorflow()
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-
-from keras_transfer.data import ImageTable, load_data  # noqa: E402
-from keras_transfer.preprocessing import Preprocessing  # noqa: E402
+from keras_transfer.data import ImageTable, load_data
+from keras_transfer.preprocessing import Preprocessing
 
 SIZE = (48, 48)
 PREPROCESSING = Preprocessing(SIZE)

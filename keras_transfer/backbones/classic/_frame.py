@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import UsageError, WeightsError, unknown_name
-from ...quiet import quiet_tensorflow
+import keras
 
-quiet_tensorflow()
-import keras  # noqa: E402
+from ...errors import UsageError, WeightsError, unknown_name
 
 POOLINGS = ("avg", "max")
 Weights = str | os.PathLike[str] | None

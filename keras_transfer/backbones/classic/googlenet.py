@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import keras
+
 from ...errors import UsageError
-from ...quiet import quiet_tensorflow
 from ._frame import HE, Shape, Weights, convolution, finished, image_tensor, pooled
 from .local_response import LocalResponseNormalization
-
-quiet_tensorflow()
-import keras  # noqa: E402
 
 AUXILIARY = {"4a": "auxiliary_4a", "4d": "auxiliary_4d"}
 AUXILIARY_WEIGHTS = {"predictions": 1.0, "auxiliary_4a": 0.3, "auxiliary_4d": 0.3}

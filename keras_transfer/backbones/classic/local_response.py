@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...errors import UsageError
-from ...quiet import quiet_tensorflow
+import keras
+import tensorflow as tf
 
-quiet_tensorflow()
-import keras  # noqa: E402
-import tensorflow as tf  # noqa: E402
+from ...errors import UsageError
 
 
 @keras.saving.register_keras_serializable(package="keras_transfer")

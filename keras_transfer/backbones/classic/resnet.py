@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...errors import unknown_name
-from ...quiet import quiet_tensorflow
-from ._frame import BN_MOMENTUM, HE, Shape, Weights, finished, image_tensor, pooled
+import keras
 
-quiet_tensorflow()
-import keras  # noqa: E402
+from ...errors import unknown_name
+from ._frame import BN_MOMENTUM, HE, Shape, Weights, finished, image_tensor, pooled
 
 FILTERS = (64, 128, 256, 512)
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...quiet import quiet_tensorflow
-from ._frame import Shape, Weights, convolution, finished, fully_connected, image_tensor, pooled
+import keras
 
-quiet_tensorflow()
-import keras  # noqa: E402
+from ._frame import Shape, Weights, convolution, finished, fully_connected, image_tensor, pooled
 
 FILTERS = (64, 128, 256, 512, 512)
 CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
+
 from ...errors import UsageError
-from ...quiet import quiet_tensorflow
 from ._frame import Shape, Weights, convolution, finished, fully_connected, image_tensor, pooled
 from .local_response import LocalResponseNormalization
-
-quiet_tensorflow()
-import keras  # noqa: E402
 
 _SMALLEST = 53  # leaves one place after the last pooling
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
+import tensorflow as tf
+from keras import ops
 
-quiet_tensorflow()
-import keras  # noqa: E402
-import tensorflow as tf  # noqa: E402
-from keras import ops  # noqa: E402
-
-from keras_transfer_gan.augment import augment, next_chance  # noqa: E402
-from keras_transfer_gan.losses import discriminator_loss, generator_loss, threshold  # noqa: E402
-from keras_transfer_gan.networks import Facts  # noqa: E402
+from keras_transfer_gan.augment import augment, next_chance
+from keras_transfer_gan.losses import discriminator_loss, generator_loss, threshold
+from keras_transfer_gan.networks import Facts
 
 WARM_UP = 10
 """The average's decay grows as (1 + step) / (WARM_UP + step): early weights are soon forgotten."""

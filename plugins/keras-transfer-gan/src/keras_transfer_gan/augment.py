@@ -11,13 +11,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
+from keras import ops
 
-quiet_tensorflow()
-import keras  # noqa: E402
-from keras import ops  # noqa: E402
-
-from keras_transfer.errors import unknown_name  # noqa: E402
+from keras_transfer.errors import unknown_name
 
 CHANGES = ("colour", "translation", "cutout")
 SHIFT = 0.125

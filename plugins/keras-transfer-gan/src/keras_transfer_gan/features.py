@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
+import numpy as np
 
-quiet_tensorflow()
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-
-from keras_transfer.backbones import load_backbone  # noqa: E402
-from keras_transfer.data.table import ArrayImages, ImageTable  # noqa: E402
-from keras_transfer.features import extract  # noqa: E402
-from keras_transfer.preprocessing import Preprocessing  # noqa: E402
+from keras_transfer.backbones import load_backbone
+from keras_transfer.data.table import ArrayImages, ImageTable
+from keras_transfer.features import extract
+from keras_transfer.preprocessing import Preprocessing
 
 BACKBONE = "efficientnet_lite0"
 """Of ``kid_lite0`` and ``fid_lite0``: its pooled features, 1,280 numbers, ImageNet weights, float32."""

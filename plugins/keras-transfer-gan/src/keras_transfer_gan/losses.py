@@ -10,10 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-from keras import ops  # noqa: E402
+from keras import ops
 
 THRESHOLDS = {"non-saturating": 0.0, "hinge": 0.0, "least-squares": 0.5}
 """An answer above it says that an image is real. wgan-gp's critic has none: its answers only compare."""

@@ -13,15 +13,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
+from keras import layers, ops
 
-quiet_tensorflow()
-import keras  # noqa: E402
-from keras import layers, ops  # noqa: E402
-
-from keras_transfer.errors import UsageError  # noqa: E402
-from keras_transfer.heads import LOGITS  # noqa: E402
-from keras_transfer_gan.spec import SIZES  # noqa: E402
+from keras_transfer.errors import UsageError
+from keras_transfer.heads import LOGITS
+from keras_transfer_gan.spec import SIZES
 
 MOST_CHANNELS = 512
 SLOPE = 0.2

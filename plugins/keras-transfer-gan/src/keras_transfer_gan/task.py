@@ -10,25 +10,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
+import numpy as np
+import tensorflow as tf
 
-quiet_tensorflow()
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
-
-from keras_transfer import load_data  # noqa: E402
-from keras_transfer.backbones import load_backbone  # noqa: E402
-from keras_transfer.data import ImageTable  # noqa: E402
-from keras_transfer.data.folder import find_images  # noqa: E402
-from keras_transfer.errors import DataError, UsageError  # noqa: E402
-from keras_transfer.preprocessing import Preprocessing  # noqa: E402
-from keras_transfer.settings import DataSettings, GradientSettings, TrainSettings  # noqa: E402
-from keras_transfer.tasks.base import Job, OutputContract, Task  # noqa: E402
-from keras_transfer_gan import pictures  # noqa: E402
-from keras_transfer_gan.adversarial import Adversarial, Recipe  # noqa: E402
-from keras_transfer_gan.augment import parse_changes  # noqa: E402
-from keras_transfer_gan.drawing import (  # noqa: E402
+from keras_transfer import load_data
+from keras_transfer.backbones import load_backbone
+from keras_transfer.data import ImageTable
+from keras_transfer.data.folder import find_images
+from keras_transfer.errors import DataError, UsageError
+from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.settings import DataSettings, GradientSettings, TrainSettings
+from keras_transfer.tasks.base import Job, OutputContract, Task
+from keras_transfer_gan import pictures
+from keras_transfer_gan.adversarial import Adversarial, Recipe
+from keras_transfer_gan.augment import parse_changes
+from keras_transfer_gan.drawing import (
     COLUMNS,
     between,
     draw,
@@ -37,13 +34,13 @@ from keras_transfer_gan.drawing import (  # noqa: E402
     make,
     with_labels,
 )
-from keras_transfer_gan.features import BACKBONE, metric_backbone  # noqa: E402
-from keras_transfer_gan.material import channels_of, material_of  # noqa: E402
-from keras_transfer_gan.measuring import compare, memorised, pixels_of, require_enough, spread  # noqa: E402
-from keras_transfer_gan.networks import Facts, make_discriminator, make_generator, to_bytes  # noqa: E402
-from keras_transfer_gan.spec import SIZES  # noqa: E402
-from keras_transfer_gan.training import Material, Schedule, accuracy, answers, steps_an_epoch, train  # noqa: E402
-from keras_transfer_gan.transfer import frozen_discriminator, load_networks, save_networks  # noqa: E402
+from keras_transfer_gan.features import BACKBONE, metric_backbone
+from keras_transfer_gan.material import channels_of, material_of
+from keras_transfer_gan.measuring import compare, memorised, pixels_of, require_enough, spread
+from keras_transfer_gan.networks import Facts, make_discriminator, make_generator, to_bytes
+from keras_transfer_gan.spec import SIZES
+from keras_transfer_gan.training import Material, Schedule, accuracy, answers, steps_an_epoch, train
+from keras_transfer_gan.transfer import frozen_discriminator, load_networks, save_networks
 
 log = logging.getLogger("keras_transfer")
 RATE = 2e-4

@@ -8,26 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
+import tensorflow as tf
 
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-import tensorflow as tf  # noqa: E402
-
-from keras_transfer.data.order import epoch_rows  # noqa: E402
-from keras_transfer.data.pipeline import dataset_of_batches  # noqa: E402
-from keras_transfer.errors import DataError  # noqa: E402
-from keras_transfer.training.callbacks import Bars  # noqa: E402
-from keras_transfer_gan.adversarial import Adversarial  # noqa: E402
-from keras_transfer_gan.drawing import COLUMNS, draw, grid_labels, make  # noqa: E402
-from keras_transfer_gan.keeping import Keeper, is_finite  # noqa: E402
-from keras_transfer_gan.losses import threshold  # noqa: E402
-from keras_transfer_gan.measuring import compare_kernels, spread  # noqa: E402
-from keras_transfer_gan.metrics import diversity  # noqa: E402
-from keras_transfer_gan.networks import Facts  # noqa: E402
-from keras_transfer_gan.pictures import grid, write_png  # noqa: E402
+from keras_transfer.data.order import epoch_rows
+from keras_transfer.data.pipeline import dataset_of_batches
+from keras_transfer.errors import DataError
+from keras_transfer.training.callbacks import Bars
+from keras_transfer_gan.adversarial import Adversarial
+from keras_transfer_gan.drawing import COLUMNS, draw, grid_labels, make
+from keras_transfer_gan.keeping import Keeper, is_finite
+from keras_transfer_gan.losses import threshold
+from keras_transfer_gan.measuring import compare_kernels, spread
+from keras_transfer_gan.metrics import diversity
+from keras_transfer_gan.networks import Facts
+from keras_transfer_gan.pictures import grid, write_png
 
 log = logging.getLogger("keras_transfer")
 WATCHED, OF_A_CLASS, MOST_WATCHED = 64, 4, 512

@@ -7,16 +7,13 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
 
-quiet_tensorflow()
-import keras  # noqa: E402
-
-from keras_transfer.backbones.blocks import blocks  # noqa: E402
-from keras_transfer.errors import RunError, UsageError  # noqa: E402
-from keras_transfer.freeze_plan import FreezePlan  # noqa: E402
-from keras_transfer.run import open_run  # noqa: E402
-from keras_transfer_gan.networks import Facts, SpectralNorm  # noqa: E402
+from keras_transfer.backbones.blocks import blocks
+from keras_transfer.errors import RunError, UsageError
+from keras_transfer.freeze_plan import FreezePlan
+from keras_transfer.run import open_run
+from keras_transfer_gan.networks import Facts, SpectralNorm
 
 NETWORKS, GENERATOR, DISCRIMINATOR = "networks", "generator.keras", "discriminator.keras"
 DECIDING = (

@@ -9,12 +9,9 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
 
-quiet_tensorflow()
-import keras  # noqa: E402
-
-from keras_transfer.heads import LOGITS, PROBABILITIES  # noqa: E402
+from keras_transfer.heads import LOGITS, PROBABILITIES
 
 UPSAMPLING = ("bilinear", "transposed")
 # Keras's default of 0.99 needs some 500 steps to forget its start; small data sets have fewer.

@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
 
-quiet_tensorflow()
-import keras  # noqa: E402
-
-from keras_transfer.backbones import load_backbone, pyramid_model  # noqa: E402
-from keras_transfer.catalog import get_spec  # noqa: E402
+from keras_transfer.backbones import load_backbone, pyramid_model
+from keras_transfer.catalog import get_spec
 
 STRIDE = 32
 """What a backbone's deepest map is reduced by; images are padded to multiples of it."""

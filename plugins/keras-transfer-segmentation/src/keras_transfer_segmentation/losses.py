@@ -13,14 +13,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
+from keras import ops
 
-quiet_tensorflow()
-import keras  # noqa: E402
-from keras import ops  # noqa: E402
-
-from keras_transfer.errors import UsageError, unknown_name  # noqa: E402
-from keras_transfer_segmentation.classes import IGNORE_INDEX  # noqa: E402
+from keras_transfer.errors import UsageError, unknown_name
+from keras_transfer_segmentation.classes import IGNORE_INDEX
 
 _SMALLEST = 1e-7
 """Probabilities are clipped here before the logarithm: float32 softmax outputs can be exactly 0."""

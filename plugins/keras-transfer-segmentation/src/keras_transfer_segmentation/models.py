@@ -10,14 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
 
-quiet_tensorflow()
-import keras  # noqa: E402
-
-from keras_transfer.errors import UsageError, unknown_name  # noqa: E402
-from keras_transfer.heads import LOGITS  # noqa: E402
-from keras_transfer_segmentation.decoders import (  # noqa: E402
+from keras_transfer.errors import UsageError, unknown_name
+from keras_transfer.heads import LOGITS
+from keras_transfer_segmentation.decoders import (
     UPSAMPLING,
     classify_pixels,
     conv_block,
@@ -25,7 +22,7 @@ from keras_transfer_segmentation.decoders import (  # noqa: E402
     resize_to,
     upsample,
 )
-from keras_transfer_segmentation.encoders import encode, pad, padded_size  # noqa: E402
+from keras_transfer_segmentation.encoders import encode, pad, padded_size
 
 _SKIPS = (16, 8, 4)
 

@@ -6,21 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
+import numpy as np
 
-quiet_tensorflow()
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-
-from keras_transfer.data import ImageTable  # noqa: E402
-from keras_transfer.errors import UsageError  # noqa: E402
-from keras_transfer.preprocessing import Preprocessing  # noqa: E402
-from keras_transfer.settings import GradientSettings  # noqa: E402
-from keras_transfer.training.objective import Shuffled  # noqa: E402
-from keras_transfer_segmentation.augment import Augmentation  # noqa: E402
-from keras_transfer_segmentation.classes import Classes  # noqa: E402
-from keras_transfer_segmentation.losses import WeightedSum  # noqa: E402
-from keras_transfer_segmentation.pictures import overlay, save_picture  # noqa: E402
+from keras_transfer.data import ImageTable
+from keras_transfer.errors import UsageError
+from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.settings import GradientSettings
+from keras_transfer.training.objective import Shuffled
+from keras_transfer_segmentation.augment import Augmentation
+from keras_transfer_segmentation.classes import Classes
+from keras_transfer_segmentation.losses import WeightedSum
+from keras_transfer_segmentation.pictures import overlay, save_picture
 
 SHOWN, VIEWS = 4, 4
 """Images in the picture of the augmentation, and views of each."""

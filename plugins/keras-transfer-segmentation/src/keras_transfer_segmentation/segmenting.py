@@ -6,22 +6,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_transfer.quiet import quiet_tensorflow
+import numpy as np
 
-quiet_tensorflow()
-import numpy as np  # noqa: E402
-
-from keras_transfer import progress  # noqa: E402
-from keras_transfer.errors import UsageError  # noqa: E402
-from keras_transfer.outputs import Outputs  # noqa: E402
-from keras_transfer.preprocessing import ImageError, Preprocessing, decode  # noqa: E402
-from keras_transfer.workflow.predict import find_images  # noqa: E402
-from keras_transfer.workflow.subject import Subject, open_subject  # noqa: E402
-from keras_transfer_segmentation.classes import IGNORE_INDEX, Classes  # noqa: E402
-from keras_transfer_segmentation.masks import write_mask  # noqa: E402
-from keras_transfer_segmentation.pictures import area_percent, overlay, save_picture  # noqa: E402
-from keras_transfer_segmentation.resizing import restore_mask  # noqa: E402
-from keras_transfer_segmentation.tiling import predict_tiled  # noqa: E402
+from keras_transfer import progress
+from keras_transfer.errors import UsageError
+from keras_transfer.outputs import Outputs
+from keras_transfer.preprocessing import ImageError, Preprocessing, decode
+from keras_transfer.workflow.predict import find_images
+from keras_transfer.workflow.subject import Subject, open_subject
+from keras_transfer_segmentation.classes import IGNORE_INDEX, Classes
+from keras_transfer_segmentation.masks import write_mask
+from keras_transfer_segmentation.pictures import area_percent, overlay, save_picture
+from keras_transfer_segmentation.resizing import restore_mask
+from keras_transfer_segmentation.tiling import predict_tiled
 
 
 def segment_files(

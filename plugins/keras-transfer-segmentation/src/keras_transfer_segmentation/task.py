@@ -8,32 +8,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
+import numpy as np
 
-quiet_tensorflow()
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-
-from keras_transfer.data import ImageTable  # noqa: E402
-from keras_transfer.data.assemble import apply_recorded_split  # noqa: E402
-from keras_transfer.errors import UsageError  # noqa: E402
-from keras_transfer.evaluation import plots  # noqa: E402
-from keras_transfer.freezing import set_trainable  # noqa: E402
-from keras_transfer.preprocessing import Preprocessing  # noqa: E402
-from keras_transfer.settings import DataSettings, TrainSettings  # noqa: E402
-from keras_transfer.tasks.base import Job, OutputContract, Task  # noqa: E402
-from keras_transfer.tasks.transfer import train_by_gradient  # noqa: E402
-from keras_transfer.training.phases import plan_phases  # noqa: E402
-from keras_transfer.training.strategy import SGD_FACTOR, choose  # noqa: E402
-from keras_transfer_segmentation.classes import Classes, read_color_table  # noqa: E402
-from keras_transfer_segmentation.masks_column import MaskColumn  # noqa: E402
-from keras_transfer_segmentation.metrics import SegmentationMetrics  # noqa: E402
-from keras_transfer_segmentation.models import deeplab_v3_plus, fpn, unet, unet_from_scratch  # noqa: E402
-from keras_transfer_segmentation.objective import SegmentationObjective  # noqa: E402
-from keras_transfer_segmentation.pairs import load_pairs  # noqa: E402
-from keras_transfer_segmentation.pictures import area_percent, save_picture, strip  # noqa: E402
-from keras_transfer_segmentation.resizing import restore_mask  # noqa: E402
-from keras_transfer_segmentation.weighting import class_weights, parse_weights  # noqa: E402
+from keras_transfer.data import ImageTable
+from keras_transfer.data.assemble import apply_recorded_split
+from keras_transfer.errors import UsageError
+from keras_transfer.evaluation import plots
+from keras_transfer.freezing import set_trainable
+from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.settings import DataSettings, TrainSettings
+from keras_transfer.tasks.base import Job, OutputContract, Task
+from keras_transfer.tasks.transfer import train_by_gradient
+from keras_transfer.training.phases import plan_phases
+from keras_transfer.training.strategy import SGD_FACTOR, choose
+from keras_transfer_segmentation.classes import Classes, read_color_table
+from keras_transfer_segmentation.masks_column import MaskColumn
+from keras_transfer_segmentation.metrics import SegmentationMetrics
+from keras_transfer_segmentation.models import deeplab_v3_plus, fpn, unet, unet_from_scratch
+from keras_transfer_segmentation.objective import SegmentationObjective
+from keras_transfer_segmentation.pairs import load_pairs
+from keras_transfer_segmentation.pictures import area_percent, save_picture, strip
+from keras_transfer_segmentation.resizing import restore_mask
+from keras_transfer_segmentation.weighting import class_weights, parse_weights
 
 log = logging.getLogger("keras_transfer")
 ON_BACKBONE = {"unet": unet, "fpn": fpn, "deeplab": deeplab_v3_plus}

@@ -9,24 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_transfer.quiet import quiet_tensorflow
+import numpy as np
 
-quiet_tensorflow()
-import numpy as np  # noqa: E402
-
-from keras_transfer.data.threads import ordered_map  # noqa: E402
-from keras_transfer.errors import CacheError, DataError, UsageError  # noqa: E402
-from keras_transfer.export.bundle import Bundle, is_bundle, read_manifest  # noqa: E402
-from keras_transfer.export.report import digest  # noqa: E402
-from keras_transfer.export.runtimes import KerasRuntime  # noqa: E402
-from keras_transfer.features.identity import model_hash  # noqa: E402
-from keras_transfer.preprocessing import ImageError, Preprocessing, decode, read_image_bytes  # noqa: E402
-from keras_transfer.workflow.subject import Subject, open_subject  # noqa: E402
-from keras_transfer.workflow.tta import tta_views  # noqa: E402
-from keras_transfer_siamese.classes import shows_nothing  # noqa: E402
-from keras_transfer_siamese.comparison import Comparison, unit  # noqa: E402
-from keras_transfer_siamese.gallery import Binding  # noqa: E402
-from keras_transfer_siamese.identity import Identity  # noqa: E402
+from keras_transfer.data.threads import ordered_map
+from keras_transfer.errors import CacheError, DataError, UsageError
+from keras_transfer.export.bundle import Bundle, is_bundle, read_manifest
+from keras_transfer.export.report import digest
+from keras_transfer.export.runtimes import KerasRuntime
+from keras_transfer.features.identity import model_hash
+from keras_transfer.preprocessing import ImageError, Preprocessing, decode, read_image_bytes
+from keras_transfer.workflow.subject import Subject, open_subject
+from keras_transfer.workflow.tta import tta_views
+from keras_transfer_siamese.classes import shows_nothing
+from keras_transfer_siamese.comparison import Comparison, unit
+from keras_transfer_siamese.gallery import Binding
+from keras_transfer_siamese.identity import Identity
 
 log = logging.getLogger("keras_transfer")
 

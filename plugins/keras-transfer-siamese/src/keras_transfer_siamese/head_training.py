@@ -10,20 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-
-from keras_transfer import progress  # noqa: E402
-from keras_transfer.training.optimizers import make_optimizer  # noqa: E402
-from keras_transfer.training.schedules import make_schedule  # noqa: E402
-from keras_transfer_siamese.comparison import Comparison  # noqa: E402
-from keras_transfer_siamese.heads import ClosedForm, signed_root  # noqa: E402
-from keras_transfer_siamese.networks import PROJECTION, UNIT  # noqa: E402
-from keras_transfer_siamese.objective import SiameseObjective, trained_comparison, training_network  # noqa: E402
+from keras_transfer import progress
+from keras_transfer.training.optimizers import make_optimizer
+from keras_transfer.training.schedules import make_schedule
+from keras_transfer_siamese.comparison import Comparison
+from keras_transfer_siamese.heads import ClosedForm, signed_root
+from keras_transfer_siamese.networks import PROJECTION, UNIT
+from keras_transfer_siamese.objective import SiameseObjective, trained_comparison, training_network
 
 RATE = 1e-3
 PATIENCE = 15

@@ -9,18 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
+from keras import ops
 from sklearn.covariance import ledoit_wolf_shrinkage
 
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-from keras import ops  # noqa: E402
-
-from keras_transfer.errors import DataError  # noqa: E402
-from keras_transfer.training.embedding_problem import dense_of  # noqa: E402
-from keras_transfer_siamese.networks import PROJECTION  # noqa: E402
+from keras_transfer.errors import DataError
+from keras_transfer.training.embedding_problem import dense_of
+from keras_transfer_siamese.networks import PROJECTION
 
 SMALL = 1e-4
 """What keeps the slope of the signed root finite at 0."""

@@ -11,31 +11,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import keras
 import numpy as np
 
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-
-from keras_transfer.data import ImageTable  # noqa: E402
-from keras_transfer.errors import DataError  # noqa: E402
-from keras_transfer.features import extract  # noqa: E402
-from keras_transfer.freezing import set_trainable  # noqa: E402
-from keras_transfer.settings import GradientSettings  # noqa: E402
-from keras_transfer.tasks.base import Job  # noqa: E402
-from keras_transfer.tasks.transfer import outputs_of, require_sense, train_by_gradient  # noqa: E402
-from keras_transfer.training.feeds import Boundary  # noqa: E402
-from keras_transfer.training.guard import Verdict  # noqa: E402
-from keras_transfer.training.phases import plan_phases  # noqa: E402
-from keras_transfer.training.strategy import Strategy, choose  # noqa: E402
-from keras_transfer_siamese.comparison import Comparison  # noqa: E402
-from keras_transfer_siamese.episodes import interval  # noqa: E402
-from keras_transfer_siamese.head_training import train_head  # noqa: E402
-from keras_transfer_siamese.heads import ClosedForm, closed_forms  # noqa: E402
-from keras_transfer_siamese.metrics import OneShot  # noqa: E402
-from keras_transfer_siamese.networks import with_head  # noqa: E402
-from keras_transfer_siamese.objective import (  # noqa: E402
+from keras_transfer.data import ImageTable
+from keras_transfer.errors import DataError
+from keras_transfer.features import extract
+from keras_transfer.freezing import set_trainable
+from keras_transfer.settings import GradientSettings
+from keras_transfer.tasks.base import Job
+from keras_transfer.tasks.transfer import outputs_of, require_sense, train_by_gradient
+from keras_transfer.training.feeds import Boundary
+from keras_transfer.training.guard import Verdict
+from keras_transfer.training.phases import plan_phases
+from keras_transfer.training.strategy import Strategy, choose
+from keras_transfer_siamese.comparison import Comparison
+from keras_transfer_siamese.episodes import interval
+from keras_transfer_siamese.head_training import train_head
+from keras_transfer_siamese.heads import ClosedForm, closed_forms
+from keras_transfer_siamese.metrics import OneShot
+from keras_transfer_siamese.networks import with_head
+from keras_transfer_siamese.objective import (
     NEAREST,
     PROXIES,
     SiameseObjective,
@@ -43,7 +39,7 @@ from keras_transfer_siamese.objective import (  # noqa: E402
     training_columns,
     training_network,
 )
-from keras_transfer_siamese.samplers import batch_size_for, by_count  # noqa: E402
+from keras_transfer_siamese.samplers import batch_size_for, by_count
 
 log = logging.getLogger("keras_transfer")
 SEED = 0

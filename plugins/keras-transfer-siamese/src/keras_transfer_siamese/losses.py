@@ -10,13 +10,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import keras
 import numpy as np
-
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-from keras import ops  # noqa: E402
+from keras import ops
 
 FAR_OFF = 1e9
 TINY = 1e-12

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
+from keras import ops
 
-quiet_tensorflow()
-import keras  # noqa: E402
-from keras import ops  # noqa: E402
-
-from keras_transfer.heads import POOLING  # noqa: E402
+from keras_transfer.heads import POOLING
 
 PROJECTION, UNIT = "head_projection", "head_unit"
 SIZES = {"koch": 105, "conv4": 28}

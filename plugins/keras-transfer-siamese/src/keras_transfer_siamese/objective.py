@@ -7,25 +7,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
+from keras import ops
 
-from keras_transfer.quiet import quiet_tensorflow
-
-quiet_tensorflow()
-import keras  # noqa: E402
-from keras import ops  # noqa: E402
-
-from keras_transfer.data import ImageTable  # noqa: E402
-from keras_transfer.data.augmentation import Augmenter  # noqa: E402
-from keras_transfer.data.order import Order  # noqa: E402
-from keras_transfer.errors import UsageError  # noqa: E402
-from keras_transfer.evaluation.contact_sheet import draw_contact_sheet  # noqa: E402
-from keras_transfer.heads import LOGITS  # noqa: E402
-from keras_transfer.preprocessing import Preprocessing  # noqa: E402
-from keras_transfer.settings import GradientSettings  # noqa: E402
-from keras_transfer_siamese.classes import alphabets_of  # noqa: E402
-from keras_transfer_siamese.comparison import Comparison  # noqa: E402
-from keras_transfer_siamese.losses import (  # noqa: E402
+from keras_transfer.data import ImageTable
+from keras_transfer.data.augmentation import Augmenter
+from keras_transfer.data.order import Order
+from keras_transfer.errors import UsageError
+from keras_transfer.evaluation.contact_sheet import draw_contact_sheet
+from keras_transfer.heads import LOGITS
+from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.settings import GradientSettings
+from keras_transfer_siamese.classes import alphabets_of
+from keras_transfer_siamese.comparison import Comparison
+from keras_transfer_siamese.losses import (
     FAR_OFF,
     ArcFace,
     BatchHardTriplet,
@@ -37,7 +33,7 @@ from keras_transfer_siamese.losses import (  # noqa: E402
     pair_masks,
     weighted_l1_logits,
 )
-from keras_transfer_siamese.samplers import ClassBatches, PairBatches  # noqa: E402
+from keras_transfer_siamese.samplers import ClassBatches, PairBatches
 
 NEAREST = "nearest_accuracy"
 PROXIES = ("arcface", "softmax")

@@ -7,32 +7,29 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from keras_transfer.quiet import quiet_tensorflow
+import keras
+import numpy as np
 
-quiet_tensorflow()
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-
-from keras_transfer.catalog import pyramid_of  # noqa: E402
-from keras_transfer.data import ImageTable  # noqa: E402
-from keras_transfer.errors import DataError, UsageError  # noqa: E402
-from keras_transfer.features.pooling import feature_model  # noqa: E402
-from keras_transfer.settings import DataSettings, TrainSettings  # noqa: E402
-from keras_transfer.tasks.base import Job, OutputContract, Task  # noqa: E402
-from keras_transfer.tasks.transfer import outputs_of  # noqa: E402
-from keras_transfer_siamese import pictures  # noqa: E402
-from keras_transfer_siamese.classes import (  # noqa: E402
+from keras_transfer.catalog import pyramid_of
+from keras_transfer.data import ImageTable
+from keras_transfer.errors import DataError, UsageError
+from keras_transfer.features.pooling import feature_model
+from keras_transfer.settings import DataSettings, TrainSettings
+from keras_transfer.tasks.base import Job, OutputContract, Task
+from keras_transfer.tasks.transfer import outputs_of
+from keras_transfer_siamese import pictures
+from keras_transfer_siamese.classes import (
     fingerprints,
     in_split,
     read_classes,
     require_unseen,
 )
-from keras_transfer_siamese.comparison import Comparison  # noqa: E402
-from keras_transfer_siamese.episodes import Setting  # noqa: E402
-from keras_transfer_siamese.learning import SEED, Learner  # noqa: E402
-from keras_transfer_siamese.metrics import MOST, Measured, Protocol, measure, require_possible, thinned  # noqa: E402
-from keras_transfer_siamese.networks import PROJECTION, SIZES, conv4, koch, pooled, with_head  # noqa: E402
-from keras_transfer_siamese.verification import Roc, chosen_thresholds, pairs  # noqa: E402
+from keras_transfer_siamese.comparison import Comparison
+from keras_transfer_siamese.episodes import Setting
+from keras_transfer_siamese.learning import SEED, Learner
+from keras_transfer_siamese.metrics import MOST, Measured, Protocol, measure, require_possible, thinned
+from keras_transfer_siamese.networks import PROJECTION, SIZES, conv4, koch, pooled, with_head
+from keras_transfer_siamese.verification import Roc, chosen_thresholds, pairs
 
 
 class Siamese(Task):

@@ -7,52 +7,22 @@ made once a test run. The images are crops of the two photographs that come with
 
 from __future__ import annotations
 
+# isort: off
+import keras_transfer_tests.environment  # noqa: F401  (read when NumPy and TensorFlow are imported)
+
+# isort: on
 import gc
-import importlib.util
 import json
 import os
-import signal
-import sys
-import tempfile
 from pathlib import Path
 
-GUARD = Path(__file__).parent / "guard"
-sys.path.insert(0, str(GUARD))
-import sitecustomize  # noqa: E402  (activates the guard in this process; another sitecustomize may shadow it)
+import numpy as np
+import pytest
+from hypothesis import settings
 
-if not hasattr(sitecustomize, "OutsideConnection"):
-    _spec = importlib.util.spec_from_file_location("_network_guard", GUARD / "sitecustomize.py")
-    _spec.loader.exec_module(importlib.util.module_from_spec(_spec))
-
-if (
-    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-):  # a shell's background job; children would ignore Ctrl-C too
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-os.environ["KERAS_TRANSFER_OFFLINE"] = "1"
-# Fixtures that live longer than a test share this one; each test gets its own below.
-_SESSION_CACHE = tempfile.TemporaryDirectory(prefix="keras_transfer_tests_")
-os.environ["KERAS_TRANSFER_CACHE"] = _SESSION_CACHE.name
-os.environ["PYTHONPATH"] = os.pathsep.join([str(GUARD), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-
-def threads() -> int:
-    """Cores for each worker."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
-
-
-# Read when TensorFlow is imported, here and in children. A worker is told anew: it inherits what the controller has.
-for _name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
-    os.environ[_name] = str(threads())
-
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-from hypothesis import settings  # noqa: E402
-
-from keras_transfer_tests import SMALL  # noqa: E402
-from keras_transfer_tests.images import write_crops  # noqa: E402
-from keras_transfer_tests.sharing import Shared  # noqa: E402
+from keras_transfer_tests import SMALL
+from keras_transfer_tests.images import write_crops
+from keras_transfer_tests.sharing import Shared
 
 # TensorFlow's own objects are a million: what looks for garbage among them looks seldom.
 gc.set_threshold(50_000, 20, 20)

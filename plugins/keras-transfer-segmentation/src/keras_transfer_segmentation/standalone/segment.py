@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 sys.dont_write_bytecode = True  # the bundle stays as it was exported
-from classify import Problem, argument_parser, preprocess, run  # noqa: E402
+from classify import Problem, argument_parser, preprocess, run
 
 
 def restore_mask(

@@ -29,7 +29,7 @@ import numpy as np
 from PIL import Image
 
 sys.dont_write_bytecode = True  # the bundle stays as it was exported
-from classify import HERE, Problem, argument_parser, positive, run  # noqa: E402
+from classify import HERE, Problem, argument_parser, positive, run
 
 GALLERY = "gallery.sqlite"
 APPLICATION, SCHEMA = 0x4B545347, 1
