@@ -11,13 +11,9 @@ the size of the finer map, not by two.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-
-from . import plugins
-from .errors import unknown_name
 
 NO_WEIGHTS = "no weights"
 
@@ -279,52 +275,3 @@ OWN = "path:"
 """What the name of a backbone begins with that is a file of the user's: ``path:my_model.keras``."""
 
 CATALOG: Mapping[str, BackboneSpec] = MappingProxyType({spec.name: spec for spec in _ROWS})
-
-
-def get_spec(name: str) -> BackboneSpec:
-    """The row of a backbone. Case, ``-`` and ``_`` do not matter: ``MobileNetV2`` is ``mobilenet_v2``.
-
-    Plugins may add rows (entry-point group ``keras_transfer.backbones``).
-
-    Raises:
-        UsageError: no backbone has this name; the closest ones are named.
-        PluginError: a plugin's row that is broken or there twice.
-    """
-    spec = {plain_name(known): spec for known, spec in CATALOG.items()}.get(plain_name(name))
-    if spec is not None:
-        return spec
-    added = [entry.name for entry in plugins.entries(plugins.BACKBONES)]
-    for known in added:
-        if plain_name(known) == plain_name(name):
-            return plugins.backbone_spec(known)
-    raise unknown_name("backbone", name, [*CATALOG, *added])
-
-
-def pyramid_of(backbone: str) -> tuple[str, ...]:
-    """Layers that are the levels P2 to P5 of a backbone; none of a user's own file (``path:...``), which names none.
-
-    Raises what :func:`get_spec` raises for a name that is not in the catalog.
-    """
-    return () if backbone.startswith(OWN) else get_spec(backbone).pyramid
-
-
-def full_name(name: str) -> str:
-    """The name a backbone has in the catalog; a file of the user's (``path:FILE``) keeps its own.
-
-    Raises as :func:`get_spec`.
-    """
-    return name if name.startswith(OWN) else get_spec(name).name
-
-
-def all_specs() -> list[BackboneSpec]:
-    """Every row: the catalog's own, then those that plugins add and that work."""
-    states = plugins.statuses(plugins.BACKBONES)
-    return [
-        *CATALOG.values(),
-        *(plugins.backbone_spec(one.entry.name) for one in states if one.state == "ok"),
-    ]
-
-
-def plain_name(name: str) -> str:
-    """What two spellings of a backbone's name have in common."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -1,6 +1,6 @@
 """Options as data: a frozen dataclass whose fields carry their help, choices and limits.
 
-The same description becomes command-line options (``cli/_options.py``) and checks what Python
+The same description becomes command-line options (``cli/kit.py``) and checks what Python
 callers pass, so both doors accept the same values and refuse the others with the same sentence.
 
     @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from keras_transfer.catalog import CATALOG, get_spec
+from keras_transfer.backbone_specs import get_spec
+from keras_transfer.catalog import CATALOG
 from keras_transfer.errors import UsageError
 
 LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")

@@ -15,8 +15,8 @@ from keras_transfer_tests import SMALL, TINY, timing
 from keras_transfer_tests.sharing import Shared
 from keras_transfer_tests.tiny import weights
 
+from keras_transfer.backbone_specs import get_spec
 from keras_transfer.backbones import blocks, load_backbone, pyramid_model
-from keras_transfer.catalog import get_spec
 from keras_transfer.errors import UsageError
 from keras_transfer.testing.command import call
 

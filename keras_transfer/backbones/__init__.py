@@ -12,7 +12,8 @@ from pathlib import Path
 
 import keras
 
-from ..catalog import CATALOG, OWN, BackboneSpec, get_spec
+from ..backbone_specs import get_spec
+from ..catalog import CATALOG, OWN, BackboneSpec
 from ..errors import UsageError, unknown_name
 from .blocks import blocks
 from .building import build, input_size, require_facts

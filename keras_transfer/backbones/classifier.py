@@ -8,7 +8,7 @@ from importlib import resources
 
 import keras
 
-from ..catalog import get_spec
+from ..backbone_specs import get_spec
 from ..errors import WeightsError
 from .building import TOP, build, input_size
 from .efficientnet_lite import LITE, pip_classifier

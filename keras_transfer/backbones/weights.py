@@ -13,16 +13,16 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .. import paths, progress
+from ..backbone_specs import WEIGHTS
 from ..catalog import BackboneSpec
+from ..discovery import entries
 from ..errors import KerasTransferError, OfflineError, UsageError, WeightsError
-from ..plugins import WEIGHTS, considered
 from .building import constructor_of
 from .efficientnet import adapt_statistics
 from .efficientnet_lite import LITE, pip_weights
@@ -155,16 +155,12 @@ def find_provider(name: str) -> tuple[str, Provider] | None:
     order of ``layer.weights``. Only the one asked for is imported. Raises :class:`WeightsError` when it is broken, or
     when two packages claim the same backbone.
     """
-    found = [
-        entry
-        for entry in metadata.entry_points(group=WEIGHTS)
-        if entry.name == name and considered(name, entry.dist.name if entry.dist else "")
-    ]
+    found = [entry for entry in entries(WEIGHTS.group) if entry.name == name]
     if len(found) > 1:
-        packages = " and ".join(sorted(entry.dist.name if entry.dist else entry.value for entry in found))
+        packages = " and ".join(sorted(entry.distribution for entry in found))
         raise WeightsError(f"{packages} both provide weights for {name}. Uninstall one of them.")
     if found:
-        package = found[0].dist.name if found[0].dist else found[0].value
+        package = found[0].distribution
         try:
             return f"the package {package}", found[0].load()
         except (Exception, SystemExit) as error:  # foreign code

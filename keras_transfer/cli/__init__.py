@@ -10,29 +10,10 @@ from typing import Any
 import click
 
 import keras_transfer
-from keras_transfer import plugins as discovery
-from keras_transfer.errors import KerasTransferError
-
-VERBS = {
-    "train": "Train a classifier on a folder of images.",
-    "evaluate": "Measure a model on images.",
-    "compare": "Compare pretrained networks on your images.",
-    "replay": "Repeat a run and compare.",
-    "predict": "Ask a model about images.",
-    "explain": "Show what a model looks at in images.",
-    "similar": "Find the images that look most alike.",
-    "export": "Export a run to a bundle: Keras, SavedModel and TFLite, with proof.",
-    "verify": "Check a bundle: hashes, golden images, your own images.",
-    "benchmark": "Time every artefact of a bundle.",
-    "doctor": "Find the layers that int8 hurts, and what keeping them in float gives.",
-    "features": "Save the backbone's features of images.",
-    "backbones": "List the networks.",
-    "describe": "Look into a network: what each block gives, sees, holds and costs.",
-    "plugins": "List the installed plugins, or check one.",
-    "cache": "Look at, shrink or clear the cache.",
-    "demo": "Run the whole street on real solar cells.",
-}
-
+from keras_transfer.cli.commands import COMMANDS
+from keras_transfer.cli.verbs import VERBS
+from keras_transfer.discovery import entries, load
+from keras_transfer.errors import KerasTransferError, unknown_name
 
 ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 """What a disk or a permission does to any command: no defect."""
@@ -52,7 +33,7 @@ class Failure(click.ClickException):
 
 
 class Verbs(click.Group):
-    """Imports a verb's module when the verb is used; its help line is already in :data:`VERBS`.
+    """Imports a verb's module when the verb is used; its help line is already in :mod:`keras_transfer.cli.verbs`.
 
     Plugins add verbs by the entry-point group ``keras_transfer.commands``; they are listed without being imported.
     """
@@ -66,7 +47,7 @@ class Verbs(click.Group):
         if cmd_name not in VERBS and ctx.resilient_parsing and cmd_name in _added():
             return click.Command(cmd_name, short_help=_added()[cmd_name])  # completion imports no plugin
         if cmd_name not in VERBS:
-            return discovery.command(cmd_name)
+            return load(COMMANDS, cmd_name)
         return getattr(importlib.import_module(f"keras_transfer.cli.{cmd_name}"), cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -76,8 +57,6 @@ class Verbs(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Name the closest verb when there is none of this name."""
-        from keras_transfer.errors import unknown_name
-
         known = [*VERBS, *_added()]
         if args and args[0] not in known and not args[0].startswith("-"):
             raise Failure(unknown_name("command", args[0], known))
@@ -107,7 +86,7 @@ def _added() -> dict[str, str]:
     """The verbs of plugins, and where each is from."""
     return {
         entry.name: f"From {entry.distribution} {entry.version}.".replace(" .", ".")
-        for entry in discovery.entries(discovery.COMMANDS)
+        for entry in entries(COMMANDS.group)
         if entry.name not in VERBS
     }
 

@@ -8,8 +8,9 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from keras_transfer.catalog import OWN, get_spec
-from keras_transfer.cli._common import click_option, prepare
+from keras_transfer.backbone_specs import get_spec
+from keras_transfer.catalog import OWN
+from keras_transfer.cli.kit import click_option, prepare
 from keras_transfer.errors import UsageError
 from keras_transfer.options import describe
 from keras_transfer.settings import ModelSettings

@@ -6,8 +6,8 @@ import dataclasses
 
 import click
 
-from keras_transfer.catalog import all_specs, get_spec
-from keras_transfer.cli._common import print_json
+from keras_transfer.backbone_specs import all_specs, get_spec
+from keras_transfer.cli.kit import print_json
 
 
 @click.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from keras_transfer.cli._common import (
+from keras_transfer.cli.kit import (
     output_options,
     overwrite_option,
     plot_option,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from keras_transfer.cli._common import output_options, prepare, print_json, print_table, size_of
+from keras_transfer.cli.kit import output_options, prepare, print_json, print_table, size_of
 from keras_transfer.paths import cache_dir
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from keras_transfer.cli._common import (
+from keras_transfer.cli.kit import (
     click_option,
     offline_option,
     options_of,
@@ -64,7 +64,7 @@ def compare(
     Each network's features are computed once and kept, and a linear classifier is fitted on them: seconds, not hours.
     The networks are ranked by the validation images; the test images say how good the winner is.
     """
-    from keras_transfer.catalog import full_name
+    from keras_transfer.backbone_specs import full_name
     from keras_transfer.errors import UsageError
 
     names = [name.strip() for name in backbones.split(",") if name.strip()]

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from keras_transfer.cli._common import offline_option, output_options, overwrite_option, print_json
 from keras_transfer.cli._subject import network_options, open_arguments, subject_arguments
+from keras_transfer.cli.kit import offline_option, output_options, overwrite_option, print_json
 
 
 @click.command()

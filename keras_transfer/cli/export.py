@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from keras_transfer.cli._common import (
+from keras_transfer.cli.kit import (
     calibration_option,
     offline_option,
     output_options,

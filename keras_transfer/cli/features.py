@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from keras_transfer.cli._common import offline_option, options_of, output_options, prepare, print_json
+from keras_transfer.cli.kit import offline_option, options_of, output_options, prepare, print_json
 from keras_transfer.settings import ENGINES, DataSettings, FeatureSettings, ModelSettings
 
 

@@ -8,8 +8,13 @@ from pathlib import Path
 import click
 
 from keras_transfer import progress
-from keras_transfer.cli._common import offline_option, output_options, prepare, print_json, print_table
-from keras_transfer.plugins import KINDS, statuses
+from keras_transfer.backbone_specs import BACKBONES, WEIGHTS
+from keras_transfer.cli.commands import COMMANDS
+from keras_transfer.cli.kit import offline_option, output_options, prepare, print_json, print_table
+from keras_transfer.discovery import statuses
+from keras_transfer.tasks.specs import TASKS
+
+POINTS = (TASKS, COMMANDS, BACKBONES, WEIGHTS)
 
 
 @click.group(invoke_without_command=True)
@@ -23,7 +28,7 @@ def plugins(ctx: click.Context, as_json: bool) -> None:
     """
     if ctx.invoked_subcommand is not None:
         return
-    found = [status.to_dict() for group in KINDS.values() for status in statuses(group)]
+    found = [{"kind": point.kind, **status.to_dict()} for point in POINTS for status in statuses(point)]
     if as_json:
         print_json(found)
         return

@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from keras_transfer.cli._common import (
+from keras_transfer.cli._subject import network_options, open_arguments, subject_arguments
+from keras_transfer.cli.kit import (
     input_range_option,
     logits_option,
     offline_option,
     output_options,
     print_json,
 )
-from keras_transfer.cli._subject import network_options, open_arguments, subject_arguments
 
 
 @click.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from keras_transfer.cli._common import offline_option, output_options, prepare, print_json, print_table
+from keras_transfer.cli.kit import offline_option, output_options, prepare, print_json, print_table
 
 
 @click.command()

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from keras_transfer.cli._common import (
+from keras_transfer.cli.kit import (
     click_option,
     offline_option,
     options_of,
@@ -17,7 +17,6 @@ from keras_transfer.cli._common import (
     score,
 )
 from keras_transfer.options import describe
-from keras_transfer.plugins import task_spec
 from keras_transfer.settings import (
     DataSettings,
     FitSettings,
@@ -25,6 +24,7 @@ from keras_transfer.settings import (
     ModelSettings,
     TrainSettings,
 )
+from keras_transfer.tasks.specs import task_spec
 
 
 class TaskCommand(click.Command):

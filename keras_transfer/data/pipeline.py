@@ -173,7 +173,7 @@ def tf_dataset(
     _require_positive(batch_size=batch_size)
     loaded = hasattr(labels, "load")
     if labels is None:
-        targets: Any = _label_array(table, one_hot)
+        targets: Any = label_array(table, one_hot)
     else:
         targets = labels if loaded else np.asarray(labels)
     if not loaded and np.issubdtype(targets.dtype, np.floating):
@@ -272,7 +272,8 @@ def _augmented(
     return pixels, np.where(weight > 0, summed / np.where(weight > 0, weight, 1), labels), weight[:, 0]
 
 
-def _label_array(table: ImageTable, one_hot: bool) -> np.ndarray:
+def label_array(table: ImageTable, one_hot: bool) -> np.ndarray:
+    """The labels as training takes them, see :func:`batches`: int32 (N,), or float32 (N, C) or (N, T)."""
     if table.kind == "classes" and not one_hot:
         return table.labels.astype(np.int32)
     if table.kind == "classes":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_transfer.data.pipeline import _label_array, batches
+from keras_transfer.data.pipeline import batches, label_array
 from keras_transfer.data.table import ImageTable
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.evaluation.plots import INK, new_figure, save_figure, shorten
@@ -56,7 +56,7 @@ def draw_contact_sheet(
         raise UsageError(f"The images are {preprocessing.size}, the augmenter is made for {augmenter.size}.")
     chosen = _spread(table, rows)
     originals = next(batches(table, preprocessing, len(chosen), indices=chosen))
-    targets = None if table.kind == "regression" else _label_array(table, one_hot=True)[chosen]
+    targets = None if table.kind == "regression" else label_array(table, one_hot=True)[chosen]
     names = [shorten(table.label_text(int(i))) for i in chosen]
     columns, notes = [originals], [[""] * len(chosen)]
     for view in range(views):

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_transfer import options as option_tools
-from keras_transfer import plugins
+from keras_transfer.discovery import entries, guarded, import_object
 from keras_transfer.errors import PluginError, RunError, UsageError, unknown_name
 from keras_transfer.run import Run
 from keras_transfer.tasks.base import Task, TaskSpec
+from keras_transfer.tasks.specs import TASKS, task_spec
 
 
 def load_task(name: str, task_options: Any = None) -> tuple[TaskSpec, Task]:
@@ -20,7 +21,7 @@ def load_task(name: str, task_options: Any = None) -> tuple[TaskSpec, Task]:
         UsageError: unknown task, or an option out of range.
         PluginError: the plugin is broken; the message says why.
     """
-    spec = plugins.task_spec(name)
+    spec = task_spec(name)
     if task_options is None:
         task_options = spec.options()
     if not isinstance(task_options, spec.options):
@@ -28,10 +29,10 @@ def load_task(name: str, task_options: Any = None) -> tuple[TaskSpec, Task]:
             f"The task {name!r} takes {spec.options.__name__}, not {type(task_options).__name__}."
         )
     option_tools.check(task_options)
-    factory, reason = plugins.guarded(lambda: plugins.import_object(spec.factory))
+    factory, reason = guarded(lambda: import_object(spec.factory))
     if reason:
         raise PluginError(f"The task {name!r} cannot be loaded from {spec.factory}: {reason}")
-    task, reason = plugins.guarded(lambda: factory(task_options))
+    task, reason = guarded(lambda: factory(task_options))
     if reason:
         raise PluginError(f"The task {name!r} cannot be made by {spec.factory}: {reason}")
     return spec, task
@@ -49,7 +50,7 @@ def changed_options(name: str, recorded: Mapping[str, Any], changes: Changes) ->
     """
     if not changes:
         return dict(recorded)
-    spec = plugins.task_spec(name)
+    spec = task_spec(name)
     values = changes if isinstance(changes, Mapping) else option_tools.parse(spec.options, changes)
     infos = {info.name: info for info in option_tools.describe(spec.options)}
     free = [info.name for info in infos.values() if info.measuring]
@@ -84,7 +85,7 @@ def task_of_run(run: Run, changes: Changes = ()) -> tuple[TaskSpec, Task]:
 
 def require_installed(name: str, what: str, package: Any) -> None:
     """Raise ``PluginError`` that names the package when the task that made ``what`` is not to be had."""
-    if name in [entry.name for entry in plugins.entries(plugins.TASKS)]:
+    if name in [entry.name for entry in entries(TASKS.group)]:
         return
     known = package if isinstance(package, Mapping) else {}
     source = f"{known.get('distribution', 'a package that is not known')} {known.get('version', '')}".rstrip()
@@ -98,7 +99,7 @@ def require_installed(name: str, what: str, package: Any) -> None:
 
 def task_with_notes(name: str, options: Mapping[str, Any], notes: Mapping[str, Any]) -> tuple[TaskSpec, Task]:
     """An installed task with recorded options, and what a training had noted taken up. Errors: :func:`load_task`."""
-    spec = plugins.task_spec(name)
+    spec = task_spec(name)
     try:
         _, task = load_task(name, option_tools.from_dict(spec.options, dict(options)))
         task.restore(notes)
@@ -111,5 +112,5 @@ def task_with_notes(name: str, options: Mapping[str, Any], notes: Mapping[str, A
 
 def origin(name: str) -> dict[str, str]:
     """The distribution an installed task comes from, for ``run.json``."""
-    entry = next(entry for entry in plugins.entries(plugins.TASKS) if entry.name == name)
+    entry = next(entry for entry in entries(TASKS.group) if entry.name == name)
     return {"distribution": entry.distribution, "version": entry.version}

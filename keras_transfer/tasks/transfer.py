@@ -17,22 +17,22 @@ import numpy as np
 from keras_transfer.data import ImageTable
 from keras_transfer.data.pipeline import batches
 from keras_transfer.errors import DataError, UsageError
-from keras_transfer.evaluation.plots_training import lr_finder_plot
 from keras_transfer.export.deployed import Deployed
 from keras_transfer.features import extract
 from keras_transfer.features.engines import KerasEngine
 from keras_transfer.freeze_plan import FreezePlan
 from keras_transfer.freezing import set_trainable
 from keras_transfer.heads import split_head
-from keras_transfer.plugins import task_spec
 from keras_transfer.run import BACKBONE
 from keras_transfer.settings import GradientSettings, TrainSettings
 from keras_transfer.tasks.base import Job, Task
+from keras_transfer.tasks.specs import task_spec
 from keras_transfer.training.adapt import adapt_batchnorm
 from keras_transfer.training.feeds import Boundary, balancing_weights
 from keras_transfer.training.finetune import default_objective, fine_tune, refuse_contradictions
 from keras_transfer.training.guard import Verdict, compare, deciding
 from keras_transfer.training.phases import Phase, plan_phases
+from keras_transfer.training.plots import lr_finder_plot
 from keras_transfer.training.strategy import Strategy, choose
 from keras_transfer.training.temperature import tempered
 

@@ -22,11 +22,12 @@ from PIL import Image
 from keras_transfer import options as option_tools
 from keras_transfer.backbones import load_backbone
 from keras_transfer.backbones.blocks import leaf_layers
+from keras_transfer.cli.commands import COMMANDS
 from keras_transfer.data.pipeline import input_batches
+from keras_transfer.discovery import entries
 from keras_transfer.errors import KerasTransferError
 from keras_transfer.export import load_bundle
 from keras_transfer.litert import LiteRTModel, convert
-from keras_transfer.plugins import COMMANDS, entries
 from keras_transfer.tasks.base import Job
 from keras_transfer.testing.command import call
 from keras_transfer.testing.trial import Trial
@@ -283,7 +284,9 @@ def nothing_is_overwritten(trial: Trial) -> None:
 def _verbs(distribution: str) -> Iterator[tuple[list[str], click.Command]]:
     """The commands that a distribution brings, those inside groups, too, with the words that call them."""
     found = [
-        ([entry.name], entry.load()) for entry in entries(COMMANDS) if entry.distribution == distribution
+        ([entry.name], entry.load())
+        for entry in entries(COMMANDS.group)
+        if entry.distribution == distribution
     ]
     while found:
         words, command = found.pop()

@@ -11,14 +11,15 @@ import numpy as np
 
 from keras_transfer.data import ImageTable
 from keras_transfer.data.pipeline import input_batches
+from keras_transfer.discovery import entries, import_object
 from keras_transfer.errors import UsageError
 from keras_transfer.export import ExportReport
-from keras_transfer.plugins import TASKS, entries, import_object, task_spec
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.run import Run
 from keras_transfer.settings import TrainSettings
 from keras_transfer.tasks.base import Task, TaskSpec
 from keras_transfer.tasks.loading import load_task, task_of_run
+from keras_transfer.tasks.specs import TASKS, task_spec
 from keras_transfer.workflow.export import export_run
 from keras_transfer.workflow.train import outputs_for, train
 
@@ -53,7 +54,7 @@ class Trial:
     ) -> None:
         self.name, self.folder = name, folder
         self.spec: TaskSpec = task_spec(name)
-        self.entry = next(entry for entry in entries(TASKS) if entry.name == name)
+        self.entry = next(entry for entry in entries(TASKS.group) if entry.name == name)
         self._data, self._options, self._settings = data, options, settings
         self._failed: dict[str, Exception] = {}
 

@@ -14,7 +14,7 @@ from scipy.special import softmax
 from scipy.stats import binomtest
 
 from keras_transfer import options as option_tools
-from keras_transfer.catalog import full_name
+from keras_transfer.backbone_specs import full_name
 from keras_transfer.data import ImageTable
 from keras_transfer.errors import (
     DataError,

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_transfer.backbone_specs import get_spec
 from keras_transfer.backbones import load_backbone
 from keras_transfer.backbones.description import Description
 from keras_transfer.backbones.description import describe as describe_model
 from keras_transfer.backbones.own import FILES, read_model
-from keras_transfer.catalog import OWN, get_spec
+from keras_transfer.catalog import OWN
 from keras_transfer.errors import UsageError
 from keras_transfer.outputs import Outputs
 from keras_transfer.run import is_run, open_run

@@ -17,12 +17,12 @@ from keras_transfer.data import ImageTable
 from keras_transfer.data.pipeline import input_batches
 from keras_transfer.errors import DataError, RunError, UsageError
 from keras_transfer.evaluation.probabilities import require_probabilities
-from keras_transfer.plugins import task_spec
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.run import Run
 from keras_transfer.settings import DataSettings, TrainSettings
 from keras_transfer.tasks.base import Task
 from keras_transfer.tasks.loading import Changes, changed_options, task_of_run, task_with_notes
+from keras_transfer.tasks.specs import task_spec
 from keras_transfer.workflow.subject import Subject, open_subject
 from keras_transfer.workflow.tta import tta_predict
 

@@ -15,12 +15,12 @@ from keras_transfer.export.deployed import Deployed
 from keras_transfer.export.fallback import FALLBACK
 from keras_transfer.export.parity import Judge
 from keras_transfer.features.identity import model_hash
-from keras_transfer.plugins import task_spec
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.run import BACKBONE, INFO, Run, open_run
 from keras_transfer.settings import DataSettings
 from keras_transfer.tasks.base import Task
 from keras_transfer.tasks.loading import task_of_run
+from keras_transfer.tasks.specs import task_spec
 from keras_transfer.workflow.evaluate import run_table
 from keras_transfer.workflow.judging import judge_for
 

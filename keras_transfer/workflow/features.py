@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 from keras_transfer import options as option_tools
-from keras_transfer.catalog import pyramid_of
+from keras_transfer.backbone_specs import pyramid_of
 from keras_transfer.data import ImageTable, load_data
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.features import Features, extract

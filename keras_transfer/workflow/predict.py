@@ -11,8 +11,8 @@ import numpy as np
 from keras_transfer.data import folder
 from keras_transfer.data.checking import SUFFIXES
 from keras_transfer.errors import UsageError
-from keras_transfer.plugins import task_spec
 from keras_transfer.preprocessing import ImageError, Preprocessing
+from keras_transfer.tasks.specs import task_spec
 from keras_transfer.workflow.evaluate import check_outputs, task_of
 from keras_transfer.workflow.subject import Subject, open_subject
 

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
-from keras_transfer.catalog import pyramid_of
+from keras_transfer.backbone_specs import pyramid_of
 from keras_transfer.data.table import ImageTable
 from keras_transfer.data.unlabelled import unlabelled_table
 from keras_transfer.errors import UsageError

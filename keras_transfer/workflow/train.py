@@ -20,8 +20,9 @@ import numpy as np
 import keras_transfer
 from keras_transfer import options as option_tools
 from keras_transfer import progress
+from keras_transfer.backbone_specs import get_spec
 from keras_transfer.backbones import load_backbone
-from keras_transfer.catalog import OWN, get_spec
+from keras_transfer.catalog import OWN
 from keras_transfer.data import ImageTable
 from keras_transfer.data.checking import write_skipped
 from keras_transfer.data.pipeline import input_batches

@@ -13,9 +13,10 @@ from keras_transfer_tests.networks import shapes_only
 from PIL import Image
 
 from keras_transfer import predict
+from keras_transfer.backbone_specs import get_spec
 from keras_transfer.backbones import class_names, load_classifier
 from keras_transfer.backbones.weights import keras_cache, weights_file
-from keras_transfer.catalog import CATALOG, get_spec
+from keras_transfer.catalog import CATALOG
 from keras_transfer.errors import OfflineError, UsageError, WeightsError
 from keras_transfer.workflow.as_is import as_is
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from worker_features import PREPROCESSING
 
+from keras_transfer.backbone_specs import get_spec
 from keras_transfer.backbones import load_backbone
-from keras_transfer.catalog import get_spec
 from keras_transfer.data import batches
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.features import extract, model_hash

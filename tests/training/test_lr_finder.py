@@ -12,10 +12,10 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_transfer.errors import DataError, UsageError
-from keras_transfer.evaluation.plots_training import lr_finder_plot
 from keras_transfer.heads import add_head, logits_model
 from keras_transfer.training.lr_finder import find_learning_rate
 from keras_transfer.training.optimizers import make_optimizer
+from keras_transfer.training.plots import lr_finder_plot
 
 LOSS = keras.losses.CategoricalCrossentropy(from_logits=True)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from keras_transfer.cli._common import output_options, overwrite_option, prepare, print_json
+from keras_transfer.cli.kit import output_options, overwrite_option, prepare, print_json
 
 
 @click.group()

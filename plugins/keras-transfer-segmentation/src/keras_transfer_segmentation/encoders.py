@@ -7,8 +7,8 @@ from typing import Any
 
 import keras
 
+from keras_transfer.backbone_specs import get_spec
 from keras_transfer.backbones import load_backbone, pyramid_model
-from keras_transfer.catalog import get_spec
 
 STRIDE = 32
 """What a backbone's deepest map is reduced by; images are padded to multiples of it."""

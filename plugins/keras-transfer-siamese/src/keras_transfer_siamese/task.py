@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_transfer.catalog import pyramid_of
+from keras_transfer.backbone_specs import pyramid_of
 from keras_transfer.data import ImageTable
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.features.pooling import feature_model

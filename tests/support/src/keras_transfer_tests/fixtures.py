@@ -83,7 +83,8 @@ def finished(shared):
     """A finished run of a task by the task's name, trained on its own sample. Read-only: tests change a copy."""
 
     def run_of(task: str):
-        from keras_transfer.plugins import import_object, task_spec
+        from keras_transfer.discovery import import_object
+        from keras_transfer.tasks.specs import task_spec
 
         def make(folder):
             (folder / "data").mkdir()

@@ -8,8 +8,11 @@ import textwrap
 import pytest
 from helpers_plugins import distribution
 
-from keras_transfer import plugins
+from keras_transfer.backbone_specs import BACKBONES, WEIGHTS
+from keras_transfer.cli.commands import COMMANDS
+from keras_transfer.discovery import entries, statuses
 from keras_transfer.errors import PluginError, UsageError
+from keras_transfer.tasks.specs import TASKS, task_spec
 
 PLUGINS = ("segmentation", "gan", "siamese")
 """Tasks of plugins in this repository, which may be installed."""
@@ -48,7 +51,7 @@ def test_every_kind_of_plugin_gets_its_state_and_its_reason(site):
     ours = ("keras-transfer", "kt-")  # plugins of this repository may be installed, too
     found = {
         status.entry.distribution: status
-        for status in plugins.statuses()
+        for status in statuses(TASKS)
         if status.entry.distribution == ours[0] or status.entry.distribution.startswith(ours[1])
     }
     states = {name: status.state for name, status in found.items()}
@@ -78,23 +81,23 @@ def test_every_kind_of_plugin_gets_its_state_and_its_reason(site):
 )
 def test_using_one_that_is_not_ok_repeats_the_reason(site, name, said):
     with pytest.raises(PluginError, match=said):
-        plugins.task_spec(name)
+        task_spec(name)
 
 
 def test_listing_entries_imports_nothing(site):
     before = set(sys.modules)
-    assert len([one for one in plugins.entries(plugins.TASKS) if one.name not in PLUGINS]) == 14
+    assert len([one for one in entries(TASKS.group) if one.name not in PLUGINS]) == 14
     assert not [name for name in set(sys.modules) - before if name.startswith("kt_")]
 
 
 def test_an_unknown_task_names_the_known_ones(site):
     with pytest.raises(UsageError, match="classification"):
-        plugins.task_spec("clasification")
+        task_spec("clasification")
 
 
 def test_the_environment_restricts_plugins_but_never_the_built_in_task(site, monkeypatch):
     monkeypatch.setenv("KERAS_TRANSFER_PLUGINS", "good, syntax")
-    assert [entry.name for entry in plugins.entries(plugins.TASKS)] == [
+    assert [entry.name for entry in entries(TASKS.group)] == [
         "classification",
         "good",
         "multilabel",
@@ -170,8 +173,8 @@ def strangers(tmp_path, monkeypatch):
 def test_every_kind_of_thing_a_plugin_brings_has_a_state(strangers):
     found = {
         status.entry.distribution: status
-        for group in plugins.KINDS.values()
-        for status in plugins.statuses(group)
+        for point in (TASKS, COMMANDS, BACKBONES, WEIGHTS)
+        for status in statuses(point)
         if status.entry.distribution.startswith("kt-")
     }
     assert {name: status.state for name, status in found.items()} == {
@@ -224,13 +227,13 @@ def test_verbs_of_plugins_are_listed_run_and_survived(strangers):
 
 def test_listing_verbs_and_backbones_imports_no_plugin(strangers):
     before = set(sys.modules)
-    assert {"greet", "leave", "wrongverb"} <= {entry.name for entry in plugins.entries(plugins.COMMANDS)}
+    assert {"greet", "leave", "wrongverb"} <= {entry.name for entry in entries(COMMANDS.group)}
     assert not [name for name in set(sys.modules) - before if name.startswith("kt_")]
 
 
 def test_a_backbone_of_a_plugin_is_built_like_any_other(strangers):
+    from keras_transfer.backbone_specs import get_spec
     from keras_transfer.backbones import load_backbone
-    from keras_transfer.catalog import get_spec
 
     assert get_spec("Tiny-Net").feature_dim == 8
     model = load_backbone("tiny_net", weights="none", image_size=32)
@@ -286,7 +289,7 @@ def test_a_factory_that_is_not_there_is_said(tmp_path, monkeypatch):
         source = GOOD.format(name=name, module=module, contract=1)
         distribution(tmp_path, f"kt-{name}", name, source)
     monkeypatch.syspath_prepend(str(tmp_path))
-    states = {one.entry.name: one for one in plugins.statuses()}
+    states = {one.entry.name: one for one in statuses(TASKS)}
     assert (states["hollow"].state, states["half"].state) == ("broken", "ok")
     assert states["hollow"].reason == "its factory is 'kt_nowhere:Task': there is no such module."
     with pytest.raises(PluginError, match=r"cannot be loaded from kt_half:Task: AttributeError"):
@@ -297,13 +300,13 @@ def test_the_core_keeps_the_names_of_its_tasks(tmp_path, monkeypatch):
     source = GOOD.format(name="classification", module="kt_usurper", contract=1)
     distribution(tmp_path, "kt-usurper", "classification", source)
     monkeypatch.syspath_prepend(str(tmp_path))
-    states = {one.entry.distribution: one for one in plugins.statuses() if one.entry.name == "classification"}
+    states = {one.entry.distribution: one for one in statuses(TASKS) if one.entry.name == "classification"}
     assert {name: state.state for name, state in states.items()} == {
         "keras-transfer": "ok",
         "kt-usurper": "duplicate",
     }
     assert states["kt-usurper"].reason == "keras-transfer has a task 'classification' of its own."
-    assert plugins.task_spec("classification").summary != "A good one."
+    assert task_spec("classification").summary != "A good one."
 
 
 @pytest.mark.parametrize(
@@ -323,7 +326,7 @@ def test_a_spec_that_cannot_be_used_is_not_ok(tmp_path, monkeypatch, change, wor
     distribution(tmp_path, f"kt-{name}", name, head + source)
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(PluginError, match=words):
-        plugins.task_spec(name)
+        task_spec(name)
 
 
 @pytest.mark.parametrize(
@@ -375,7 +378,7 @@ def test_metrics_that_cannot_be_reported_break_a_task(tmp_path, monkeypatch, met
     distribution(tmp_path, f"kt-{name}", name, source)
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(PluginError, match=words):
-        plugins.task_spec(name)
+        task_spec(name)
 
 
 def test_weights_of_a_plugin_that_is_left_out_are_not_asked(strangers, monkeypatch):
