@@ -27,6 +27,7 @@ from typing import Any
 
 from keras_transfer.errors import RunError, UsageError
 from keras_transfer.paths import atomic_write
+from keras_transfer.records import DamagedError, RunRecord
 
 SCHEMA = 1
 INFO, MODEL, BACKBONE, SPLIT, HISTORY, SKIPPED, PLOTS = (
@@ -49,12 +50,14 @@ class Run:
 
     Attributes:
         path: the folder.
-        info: the contents of ``run.json``.
+        record: what ``run.json`` says.
+        info: its content as it is.
     """
 
-    def __init__(self, path: Path, info: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, info: Mapping[str, Any], record: RunRecord) -> None:
         self.path = path
         self.info = info
+        self.record = record
 
     @property
     def model_path(self) -> Path:
@@ -114,7 +117,10 @@ def open_run(path: str | Path) -> Run:
         )
     if not (path / MODEL).is_file():
         raise RunError(f"{path} is incomplete: {MODEL} is missing. Train again, or restore the file.")
-    return Run(path, info)
+    try:
+        return Run(path, info, RunRecord.parse(info))
+    except DamagedError as error:
+        raise RunError(f"{path / INFO} is damaged: {error}. Train again, or restore the file.") from None
 
 
 class RunWriter:
@@ -167,11 +173,14 @@ class RunWriter:
             writer.writeheader()
             writer.writerows(rows)
 
-    def write_info(self, info: Mapping[str, Any]) -> None:
+    def write_record(self, record: RunRecord) -> None:
         """Write ``run.json``: last, because a folder with it counts as finished. It lists what is in the folder."""
         files = sorted({INFO, *(path.name for path in self.path.iterdir() if path.name not in _PASSING)})
         text = json.dumps(
-            {"schema": SCHEMA, **info, "files": files}, indent=2, ensure_ascii=False, allow_nan=False
+            {"schema": SCHEMA, **record.to_dict(), "files": files},
+            indent=2,
+            ensure_ascii=False,
+            allow_nan=False,
         )
         atomic_write(self.path / INFO, text + "\n")
 

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "keras_transfer"
 ROOMS = (
     *("errors", "quiet", "paths", "progress", "options", "settings", "outputs"),
-    *("catalog", "discovery", "backbone_specs", "preprocessing", "litert"),
+    *("catalog", "discovery", "backbone_specs", "preprocessing", "records", "litert"),
     *("backbones", "heads", "freezing", "freeze_plan", "data", "features", "run"),
     *("evaluation", "training", "export", "tasks", "workflow", "cli", "testing"),
 )

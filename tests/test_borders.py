@@ -25,6 +25,7 @@ LIGHT = (
     "keras_transfer.backbone_specs",
     "keras_transfer.tasks.specs",
     "keras_transfer.run",
+    "keras_transfer.records",
     "keras_transfer.tasks.base",
     "keras_transfer.tasks.builtin",
     "keras_transfer.cli",

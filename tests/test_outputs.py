@@ -5,6 +5,7 @@ import json
 
 import click
 import pytest
+from keras_transfer_tests.records import run_record
 
 from keras_transfer import run as runs
 from keras_transfer.cli import cli
@@ -173,7 +174,7 @@ def test_a_run_is_replaced_but_not_with_the_users_files_in_it(tmp_path):
     def write(overwrite=False):
         with runs.new_run(tmp_path / "run", {}, overwrite=overwrite) as writer:
             (writer.path / "model.keras").write_bytes(b"model")
-            writer.write_info({})
+            writer.write_record(run_record())
 
     write()
     assert json.loads((tmp_path / "run" / "run.json").read_text())["files"] == ["model.keras", "run.json"]

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from keras_transfer_tests.records import run_record
 
 from keras_transfer.errors import RunError, UsageError
 from keras_transfer.run import new_run, open_run
@@ -15,7 +16,7 @@ REQUEST = {"source": "photos", "settings": {"seed": 0, "epochs": 3}}
 
 def finish(writer, accuracy=0.9):
     (writer.path / "model.keras").write_bytes(b"model")
-    writer.write_info({"metrics": {"test": {"accuracy": accuracy}}})
+    writer.write_record(run_record(metrics={"test": {"accuracy": accuracy}}))
 
 
 def test_a_finished_run_appears_whole_and_without_traces(tmp_path):
@@ -150,7 +151,7 @@ def test_what_is_not_a_run_is_refused(tmp_path):
 def test_nan_never_reaches_run_json(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         with new_run(tmp_path / "run", REQUEST) as writer:
-            writer.write_info({"metrics": float("nan")})
+            writer.write_record(run_record(metrics={"test": {"accuracy": float("nan")}}))
 
 
 def test_another_tools_run_json_is_not_ours_to_replace(tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from keras_transfer_segmentation.pairs import load_pairs
+from keras_transfer_tests.records import run_record
 from PIL import Image
 
 from keras_transfer.data import load_data
@@ -49,7 +50,7 @@ def run_with_notes(photos, tmp):
     for overwrite in (False, True):
         with new_run(tmp / "run", {}, overwrite=overwrite) as writer:
             (writer.path / "model.keras").write_bytes(b"model")
-            writer.write_info({})
+            writer.write_record(run_record())
         (tmp / "run" / "notes.txt").write_text("mine")
 
 

@@ -24,7 +24,7 @@ def demo(output: str, seed: int, offline: bool, as_json: bool, quiet: bool) -> N
     from keras_transfer.workflow.demo import run_demo
 
     result = run_demo(output, seed=seed)
-    metrics = result.run.info["metrics"]["test"]
+    metrics = result.run.record.metrics["test"]
     report = result.report.to_dict()
     if as_json:
         print_json(

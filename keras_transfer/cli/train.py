@@ -101,7 +101,7 @@ def train(
     if as_json:
         print_json(run.info)
         return
-    for split, metrics in run.info["metrics"].items():
+    for split, metrics in run.record.metrics.items():
         main = command.spec.main_metric
         name, value = main.replace("_", " "), metrics[main]
         shown = "no image has any label" if value is None else score(main, value)

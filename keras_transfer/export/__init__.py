@@ -1,18 +1,19 @@
 """Export: SavedModel and TFLite, each proven to answer like the Keras model."""
 
-from keras_transfer.export.bundle import Artefact, Bundle, is_bundle, load_bundle
+from keras_transfer.export.bundle import Bundle, is_bundle, load_bundle
 from keras_transfer.export.exporter import export_model
 from keras_transfer.export.manifest import About
-from keras_transfer.export.parity import Judge, Parity, Tolerance, breaches, compare, tolerance_for
+from keras_transfer.export.parity import Judge, Parity, breaches, compare, tolerance_for
 from keras_transfer.export.report import ArtefactReport, CalibrationReport, ExportReport
 from keras_transfer.export.request import FORMATS, PRECISIONS
 from keras_transfer.export.runtimes import KerasRuntime, Runtime, load_runtime
+from keras_transfer.records import ArtefactRecord, Tolerance
 
 __all__ = [
     "FORMATS",
     "PRECISIONS",
     "About",
-    "Artefact",
+    "ArtefactRecord",
     "ArtefactReport",
     "Bundle",
     "CalibrationReport",

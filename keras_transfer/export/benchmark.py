@@ -106,7 +106,7 @@ def _timing(artefact: Any, threads: int, parts: list[dict[str, Any]], ratio: flo
         file=artefact.file,
         precision=artefact.precision,
         threads=threads,
-        bytes=artefact.info["bytes"],
+        bytes=artefact.bytes,
         load=float(np.median([part["load_milliseconds"] for part in parts])),
         first=float(np.median([part["first_milliseconds"] for part in parts])),
         p50=p50,

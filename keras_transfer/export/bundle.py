@@ -8,12 +8,10 @@ so a bundle of someone you do not trust is not made safe by this.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,26 +19,16 @@ import numpy as np
 
 from keras_transfer.errors import BundleError, DataError, UsageError, unknown_name
 from keras_transfer.export import manifest
-from keras_transfer.export.folder import BUNDLE, EXPECTED, KERAS, LABELS, PARITY, SAVED_MODEL, SCRIPT, TFLITE
 from keras_transfer.export.golden import step_for
-from keras_transfer.export.parity import PRECISIONS, Tolerance
 from keras_transfer.export.report import digest
 from keras_transfer.preprocessing import ImageError, Preprocessing
+from keras_transfer.records import ArtefactRecord, BundleRecord, DamagedError, Tolerance
+from keras_transfer.records.bundle import KIND, SCHEMA
+from keras_transfer.records.layout import BUNDLE, EXPECTED, LABELS, PARITY
 
 MOST_BYTES = 256_000_000
 """``bundle.json`` and ``golden.json`` may be so large: enough for 10,000 classes in every precision."""
-ARTEFACTS = frozenset({KERAS, f"{SAVED_MODEL}/", *TFLITE.values()})
-"""What an export makes. Nothing else in a bundle is opened as a model."""
 BATCH = 32
-
-
-@dataclass(frozen=True)
-class Artefact:
-    """A model in a bundle: ``file`` (a SavedModel's ends in ``/``), ``precision``, and what ``bundle.json`` says."""
-
-    file: str
-    precision: str
-    info: Mapping[str, Any]
 
 
 class Bundle:
@@ -48,7 +36,7 @@ class Bundle:
 
     Attributes:
         path: the folder.
-        info: the content of ``bundle.json``.
+        record: what ``bundle.json`` says; ``info`` is its content as it is.
         labels: the names of the outputs, in order.
         shape: of one image's output.
         preprocessing: how an image becomes pixels.
@@ -56,19 +44,19 @@ class Bundle:
         artefacts: the models, in the order of the export.
     """
 
-    def __init__(self, path: Path, info: Mapping[str, Any]) -> None:
-        self.path, self.info = path, info
-        self.labels: tuple[str, ...] = tuple(info["labels"])
-        self.shape: tuple[int, ...] = tuple(info["output"]["shape"])
-        self.preprocessing = Preprocessing.from_dict(info["preprocessing"])
-        self.generates = info.get("input") == "numbers"
-        self.artefacts = tuple(Artefact(row["file"], row["precision"], row) for row in info["artefacts"])
+    def __init__(self, path: Path, info: Mapping[str, Any], record: BundleRecord) -> None:
+        self.path, self.info, self.record = path, info, record
+        self.labels = record.contract.names
+        self.shape = record.contract.shape
+        self.preprocessing: Preprocessing = record.contract.preprocessing
+        self.generates = record.generates
+        self.artefacts = record.artefacts
 
     def tolerance(self, file: str) -> Tolerance:
         """What the export allowed an artefact to lose."""
-        return Tolerance(**self.artefact(file).info["tolerance"])
+        return self.artefact(file).tolerance
 
-    def artefact(self, file: str | None = None) -> Artefact:
+    def artefact(self, file: str | None = None) -> ArtefactRecord:
         """The artefact of that name; by default the first ``.tflite``, or the first of all.
 
         Raises ``UsageError`` for an unknown name.
@@ -152,7 +140,7 @@ class Bundle:
                 and golden["step"] == step
             )
             sound = sound and all(isinstance(number, (int, float)) for number in numbers)
-            strangers = [name for name in files if name not in self.info["files"]]
+            strangers = [name for name in files if name not in self.record.files]
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise BundleError(f"{self.path / EXPECTED} is damaged ({error!r}). Export again.") from None
         if not sound or strangers:
@@ -189,16 +177,19 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
             file.
     """
     folder = Path(path)
-    info = read_manifest(folder)
-    check_files(folder, info["files"])
+    bundle = list_bundle(folder)
+    check_files(folder, bundle.record.files)
     labels = (folder / LABELS).read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
-    if labels != list(info["labels"]):
+    if labels != list(bundle.labels):
         raise BundleError(f"{folder / LABELS} has other labels than {BUNDLE}. Export again.")
-    return Bundle(folder, info)
+    return bundle
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """``bundle.json``, checked for its form; the files it names are not looked at. Errors: see :func:`load_bundle`."""
+def list_bundle(folder: Path) -> Bundle:
+    """A bundle of which ``bundle.json`` alone was checked; the files it names are not looked at.
+
+    Errors: see :func:`load_bundle`.
+    """
     if not is_bundle(folder):
         failed = " It holds the evidence of an export that failed." if (folder / PARITY).is_file() else ""
         raise UsageError(
@@ -207,20 +198,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         )
     info = _read_json(folder / BUNDLE)
     schema = info.get("schema")
-    if info.get("kind") != manifest.KIND or not isinstance(schema, int) or schema < 1:
+    if info.get("kind") != KIND or not isinstance(schema, int) or schema < 1:
         raise BundleError(f"{folder / BUNDLE} was not written by an export of keras_transfer.")
-    if schema > manifest.SCHEMA:
+    if schema > SCHEMA:
         raise BundleError(
-            f"{folder} has schema {schema}; this keras_transfer knows up to {manifest.SCHEMA}. Update keras_transfer."
+            f"{folder} has schema {schema}; this keras_transfer knows up to {SCHEMA}. Update keras_transfer."
         )
-    wrong = _wrong_form(info)
-    if wrong:
-        raise BundleError(f"{folder / BUNDLE} is damaged: {wrong}. Export again.")
     try:
-        Preprocessing.from_dict(info["preprocessing"])
+        return Bundle(folder, info, BundleRecord.parse(info))
+    except DamagedError as error:
+        raise BundleError(f"{folder / BUNDLE} is damaged: {error}. Export again.") from None
     except DataError as error:
         raise BundleError(f"{folder / BUNDLE}: {error}") from None
-    return info
 
 
 def check_model_file(path: Path) -> None:
@@ -228,7 +217,7 @@ def check_model_file(path: Path) -> None:
 
     Raises ``BundleError`` when it is not what was exported.
     """
-    files = read_manifest(path.parent)["files"]
+    files = list_bundle(path.parent).record.files
     check_files(
         path.parent,
         {name: row for name, row in files.items() if name == path.name or name.startswith(f"{path.name}/")},
@@ -282,89 +271,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise BundleError(f"{path} is damaged: an object is expected, not {type(content).__name__}.")
     return content
-
-
-def _wrong_form(info: Mapping[str, Any]) -> str | None:
-    """What is wrong with the fields that are relied on, or None."""
-    labels, artefacts, files = info.get("labels"), info.get("artefacts"), info.get("files")
-    if not _texts(labels):
-        return "'labels' is not a list of names"
-    wrong = _wrong_output(info)
-    if wrong:
-        return wrong
-    if not isinstance(files, dict) or LABELS not in files or EXPECTED not in files:
-        return f"'files' does not list {LABELS} and {EXPECTED}"
-    for name, row in files.items():
-        if not _inside(name):
-            return f"the name {name!r} leads outside the bundle"
-        if (
-            not isinstance(row, dict)
-            or not isinstance(row.get("bytes"), int)
-            or not isinstance(row.get("sha256"), str)
-        ):
-            return f"{name!r} has no size and hash"
-    if "script" in info and not _right_script(info["script"], files):
-        return "'files' does not list the script"
-    if not isinstance(artefacts, list) or not artefacts:
-        return "'artefacts' is not a list of models"
-    for row in artefacts:
-        if not isinstance(row, dict) or not _texts([row.get("file"), row.get("precision")]):
-            return "an artefact has no file and precision"
-        wrong = _wrong_artefact(row, files)
-        if wrong:
-            return wrong
-    return None
-
-
-def _right_script(script: Any, files: Mapping[str, Any]) -> bool:
-    """A file of the bundle; None where there is none to run."""
-    return SCRIPT not in files if script is None else isinstance(script, str) and script in files
-
-
-def _wrong_output(info: Mapping[str, Any]) -> str | None:
-    output = info.get("output")
-    if not isinstance(output, dict) or not _texts(
-        [info.get("task"), output.get("kind"), output.get("metric")]
-    ):
-        return "'task' and 'output' do not say what the models give"
-    shape = output.get("shape")
-    if (
-        not isinstance(shape, list)
-        or not 0 < len(shape) < 8
-        or not all(type(size) is int and size > 0 for size in shape)
-    ):
-        return "the shape of the output is not a list of sizes"
-    if shape[-1] != len(info["labels"]) or math.prod(shape) > MOST_BYTES:
-        return "the shape of the output does not fit 'labels'"
-    if not isinstance(info.get("options"), dict) or not isinstance(info.get("notes"), dict):
-        return "'options' and 'notes' of the task are missing"
-    return None
-
-
-def _wrong_artefact(row: Mapping[str, Any], files: Mapping[str, Any]) -> str | None:
-    name = row["file"]
-    if name not in ARTEFACTS:
-        return f"{name!r} is no artefact of an export; known are {', '.join(sorted(ARTEFACTS))}"
-    if not (name in files or (name.endswith("/") and any(file.startswith(name) for file in files))):
-        return f"the artefact {name!r} is not among 'files'"
-    if row["precision"] not in PRECISIONS:
-        return f"the artefact {name!r} has the unknown precision {row['precision']!r}"
-    if not isinstance(row.get("bytes"), int):
-        return f"the artefact {name!r} has no size"
-    tolerance = row.get("tolerance")
-    fields = {field.name for field in dataclasses.fields(Tolerance)}
-    if not isinstance(tolerance, dict) or set(tolerance) != fields:
-        return f"the artefact {name!r} has no tolerance"
-    if not all(value is None or type(value) in (int, float) for value in tolerance.values()):
-        return f"the tolerance of {name!r} is no number"
-    return None
-
-
-def _texts(values: Any) -> bool:
-    return isinstance(values, list) and bool(values) and all(isinstance(value, str) for value in values)
-
-
-def _inside(name: str) -> bool:
-    """A plain relative POSIX path: no ``..``, no drive, no backslash."""
-    parts = PurePosixPath(name).parts
-    return bool(parts) and not name.startswith("/") and ".." not in parts and not set(name) & set("\\:\0")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from keras_transfer.errors import ExportError, UsageError
 from keras_transfer.export.bundle import Bundle
-from keras_transfer.export.folder import BUNDLE, CARRIED, OURS
 from keras_transfer.export.report import digest
 from keras_transfer.paths import atomic_write
+from keras_transfer.records.layout import BUNDLE, CARRIED, OURS
 
 
 def carry(bundle: Bundle, name: str, content: bytes) -> Path:
@@ -31,14 +31,14 @@ def carry(bundle: Bundle, name: str, content: bytes) -> Path:
         UsageError: the name is one that the export uses, or has folders.
         ExportError: the disk refuses.
     """
-    if name in OURS or name == bundle.info.get("script") or Path(name).name != name:
+    if name in OURS or name == bundle.record.script or Path(name).name != name:
         raise UsageError(f"A bundle cannot carry a file called {name!r}; choose another name.")
     path = bundle.path / name
     try:
         atomic_write(path, content)
         size, sha256 = digest(path)
-        files = {**bundle.info["files"], name: {"bytes": size, "sha256": sha256}}
-        carried = sorted({*bundle.info.get(CARRIED, ()), name})
+        files = {**bundle.record.files, name: {"bytes": size, "sha256": sha256}}
+        carried = sorted({*bundle.record.carried, name})
         info = {**bundle.info, CARRIED: carried, "files": dict(sorted(files.items()))}
         atomic_write(
             bundle.path / BUNDLE, json.dumps(info, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

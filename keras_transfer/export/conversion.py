@@ -12,7 +12,6 @@ import numpy as np
 from keras_transfer.data.pipeline import input_batches
 from keras_transfer.data.table import ImageTable
 from keras_transfer.export import calibration, saved_model
-from keras_transfer.export import folder as layout
 from keras_transfer.export.deployed import Deployed
 from keras_transfer.export.doctor import QuantizationDoctor
 from keras_transfer.export.front import with_uint8_input
@@ -26,6 +25,7 @@ from keras_transfer.export.quantization import (
 from keras_transfer.export.runtimes import save_keras
 from keras_transfer.litert import convert
 from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.records import layout
 
 
 @dataclass(frozen=True)

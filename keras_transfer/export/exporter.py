@@ -19,8 +19,7 @@ from keras_transfer.backbones.own import in_float32
 from keras_transfer.data.table import ImageTable
 from keras_transfer.errors import ExportError, ParityError
 from keras_transfer.evaluation.probabilities import require_probabilities
-from keras_transfer.export import folder as layout
-from keras_transfer.export import golden, manifest, standalone
+from keras_transfer.export import folder, golden, manifest, standalone
 from keras_transfer.export.calibration import calibration_rows
 from keras_transfer.export.card import card
 from keras_transfer.export.conversion import Conversion
@@ -50,6 +49,7 @@ from keras_transfer.export.request import (
 )
 from keras_transfer.export.runtimes import Runtime, load_runtime
 from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.records import layout
 
 log = logging.getLogger("keras_transfer")
 
@@ -136,14 +136,14 @@ def export_model(
     reference = check_model(model, preprocessing, judge, table)
     scripts = standalone.scripts(judge.standalone, len(judge.shape) == 1, judge.draw is None)
     split = choose_split(table, parity_split)
-    layout.check_destination(to, overwrite)
+    folder.check_destination(to, overwrite)
     rows = None
     if any(target.precision in CALIBRATED for target in (*targets, *budget)):
         rows = calibration_rows(table, calibration_size, seed)
     conversion = Conversion(table, preprocessing, judge, rows, uint8_input, all_integer, keep_float, deployed)
     measured = table.take(table.indices(split))
     try:
-        with layout.new_folder(to, overwrite) as partial, temporary_folder(partial.parent) as outputs:
+        with folder.new_folder(to, overwrite) as partial, temporary_folder(partial.parent) as outputs:
             runtimes = [_make(conversion, model, partial, target) for target in targets]
             budget, candidates = _make_candidates(conversion, model, partial, budget)
             runtimes += candidates
@@ -197,7 +197,7 @@ def export_model(
                 )
                 _describe(partial, report, preprocessing, judge, about or About(), scripts)
             else:
-                layout.keep_only_evidence(partial)
+                folder.keep_only_evidence(partial)
                 (partial / layout.PARITY).write_text(_json(report.to_dict()), encoding="utf-8")
     except OSError as error:
         raise ExportError(f"Cannot write the export {to}: {error.strerror or error}.") from error

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from keras_transfer.errors import UsageError
-from keras_transfer.export.parity import Judge, Tolerance, breaches, doubts
+from keras_transfer.export.parity import Judge, breaches, doubts
 from keras_transfer.export.report import ArtefactReport
 from keras_transfer.export.request import Target, plan_targets
+from keras_transfer.records import Tolerance
 
 FALLBACK = ("int8", "int16x8", "float16")
 

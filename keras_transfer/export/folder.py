@@ -11,26 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from keras_transfer.errors import ExportError, UsageError
-
-BUNDLE = "bundle.json"
-PARITY = "parity.json"
-CARD = "README.md"
-LABELS = "labels.txt"
-GOLDEN = "golden"
-EXPECTED = "golden/golden.json"
-SCRIPT = "classify.py"
-KERAS = "model.keras"
-SAVED_MODEL = "saved_model"
-TFLITE = {
-    "float32": "model.tflite",
-    "float16": "model_float16.tflite",
-    "dynamic": "model_dynamic.tflite",
-    "int8": "model_int8.tflite",
-    "int16x8": "model_int16x8.tflite",
-}
-CARRIED = "carried"
-"""In ``bundle.json``: names of files that were put into the bundle afterwards."""
-OURS = frozenset({BUNDLE, PARITY, CARD, LABELS, GOLDEN, SCRIPT, KERAS, SAVED_MODEL, *TFLITE.values()})
+from keras_transfer.records import BundleRecord
+from keras_transfer.records.layout import BUNDLE, OURS, PARITY
 
 
 def check_destination(to: Path, overwrite: bool) -> None:
@@ -61,12 +43,11 @@ def check_destination(to: Path, overwrite: bool) -> None:
 def _brought(folder: Path) -> set[str]:
     """The script that a task brought into this bundle, and what it carries: no names that are known beforehand."""
     try:
-        info = json.loads((folder / BUNDLE).read_text(encoding="utf-8"))
-        script, carried = info["script"], list(info.get(CARRIED, ()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        record = BundleRecord.parse(json.loads((folder / BUNDLE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError):
         return set()  # no bundle, or a damaged one: its script is a stranger, and the user decides
-    scripts = [script] if isinstance(script, str) and script.endswith(".py") else []
-    return {name for name in (*scripts, *carried) if isinstance(name, str)}
+    script = record.script or ""
+    return {*([script] if script.endswith(".py") else []), *record.carried}
 
 
 @contextlib.contextmanager

@@ -20,11 +20,11 @@ from PIL import Image
 
 from keras_transfer.data.table import SPLITS, ImageTable
 from keras_transfer.export.calibration import stratified
-from keras_transfer.export.folder import EXPECTED, GOLDEN
 from keras_transfer.export.report import ArtefactReport
 from keras_transfer.export.runtimes import Runtime
 from keras_transfer.export.saved_model import SavedModelPredictor
 from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.records.layout import EXPECTED, GOLDEN
 
 log = logging.getLogger("keras_transfer")
 

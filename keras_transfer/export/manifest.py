@@ -8,13 +8,12 @@ from typing import Any
 
 import keras_transfer
 from keras_transfer.errors import require_utf8
-from keras_transfer.export.folder import BUNDLE, CARD
 from keras_transfer.export.parity import Judge
 from keras_transfer.export.report import ExportReport, digest
 from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.records.bundle import KIND, SCHEMA
+from keras_transfer.records.layout import BUNDLE, CARD
 
-KIND = "keras-transfer bundle"
-SCHEMA = 1
 UNLISTED = frozenset({BUNDLE, CARD})
 """Files without a recorded hash: the list itself, and the card, which people may complete."""
 

@@ -11,6 +11,7 @@ import numpy as np
 from keras_transfer.data.table import ImageTable
 from keras_transfer.errors import UsageError
 from keras_transfer.evaluation.metrics import classification_metrics
+from keras_transfer.records import Tolerance
 
 CLASSIFICATION = ("balanced_accuracy", "macro_f1", "log_loss", "calibration_error")
 BUILT_IN = ("classification", "multilabel", "regression")
@@ -103,22 +104,6 @@ class Parity:
     loss_low: float | None = None
 
 
-@dataclass(frozen=True)
-class Tolerance:
-    """What an artefact may lose; ``None`` means that it is measured and not judged.
-
-    Attributes:
-        max_difference: largest absolute difference of a number.
-        agreement: smallest share of equal decisions.
-        drop: largest loss of the judge's metric against the Keras model: 0.01 is one point of accuracy; a share of the
-            Keras model's where less is better.
-    """
-
-    max_difference: float | None = None
-    agreement: float | None = None
-    drop: float | None = None
-
-
 EMBEDDINGS = "embeddings"
 """The kind of outputs that are compared by their direction."""
 AGREES = 0.9
@@ -128,7 +113,6 @@ ONE_SIDED = 1.6448536269514722
 """Standard deviations of a one-sided 95 % interval."""
 PARTS = 10
 """Parts of the images that are left out in turn, to see how much a metric varies."""
-PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16x8")
 SOME = 32
 """Images that are compared at a time."""
 SAME_DECISIONS, SAME_PIXELS = 1.0, 0.999

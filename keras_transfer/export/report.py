@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keras_transfer.export.parity import Parity, Tolerance
+from keras_transfer.export.parity import Parity
 from keras_transfer.litert import TensorInfo
+from keras_transfer.records import Tolerance
 
 SCHEMA = 1
 

@@ -10,10 +10,10 @@ import keras
 
 from keras_transfer.data.table import SPLITS, ImageTable
 from keras_transfer.errors import UsageError, require_utf8, unknown_name
-from keras_transfer.export import folder as layout
 from keras_transfer.export.parity import Judge
 from keras_transfer.export.runtimes import KerasRuntime
 from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.records import layout
 
 log = logging.getLogger("keras_transfer")
 

@@ -11,12 +11,12 @@ import numpy as np
 
 from keras_transfer.errors import BundleError
 from keras_transfer.export.bundle import Bundle, unlisted
-from keras_transfer.export.folder import BUNDLE
 from keras_transfer.export.golden import sampled
 from keras_transfer.export.metadata import attached_labels, has_metadata
 from keras_transfer.export.runtimes import Runtime
 from keras_transfer.export.saved_model import BYTES, SavedModelPredictor
 from keras_transfer.preprocessing import ImageError, decode
+from keras_transfer.records.layout import BUNDLE
 
 
 @dataclass(frozen=True)
@@ -149,12 +149,12 @@ def check_artefact(
 
 
 def _number(bundle: Bundle) -> str:
-    return "A probability" if bundle.info["output"]["kind"] == "probabilities" else "A number"
+    return "A probability" if bundle.record.contract.kind == "probabilities" else "A number"
 
 
 def bundle_reasons(bundle: Bundle) -> tuple[str, ...]:
     """Files that no export wrote."""
-    strangers = unlisted(bundle.path, bundle.info["files"])
+    strangers = unlisted(bundle.path, bundle.record.files)
     if not strangers:
         return ()
     shown = ", ".join(strangers[:3]) + (" ..." if len(strangers) > 3 else "")
@@ -163,7 +163,7 @@ def bundle_reasons(bundle: Bundle) -> tuple[str, ...]:
 
 def _other_labels(bundle: Bundle, file: str) -> list[str]:
     """Clients such as MediaPipe name the classes by the labels inside a ``.tflite``."""
-    if not file.endswith(".tflite") or not has_metadata(bundle.info["output"]["kind"], bundle.shape):
+    if not file.endswith(".tflite") or not has_metadata(bundle.record.contract.kind, bundle.shape):
         return []
     if attached_labels((bundle.path / file).read_bytes()) == bundle.labels:
         return []

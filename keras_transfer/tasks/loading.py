@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from keras_transfer import options as option_tools
 from keras_transfer.discovery import entries, guarded, import_object
 from keras_transfer.errors import PluginError, RunError, UsageError, unknown_name
+from keras_transfer.records import ModelContract, Origin
 from keras_transfer.run import Run
 from keras_transfer.tasks.base import Task, TaskSpec
 from keras_transfer.tasks.specs import TASKS, task_spec
@@ -74,21 +76,19 @@ def task_of_run(run: Run, changes: Changes = ()) -> tuple[TaskSpec, Task]:
         PluginError: the plugin is not installed (the message names its package), or broken.
         UsageError: options it does not know any more.
     """
-    request = run.info["request"]
-    name = request["task"]
-    require_installed(name, str(run.path), run.info.get("plugin"))
-    options = changed_options(name, request["options"], changes)
-    spec, task = task_with_notes(name, options, run.info.get("training", {}))
+    contract = run.record.contract
+    require_installed(contract.task, str(run.path), run.record.plugin)
+    options = changed_options(contract.task, contract.options, changes)
+    spec, task = task_with_notes(replace(contract, options=options))
     task.run_path = run.path
     return spec, task
 
 
-def require_installed(name: str, what: str, package: Any) -> None:
+def require_installed(name: str, what: str, package: Origin | None) -> None:
     """Raise ``PluginError`` that names the package when the task that made ``what`` is not to be had."""
     if name in [entry.name for entry in entries(TASKS.group)]:
         return
-    known = package if isinstance(package, Mapping) else {}
-    source = f"{known.get('distribution', 'a package that is not known')} {known.get('version', '')}".rstrip()
+    source = f"{package.distribution} {package.version}" if package else "a package that is not known"
     only = os.environ.get("KERAS_TRANSFER_PLUGINS")
     hint = f", or left out by KERAS_TRANSFER_PLUGINS={only}" if only else ""
     raise PluginError(
@@ -97,20 +97,20 @@ def require_installed(name: str, what: str, package: Any) -> None:
     )
 
 
-def task_with_notes(name: str, options: Mapping[str, Any], notes: Mapping[str, Any]) -> tuple[TaskSpec, Task]:
+def task_with_notes(contract: ModelContract) -> tuple[TaskSpec, Task]:
     """An installed task with recorded options, and what a training had noted taken up. Errors: :func:`load_task`."""
-    spec = task_spec(name)
+    spec = task_spec(contract.task)
     try:
-        _, task = load_task(name, option_tools.from_dict(spec.options, dict(options)))
-        task.restore(notes)
+        _, task = load_task(contract.task, option_tools.from_dict(spec.options, dict(contract.options)))
+        task.restore(contract.notes)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError) as error:
         raise RunError(
-            f"The recorded options or notes do not fit the task {name!r} ({error!r}). Train or export again."
+            f"The recorded options or notes do not fit the task {contract.task!r} ({error!r}). Train or export again."
         ) from error
     return spec, task
 
 
-def origin(name: str) -> dict[str, str]:
+def origin(name: str) -> Origin:
     """The distribution an installed task comes from, for ``run.json``."""
     entry = next(entry for entry in entries(TASKS.group) if entry.name == name)
-    return {"distribution": entry.distribution, "version": entry.version}
+    return Origin(entry.distribution, entry.version)

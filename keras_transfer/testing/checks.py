@@ -204,7 +204,7 @@ def same_seed_same_result(trial: Trial) -> None:
     first, second = trial.run.load_model().get_weights(), trial.again.load_model().get_weights()
     same = len(first) == len(second) and all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
     require(same, "two trainings with the same seed gave different weights.")
-    require(trial.run.info["metrics"] == trial.again.info["metrics"], "the same seed gave different metrics.")
+    require(trial.run.record.metrics == trial.again.record.metrics, "the same seed gave different metrics.")
 
 
 def answers_alike_in_a_fresh_process(trial: Trial) -> None:
@@ -237,7 +237,7 @@ def the_bundle_is_proven(trial: Trial) -> None:
     """The run exports to TFLite, the bundle's script passes its self-test, and the bundle is verified on its images."""
     report, bundle = trial.bundle
     require(report.passed, "the exported file does not answer like the Keras model.")
-    script = load_bundle(bundle).info["script"]
+    script = load_bundle(bundle).record.script
     if script is not None:
         done = subprocess.run(
             [sys.executable, script, "--self-test"], cwd=bundle, capture_output=True, text=True, timeout=600
@@ -273,7 +273,7 @@ def nothing_is_overwritten(trial: Trial) -> None:
                 except AssertionError as error:
                     raise Broken(f"`{' '.join(words)} {flag} {place.name}` ended in {error}") from error
                 _require_unchanged(before, f"`{' '.join(words)} {flag}`", photos, others)
-    script = load_bundle(trial.bundle[1]).info["script"]
+    script = load_bundle(trial.bundle[1]).record.script
     if script is not None:
         for place in places:
             asked = [sys.executable, script, str(photo), "--output", str(place)]
@@ -333,7 +333,7 @@ def bad_input_is_said(trial: Trial) -> None:
 
 def predictions_are_json(trial: Trial) -> None:
     """``predict`` gives one JSON-able dictionary an image."""
-    names = tuple(trial.run.info["output"]["names"])
+    names = trial.run.record.contract.names
     found = trial.trained[0].predict(trial.outputs, names, 3)
     require(
         len(found) == len(trial.outputs),
@@ -349,15 +349,15 @@ def predictions_are_json(trial: Trial) -> None:
 
 def output_contract_fits(trial: Trial) -> None:
     """The declared shape and names are those of the model's output."""
-    declared = trial.run.info["output"]
+    declared = trial.run.record.contract
     shape = tuple(trial.trained[1].outputs[0].shape)[1:]
     require(
-        tuple(declared["shape"]) == shape,
-        f"output_contract says {tuple(declared['shape'])}; the model gives {shape}.",
+        declared.shape == shape,
+        f"output_contract says {declared.shape}; the model gives {shape}.",
     )
     require(
-        len(declared["names"]) == shape[-1],
-        f"output_contract names {len(declared['names'])} outputs; the model gives {shape[-1]}.",
+        len(declared.names) == shape[-1],
+        f"output_contract names {len(declared.names)} outputs; the model gives {shape[-1]}.",
     )
     require(
         tuple(trial.outputs.shape[1:]) == shape,

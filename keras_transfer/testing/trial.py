@@ -151,7 +151,7 @@ class Trial:
     @cached_property
     def preprocessing(self) -> Preprocessing:
         """Of the run."""
-        return Preprocessing.from_dict(self.run.info["preprocessing"])
+        return self.run.record.contract.preprocessing
 
     @cached_property
     def measured(self) -> ImageTable:

@@ -7,7 +7,7 @@ import os
 from keras_transfer.backbones import class_names, load_classifier
 from keras_transfer.export.runtimes import KerasRuntime
 from keras_transfer.preprocessing import Preprocessing
-from keras_transfer.workflow.subject import Subject
+from keras_transfer.workflow.subject import UNKNOWN, Subject
 
 RESIZE = "crop"
 """The networks were measured on the centre square of each image, so that is what they are shown."""
@@ -38,6 +38,4 @@ def as_is(
         size=(height, width), resize=resize, interpolation=interpolation, antialias=antialias
     )
     runtime = KerasRuntime(model)
-    return Subject(
-        model.name, runtime.predict, preprocessing, class_names(), "classification", {}, None, runtime=runtime
-    )
+    return Subject(model.name, runtime.predict, preprocessing, class_names(), UNKNOWN, runtime=runtime)

@@ -16,7 +16,6 @@ from keras_transfer.export import calibration
 from keras_transfer.export.doctor import QuantizationDoctor
 from keras_transfer.export.runtimes import KerasRuntime
 from keras_transfer.litert import LiteRTModel
-from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.run import Run
 from keras_transfer.workflow.evaluate import rows_of
 from keras_transfer.workflow.export import open_with_data
@@ -55,18 +54,18 @@ def examine(
         ExportError: the converter failed.
     """
     opened, task, table = open_with_data(run, data)
-    if opened.info["request"]["task"] != "classification":
+    if opened.record.request.task != "classification":
         raise UsageError(f"{opened.path} is no classifier's run; the doctor examines classifiers so far.")
-    if "deploy" in opened.info["training"]:
+    if "deploy" in opened.record.contract.notes:
         log.warning(
             "%s was trained with --deploy int8: its export ships the int8 backbone the head was fitted on. What is "
             "examined here is one that is made anew, and --keep-float is not for this run.",
             opened.path,
         )
-    preprocessing = Preprocessing.from_dict(opened.info["preprocessing"])
+    preprocessing = opened.record.contract.preprocessing
     split = split or ("val" if len(table.indices("val")) else "test")
     rows = rows_of(table, split)
-    seed = opened.info["request"]["settings"]["seed"]
+    seed = opened.record.request.settings.seed
     sample = calibration.calibration_rows(table, calibration_size, seed)
     model = task.inference_model(opened.load_model())
     pixels = np.concatenate(list(batches(table, preprocessing, indices=rows)))

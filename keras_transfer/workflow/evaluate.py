@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from keras_transfer import options as option_tools
 from keras_transfer import progress
 from keras_transfer.data import ImageTable
 from keras_transfer.data.pipeline import input_batches
@@ -19,7 +18,7 @@ from keras_transfer.errors import DataError, RunError, UsageError
 from keras_transfer.evaluation.probabilities import require_probabilities
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.run import Run
-from keras_transfer.settings import DataSettings, TrainSettings
+from keras_transfer.settings import DataSettings
 from keras_transfer.tasks.base import Task
 from keras_transfer.tasks.loading import Changes, changed_options, task_of_run, task_with_notes
 from keras_transfer.tasks.specs import task_spec
@@ -167,33 +166,31 @@ def task_of(subject: Subject, changes: Changes = ()) -> Task:
     """
     if subject.run is not None:
         return task_of_run(subject.run, changes)[1]
-    options = changed_options(subject.task, subject.options, changes)
-    return task_with_notes(subject.task, options, subject.notes)[1]
+    options = changed_options(subject.task, subject.contract.options, changes)
+    return task_with_notes(replace(subject.contract, options=options))[1]
 
 
-def run_table(run: Any) -> ImageTable:
+def run_table(run: Run) -> ImageTable:
     """The data of a run, with the split it was trained with.
 
     Raises:
         UsageError: the run was trained on arrays or a ``tf.data.Dataset``, or its data are not where they were.
     """
-    settings = TrainSettings.of(**run.info["request"]["settings"])
-    source = run.info["request"]["source"]
+    source, settings = run.record.request.source, run.record.request.settings
     if source is None:
         raise UsageError(
             f"{run.path} was trained on data given from Python, which it cannot find again: pass the data."
         )
-    values = option_tools.to_dict(settings.data)
-    values.update(split_from=str(run.split_path))
+    wanted = replace(settings.data, split_from=str(run.split_path))
     _, task = task_of_run(run)
     try:
-        table = task.load_data(source, option_tools.from_dict(DataSettings, values), settings.seed)
+        table = task.load_data(source, wanted, settings.seed)
     except UsageError as error:
         raise UsageError(
             f"The data of {run.path} cannot be read again: {error} If they are elsewhere now, say where: --data DATA "
             "(`evaluate RUN DATA`; data= from Python)."
         ) from None
-    if table.fingerprint() != run.info["data"]["fingerprint"]:
+    if table.fingerprint() != run.record.data.fingerprint:
         log.warning("%s has changed since %s was trained.", source, run.path)
     return table
 
@@ -222,7 +219,7 @@ def _outputs(
 
 def _as_trained(settings: DataSettings | None, run: Run | None) -> DataSettings | None:
     """The labels of a run's other data are joined by the same sign."""
-    separator = run.info["request"]["settings"].get("separator", ";") if run is not None else ";"
+    separator = run.record.request.settings.data.separator if run is not None else ";"
     if separator == ";" or (settings is not None and settings.separator != ";"):
         return settings
     plain = settings or DataSettings(val_fraction=0.0, test_fraction=0.0, min_per_class=1)

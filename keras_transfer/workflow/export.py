@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_transfer import options as option_tools
 from keras_transfer.data import ImageTable
 from keras_transfer.errors import CacheError
 from keras_transfer.export import FORMATS, About, ExportReport, export_model
@@ -15,7 +14,6 @@ from keras_transfer.export.deployed import Deployed
 from keras_transfer.export.fallback import FALLBACK
 from keras_transfer.export.parity import Judge
 from keras_transfer.features.identity import model_hash
-from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.run import BACKBONE, INFO, Run, open_run
 from keras_transfer.settings import DataSettings
 from keras_transfer.tasks.base import Task
@@ -68,8 +66,8 @@ def export_run(
         ParityError: an artefact does not answer like the model; ``parity.json`` has the evidence.
     """
     opened, task, table = open_with_data(run, data)
-    output = opened.info["output"]
-    deploy = opened.info["training"].get("deploy")
+    record = opened.record
+    deploy = record.contract.notes.get("deploy")
     wanted = "int8" in precisions or (accuracy_budget is not None and "int8" in fallback)
     model = task.inference_model(opened.load_model())
     return export_model(
@@ -78,16 +76,16 @@ def export_run(
         formats=tuple(formats),
         precisions=tuple(precisions),
         table=table,
-        preprocessing=Preprocessing.from_dict(opened.info["preprocessing"]),
-        classes=tuple(output["names"]),
-        judge=None if task_name(opened) == "classification" else judge_of(opened, task),
+        preprocessing=record.contract.preprocessing,
+        classes=record.contract.names,
+        judge=None if record.request.task == "classification" else judge_of(opened, task),
         uint8_input=uint8_input,
         all_integer=all_integer,
         keep_float=keep_float,
         calibration_size=calibration_size,
         accuracy_budget=accuracy_budget,
         fallback=tuple(fallback),
-        seed=opened.info["request"]["settings"]["seed"],
+        seed=record.request.settings.seed,
         allow_parity_failure=allow_parity_failure,
         overwrite=overwrite,
         deployed=Deployed.read(opened.path / BACKBONE, deploy) if deploy and wanted else None,
@@ -100,23 +98,9 @@ def export_run(
     )
 
 
-def task_name(run: Run) -> str:
-    """Of the task a run was made with."""
-    return run.info["request"]["task"]
-
-
 def judge_of(run: Run, task: Task) -> Judge:
     """How a run's task judges the outputs of its model."""
-    spec, output = task_spec(task_name(run)), run.info["output"]
-    return judge_for(
-        spec,
-        task,
-        output["kind"],
-        tuple(output["shape"]),
-        tuple(output["names"]),
-        run.info["request"]["options"],
-        run.info["training"],
-    )
+    return judge_for(task_spec(run.record.request.task), task, run.record.contract)
 
 
 def open_with_data(run: str | Path | Run, data: Any = None) -> tuple[Run, Task, ImageTable]:
@@ -129,27 +113,26 @@ def open_with_data(run: str | Path | Run, data: Any = None) -> tuple[Run, Task, 
     if data is None:
         table = run_table(opened)
     else:
-        settings = opened.info["request"]["settings"]
-        root = settings["image_root"]
-        values = option_tools.from_dict(
-            DataSettings,
-            {
-                **{name: settings[name] for name in ("labels", "max_skipped", "tfds_data_dir")},
-                "separator": settings.get("separator", ";"),
-                "image_root": root if root is not None and Path(root).is_dir() else None,
-                "split_from": str(opened.split_path),
-                "min_per_class": 1,
-            },
+        asked = opened.record.request.settings.data
+        root = asked.image_root
+        values = DataSettings(
+            labels=asked.labels,
+            max_skipped=asked.max_skipped,
+            tfds_data_dir=asked.tfds_data_dir,
+            separator=asked.separator,
+            image_root=root if root is not None and Path(root).is_dir() else None,
+            split_from=str(opened.split_path),
+            min_per_class=1,
         )
-        table = task.load_data(data, values, 0, names=opened.info["output"]["names"])
+        table = task.load_data(data, values, 0, names=opened.record.contract.names)
     return opened, task, table
 
 
 def _weights_licence(run: Run) -> str | None:
     """Of the pretrained weights the run began with; None where they were the user's own, or none."""
-    catalogued = run.info["backbone"].get("weights") in ("auto", "imagenet")
-    scratch = run.info["training"].get("strategy") == "scratch"
-    return run.info["backbone"].get("licence") if catalogued and not scratch else None
+    backbone = run.record.backbone
+    scratch = run.record.contract.notes.get("strategy") == "scratch"
+    return backbone.licence if backbone and backbone.catalogued and not scratch else None
 
 
 def _identity(model: Any) -> str | None:
@@ -162,17 +145,17 @@ def _identity(model: Any) -> str | None:
 
 def _origin(run: Run, model: Any) -> dict[str, Any]:
     """What a bundle tells about the run it comes from: no path of this machine."""
-    info = run.info
+    record, notes = run.record, run.record.contract.notes
     return {
-        "backbone": info["backbone"].get("name"),
-        "weights": info["backbone"].get("hash"),
-        "strategy": info["training"].get("strategy"),
-        **({"head_fitted_on": "int8 backbone"} if "deploy" in info["training"] else {}),
-        "seed": info["request"]["settings"]["seed"],
-        "images": info["data"]["splits"]["train"]["images"],
-        "data": info["data"]["fingerprint"],
+        "backbone": record.backbone.name if record.backbone else None,
+        "weights": record.backbone.hash if record.backbone else None,
+        "strategy": notes.get("strategy"),
+        **({"head_fitted_on": "int8 backbone"} if "deploy" in notes else {}),
+        "seed": record.request.settings.seed,
+        "images": record.data.images("train"),
+        "data": record.data.fingerprint,
         "run": hashlib.sha256((run.path / INFO).read_bytes()).hexdigest(),
         "model": _identity(model),
-        "started": info["started"],
-        "plugin": info.get("plugin"),
+        "started": record.started,
+        "plugin": record.plugin.to_dict() if record.plugin else None,
     }

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from keras_transfer.export.parity import Judge
+from keras_transfer.records import ModelContract
 from keras_transfer.tasks.base import Task, TaskSpec
 
 
-def judge_for(
-    spec: TaskSpec,
-    task: Task,
-    kind: str,
-    shape: tuple[int, ...],
-    names: tuple[str, ...],
-    options: Mapping[str, Any],
-    notes: Mapping[str, Any],
-) -> Judge:
-    """How ``task`` judges outputs of this kind, shape and these names."""
+def judge_for(spec: TaskSpec, task: Task, contract: ModelContract) -> Judge:
+    """How ``task`` judges the outputs of a model with this contract."""
     return Judge(
-        names=names,
+        names=contract.names,
         task=spec.name,
-        kind=kind,
-        shape=shape,
+        kind=contract.kind,
+        shape=contract.shape,
         metric=spec.main_metric,
         higher=spec.metrics[spec.main_metric] == "higher",
         drop=spec.drop,
@@ -33,8 +25,8 @@ def judge_for(
         measure=task.evaluate,
         decide=lambda outputs: _array(task.decide(outputs)),
         draw=task.draw_inputs if spec.generates else None,
-        options=options,
-        notes=notes,
+        options=contract.options,
+        notes=contract.notes,
         standalone=spec.standalone,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import numpy as np
 from keras_transfer import options as option_tools
 from keras_transfer.errors import UsageError
 from keras_transfer.run import HISTORY, Run, open_run
-from keras_transfer.settings import TrainSettings
 from keras_transfer.tasks.loading import task_of_run
 from keras_transfer.workflow.train import train
 
@@ -42,8 +42,8 @@ def replay(run: Run | str | Path, *, output: str | Path | None = None) -> dict[s
         RunError: not a run, or damaged.
     """
     run = run if isinstance(run, Run) else open_run(run)
-    request = run.info["request"]
-    if request["source"] is None:
+    request = run.record.request
+    if request.source is None:
         raise UsageError(
             f"{run.path} was trained on data given from Python, which cannot be found again. Train it again with the "
             "same data and compare the two run.json."
@@ -51,11 +51,11 @@ def replay(run: Run | str | Path, *, output: str | Path | None = None) -> dict[s
     spec, _ = task_of_run(run)
     with tempfile.TemporaryDirectory() as temporary:
         again = train(
-            request["source"],
+            request.source,
             output or Path(temporary) / "again",
-            task=request["task"],
-            task_options=option_tools.from_dict(spec.options, request["options"]),
-            settings=TrainSettings.of(**request["settings"]),
+            task=request.task,
+            task_options=option_tools.from_dict(spec.options, dict(request.options)),
+            settings=request.settings,
         )
         return _compare(run, again)
 
@@ -76,11 +76,11 @@ def _compare(run: Run, again: Run) -> dict[str, Any]:
         "largest_weight_difference": max(gaps, default=0.0) if shapes else None,
         "metrics": {
             split: differing
-            for split, metrics in run.info["metrics"].items()
-            if (differing := _pairs(metrics, again.info["metrics"].get(split, {})))
+            for split, metrics in run.record.metrics.items()
+            if (differing := _pairs(metrics, again.record.metrics.get(split, {})))
         },
-        "determinism": again.info["determinism"],
-        "versions": _pairs(run.info["versions"], again.info["versions"]),
+        "determinism": again.record.determinism,
+        "versions": _pairs(run.record.versions, again.record.versions),
     }
     result["identical"] = (
         all(result[name] for name in ("split", "history", "weights")) and not result["metrics"]
@@ -96,6 +96,6 @@ def _rows(run: Run) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _pairs(first: dict[str, Any], again: dict[str, Any]) -> dict[str, list[Any]]:
+def _pairs(first: Mapping[str, Any], again: Mapping[str, Any]) -> dict[str, list[Any]]:
     """What differs."""
     return {name: [value, again.get(name)] for name, value in first.items() if again.get(name) != value}

@@ -9,20 +9,23 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_transfer.errors import RunError, UsageError
-from keras_transfer.export.bundle import check_model_file, is_bundle, read_manifest
+from keras_transfer.errors import UsageError
+from keras_transfer.export.bundle import check_model_file, is_bundle, list_bundle
 from keras_transfer.export.runtimes import KerasRuntime, Runtime, load_runtime
 from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.records import ModelContract
 from keras_transfer.run import Run, is_run, open_run
 from keras_transfer.tasks.loading import require_installed
 
 log = logging.getLogger("keras_transfer")
+UNKNOWN = ModelContract("classification", {}, {}, "probabilities", (), (), {})
+"""What is assumed of a model that nothing beside it tells anything of."""
 
 
 @dataclass(frozen=True)
@@ -34,24 +37,30 @@ class Subject:
         predict: pixels ``(B, H, W, 3)`` uint8 or float32 in [0, 255] -> outputs ``(B, C)`` float32.
         preprocessing: how an image becomes those pixels.
         names: names of the outputs, or None when nothing beside the model tells.
-        task: name of the task, with ``options`` and what its training left in its ``notes``.
+        contract: as it is recorded; of a model without a record: a classifier of nothing that is known.
         run: the run folder it belongs to, if any.
         runtime: what ``predict`` belongs to.
         recorded: whether a bundle tells its contract.
-        kind: what the outputs are, as in the task's :class:`~keras_transfer.tasks.base.OutputContract`.
     """
 
     name: str
     predict: Callable[[np.ndarray], np.ndarray]
     preprocessing: Preprocessing
     names: tuple[str, ...] | None
-    task: str
-    options: dict[str, Any]
-    run: Run | None
-    notes: dict[str, Any] = field(default_factory=dict)
+    contract: ModelContract
+    run: Run | None = None
     runtime: Runtime | None = None
-    kind: str = "probabilities"
     recorded: bool = False
+
+    @property
+    def task(self) -> str:
+        """Name of the task."""
+        return self.contract.task
+
+    @property
+    def kind(self) -> str:
+        """What the outputs are, as in the task's :class:`~keras_transfer.tasks.base.OutputContract`."""
+        return self.contract.kind
 
     @property
     def keras_model(self) -> Any:
@@ -142,39 +151,27 @@ def _open(model: Any, labels: str | Path | None, preprocessing: Preprocessing | 
     if run is None and is_bundle(path.parent):
         check_model_file(path)
     runtime = load_runtime(run.model_path if run is not None and path == run.path else path)
-    task: str = "classification"
-    options: dict[str, Any] = {}
-    notes: dict[str, Any] = {}
-    kind = Subject.kind
+    in_bundle = run is None and is_bundle(path.parent)
+    contract = UNKNOWN
     if run is not None:
-        try:
-            request, recorded = run.info["request"], Preprocessing.from_dict(run.info["preprocessing"])
-            task, options, notes = request["task"], request["options"], run.info.get("training", {})
-            names, kind = names or tuple(run.info["output"]["names"]), run.info["output"]["kind"]
-        except (KeyError, TypeError) as error:
-            raise RunError(f"{run.path / 'run.json'} is damaged: {error} is missing. Train again.") from None
+        contract = run.record.contract
+        recorded, beside = contract.preprocessing, contract.names
+    elif in_bundle:
+        record = list_bundle(path.parent).record
+        require_installed(record.contract.task, str(path), record.origin)
+        contract = record.contract
+        recorded, beside = contract.preprocessing, contract.names
     else:
-        if is_bundle(path.parent):
-            info = read_manifest(path.parent)
-            task, options, notes, kind = info["task"], info["options"], info["notes"], info["output"]["kind"]
-            origin = info.get("training")
-            require_installed(task, str(path), origin.get("plugin") if isinstance(origin, dict) else None)
-            recorded, names = Preprocessing.from_dict(info["preprocessing"]), names or tuple(info["labels"])
-        else:
-            recorded, beside = _beside(path, runtime.input_size)
-            names = names or beside
+        recorded, beside = _beside(path, runtime.input_size)
     return Subject(
         str(path),
         runtime.predict,
         preprocessing or recorded,
-        names,
-        task,
-        options,
+        names or beside,
+        contract,
         run,
-        notes,
         runtime,
-        kind,
-        recorded=is_bundle(path.parent),
+        recorded=in_bundle,
     )
 
 
@@ -202,7 +199,7 @@ def _keras_subject(model: Any, names: tuple[str, ...] | None, preprocessing: Pre
         raise UsageError(f"{type(model).__name__} was given; a path or a Keras model of images is expected.")
     runtime = KerasRuntime(model)
     contract = preprocessing or Preprocessing(size=_known_size(model.name, runtime.input_size))
-    return Subject(model.name, runtime.predict, contract, names, "classification", {}, None, runtime=runtime)
+    return Subject(model.name, runtime.predict, contract, names, UNKNOWN, runtime=runtime)
 
 
 def _beside(path: Path, size: tuple[int, int] | None) -> tuple[Preprocessing, tuple[str, ...] | None]:

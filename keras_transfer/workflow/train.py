@@ -31,6 +31,7 @@ from keras_transfer.export.report import digest
 from keras_transfer.export.runtimes import KerasRuntime
 from keras_transfer.features import model_hash
 from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.records import BackboneRecord, DataRecord, ModelContract, RunRecord, TrainingRequest
 from keras_transfer.run import HISTORY, MODEL, SKIPPED, SPLIT, Run, RunWriter, new_run, open_run
 from keras_transfer.settings import ModelSettings, TrainSettings
 from keras_transfer.tasks.base import Job, OutputContract, Task, TaskSpec
@@ -78,16 +79,16 @@ def train(
         option_tools.check(group)
     spec, worker = load_task(task, task_options)
     settings = worker.settings_for(settings)
-    request = {
-        "source": _lasting(source) if isinstance(source, (str, Path)) else None,  # None: given from Python
-        "task": task,
-        "options": option_tools.to_dict(worker.options),
-        "settings": settings.flat(),
-        "version": keras_transfer.__version__,
-        "files": _files_of(settings),
-    }
-    with new_run(output, request, overwrite=overwrite) as run:
-        _train_into(run, source, spec, worker, settings, request, overwrite)
+    request = TrainingRequest(
+        source=_lasting(source) if isinstance(source, (str, Path)) else None,
+        task=task,
+        options=option_tools.to_dict(worker.options),
+        settings=settings,
+        version=keras_transfer.__version__,
+        files=_files_of(settings),
+    )
+    with new_run(output, request.to_dict(), overwrite=overwrite) as run:
+        _train_into(run, source, spec, worker, request, overwrite)
     return open_run(run.path)
 
 
@@ -161,10 +162,10 @@ def _train_into(
     source: Any,
     spec: TaskSpec,
     task: Task,
-    settings: TrainSettings,
-    request: dict[str, Any],
+    request: TrainingRequest,
     overwrite: bool,
 ) -> None:
+    settings = request.settings
     started = datetime.datetime.now(datetime.UTC)
     keras.utils.set_random_seed(settings.seed)
     with run.stage("data"):
@@ -181,7 +182,7 @@ def _train_into(
     data.write_csv(run.path / SPLIT)
     write_skipped(run.path / SKIPPED, data.skipped)
     with run.stage("backbone"):
-        backbone, info = _backbone(spec, task, settings)
+        backbone, recorded = _backbone(spec, task, settings)
     size = (
         tuple(backbone.input_shape[1:3]) if backbone is not None else (settings.model.image_size or 224,) * 2
     )
@@ -199,7 +200,7 @@ def _train_into(
     keras.utils.set_random_seed(settings.seed)
     model = returned(spec.name, "build", task.build(data, job), keras.Model, "a Keras model")
     task.fit(model, data, job)
-    _require_frozen(spec, settings, backbone, info)
+    _require_frozen(spec, settings, backbone, recorded)
     shipped = returned(
         spec.name, "inference_model", task.inference_model(model), keras.Model, "a Keras model"
     )
@@ -221,33 +222,44 @@ def _train_into(
     tried = job.notes.get("probe") or job.notes.get("head") or {}
     run.write_rows(HISTORY, job.history or tried.get("trials", []))
     shipped.save(run.path / MODEL)
-    run.write_info(
-        {
-            "kind": "keras-transfer run",
-            "request": request,
-            "started": started.isoformat(timespec="seconds"),
-            "seconds": {name: round(value, 3) for name, value in run.seconds.items()},
-            "resumed": run.resumed,
-            "plugin": origin(spec.name),
-            "versions": _versions(),
-            "determinism": DETERMINISM,
-            "data": {"source": data.source, "fingerprint": data.fingerprint(), **data.summary()},
-            "backbone": info,
-            "preprocessing": job.preprocessing.to_dict(),
-            "output": contract.to_dict(),
-            "training": notes,
-            "metrics": {split: metrics},
-        }
+    summary = data.summary()
+    run.write_record(
+        RunRecord(
+            request=request,
+            started=started.isoformat(timespec="seconds"),
+            seconds={name: round(value, 3) for name, value in run.seconds.items()},
+            resumed=run.resumed,
+            plugin=origin(spec.name),
+            versions=_versions(),
+            determinism=DETERMINISM,
+            data=DataRecord(summary.pop("source"), summary.pop("fingerprint"), summary),
+            backbone=recorded,
+            contract=ModelContract(
+                task=spec.name,
+                options=request.options,
+                notes=notes,
+                kind=contract.kind,
+                shape=tuple(contract.shape),
+                names=tuple(contract.names),
+                pixels=job.preprocessing.to_dict(),
+            ),
+            metrics={split: metrics},
+        )
     )
 
 
 def _require_frozen(
-    spec: TaskSpec, settings: TrainSettings, backbone: keras.Model | None, info: dict[str, Any]
+    spec: TaskSpec, settings: TrainSettings, backbone: keras.Model | None, recorded: BackboneRecord | None
 ) -> None:
     """``PluginError`` where a task trained the backbone that ``--strategy probe`` leaves as it is."""
-    if backbone is None or settings.fit.strategy != "probe" or settings.fit.batchnorm == "adapt":
+    if (
+        backbone is None
+        or recorded is None
+        or settings.fit.strategy != "probe"
+        or settings.fit.batchnorm == "adapt"
+    ):
         return
-    if model_hash(backbone) != info["hash"]:
+    if model_hash(backbone) != recorded.hash:
         raise PluginError(
             f"The task {spec.name!r} changed the backbone under --strategy probe, which leaves it as it is. That is a "
             "fault of the task: tell its author."
@@ -287,22 +299,22 @@ def _by_path(text: str) -> dict[str, tuple[str, ...]]:
 
 def _backbone(
     spec: TaskSpec, task: Task, settings: TrainSettings
-) -> tuple[keras.Model | None, dict[str, Any]]:
+) -> tuple[keras.Model | None, BackboneRecord | None]:
     if not (spec.needs_backbone and task.takes_backbone()):
-        return None, {}
+        return None, None
     wanted = settings.model
     weights = "none" if settings.fit.strategy == "scratch" else wanted.weights
     backbone = backbone_for(wanted, weights)
     facts = None if wanted.backbone.startswith(OWN) else get_spec(wanted.backbone)
-    return backbone, {
-        "name": facts.name if facts else wanted.backbone,
-        "weights": weights,
-        "hash": model_hash(backbone),
-        "feature_dim": int(backbone.output_shape[-1]),
-        "image_size": list(backbone.input_shape[1:3]),
-        "paper": facts.paper if facts else None,
-        "licence": facts.licence if facts else "its owner's",
-    }
+    return backbone, BackboneRecord(
+        name=facts.name if facts else wanted.backbone,
+        weights=weights,
+        hash=model_hash(backbone),
+        feature_dim=int(backbone.output_shape[-1]),
+        image_size=tuple(backbone.input_shape[1:3]),
+        paper=facts.paper if facts else None,
+        licence=facts.licence if facts else "its owner's",
+    )
 
 
 def backbone_for(model: ModelSettings, weights: str | None = None) -> keras.Model:

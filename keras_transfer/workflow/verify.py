@@ -77,7 +77,7 @@ def verify(
         checks = _measure(opened, checks, runtimes, table, judge)
     return Verification(
         opened.path,
-        len(opened.info["files"]),
+        len(opened.record.files),
         len(golden["images"]),
         furthest,
         tuple(checks),
@@ -87,21 +87,15 @@ def verify(
     )
 
 
-def _made_by(bundle: Bundle) -> Any:
-    training = bundle.info.get("training")
-    return training.get("plugin") if isinstance(training, dict) else None
-
-
 def _task_and_judge(bundle: Bundle, changes: Changes) -> tuple[Task, Judge]:
     """The bundle's task, with its options (but for ``changes``) and what its training had noted."""
-    info = bundle.info
-    require_installed(info["task"], str(bundle.path), _made_by(bundle))
-    options = changed_options(info["task"], info["options"], changes)
-    spec, task = task_with_notes(info["task"], options, info["notes"])
+    contract = bundle.record.contract
+    require_installed(contract.task, str(bundle.path), bundle.record.origin)
+    contract = replace(contract, options=changed_options(contract.task, contract.options, changes))
+    spec, task = task_with_notes(contract)
     if spec.name == "classification":
         return task, Judge(bundle.labels)
-    kind, notes = info["output"]["kind"], info["notes"]
-    return task, judge_for(spec, task, kind, bundle.shape, bundle.labels, options, notes)
+    return task, judge_for(spec, task, contract)
 
 
 def _measure(

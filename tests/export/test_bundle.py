@@ -182,6 +182,10 @@ def test_a_list_of_a_gigabyte_is_not_read(bundle_copy):
         (lambda info: info["files"].update({"x" * 300: info["files"]["labels.txt"]}), "cannot be read"),
         (lambda info: info["preprocessing"].update(resize="stretch"), "cannot be used"),
         (lambda info: info["preprocessing"].update(version=9), "Update keras_transfer"),
+        (lambda info: info.update(preprocessing=[]), "'preprocessing' is a list, not an object"),
+        (lambda info: info.update(title=7), "'title' is a whole number, not a text"),
+        (lambda info: info.update(carried=[7]), "'carried' is not a list of texts"),
+        (lambda info: info.update(training=[]), "'training' is a list, not an object"),
     ],
 )
 def test_a_list_that_was_changed_is_one_sentence(bundle_copy, change, message):

@@ -29,13 +29,13 @@ class Maker:
 
     def __init__(self, path: str | Path | Run) -> None:
         run = path if isinstance(path, Run) else open_run(path)
-        task = run.info["request"]["task"]
+        task = run.record.request.task
         if task != "gan":
             raise UsageError(
                 f"{run.path} is a run of the task {task}; one made by `train --task gan` is expected."
             )
         self.run = run
-        self.facts = Facts.from_dict(dict(run.info["training"]["gan"]))
+        self.facts = Facts.from_dict(dict(run.record.contract.notes["gan"]))
         told = self.facts.conditional or len(self.facts.classes) == 1
         self.names = self.facts.classes if told else ("made",)
         """Of the kinds of images that are made; the folder of each is in ``folders``."""

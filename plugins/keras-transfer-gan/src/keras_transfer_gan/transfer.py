@@ -45,11 +45,9 @@ def load_networks(
         RunError: they are damaged.
     """
     run = open_run(path)
-    if run.info["request"]["task"] != "gan":
-        raise UsageError(
-            f"{path} is a run of the task {run.info['request']['task']}; one of gan is expected."
-        )
-    theirs = Facts.from_dict(dict(run.info["training"]["gan"]))
+    if run.record.request.task != "gan":
+        raise UsageError(f"{path} is a run of the task {run.record.request.task}; one of gan is expected.")
+    theirs = Facts.from_dict(dict(run.record.contract.notes["gan"]))
     differing = [name for name in DECIDING if getattr(theirs, name) != getattr(facts, name)]
     if facts.conditional and len(theirs.classes) != len(facts.classes):
         differing.append("classes")

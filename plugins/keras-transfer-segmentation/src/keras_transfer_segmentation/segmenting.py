@@ -68,8 +68,8 @@ def segment_files(
 def _classes(subject: Subject) -> Classes:
     if subject.task != "segmentation" or subject.names is None:
         raise UsageError(f"{subject.name} is a model of the task {subject.task}; segmentation is expected.")
-    if subject.notes.get("classes"):
-        return Classes.from_dict(dict(subject.notes["classes"]))
+    if subject.contract.notes.get("classes"):
+        return Classes.from_dict(dict(subject.contract.notes["classes"]))
     return Classes(subject.names, ignore_index=IGNORE_INDEX)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ import numpy as np
 
 from keras_transfer.data.threads import ordered_map
 from keras_transfer.errors import CacheError, DataError, UsageError
-from keras_transfer.export.bundle import Bundle, is_bundle, read_manifest
+from keras_transfer.export.bundle import Bundle, is_bundle, list_bundle
 from keras_transfer.export.report import digest
 from keras_transfer.export.runtimes import KerasRuntime
 from keras_transfer.features.identity import model_hash
 from keras_transfer.preprocessing import ImageError, Preprocessing, decode, read_image_bytes
+from keras_transfer.records import ModelContract
 from keras_transfer.workflow.subject import Subject, open_subject
 from keras_transfer.workflow.tta import tta_views
 from keras_transfer_siamese.classes import shows_nothing
@@ -132,16 +133,15 @@ def open_embedder(model: Any) -> Embedder:
     """
     path = Path(model) if isinstance(model, (str, Path)) else None
     if path is not None and is_bundle(path):
-        path = path / Bundle(path, read_manifest(path)).artefact().file
+        path = path / list_bundle(path).artefact().file
     subject = open_subject(model if path is None else path)
     if subject.run is not None:
-        require_embeddings(subject.name, subject.task, subject.run.info["output"])
+        require_embeddings(subject.name, subject.contract)
         name = subject.run.path.resolve().name
         return Embedder(subject, _of_keras(subject, name), _comparison(subject), path)
     if path is not None and is_bundle(path.parent):
-        info = read_manifest(path.parent)
-        require_embeddings(subject.name, subject.task, info["output"])
-        identity = bundle_identity(Bundle(path.parent, info), path.name)
+        require_embeddings(subject.name, subject.contract)
+        identity = bundle_identity(list_bundle(path.parent), path.name)
         return Embedder(subject, identity, _comparison(subject), path)
     if isinstance(subject.runtime, KerasRuntime):
         identity = _of_keras(subject, subject.name if path is None else path.name)
@@ -159,13 +159,12 @@ def bundle_identity(bundle: Bundle, file: str) -> Identity:
     """
     artefact = bundle.artefact(file)
     _, content = digest(bundle.path / artefact.file)
-    trained = bundle.info["training"].get("model") if isinstance(bundle.info.get("training"), dict) else None
-    title = bundle.info.get("title")
-    name = title if isinstance(title, str) else bundle.path.resolve().name
-    proven = artefact.precision == "float32" and artefact.info.get("passed") is True
+    name = bundle.record.title or bundle.path.resolve().name
+    proven = artefact.precision == "float32" and artefact.passed
     cosine = 1.0 if proven else least_cosine(bundle, artefact.file)
-    model = trained if isinstance(trained, str) else content
-    return Identity(model, f"{name}/{artefact.file}", artefact.precision, content, cosine)
+    return Identity(
+        bundle.record.model or content, f"{name}/{artefact.file}", artefact.precision, content, cosine
+    )
 
 
 def least_cosine(bundle: Bundle, file: str) -> float | None:
@@ -178,12 +177,12 @@ def least_cosine(bundle: Bundle, file: str) -> float | None:
     return float((ours * theirs).sum(axis=1).min())
 
 
-def require_embeddings(name: str, task: str, output: Mapping[str, Any]) -> None:
+def require_embeddings(name: str, contract: ModelContract) -> None:
     """Raise ``UsageError`` unless a run's or bundle's outputs are embeddings."""
-    if output.get("kind") != KIND:
+    if contract.kind != KIND:
         raise UsageError(
-            f"{name} is a model of the task {task}; one that gives embeddings is expected, as `keras-transfer train "
-            "--task siamese` makes it."
+            f"{name} is a model of the task {contract.task}; one that gives embeddings is expected, as "
+            "`keras-transfer train --task siamese` makes it."
         )
 
 
@@ -201,11 +200,11 @@ def _of_keras(subject: Subject, name: str) -> Identity:
 
 
 def _comparison(subject: Subject) -> Comparison:
-    if "comparison" not in subject.notes:
+    if "comparison" not in subject.contract.notes:
         raise DataError(
             f"{subject.name} does not tell how its embeddings are compared. Train or export it again."
         )
-    return Comparison.from_dict(subject.notes["comparison"])
+    return Comparison.from_dict(subject.contract.notes["comparison"])
 
 
 def _read(path: Path, preprocessing: Preprocessing, known: Set[str]) -> tuple[Embedded, np.ndarray | None]:

@@ -85,7 +85,7 @@ def _into_bundle(gallery: Gallery, folder: Path, overwrite: bool) -> Path:
     from keras_transfer_siamese.embedder import bundle_identity, require_embeddings
 
     bundle = load_bundle(folder)
-    require_embeddings(str(folder), bundle.info["task"], bundle.info["output"])
+    require_embeddings(str(folder), bundle.record.contract)
     if (folder / IN_BUNDLE).exists() and not overwrite:
         raise UsageError(f"{folder} carries a gallery already. Replace it with --overwrite.")
     gallery.entries()  # every row is whole

@@ -1,0 +1,23 @@
+"""Names in a bundle's folder. Facts only."""
+
+BUNDLE = "bundle.json"
+PARITY = "parity.json"
+CARD = "README.md"
+LABELS = "labels.txt"
+GOLDEN = "golden"
+EXPECTED = "golden/golden.json"
+SCRIPT = "classify.py"
+KERAS = "model.keras"
+SAVED_MODEL = "saved_model"
+TFLITE = {
+    "float32": "model.tflite",
+    "float16": "model_float16.tflite",
+    "dynamic": "model_dynamic.tflite",
+    "int8": "model_int8.tflite",
+    "int16x8": "model_int16x8.tflite",
+}
+CARRIED = "carried"
+"""In ``bundle.json``: names of files that were put into the bundle afterwards."""
+ARTEFACTS = frozenset({KERAS, f"{SAVED_MODEL}/", *TFLITE.values()})
+"""What an export makes. Nothing else in a bundle is opened as a model."""
+OURS = frozenset({BUNDLE, PARITY, CARD, LABELS, GOLDEN, SCRIPT, KERAS, SAVED_MODEL, *TFLITE.values()})
