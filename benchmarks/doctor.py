@@ -21,8 +21,8 @@ import numpy as np
 
 from keras_transfer.backbones import load_backbone
 from keras_transfer.export.doctor import QuantizationDoctor
-from keras_transfer.export.runtimes import KerasRuntime
 from keras_transfer.heads import add_head, split_head
+from keras_transfer.inference import KerasRunner
 from keras_transfer.litert import LiteRTModel, convert
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.training.probe import fit_probe
@@ -59,7 +59,7 @@ def main() -> int:
     def accuracy(answers: np.ndarray, wanted: np.ndarray) -> float:
         return 100 * float(np.mean(answers.argmax(axis=1) == wanted))
 
-    keras_accuracy = accuracy(KerasRuntime(model).predict(unseen), truth)
+    keras_accuracy = accuracy(KerasRunner(model).predict(unseen), truth)
     print(f"Keras: {keras_accuracy:.1f} % on {TEST} test images")
     found = {}
     for whole in (True, False):

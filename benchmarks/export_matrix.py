@@ -32,8 +32,8 @@ from keras_transfer.catalog import CATALOG
 from keras_transfer.errors import KerasTransferError
 from keras_transfer.export.parity import Judge, breaches, compare, tolerance_for
 from keras_transfer.export.quantization import convert_dynamic, convert_integer
-from keras_transfer.export.runtimes import KerasRuntime
 from keras_transfer.heads import LOGITS, add_head, split_head
+from keras_transfer.inference import KerasRunner
 from keras_transfer.litert import LiteRTModel, convert
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.training.adapt import adapt_batchnorm
@@ -91,7 +91,7 @@ def classifier(name: str, size: int, images: np.ndarray, labels: np.ndarray) -> 
         if any(isinstance(layer, keras.layers.BatchNormalization) for layer in backbone.layers):
             adapt_batchnorm(backbone, images.astype(np.float32))
     model = add_head(backbone, 2, dropout=0.0, seed=0)
-    features = KerasRuntime(split_head(model)[0]).predict(images)
+    features = KerasRunner(split_head(model)[0]).predict(images)
     rows = np.arange(len(images))
     fit_probe(model, features, labels, train=rows[rows % 4 > 0], val=rows[rows % 4 == 0])
     logits = features @ model.get_layer(LOGITS).get_weights()[0]
@@ -126,7 +126,7 @@ def measure(name: str, size: int) -> list[dict[str, Any]]:
     images, labels = crops(LEARN, 0, preprocessing)
     unseen, truth = crops(TEST // 2, 1, preprocessing)
     model = classifier(spec.name, size, images, labels)
-    expected = KerasRuntime(model).predict(unseen)
+    expected = KerasRunner(model).predict(unseen)
     rows = []
     for precision in PRECISIONS:
         row: dict[str, Any] = {

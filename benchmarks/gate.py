@@ -17,7 +17,7 @@ import numpy as np
 
 from keras_transfer import progress
 from keras_transfer.export.parity import Judge, breaches, compare, doubts, tolerance_for
-from keras_transfer.export.runtimes import load_runtime
+from keras_transfer.inference import load_runner
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.workflow.demo import cell_table, elpv_folder
 from keras_transfer.workflow.evaluate import run_table
@@ -46,7 +46,7 @@ def answers(folder: Path, image_size: int):
     table = table.take(table.indices("test"))
     pixels = Preprocessing.from_dict(run.info["preprocessing"])
     reference = outputs_for(run.load_model(), table, pixels, "Keras")
-    int8 = load_runtime(folder / "edge" / "model_int8.tflite")
+    int8 = load_runner(folder / "edge" / "model_int8.tflite")
     parts = np.array_split(np.arange(len(table)), 64)
     batches = (np.stack([table.images.load(i, pixels) for i in rows]) for rows in parts)
     given = np.concatenate([int8.predict(batch) for batch in progress.track(batches, "int8", 64)])

@@ -10,7 +10,7 @@ PACKAGE = ROOT / "keras_transfer"
 ROOMS = (
     *("errors", "quiet", "paths", "progress", "options", "settings", "outputs"),
     *("catalog", "discovery", "backbone_specs", "preprocessing", "records", "litert"),
-    *("backbones", "heads", "freezing", "freeze_plan", "data", "features", "run"),
+    *("backbones", "heads", "freezing", "freeze_plan", "data", "inference", "features", "run"),
     *("evaluation", "training", "export", "tasks", "workflow", "cli", "testing"),
 )
 """From the ground up: a room imports only those before it. ``keras_transfer`` itself is below all."""

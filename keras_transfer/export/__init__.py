@@ -6,7 +6,7 @@ from keras_transfer.export.manifest import About
 from keras_transfer.export.parity import Judge, Parity, breaches, compare, tolerance_for
 from keras_transfer.export.report import ArtefactReport, CalibrationReport, ExportReport
 from keras_transfer.export.request import FORMATS, PRECISIONS
-from keras_transfer.export.runtimes import KerasRuntime, Runtime, load_runtime
+from keras_transfer.inference import KerasRunner, Runner, load_runner
 from keras_transfer.records import ArtefactRecord, Tolerance
 
 __all__ = [
@@ -19,15 +19,15 @@ __all__ = [
     "CalibrationReport",
     "ExportReport",
     "Judge",
-    "KerasRuntime",
+    "KerasRunner",
     "Parity",
-    "Runtime",
+    "Runner",
     "Tolerance",
     "breaches",
     "compare",
     "export_model",
     "is_bundle",
     "load_bundle",
-    "load_runtime",
+    "load_runner",
     "tolerance_for",
 ]

@@ -69,10 +69,10 @@ class Bundle:
         raise unknown_name("artefact", file, [one.file for one in self.artefacts])
 
     def runtime(self, file: str | None = None) -> Any:
-        """An artefact in the runtime it is made for: ``predict(pixels)``. See :func:`load_runtime`."""
-        from keras_transfer.export.runtimes import load_runtime
+        """An artefact in the runtime it is made for: ``predict(pixels)``. See :func:`load_runner`."""
+        from keras_transfer.inference import load_runner
 
-        return load_runtime(self.path / self.artefact(file).file)
+        return load_runner(self.path / self.artefact(file).file)
 
     def predict(self, images: Iterable[Any], file: str | None = None) -> np.ndarray:
         """Ask an artefact about images of any size.

@@ -22,7 +22,7 @@ from keras_transfer.export.quantization import (
     convert_dynamic,
     convert_integer,
 )
-from keras_transfer.export.runtimes import save_keras
+from keras_transfer.inference.loading import save_keras
 from keras_transfer.litert import convert
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records import layout

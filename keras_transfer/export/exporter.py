@@ -47,7 +47,7 @@ from keras_transfer.export.request import (
     choose_split,
     plan_targets,
 )
-from keras_transfer.export.runtimes import Runtime, load_runtime
+from keras_transfer.inference import Runner, load_runner
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records import layout
 
@@ -205,15 +205,15 @@ def export_model(
     return report
 
 
-def _make(conversion: Conversion, model: keras.Model, folder: Path, target: Target) -> Runtime:
+def _make(conversion: Conversion, model: keras.Model, folder: Path, target: Target) -> Runner:
     log.info("Converting to %s (%s)", target.file, target.precision)
     conversion.write(model, folder / target.file, target.precision)
-    return load_runtime(folder / target.file)
+    return load_runner(folder / target.file)
 
 
 def _make_candidates(
     conversion: Conversion, model: keras.Model, folder: Path, budget: Sequence[Target]
-) -> tuple[list[Target], list[Runtime]]:
+) -> tuple[list[Target], list[Runner]]:
     """Those precisions that the model can be converted to, with a warning for each it cannot.
 
     Raises ``ExportError`` when there is a budget and no precision to meet it with.
@@ -236,7 +236,7 @@ def _make_candidates(
 def _prove(
     folder: Path,
     target: Target,
-    runtime: Runtime,
+    runtime: Runner,
     reference: np.ndarray,
     answers: np.ndarray,
     measured: ImageTable,
@@ -266,7 +266,7 @@ def _prove(
 
 def _look_again(
     proven: list[ArtefactReport],
-    runtimes: Sequence[Runtime],
+    runtimes: Sequence[Runner],
     answers: Sequence[np.ndarray],
     table: ImageTable,
     preprocessing: Preprocessing,

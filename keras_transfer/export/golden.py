@@ -21,8 +21,7 @@ from PIL import Image
 from keras_transfer.data.table import SPLITS, ImageTable
 from keras_transfer.export.calibration import stratified
 from keras_transfer.export.report import ArtefactReport
-from keras_transfer.export.runtimes import Runtime
-from keras_transfer.export.saved_model import SavedModelPredictor
+from keras_transfer.inference import Runner, SavedModelRunner
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records.layout import EXPECTED, GOLDEN
 
@@ -117,7 +116,7 @@ def write_expectations(
     folder: Path,
     images: GoldenImages,
     artefacts: Sequence[ArtefactReport],
-    runtimes: Sequence[Runtime],
+    runtimes: Sequence[Runner],
     scale: float = 1.0,
     tolerance: float = 0.0,
 ) -> None:
@@ -135,7 +134,7 @@ def write_expectations(
     encoded = {
         one.file: runtime.predict_encoded(images.encoded)
         for one, runtime in zip(artefacts, runtimes, strict=True)
-        if images.encoded and isinstance(runtime, SavedModelPredictor)
+        if images.encoded and isinstance(runtime, SavedModelRunner)
     }
     for one, answer in zip(artefacts, answers, strict=True):
         if encoded.get(one.file) is not None:

@@ -15,7 +15,7 @@ from keras_transfer import progress
 from keras_transfer.data.pipeline import input_batches
 from keras_transfer.data.table import ImageTable
 from keras_transfer.errors import DataError, ExportError
-from keras_transfer.export.runtimes import Runtime
+from keras_transfer.inference import Runner
 from keras_transfer.preprocessing import Preprocessing
 
 BATCH = 32
@@ -24,7 +24,7 @@ WARM_UP, MOST_RUNS, LEAST_RUNS, SECONDS = 3, 30, 5, 2.0
 
 
 def collect_answers(
-    runtimes: Sequence[Runtime],
+    runtimes: Sequence[Runner],
     table: ImageTable,
     preprocessing: Preprocessing,
     split: str,
@@ -77,7 +77,7 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def latency(runtime: Runtime, preprocessing: Preprocessing, generates: bool = False) -> float:
+def latency(runtime: Runner, preprocessing: Preprocessing, generates: bool = False) -> float:
     """Median milliseconds of a batch of one (a mid-grey image, or zeros: the time does not depend on the numbers)."""
     image = np.full((1, *preprocessing.size, 3), 127, np.uint8)
     if generates:

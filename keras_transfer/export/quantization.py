@@ -23,8 +23,8 @@ import tensorflow as tf
 
 from keras_transfer.errors import ExportError, UsageError
 from keras_transfer.export.front import convert_front, front_output, with_uint8_input
-from keras_transfer.export.runtimes import KerasRuntime
 from keras_transfer.export.stitching import stitch
+from keras_transfer.inference import KerasRunner
 from keras_transfer.litert import LiteRTModel, convert, converter_for, converter_tools, run_converter
 
 log = logging.getLogger("keras_transfer")
@@ -108,7 +108,7 @@ def assemble(
         front = convert_front(backbone, entrance)
         body = keras.Model(entrance, cut, name=model.name)
         content = stitch(front, convert_body(body, LiteRTModel(front).predict))
-        correction = mean_error(KerasRuntime(backbone).predict, LiteRTModel(content).predict, calibration)
+        correction = mean_error(KerasRunner(backbone).predict, LiteRTModel(content).predict, calibration)
         log.debug("Quantized: mean error of a channel %.3g (largest %.3g)", *_magnitudes(correction))
         content = attach_head(content, model, cut, correction)
     _check_edges(content)

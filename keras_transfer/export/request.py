@@ -11,7 +11,7 @@ import keras
 from keras_transfer.data.table import SPLITS, ImageTable
 from keras_transfer.errors import UsageError, require_utf8, unknown_name
 from keras_transfer.export.parity import Judge
-from keras_transfer.export.runtimes import KerasRuntime
+from keras_transfer.inference import KerasRunner
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records import layout
 
@@ -81,10 +81,10 @@ def check_generator(targets: Sequence[Target], uint8_input: bool) -> None:
 
 def check_model(
     model: keras.Model, preprocessing: Preprocessing, judge: Judge, table: ImageTable
-) -> KerasRuntime:
+) -> KerasRunner:
     """The model, ready to run, if it, its outputs' names, its preprocessing and the data fit; else ``UsageError``."""
     classes = judge.names
-    reference = KerasRuntime(model)
+    reference = KerasRunner(model)
     shape = (*preprocessing.size, 3)
     if judge.draw is not None:
         drawn = judge.draw(table.take([0])).shape

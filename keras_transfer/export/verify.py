@@ -13,8 +13,8 @@ from keras_transfer.errors import BundleError
 from keras_transfer.export.bundle import Bundle, unlisted
 from keras_transfer.export.golden import sampled
 from keras_transfer.export.metadata import attached_labels, has_metadata
-from keras_transfer.export.runtimes import Runtime
-from keras_transfer.export.saved_model import BYTES, SavedModelPredictor
+from keras_transfer.inference import Runner, SavedModelRunner
+from keras_transfer.inference.saved_model_runner import BYTES
 from keras_transfer.preprocessing import ImageError, decode
 from keras_transfer.records.layout import BUNDLE
 
@@ -126,7 +126,7 @@ def check_pixels(bundle: Bundle, golden: Mapping[str, Any]) -> tuple[np.ndarray,
 
 
 def check_artefact(
-    bundle: Bundle, golden: Mapping[str, Any], file: str, runtime: Runtime, pixels: np.ndarray
+    bundle: Bundle, golden: Mapping[str, Any], file: str, runtime: Runner, pixels: np.ndarray
 ) -> tuple[float, tuple[str, ...]]:
     """How far an artefact's answers are from the recorded ones, and what is wrong."""
     if not len(pixels):
@@ -139,7 +139,7 @@ def check_artefact(
     difference = _furthest(sampled(answers, step), golden["expected"][file])
     reasons = [*_beyond(difference, allowed, _number(bundle)), *_other_labels(bundle, file)]
     recorded = golden["encoded"].get(file)
-    if recorded is not None and isinstance(runtime, SavedModelPredictor):
+    if recorded is not None and isinstance(runtime, SavedModelRunner):
         encoded = [(bundle.path / row["image"]).read_bytes() for row in golden["images"]]
         given = runtime.predict_encoded(encoded)
         off = float("inf") if given is None else _furthest(sampled(np.array(given), step), recorded)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,14 +21,15 @@ import numpy as np
 from keras_transfer.data.order import row_numbers
 from keras_transfer.data.pipeline import batches
 from keras_transfer.data.table import ImageTable
-from keras_transfer.errors import CacheError, UsageError, unknown_name
-from keras_transfer.features import engines
+from keras_transfer.errors import CacheError, UsageError
 from keras_transfer.features.activation_files import OFF, ActivationFiles
 from keras_transfer.features.cache import FeatureCache
-from keras_transfer.features.converted import ConvertedModels
+from keras_transfer.features.choosing import Engine, digest_of
 from keras_transfer.features.extraction import RUNNERS
 from keras_transfer.features.identity import model_hash
 from keras_transfer.features.shards import FORMAT
+from keras_transfer.inference import Runner, engines, over
+from keras_transfer.inference import stream as stream_of
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.progress import track
 
@@ -132,8 +132,7 @@ def activations(
         CacheError: too little space, the cache cannot be written, or the network has no lasting identity.
     """
     started = time.perf_counter()
-    if engine not in engines.ENGINES:
-        raise unknown_name("engine", engine, engines.ENGINES)
+    engines.require(engine)
     if views < 1 or (views > 1 and augmenter is None):
         raise UsageError(
             f"views={views} was given; at least 1, and without an augmenter exactly 1, is expected."
@@ -169,22 +168,21 @@ def activations(
         "augmentation": augmenter.describe() if augmenter else None,
         "seed": [seed, BLOCK] if augmenter else None,
     }
-    keys = {name: _hash({**content, "engine": name, "runtime": engines.runtime(name)}) for name in RUNNERS}
+    keys = {
+        name: digest_of({**content, "engine": name, "runtime": engines.runtime(name)}) for name in RUNNERS
+    }
     cache = FeatureCache()
-    files, models = ActivationFiles(cache), ConvertedModels(cache)
-    model_key = _hash({"model": identity, "runtime": engines.runtime("litert")})
-    if engine == "auto":
-        engine = engines.choose(sized, views * len(digests))
+    files = ActivationFiles(cache)
+    chosen = Engine(engine, sized, identity, views * len(digests), cache)
+    engine = chosen.name
     values = files.load(keys[engine], shape)
-    prepared, computed = 0.0, 0
+    computed = 0
     if values is None:
-        begin = time.perf_counter()
 
         def sample() -> np.ndarray:
             return next(batches(table, preprocessing, engines.CHECK_IMAGES, indices=sources))
 
-        runner = engines.prepare(engine, sized, sample, models, model_key)
-        prepared = time.perf_counter() - begin
+        runner = chosen.runner(sample)
         if runner.name != engine:  # LiteRT was refused: Keras's activations may be known already
             engine = runner.name
             values = files.load(keys[engine], shape)
@@ -206,12 +204,12 @@ def activations(
         computed=computed,
         cached=views * len(digests) - computed,
         seconds=time.perf_counter() - started,
-        preparation_seconds=prepared,
+        preparation_seconds=chosen.preparation_seconds,
     )
 
 
 def _compute(
-    runner: engines.Engine,
+    runner: Runner,
     table: ImageTable,
     preprocessing: Preprocessing,
     rows: np.ndarray,
@@ -224,9 +222,9 @@ def _compute(
     def images() -> Iterator[np.ndarray]:
         for view in range(views):
             if augmenter is None:
-                stream = runner.stream(table, preprocessing, rows, BLOCK)
+                stream = stream_of(runner, table, preprocessing, rows, BLOCK)
             else:
-                stream = runner.over(_augmented(table, preprocessing, rows, augmenter, (seed, view)))
+                stream = over(runner, _augmented(table, preprocessing, rows, augmenter, (seed, view)))
             with contextlib.closing(stream):
                 for chunk in stream:
                     yield from np.split(chunk, len(chunk))
@@ -244,7 +242,3 @@ def _augmented(
     """Augmented by one thread: an augmenter may hold state while it works."""
     for block, pixels in enumerate(batches(table, preprocessing, BLOCK, indices=rows)):
         yield augmenter.images(pixels, key=(*key, block))
-
-
-def _hash(key: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]

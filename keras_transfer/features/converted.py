@@ -17,41 +17,16 @@ import logging
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from keras_transfer.features.cache import FeatureCache, refusal
 from keras_transfer.features.shards import seal, unseal
+from keras_transfer.inference.engines import Converted, SelfCheck
 from keras_transfer.paths import atomic_write
 
 logger = logging.getLogger("keras_transfer")
-
-
-@dataclass(frozen=True)
-class SelfCheck:
-    """How far LiteRT's features were from Keras's on real images.
-
-    ``difference``: the largest absolute difference. ``scale``: the largest absolute Keras feature. A check
-    passes when ``difference <= tolerance * scale``. ``machine``: the kind of processor it was made on.
-    """
-
-    difference: float
-    scale: float
-    images: int
-    machine: str = platform.machine()
-
-    def passed(self, tolerance: float) -> bool:
-        """False as well when a feature was not finite."""
-        return bool(self.difference <= tolerance * self.scale)
-
-
-@dataclass(frozen=True)
-class Converted:
-    """A converted backbone, and its self-check where one was made on this kind of processor."""
-
-    content: bytes
-    check: SelfCheck | None
 
 
 class ConvertedModels:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
@@ -16,12 +14,13 @@ import numpy as np
 from keras_transfer.data.order import row_numbers
 from keras_transfer.data.pipeline import batches
 from keras_transfer.data.table import ImageTable
-from keras_transfer.errors import CacheError, unknown_name
-from keras_transfer.features import engines
+from keras_transfer.errors import CacheError
 from keras_transfer.features.cache import FeatureCache, Writer, size_limit
-from keras_transfer.features.converted import ConvertedModels
+from keras_transfer.features.choosing import Engine
 from keras_transfer.features.identity import model_hash
 from keras_transfer.features.shards import FORMAT, Collection
+from keras_transfer.inference import ParallelLiteRTRunner, engines
+from keras_transfer.inference import stream as stream_of
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.progress import track
 
@@ -87,8 +86,7 @@ def extract(
         DataError: an image is gone, damaged or changed since the table was made.
     """
     started = time.perf_counter()
-    if engine not in engines.ENGINES:
-        raise unknown_name("engine", engine, engines.ENGINES)
+    engines.require(engine)
     size_limit()  # a size that is not understood is found before the work, not after
     rows = row_numbers(indices, len(table))
     pooled = engines.pooled_model(backbone, preprocessing.size)
@@ -101,33 +99,26 @@ def extract(
     if converted is not None:
         engine, precision, identity = "litert", "converted", hashlib.sha256(converted).hexdigest()
     known = _collections(disk, identity, pooled, preprocessing, precision)
-    models = ConvertedModels(disk if identity else None)
-    model_key = _hash({"model": identity, "runtime": engines.runtime("litert")})
-    if engine == "auto":
-        engine = engines.choose(pooled, len(places))
+    chosen = Engine(engine, pooled, identity, len(places), disk)
+    engine = chosen.name
 
     values = np.empty((len(rows), pooled.output_shape[1]), np.float32)
     found = known[engine].read(places, values) if known else set()
     todo = [digest for digest in places if digest not in found]
-    prepared = 0.0
     if todo:
-        begin = time.perf_counter()
         some = rows[[places[digest] for digest in todo[: engines.CHECK_IMAGES]]]
 
         def sample() -> np.ndarray:
             return np.concatenate(list(batches(table, preprocessing, indices=some)))
 
-        runner = (
-            engines.LiteRTEngine(converted)
-            if converted is not None
-            else engines.prepare(engine, pooled, sample, models, model_key)
-        )
-        prepared = time.perf_counter() - begin
+        runner = ParallelLiteRTRunner(converted) if converted is not None else chosen.runner(sample)
         if runner.name != engine:  # LiteRT was refused: Keras's features may be known already
             engine = runner.name
             found = known[engine].read(places, values) if known else set()
             todo = [digest for digest in places if digest not in found]
-        stream = runner.stream(table, preprocessing, rows[[places[digest] for digest in todo]], batch_size)
+        stream = stream_of(
+            runner, table, preprocessing, rows[[places[digest] for digest in todo]], batch_size
+        )
         writer = Writer(disk, known[engine]) if disk and known else None
         work = _keep(stream, todo, places, values, writer)
         for _ in track(work, "Extracting features", total=len(todo)):
@@ -140,7 +131,7 @@ def extract(
         computed=len(todo),
         cached=len(found),
         seconds=time.perf_counter() - started,
-        preparation_seconds=prepared,
+        preparation_seconds=chosen.preparation_seconds,
     )
 
 
@@ -214,7 +205,3 @@ def _collections(
         about = {"backbone": pooled.name, "size": f"{height}x{width}", "engine": name}
         collections[name] = disk.collection(key, about)
     return collections
-
-
-def _hash(key: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]

@@ -15,14 +15,13 @@ import keras
 import numpy as np
 
 from keras_transfer.data import ImageTable
-from keras_transfer.data.pipeline import batches
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.export.deployed import Deployed
 from keras_transfer.features import extract
-from keras_transfer.features.engines import KerasEngine
 from keras_transfer.freeze_plan import FreezePlan
 from keras_transfer.freezing import set_trainable
 from keras_transfer.heads import split_head
+from keras_transfer.inference import KerasRunner, outputs
 from keras_transfer.run import BACKBONE
 from keras_transfer.settings import GradientSettings, TrainSettings
 from keras_transfer.tasks.base import Job, Task
@@ -317,5 +316,5 @@ def _judge(
 
 def outputs_of(model: keras.Model, data: ImageTable, job: Job, rows: np.ndarray) -> np.ndarray:
     """A model's outputs ``(n, ...)`` for rows of the data, with the job's preprocessing."""
-    engine = KerasEngine(model)
-    return np.concatenate([engine(pixels) for pixels in batches(data, job.preprocessing, indices=rows)])
+    given = outputs(KerasRunner(model).predict, data, job.preprocessing, "Comparing", indices=rows)
+    return np.concatenate(list(given))

@@ -28,7 +28,7 @@ from keras_transfer.data.pipeline import dataset_of_batches
 from keras_transfer.errors import UsageError
 from keras_transfer.features.activations import Activations
 from keras_transfer.features.boundary import cut_at
-from keras_transfer.features.engines import CONVERSION_SECONDS, COSTS
+from keras_transfer.inference.engines import CONVERSION_SECONDS, COSTS
 
 WORTHWHILE = 1.25
 """How many times faster a training must be estimated to be before activations are cached unasked."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from keras_transfer.backbones import class_names, load_classifier
-from keras_transfer.export.runtimes import KerasRuntime
+from keras_transfer.inference import KerasRunner
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.workflow.subject import UNKNOWN, Subject
 
@@ -37,5 +37,5 @@ def as_is(
     preprocessing = Preprocessing(
         size=(height, width), resize=resize, interpolation=interpolation, antialias=antialias
     )
-    runtime = KerasRuntime(model)
+    runtime = KerasRunner(model)
     return Subject(model.name, runtime.predict, preprocessing, class_names(), UNKNOWN, runtime=runtime)

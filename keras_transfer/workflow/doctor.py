@@ -14,7 +14,7 @@ from keras_transfer.data.pipeline import batches
 from keras_transfer.errors import UsageError
 from keras_transfer.export import calibration
 from keras_transfer.export.doctor import QuantizationDoctor
-from keras_transfer.export.runtimes import KerasRuntime
+from keras_transfer.inference import KerasRunner
 from keras_transfer.litert import LiteRTModel
 from keras_transfer.run import Run
 from keras_transfer.workflow.evaluate import rows_of
@@ -70,7 +70,7 @@ def examine(
     model = task.inference_model(opened.load_model())
     pixels = np.concatenate(list(batches(table, preprocessing, indices=rows)))
     labels = table.labels[rows]
-    expected = KerasRuntime(model).predict(pixels).argmax(axis=1)
+    expected = KerasRunner(model).predict(pixels).argmax(axis=1)
     log.info("Examining the int8 model")
     doctor = QuantizationDoctor(
         model, lambda: batches(table, preprocessing, calibration.BATCH, indices=sample), whole=whole

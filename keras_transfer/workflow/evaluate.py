@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_transfer import progress
 from keras_transfer.data import ImageTable
-from keras_transfer.data.pipeline import input_batches
 from keras_transfer.errors import DataError, RunError, UsageError
 from keras_transfer.evaluation.probabilities import require_probabilities
+from keras_transfer.inference import outputs
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.run import Run
 from keras_transfer.settings import DataSettings
@@ -23,7 +21,6 @@ from keras_transfer.tasks.base import Task
 from keras_transfer.tasks.loading import Changes, changed_options, task_of_run, task_with_notes
 from keras_transfer.tasks.specs import task_spec
 from keras_transfer.workflow.subject import Subject, open_subject
-from keras_transfer.workflow.tta import tta_predict
 
 log = logging.getLogger("keras_transfer")
 BATCH = 32
@@ -55,7 +52,7 @@ def evaluate(
         preprocessing: overrides what is recorded beside the model.
         settings: how the data are read.
         views: test-time augmentation: the mean of the outputs for so many views of each image, 1 to 12; see
-            :func:`keras_transfer.workflow.tta.tta_views`. 1 is plain prediction.
+            :func:`keras_transfer.inference.tta.tta_views`. 1 is plain prediction.
         task_options: options of the task to measure with instead of the recorded ones, by name (or as texts
             ``NAME=VALUE``): those that decide what is measured.
         input_range, logits: see :func:`keras_transfer.workflow.subject.open_subject`.
@@ -88,9 +85,12 @@ def evaluate(
     generates = task_spec(subject.task).generates
     if generates and views > 1:
         raise UsageError(f"views={views} was given; a model that generates images sees none. Leave it out.")
-    outputs = _outputs(subject, measured, views, task.draw_inputs if generates else None)
-    check_outputs(subject, outputs)
-    metrics = task.evaluate(outputs, measured)
+    draw = task.draw_inputs if generates else None
+    answers = np.concatenate(
+        list(outputs(subject.predict, measured, subject.preprocessing, "Evaluating", views=views, draw=draw))
+    )
+    check_outputs(subject, answers)
+    metrics = task.evaluate(answers, measured)
     seen = _trained_on(subject, measured)
     if seen and split != "train":
         log.warning(
@@ -205,16 +205,6 @@ def _require_order(name: str, names: tuple[str, ...] | None, table: ImageTable, 
             f"{table.source} has the classes {', '.join(given)}; {name} gives "
             f"{', '.join(names)}, in this order. Load the data with load_data(..., classes={names!r})."
         )
-
-
-def _outputs(
-    subject: Subject, table: ImageTable, views: int, draw: Callable[[ImageTable], np.ndarray] | None
-) -> np.ndarray:
-    total = -(-len(table) // BATCH)
-    feed = progress.track(input_batches(table, subject.preprocessing, BATCH, draw=draw), "Evaluating", total)
-    if draw is not None:
-        return np.concatenate([subject.predict(batch) for batch in feed])
-    return np.concatenate([tta_predict(subject.predict, batch, views) for batch in feed])
 
 
 def _as_trained(settings: DataSettings | None, run: Run | None) -> DataSettings | None:

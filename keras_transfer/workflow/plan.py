@@ -11,8 +11,8 @@ from keras_transfer.backbones.blocks import leaf_layers
 from keras_transfer.backbones.cost import layer_macs, macs
 from keras_transfer.data import ImageTable
 from keras_transfer.errors import UsageError
-from keras_transfer.features.engines import COSTS
 from keras_transfer.heads import LOGITS, add_head
+from keras_transfer.inference.engines import COSTS
 from keras_transfer.settings import TrainSettings
 from keras_transfer.tasks.loading import load_task
 from keras_transfer.tasks.transfer import require_objective, require_sense
@@ -90,7 +90,7 @@ def plan_training(
 def _cost(
     model: keras.Model, data: ImageTable, strategy: str, phases: list[Phase], settings: TrainSettings
 ) -> dict[str, Any]:
-    """Multiply-adds, and minutes at the rates of :data:`features.engines.COSTS` (two CPU cores).
+    """Multiply-adds, and minutes at the rates of :data:`inference.engines.COSTS` (two CPU cores).
 
     As if every epoch went through the whole network: kept activations make it less.
     """

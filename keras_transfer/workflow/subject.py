@@ -17,7 +17,7 @@ import numpy as np
 
 from keras_transfer.errors import UsageError
 from keras_transfer.export.bundle import check_model_file, is_bundle, list_bundle
-from keras_transfer.export.runtimes import KerasRuntime, Runtime, load_runtime
+from keras_transfer.inference import KerasRunner, Runner, load_runner
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records import ModelContract
 from keras_transfer.run import Run, is_run, open_run
@@ -49,7 +49,7 @@ class Subject:
     names: tuple[str, ...] | None
     contract: ModelContract
     run: Run | None = None
-    runtime: Runtime | None = None
+    runtime: Runner | None = None
     recorded: bool = False
 
     @property
@@ -65,7 +65,7 @@ class Subject:
     @property
     def keras_model(self) -> Any:
         """Where it runs in Keras, the model; else None."""
-        return self.runtime.model if isinstance(self.runtime, KerasRuntime) else None
+        return self.runtime.model if isinstance(self.runtime, KerasRunner) else None
 
 
 def open_subject(
@@ -150,7 +150,7 @@ def _open(model: Any, labels: str | Path | None, preprocessing: Preprocessing | 
         run = open_run(path.parent)
     if run is None and is_bundle(path.parent):
         check_model_file(path)
-    runtime = load_runtime(run.model_path if run is not None and path == run.path else path)
+    runtime = load_runner(run.model_path if run is not None and path == run.path else path)
     in_bundle = run is None and is_bundle(path.parent)
     contract = UNKNOWN
     if run is not None:
@@ -197,7 +197,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
 def _keras_subject(model: Any, names: tuple[str, ...] | None, preprocessing: Preprocessing | None) -> Subject:
     if not hasattr(model, "inputs"):
         raise UsageError(f"{type(model).__name__} was given; a path or a Keras model of images is expected.")
-    runtime = KerasRuntime(model)
+    runtime = KerasRunner(model)
     contract = preprocessing or Preprocessing(size=_known_size(model.name, runtime.input_size))
     return Subject(model.name, runtime.predict, contract, names, UNKNOWN, runtime=runtime)
 

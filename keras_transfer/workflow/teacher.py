@@ -8,15 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_transfer import progress
 from keras_transfer.data import ImageTable
-from keras_transfer.data.pipeline import batches
 from keras_transfer.errors import UsageError
 from keras_transfer.features.cache import FeatureCache, Writer
 from keras_transfer.features.shards import FORMAT
+from keras_transfer.inference import outputs
 from keras_transfer.workflow.subject import Subject, open_subject
-
-BATCH = 32
 
 
 def teach(teacher: str | Path, table: ImageTable) -> np.ndarray:
@@ -50,10 +47,10 @@ def teach(teacher: str | Path, table: ImageTable) -> np.ndarray:
     values = np.empty((len(table), len(table.classes)), np.float32)
     found = known.read(places, values)
     todo = np.array([row for digest, row in places.items() if digest not in found], np.int64)
-    feed = batches(table, subject.preprocessing, BATCH, indices=todo)
-    for number, pixels in enumerate(progress.track(feed, "Asking the teacher", -(-len(todo) // BATCH))):
-        rows = todo[number * BATCH : (number + 1) * BATCH]
-        values[rows] = subject.predict(pixels)
+    done = 0
+    for answers in outputs(subject.predict, table, subject.preprocessing, "Asking the teacher", indices=todo):
+        values[todo[done : done + len(answers)]] = answers
+        done += len(answers)
     Writer(cache, known).write([table.sha256[row] for row in todo], values[todo])
     return values[[places[digest] for digest in table.sha256]][:, order]
 

@@ -19,17 +19,15 @@ import numpy as np
 
 import keras_transfer
 from keras_transfer import options as option_tools
-from keras_transfer import progress
 from keras_transfer.backbone_specs import get_spec
 from keras_transfer.backbones import load_backbone
 from keras_transfer.catalog import OWN
 from keras_transfer.data import ImageTable
 from keras_transfer.data.checking import write_skipped
-from keras_transfer.data.pipeline import input_batches
 from keras_transfer.errors import PluginError, UsageError
 from keras_transfer.export.report import digest
-from keras_transfer.export.runtimes import KerasRuntime
 from keras_transfer.features import model_hash
+from keras_transfer.inference import KerasRunner, outputs
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records import BackboneRecord, DataRecord, ModelContract, RunRecord, TrainingRequest
 from keras_transfer.run import HISTORY, MODEL, SKIPPED, SPLIT, Run, RunWriter, new_run, open_run
@@ -150,11 +148,7 @@ def outputs_for(
 
     ``draw``: of a model that generates; see :func:`keras_transfer.data.pipeline.input_batches`.
     """
-    runtime, size = KerasRuntime(model), 32
-    inputs = input_batches(table, preprocessing, size, draw=draw)
-    feed = progress.track(inputs, label, -(-len(table) // size))
-    parts = [runtime.predict(batch) for batch in feed]
-    return np.concatenate(parts)
+    return np.concatenate(list(outputs(KerasRunner(model).predict, table, preprocessing, label, draw=draw)))
 
 
 def _train_into(
@@ -214,8 +208,8 @@ def _train_into(
     with run.stage("evaluation"):
         measured = data.take(data.indices(split))
         draw = task.draw_inputs if spec.generates else None
-        outputs = outputs_for(shipped, measured, job.preprocessing, "Evaluating", draw)
-        found = checked_metrics(spec.name, task.evaluate(outputs, measured), spec.metrics)
+        answers = outputs_for(shipped, measured, job.preprocessing, "Evaluating", draw)
+        found = checked_metrics(spec.name, task.evaluate(answers, measured), spec.metrics)
         metrics = {"images": len(measured), **found}
     task.plots(metrics, job)
     notes = checked_notes(spec.name, job.notes)

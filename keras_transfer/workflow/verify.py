@@ -13,7 +13,6 @@ from keras_transfer.data import ImageTable
 from keras_transfer.export.bundle import Bundle, load_bundle
 from keras_transfer.export.measure import collect_answers, temporary_folder
 from keras_transfer.export.parity import Judge, breaches, compare, doubts
-from keras_transfer.export.runtimes import Runtime
 from keras_transfer.export.verify import (
     ArtefactCheck,
     Verification,
@@ -21,6 +20,7 @@ from keras_transfer.export.verify import (
     check_artefact,
     check_pixels,
 )
+from keras_transfer.inference import Runner
 from keras_transfer.tasks.base import Task
 from keras_transfer.tasks.loading import Changes, changed_options, require_installed, task_with_notes
 from keras_transfer.workflow.evaluate import check_split, labelled, rows_of
@@ -101,7 +101,7 @@ def _task_and_judge(bundle: Bundle, changes: Changes) -> tuple[Task, Judge]:
 def _measure(
     bundle: Bundle,
     checks: list[ArtefactCheck],
-    runtimes: list[Runtime],
+    runtimes: list[Runner],
     table: ImageTable,
     judge: Judge,
 ) -> list[ArtefactCheck]:

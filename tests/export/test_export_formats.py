@@ -16,7 +16,7 @@ import pytest
 from helpers_export import lite_classifier, run_here, run_script
 
 from keras_transfer.errors import ExportError
-from keras_transfer.export import export_model, load_runtime
+from keras_transfer.export import export_model, load_runner
 from keras_transfer.litert import LiteRTModel
 
 pytestmark = pytest.mark.slow
@@ -67,7 +67,7 @@ def test_the_classifier_tells_the_photographs_apart(expected, table):
 
 @pytest.mark.parametrize("file", FILES)
 def test_every_artefact_answers_like_keras(edge, expected, held_out, file):
-    runtime = load_runtime(edge / file)
+    runtime = load_runner(edge / file)
     assert runtime.input_size == (96, 96)
     answer = runtime.predict(held_out)
     tolerance = {
@@ -146,7 +146,7 @@ def test_a_damaged_artefact_is_refused(edge, tmp_path):
     content = (edge / "model_int8.tflite").read_bytes()
     (tmp_path / "cut.tflite").write_bytes(content[: len(content) // 2])
     with pytest.raises(ExportError, match=r"cut\.tflite"):
-        load_runtime(tmp_path / "cut.tflite")
+        load_runner(tmp_path / "cut.tflite")
 
 
 @pytest.mark.parametrize("network", ["small", pytest.param("lite0", marks=pytest.mark.nightly)])
@@ -172,7 +172,7 @@ def test_integers_of_sixteen_bits_and_integers_all_the_way(
     for one in report.artefacts:
         (source,) = one.inputs
         assert source.dtype == np.uint8 and (source.scale, source.zero_point) in ((0, 0), (1, 0))
-        answer = load_runtime(tmp_path / "edge" / one.file).predict(held_out)
+        answer = load_runner(tmp_path / "edge" / one.file).predict(held_out)
         assert np.mean(answer.argmax(axis=1) == expected.argmax(axis=1)) >= 0.9
     assert by_precision["int8"].outputs[0].dtype == np.uint8 and by_precision["int8"].outputs[0].scale > 0
     assert by_precision["int16x8"].parity.max_difference < 0.02

@@ -11,7 +11,7 @@ import pytest
 
 from keras_transfer.data import load_data
 from keras_transfer.errors import DataError, ExportError, ParityError, UsageError
-from keras_transfer.export import About, conversion, exporter, load_runtime
+from keras_transfer.export import About, conversion, exporter, load_runner
 from keras_transfer.export.exporter import _look_again
 from keras_transfer.export.parity import Judge, breaches, compare, doubts, tolerance_for
 from keras_transfer.export.report import ArtefactReport
@@ -279,7 +279,7 @@ def test_a_model_with_broken_weights_is_refused(export, small, tmp_path):
 
 def test_the_artefact_that_was_proven_is_the_one_in_the_folder(export, held_out, small, tmp_path):
     export()
-    answer = load_runtime(tmp_path / "edge" / "model.tflite").predict(held_out)
+    answer = load_runner(tmp_path / "edge" / "model.tflite").predict(held_out)
     np.testing.assert_allclose(answer, np.asarray(small(held_out.astype(np.float32))), atol=1e-4)
 
 

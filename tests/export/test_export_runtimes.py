@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_transfer.errors import DataError, ExportError, UsageError
-from keras_transfer.export import Judge, KerasRuntime, load_runtime
+from keras_transfer.export import Judge, KerasRunner, load_runner
 from keras_transfer.export.measure import collect_answers, temporary_folder
 from keras_transfer.export.parity import compare
 from keras_transfer.export.saved_model import save as save_model
@@ -32,7 +32,7 @@ def test_keras_file_and_saved_model_answer_like_the_model(small, saved, tmp_path
     small.save(tmp_path / "model.keras")
     expected = np.asarray(small(pixels(40).astype(np.float32)))
     for path in (tmp_path / "model.keras", saved):
-        runtime = load_runtime(path)
+        runtime = load_runner(path)
         assert runtime.input_size == (96, 96)
         answer = runtime.predict(pixels(40))
         assert answer.dtype == np.float32
@@ -107,7 +107,7 @@ def test_dropout_and_augmentation_are_off(tmp_path):
     )
     save(model, tmp_path / "saved_model")
     expected = model.predict(pixels(size=8).astype(np.float32), verbose=0)
-    for runtime in (KerasRuntime(model), load_runtime(tmp_path / "saved_model")):
+    for runtime in (KerasRunner(model), load_runner(tmp_path / "saved_model")):
         for _ in range(3):
             np.testing.assert_allclose(runtime.predict(pixels(size=8)), expected, atol=1e-5)
 
@@ -118,30 +118,30 @@ def test_however_the_input_is_packed(pack, tmp_path, recwarn):
     model = keras.Model(pack(image), keras.layers.GlobalAveragePooling2D()(image))
     expected = pixels(size=8).mean(axis=(1, 2))
     save(model, tmp_path / "saved_model")
-    for runtime in (KerasRuntime(model), load_runtime(tmp_path / "saved_model")):
+    for runtime in (KerasRunner(model), load_runner(tmp_path / "saved_model")):
         np.testing.assert_allclose(runtime.predict(pixels(size=8)), expected, rtol=1e-5)
     assert [str(w.message) for w in recwarn if issubclass(w.category, UserWarning)] == []
 
 
 def test_free_image_size():
     image = keras.Input((None, None, 3))
-    runtime = KerasRuntime(keras.Model(image, keras.layers.GlobalAveragePooling2D()(image)))
+    runtime = KerasRunner(keras.Model(image, keras.layers.GlobalAveragePooling2D()(image)))
     assert runtime.input_size is None
     assert runtime.predict(pixels(size=10)).shape == runtime.predict(pixels(size=20)).shape == (3, 3)
 
 
 def test_what_is_no_model_is_refused(tmp_path):
     with pytest.raises(UsageError, match="There is no model at"):
-        load_runtime(tmp_path / "missing.tflite")
+        load_runner(tmp_path / "missing.tflite")
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(UsageError, match=r"'\.txt'"):
-        load_runtime(tmp_path / "notes.txt")
+        load_runner(tmp_path / "notes.txt")
     (tmp_path / "export").mkdir()
     with pytest.raises(UsageError, match=r"saved_model\.pb"):
-        load_runtime(tmp_path / "export")
+        load_runner(tmp_path / "export")
     (tmp_path / "export" / "model.tflite").touch()
     with pytest.raises(UsageError, match=r"models inside: model\.tflite"):
-        load_runtime(tmp_path / "export")
+        load_runner(tmp_path / "export")
 
 
 @pytest.mark.parametrize("content", [b"", b"TFL3", b"\x1c\0\0\0TFL3" + bytes(range(200))])
@@ -149,7 +149,7 @@ def test_damaged_tflite(tmp_path, content):
     path = tmp_path / "model.tflite"
     path.write_bytes(content)
     with pytest.raises(ExportError, match=r"model\.tflite"):
-        load_runtime(path)
+        load_runner(path)
 
 
 def test_damaged_keras_file(small, tmp_path):
@@ -157,11 +157,11 @@ def test_damaged_keras_file(small, tmp_path):
     small.save(path)
     path.write_bytes(path.read_bytes()[:-300])
     with pytest.raises(ExportError, match="damaged"):
-        load_runtime(path)
+        load_runner(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("config.json", "{}")
     with pytest.raises(ExportError, match="damaged"):
-        load_runtime(path)
+        load_runner(path)
 
 
 def test_a_keras_file_with_code_inside_is_refused(tmp_path):
@@ -169,24 +169,24 @@ def test_a_keras_file_with_code_inside_is_refused(tmp_path):
     hidden = keras.layers.Lambda(lambda x: x * 2)(image)
     keras.Model(image, keras.layers.GlobalAveragePooling2D()(hidden)).save(tmp_path / "model.keras")
     with pytest.raises(ExportError, match=r"(?i)lambda"):
-        load_runtime(tmp_path / "model.keras")
+        load_runner(tmp_path / "model.keras")
 
 
 def test_damaged_saved_model(saved):
     content = (saved / "saved_model.pb").read_bytes()
     (saved / "saved_model.pb").write_bytes(content[: len(content) // 2])
     with pytest.raises(ExportError, match="damaged"):
-        load_runtime(saved)
+        load_runner(saved)
 
 
 def test_saved_model_without_its_variables(saved):
     for path in (saved / "variables").iterdir():
         path.unlink()
     with pytest.raises(ExportError, match="damaged or incomplete"):
-        load_runtime(saved)
+        load_runner(saved)
 
 
 def test_several_inputs_are_refused():
     a, b = keras.Input((8, 8, 3)), keras.Input((8, 8, 3))
     with pytest.raises(UsageError, match="2 inputs"):
-        KerasRuntime(keras.Model([a, b], keras.layers.Add()([a, b])))
+        KerasRunner(keras.Model([a, b], keras.layers.Add()([a, b])))

@@ -226,7 +226,7 @@ def test_stopped_in_the_middle_then_resumed(photo_folder, table, backbone, expec
 def test_interrupted_work_keeps_what_was_done(table, backbone, expected, monkeypatch):
     """Also what was not yet enough for a shard."""
     monkeypatch.setattr(extraction, "SHARD_IMAGES", 1000)
-    honest = extraction.engines.KerasEngine.__call__
+    honest = extraction.engines.KerasRunner.predict
     fourth = table.images.load(
         12, PREPROCESSING
     )  # the first image of the fourth batch: two are computed at a time
@@ -237,7 +237,7 @@ def test_interrupted_work_keeps_what_was_done(table, backbone, expected, monkeyp
         return honest(self, pixels)
 
     with monkeypatch.context() as patch:
-        patch.setattr(extraction.engines.KerasEngine, "__call__", interrupted)
+        patch.setattr(extraction.engines.KerasRunner, "predict", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(table, backbone)
     result = run(table, backbone)

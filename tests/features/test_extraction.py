@@ -13,9 +13,11 @@ from worker_features import DIM, PREPROCESSING, small_backbone
 from keras_transfer import litert
 from keras_transfer.backbones import load_backbone
 from keras_transfer.data import batches, load_data
+from keras_transfer.data.threads import default_threads
 from keras_transfer.errors import DataError, ExportError, UsageError
-from keras_transfer.features import engines, extract
+from keras_transfer.features import extract
 from keras_transfer.features.cache import clear
+from keras_transfer.inference import engines, litert_runner
 from keras_transfer.preprocessing import Preprocessing
 
 
@@ -43,15 +45,15 @@ def test_values_are_the_pooled_backbone_lite0(table, engine):
 
 
 def test_a_backbone_too_large_for_many_copies_runs_in_one_interpreter(table, backbone, expected, monkeypatch):
-    monkeypatch.setattr(engines, "_COPIES_BYTES", 1)
+    monkeypatch.setattr(litert_runner, "_COPIES_BYTES", 1)
     made = []
-    honest = engines.LiteRTModel
+    honest = litert_runner.LiteRTModel
     monkeypatch.setattr(
-        engines, "LiteRTModel", lambda *a, **options: made.append(options) or honest(*a, **options)
+        litert_runner, "LiteRTModel", lambda *a, **options: made.append(options) or honest(*a, **options)
     )
     result = extract(table, backbone, preprocessing=PREPROCESSING, engine="litert")
     assert result.engine == "litert" and close(result.values, expected)
-    assert made == [{"threads": engines.default_threads()}]
+    assert made == [{"threads": default_threads()}]
 
 
 def test_rows_come_in_the_order_asked_for(table, backbone, expected):

@@ -46,17 +46,18 @@ def load(folder: Path) -> ImageTable:
 
 def main(folder: str, output: str, engine: str, pause: str) -> None:
     """Extract, slowly, with small shards; write the values."""
-    from keras_transfer.features import engines, extraction, model_hash
+    from keras_transfer.features import extraction, model_hash
+    from keras_transfer.inference import KerasRunner
 
     extraction.SHARD_IMAGES = 4
     if engine == "keras":
-        compute = engines.KerasEngine.__call__
+        compute = KerasRunner.predict
 
-        def slow(self: engines.KerasEngine, pixels: np.ndarray) -> np.ndarray:
+        def slow(self: KerasRunner, pixels: np.ndarray) -> np.ndarray:
             time.sleep(float(pause))
             return compute(self, pixels)
 
-        engines.KerasEngine.__call__ = slow  # type: ignore[method-assign]
+        KerasRunner.predict = slow  # type: ignore[method-assign]
     table = load(Path(folder))
     backbone = small_backbone()
     print(model_hash(backbone), flush=True)  # noqa: T201

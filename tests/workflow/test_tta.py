@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_transfer.errors import UsageError
-from keras_transfer.workflow.tta import MAX_VIEWS, tta_predict, tta_views
+from keras_transfer.inference.tta import MAX_VIEWS, tta_predict, tta_views
 
 
 @pytest.fixture(scope="module")

@@ -35,10 +35,10 @@ def fashion_folder(tmp_path_factory, fashion) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def _metric_network_is_traced_once():
     """Once a module, not once for each set of images. The metric is the same."""
-    from keras_transfer.features import engines
+    from keras_transfer.inference import engines
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("pooled_model", "KerasEngine"):
+        for name in ("pooled_model", "KerasRunner"):
             patch.setattr(engines, name, lru_cache(maxsize=4)(getattr(engines, name)))
         yield
 

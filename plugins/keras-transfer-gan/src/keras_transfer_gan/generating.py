@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_transfer.errors import DataError, UsageError
-from keras_transfer.export.runtimes import KerasRuntime
+from keras_transfer.inference import KerasRunner
 from keras_transfer.outputs import Outputs
 from keras_transfer.run import Run, open_run
 from keras_transfer_gan import pictures
@@ -40,7 +40,7 @@ class Maker:
         self.names = self.facts.classes if told else ("made",)
         """Of the kinds of images that are made; the folder of each is in ``folders``."""
         self.folders = folder_names(self.names)
-        self._runtime = KerasRuntime(run.load_model())
+        self._runtime = KerasRunner(run.load_model())
 
     def make(self, inputs: np.ndarray) -> np.ndarray:
         """Inputs ``(N, Z)`` to images uint8 ``(N, H, W, C)``.

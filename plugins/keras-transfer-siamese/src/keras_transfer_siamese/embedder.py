@@ -15,12 +15,12 @@ from keras_transfer.data.threads import ordered_map
 from keras_transfer.errors import CacheError, DataError, UsageError
 from keras_transfer.export.bundle import Bundle, is_bundle, list_bundle
 from keras_transfer.export.report import digest
-from keras_transfer.export.runtimes import KerasRuntime
 from keras_transfer.features.identity import model_hash
+from keras_transfer.inference import KerasRunner
+from keras_transfer.inference.tta import tta_views
 from keras_transfer.preprocessing import ImageError, Preprocessing, decode, read_image_bytes
 from keras_transfer.records import ModelContract
 from keras_transfer.workflow.subject import Subject, open_subject
-from keras_transfer.workflow.tta import tta_views
 from keras_transfer_siamese.classes import shows_nothing
 from keras_transfer_siamese.comparison import Comparison, unit
 from keras_transfer_siamese.gallery import Binding
@@ -79,7 +79,7 @@ class Embedder:
             paths: of the files.
             known: SHA-256 of files that need no embedding.
             views: test-time augmentation: the mean of the embeddings of so many views of an image, brought to their
-                mean length; see :func:`keras_transfer.workflow.tta.tta_views`. 1 is the image alone.
+                mean length; see :func:`keras_transfer.inference.tta.tta_views`. 1 is the image alone.
 
         Raises ``UsageError`` for another number of views.
         """
@@ -143,7 +143,7 @@ def open_embedder(model: Any) -> Embedder:
         require_embeddings(subject.name, subject.contract)
         identity = bundle_identity(list_bundle(path.parent), path.name)
         return Embedder(subject, identity, _comparison(subject), path)
-    if isinstance(subject.runtime, KerasRuntime):
+    if isinstance(subject.runtime, KerasRunner):
         identity = _of_keras(subject, subject.name if path is None else path.name)
     else:
         assert path is not None  # what is no path is a Keras model
@@ -188,7 +188,7 @@ def require_embeddings(name: str, contract: ModelContract) -> None:
 
 def _of_keras(subject: Subject, name: str) -> Identity:
     """Of a Keras model: what it computes, wherever its file lies."""
-    if not isinstance(subject.runtime, KerasRuntime):
+    if not isinstance(subject.runtime, KerasRunner):
         raise UsageError(
             f"{subject.name} is not the run's model. Give the run folder, or a file of its bundle."
         )

@@ -14,8 +14,8 @@ import numpy as np
 from keras_transfer import progress
 from keras_transfer.data.folder import read_folder
 from keras_transfer.errors import DataError, UsageError
+from keras_transfer.inference.tta import require_views
 from keras_transfer.workflow.predict import find_images
-from keras_transfer.workflow.tta import require_views
 from keras_transfer_siamese.comparison import Comparison
 from keras_transfer_siamese.embedder import Embedded, Embedder, open_embedder
 from keras_transfer_siamese.gallery import Gallery, Picture, create_gallery, open_gallery, proper_name

@@ -8,24 +8,22 @@ against Keras on a few of the user's own images before anything is believed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterable, Iterator
+import platform
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from queue import SimpleQueue
-from typing import Protocol
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_transfer.backbones.cost import macs
-from keras_transfer.data.pipeline import batches, load_image
-from keras_transfer.data.table import ImageTable
-from keras_transfer.data.threads import default_threads, ordered_map
-from keras_transfer.errors import ExportError, UsageError
-from keras_transfer.features.converted import ConvertedModels, SelfCheck
-from keras_transfer.litert import LiteRTModel, best_batch, convert
-from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.errors import ExportError, UsageError, unknown_name
+from keras_transfer.inference.keras_runner import KerasRunner
+from keras_transfer.inference.litert_runner import ParallelLiteRTRunner
+from keras_transfer.inference.runner import Runner
+from keras_transfer.litert import convert
 
 logger = logging.getLogger("keras_transfer")
 
@@ -51,102 +49,6 @@ COSTS = {
     "keras": Cost(start=3.0, per_gmac=1 / 52 / 0.385),
 }
 CONVERSION_SECONDS = 15.0
-_COPIES_BYTES = 400_000_000  # of weights, in all interpreters together
-
-
-class Engine(Protocol):
-    """Pixels, uint8 or float32 ``(B, H, W, 3)`` in [0, 255], to features float32 ``(B, D)``.
-
-    Where the model is not pooled, the features are activations ``(B, h, w, D)``."""
-
-    name: str
-
-    def __call__(self, pixels: np.ndarray) -> np.ndarray: ...
-
-    def stream(
-        self, table: ImageTable, preprocessing: Preprocessing, rows: np.ndarray, batch_size: int
-    ) -> Generator[np.ndarray, None, None]:
-        """The features of ``rows`` in order, float32 ``(b, D)``, any number at a time."""
-
-    def over(self, blocks: Iterable[np.ndarray]) -> Generator[np.ndarray, None, None]:
-        """The features of blocks of pixels in order, any number at a time. ``blocks`` is read by one thread."""
-
-
-class KerasEngine:
-    """``model(x, training=False)`` as one graph. (Freezing its variables to constants is a third faster on a
-    CPU, but takes as long as thousands of images: there LiteRT is the engine.)"""
-
-    name = "keras"
-
-    def __init__(self, pooled: keras.Model) -> None:
-        height, width = pooled.input_shape[1:3]
-
-        @tf.function(input_signature=[tf.TensorSpec((None, height, width, 3), tf.float32)])
-        def features(pixels: tf.Tensor) -> tf.Tensor:
-            return tf.cast(pooled(pixels, training=False), tf.float32)
-
-        self._features = features
-
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        return self._features(tf.cast(tf.constant(pixels), tf.float32)).numpy()
-
-    def stream(
-        self, table: ImageTable, preprocessing: Preprocessing, rows: np.ndarray, batch_size: int
-    ) -> Generator[np.ndarray, None, None]:
-        """Two batches in flight, decoded by other threads: none waits while a batch is handed over."""
-        return self.over(batches(table, preprocessing, batch_size, indices=rows))
-
-    def over(self, blocks: Iterable[np.ndarray]) -> Generator[np.ndarray, None, None]:
-        return ordered_map(self, blocks, threads=2, ahead=2)
-
-
-class LiteRTEngine:
-    """A converted backbone on all CPU cores: one single-threaded interpreter a core, fed a few images at a time.
-
-    Against one interpreter with all threads and batches of 8 this needs a tenth less processor time (an
-    image's activations stay in the core's own cache) and does not wait for the slowest thread of every
-    layer. A backbone too large for a copy a core gets fewer interpreters with more threads each.
-    """
-
-    name = "litert"
-
-    def __init__(self, content: bytes) -> None:
-        cores = default_threads()
-        self._copies = max(1, min(cores, _COPIES_BYTES // len(content)))
-        models = [LiteRTModel(content, threads=cores // self._copies) for _ in range(self._copies)]
-        self._step = best_batch(*models[0].input_size)
-        self._free: SimpleQueue[LiteRTModel] = SimpleQueue()
-        for model in models:
-            self._free.put(model)
-
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        return np.concatenate([self._run(chunk) for chunk in _cut(pixels, self._step)])
-
-    def stream(
-        self, table: ImageTable, preprocessing: Preprocessing, rows: np.ndarray, batch_size: int
-    ) -> Generator[np.ndarray, None, None]:
-        """Images are decoded by the thread that computes them, so no thread takes another's core or cache."""
-
-        def one(chunk: np.ndarray) -> np.ndarray:
-            return self._run(np.stack([load_image(table, i, preprocessing) for i in chunk.tolist()]))
-
-        chunks = _cut(rows, min(self._step, batch_size))
-        return ordered_map(one, chunks, threads=self._copies, ahead=4 * self._copies)
-
-    def over(self, blocks: Iterable[np.ndarray]) -> Generator[np.ndarray, None, None]:
-        chunks = (chunk for block in blocks for chunk in _cut(block, self._step))
-        return ordered_map(self._run, chunks, threads=self._copies, ahead=4 * self._copies)
-
-    def _run(self, pixels: np.ndarray) -> np.ndarray:
-        model = self._free.get()
-        try:
-            return model.predict(pixels)
-        finally:
-            self._free.put(model)
-
-
-def _cut(items: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def sized_model(backbone: keras.Model, size: tuple[int, int]) -> keras.Model:
@@ -199,6 +101,12 @@ def pooled_model(backbone: keras.Model, size: tuple[int, int]) -> keras.Model:
     return keras.Model(sized.inputs[0], output, name=backbone.name)
 
 
+def require(engine: str) -> None:
+    """Raise ``UsageError`` for an engine that there is not."""
+    if engine not in ENGINES:
+        raise unknown_name("engine", engine, ENGINES)
+
+
 def runtime(engine: str) -> str:
     """The versions an engine's numbers depend on."""
     packages = {"litert": ("keras", "tensorflow", "ai-edge-litert"), "keras": ("keras", "tensorflow")}[engine]
@@ -230,28 +138,64 @@ def choose(model: keras.Model, images: int) -> str:
     return min(seconds, key=lambda name: seconds[name])
 
 
+@dataclass(frozen=True)
+class SelfCheck:
+    """How far LiteRT's outputs were from Keras's on real images.
+
+    ``difference``: the largest absolute difference. ``scale``: the largest absolute Keras output. A check
+    passes when ``difference <= tolerance * scale``. ``machine``: the kind of processor it was made on.
+    """
+
+    difference: float
+    scale: float
+    images: int
+    machine: str = platform.machine()
+
+    def passed(self, tolerance: float) -> bool:
+        """False as well when an output was not finite."""
+        return bool(self.difference <= tolerance * self.scale)
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A converted model, and its self-check where one was made on this kind of processor."""
+
+    content: bytes
+    check: SelfCheck | None
+
+
+class Conversions(Protocol):
+    """Where converted models are found and kept."""
+
+    def load(self, key: str) -> Converted | None:
+        """The model under ``key``, or None."""
+
+    def save(self, key: str, content: bytes, check: SelfCheck, about: Mapping[str, Any]) -> None:
+        """Keep a model."""
+
+
 def prepare(
     name: str,
     pooled: keras.Model,
     sample: Callable[[], np.ndarray],
-    models: ConvertedModels,
+    models: Conversions,
     key: str,
-) -> Engine:
-    """The engine ``name`` for a model, converted and checked; Keras, with a warning, where LiteRT cannot.
+) -> Runner:
+    """What runs a model by the engine ``name``, converted and checked; Keras, with a warning, where LiteRT cannot.
 
     Args:
         name: ``litert`` or ``keras``.
-        pooled: from :func:`pooled_model`.
+        pooled: one input ``(B, H, W, 3)`` of fixed size, one output.
         sample: gives a few real images, uint8 ``(n, H, W, 3)``; called only when there is something to check.
         models: where a converted model is found and kept.
         key: its name there.
     """
     if name == "keras":
-        return KerasEngine(pooled)
+        return KerasRunner(pooled)
     try:
         known = models.load(key)
         content = known.content if known else _convert(pooled)
-        engine = LiteRTEngine(content)
+        engine = ParallelLiteRTRunner(content)
         check = known.check if known else None
         if check is None:
             check = self_check(engine, pooled, sample())
@@ -260,7 +204,7 @@ def prepare(
         logger.warning(
             "LiteRT cannot run %s; Keras computes the features instead, slower. %s", pooled.name, error
         )
-        return KerasEngine(pooled)
+        return KerasRunner(pooled)
     if not check.passed(TOLERANCE):
         logger.warning(
             "LiteRT's features of %s differ from Keras's by %.3g on a scale of %.3g, over the tolerance of %g; "
@@ -270,14 +214,14 @@ def prepare(
             check.scale,
             TOLERANCE,
         )
-        return KerasEngine(pooled)
+        return KerasRunner(pooled)
     return engine
 
 
-def self_check(engine: Engine, pooled: keras.Model, pixels: np.ndarray) -> SelfCheck:
+def self_check(engine: Runner, pooled: keras.Model, pixels: np.ndarray) -> SelfCheck:
     """Compare an engine with Keras on a few images, uint8 ``(n, H, W, 3)``."""
     expected = np.asarray(pooled(pixels.astype(np.float32), training=False), np.float32)
-    difference = np.abs(engine(pixels) - expected)
+    difference = np.abs(engine.predict(pixels) - expected)
     return SelfCheck(float(difference.max()), float(np.abs(expected).max()), len(pixels))
 
 
