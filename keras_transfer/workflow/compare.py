@@ -29,7 +29,8 @@ from keras_transfer.evaluation.plots_compare import comparison_chart
 from keras_transfer.export.measure import latency
 from keras_transfer.features import extract
 from keras_transfer.heads import add_head, split_head
-from keras_transfer.litert import LiteRTModel, convert
+from keras_transfer.inference import LiteRTRunner
+from keras_transfer.litert import convert
 from keras_transfer.outputs import Outputs
 from keras_transfer.settings import ModelSettings, TrainSettings
 from keras_transfer.tasks.loading import load_task
@@ -205,7 +206,7 @@ def _measure(table: ImageTable, settings: TrainSettings, metric: str) -> dict[st
         "logme": logme(found.values[train], table.labels[train]),
         "parameters": int(model.count_params()),
         "bytes": len(content),
-        "milliseconds": latency(LiteRTModel(content), preprocessing),
+        "milliseconds": latency(LiteRTRunner(content), preprocessing),
         "engine": found.engine,
         "computed": found.computed,
         "cached": found.cached,

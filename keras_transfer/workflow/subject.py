@@ -153,6 +153,7 @@ def _open(model: Any, labels: str | Path | None, preprocessing: Preprocessing | 
     runtime = load_runner(run.model_path if run is not None and path == run.path else path)
     in_bundle = run is None and is_bundle(path.parent)
     contract = UNKNOWN
+    beside: tuple[str, ...] | None
     if run is not None:
         contract = run.record.contract
         recorded, beside = contract.preprocessing, contract.names
