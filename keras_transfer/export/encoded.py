@@ -28,6 +28,7 @@ def supported(preprocessing: Preprocessing) -> bool:
     return preprocessing.interpolation != "area"
 
 
+@tf.autograph.experimental.do_not_convert  # nothing here is Python's control flow; converting it takes seconds
 def pixels_of(encoded: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """JPEG, PNG, BMP or GIF (first frame), string ``(B,)``, to float32 ``(B, H, W, 3)``, whole numbers in [0, 255]."""
     spec = tf.TensorSpec((*preprocessing.size, 3), tf.float32)
