@@ -7,12 +7,10 @@ most common way to ruin a fine-tuning (keras#9522, keras#9965; the transfer-lear
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator
 
 import keras
-import numpy as np
 
 from keras_transfer.backbones.blocks import blocks, leaf_layers
 from keras_transfer.errors import UsageError, unknown_name
@@ -82,22 +80,6 @@ def mark_trainable(model: keras.Model, names: set[str]) -> list[str]:
             changed.append(layer.name)
         layer.trainable = wanted
     return changed
-
-
-def frozen_fingerprint(model: keras.Model) -> str:
-    """SHA-256 over every frozen variable, moving statistics included: equal before and after training.
-
-    Variables of trainable layers that the optimizer does not touch (the statistics of a training batch
-    normalization, seed states) are not frozen and not part of it.
-    """
-    digest = hashlib.sha256()
-    for layer in leaf_layers(model):
-        if layer.trainable:
-            continue
-        for variable in layer.weights:
-            digest.update(variable.path.encode())
-            digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes())
-    return digest.hexdigest()
 
 
 def _containers(model: keras.Model) -> Iterator[keras.Model]:

@@ -3,11 +3,12 @@
 import keras
 import numpy as np
 import pytest
+from keras_transfer_tests.frozen import frozen_fingerprint
 
 from keras_transfer.backbones.blocks import leaf_layers
 from keras_transfer.errors import UsageError
 from keras_transfer.freeze_plan import FreezePlan
-from keras_transfer.freezing import freeze, frozen_fingerprint, set_trainable, unfreeze_from
+from keras_transfer.freezing import freeze, set_trainable, unfreeze_from
 
 
 @pytest.fixture

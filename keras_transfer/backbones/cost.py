@@ -40,18 +40,6 @@ _NOT_COUNTED = {
 """Layers and operations that multiply without holding a kernel."""
 
 
-def output_side(side: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
-    """Pixels of the output's side: ``(W - F + padding) / S + 1``, rounded down.
-
-    Args:
-        side: of the input, ``W``.
-        kernel: side of the kernel; with ``dilation`` it reaches over ``F = (kernel - 1) * dilation + 1`` pixels.
-        stride: ``S``.
-        padding: in total, on both sides: ``2P``.
-    """
-    return (side - reach(kernel, dilation) + padding) // stride + 1
-
-
 def same_padding(side: int, kernel: int, stride: int = 1, dilation: int = 1) -> tuple[int, int]:
     """The pixels ``padding="same"`` puts (before, after), so that the output has ``ceil(W / S)``: the odd one after."""
     total = max((-(-side // stride) - 1) * stride + reach(kernel, dilation) - side, 0)
@@ -68,13 +56,6 @@ def convolution_parameters(
 ) -> int:
     """Numbers a convolution holds: its kernels, and one bias a channel."""
     return math.prod(kernel) * (inputs // groups) * outputs + (outputs if bias else 0)
-
-
-def convolution_macs(
-    output: tuple[int, int], kernel: tuple[int, int], inputs: int, outputs: int, *, groups: int = 1
-) -> int:
-    """Multiply-adds of a convolution for one image: its kernels at each of the ``output`` (height, width) positions."""
-    return convolution_parameters(kernel, inputs, outputs, groups=groups, bias=False) * output[0] * output[1]
 
 
 def is_counted(layer: Any) -> bool:

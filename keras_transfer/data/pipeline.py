@@ -122,7 +122,6 @@ def tf_dataset(
     indices: Sequence[int] | np.ndarray | None = None,
     shuffle: bool = False,
     seed: int = 0,
-    epochs_reshuffle: bool = True,
     first_epoch: int = 0,
     repeat: bool = False,
     one_hot: bool = False,
@@ -139,7 +138,6 @@ def tf_dataset(
     Args:
         indices: which rows; all by default.
         shuffle: epoch ``e`` has the rows in the permutation of (seed, e), whatever came before.
-        epochs_reshuffle: False keeps the first epoch's permutation for all.
         first_epoch: the number of the first epoch, to take up a training.
         repeat: one iterator goes on from epoch to epoch without end, and every iterator starts with
             ``first_epoch``; otherwise an iterator is one epoch, and each new one the next. The last batch
@@ -191,7 +189,7 @@ def tf_dataset(
     iterators = itertools.count(first_epoch)
 
     def epoch(number: int) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
-        order = epoch_rows(rows, seed, number if epochs_reshuffle else 0, shuffle, sampling)
+        order = epoch_rows(rows, seed, number, shuffle, sampling)
         for step, chosen in enumerate(_cut(order, batch_size)):
             yield (number, step), chosen
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -25,18 +25,3 @@ class Targets(Protocol):
 
     def load(self, i: int, preprocessing: Preprocessing) -> np.ndarray:
         """Target ``i`` at the model's size, int32; of one shape for all. ``DataError`` when it is gone or damaged."""
-
-
-class PairAugmenter(Protocol):
-    """Varies images together with their targets."""
-
-    def __call__(
-        self, images: np.ndarray, targets: np.ndarray, key: tuple[int, int]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 ``(B, H, W, 3)`` and targets to float32 images and targets of the same shapes.
-
-        ``key``: (epoch, step).
-        """
-
-    def describe(self) -> Any:
-        """JSON-able: what it does."""

@@ -234,11 +234,6 @@ def test_labels_go_with_their_images(table, expected):
         assert np.array_equal(labels, table.labels[order([(images,)], expected)])
 
 
-def test_the_same_order_every_epoch(table, expected):
-    dataset = tf_dataset(table, SIZE, 7, shuffle=True, epochs_reshuffle=False)
-    assert order(as_arrays(dataset), expected) == order(as_arrays(dataset), expected) != list(range(40))
-
-
 @pytest.mark.slow
 def test_a_training_is_taken_up_at_its_epoch(table, expected):
     dataset = tf_dataset(table, SIZE, 16, shuffle=True, seed=3)

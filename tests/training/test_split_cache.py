@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras_transfer_tests.frozen import frozen_fingerprint
 
 from keras_transfer.backbones import load_backbone
 from keras_transfer.data import load_data
@@ -17,7 +18,7 @@ from keras_transfer.data.pipeline import tf_dataset
 from keras_transfer.errors import UsageError
 from keras_transfer.features.activations import Activations, activations
 from keras_transfer.features.boundary import cut_at, find_boundary, frozen_dropout_off
-from keras_transfer.freezing import frozen_fingerprint, set_trainable
+from keras_transfer.freezing import set_trainable
 from keras_transfer.heads import add_head, logits_model
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.training.split_cache import SplitFeed, worthwhile

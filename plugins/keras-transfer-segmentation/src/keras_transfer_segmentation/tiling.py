@@ -70,12 +70,6 @@ def window(tile_size: tuple[int, int]) -> np.ndarray:
     return np.outer(rows, columns).astype(np.float32)
 
 
-def tile_weights(tiles: Tiles) -> np.ndarray:
-    """float32 (tiles, h, w): the share each pixel of each tile has in the result; they sum to 1 at every pixel."""
-    total, shape = _total(tiles), window(tiles.tile_size)
-    return np.stack([shape / total[_slice(corner, tiles)] for corner in tiles.corners])
-
-
 def predict_tiled(
     predict: Predict,
     image: np.ndarray,
