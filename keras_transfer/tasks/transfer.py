@@ -30,6 +30,7 @@ from keras_transfer.training.adapt import adapt_batchnorm
 from keras_transfer.training.feeds import Boundary, balancing_weights
 from keras_transfer.training.finetune import default_objective, fine_tune, refuse_contradictions
 from keras_transfer.training.guard import Verdict, compare, deciding
+from keras_transfer.training.objective import TrainingObjective
 from keras_transfer.training.phases import Phase, plan_phases
 from keras_transfer.training.plots import lr_finder_plot
 from keras_transfer.training.strategy import Strategy, choose
@@ -186,7 +187,7 @@ def train_by_gradient(
     data: ImageTable,
     job: Job,
     phases: list[Phase],
-    objective: Any,
+    objective: TrainingObjective,
     settings: GradientSettings,
     *,
     boundary: Boundary = NO_BOUNDARY,

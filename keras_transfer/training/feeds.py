@@ -23,7 +23,7 @@ from keras_transfer.features.activations import Activations, activations
 from keras_transfer.features.boundary import cut_at, find_boundary
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.settings import GradientSettings
-from keras_transfer.training.objective import Objective
+from keras_transfer.training.objective import TrainingObjective
 from keras_transfer.training.split_cache import SplitFeed, worthwhile
 
 log = logging.getLogger("keras_transfer")
@@ -68,7 +68,7 @@ def make_feed(
     network: keras.Model,
     table: ImageTable,
     preprocessing: Preprocessing,
-    objective: Objective,
+    objective: TrainingObjective,
     settings: GradientSettings,
     boundary: Boundary,
     teacher: np.ndarray | None,

@@ -33,7 +33,7 @@ from keras_transfer.training.callbacks import Bars, CloseEpoch, KeepRaw, Record
 from keras_transfer.training.feeds import Boundary, Feed, make_feed, refuse_kept_mixing
 from keras_transfer.training.folding import fold_frozen_norms
 from keras_transfer.training.lr_finder import LearningRateFinding, find_learning_rate
-from keras_transfer.training.objective import Objective, in_standard_units
+from keras_transfer.training.objective import Objective, TrainingObjective
 from keras_transfer.training.optimizers import make_optimizer
 from keras_transfer.training.phases import Phase
 from keras_transfer.training.precision import computing_in
@@ -76,7 +76,7 @@ def fine_tune(
     preprocessing: Preprocessing,
     *,
     phases: Sequence[Phase] = (Phase(0, None),),
-    objective: Objective | None = None,
+    objective: TrainingObjective | None = None,
     teacher: np.ndarray | None = None,
     boundary: Boundary = Boundary("off"),  # noqa: B008 (frozen)
     keep_start: bool = True,
@@ -121,7 +121,7 @@ def fine_tune(
     with (
         tempfile.TemporaryDirectory() as temporary,
         computing_in(model, settings.precision),
-        in_standard_units(model, objective),
+        objective.in_training_units(model),
     ):
         call = {
             **option_tools.to_dict(settings),
@@ -164,7 +164,7 @@ class _Training:
         self,
         model: keras.Model,
         record: Record,
-        objective: Objective,
+        objective: TrainingObjective,
         settings: GradientSettings,
         feed: Callable[[], Feed],
         held_out: bool,
@@ -348,7 +348,7 @@ def _trains_statistics(model: keras.Model, phase: Phase) -> bool:
     return any(layer.trainable for layer in norms)
 
 
-def _monitor(name: str, objective: Objective, held_out: bool) -> str:
+def _monitor(name: str, objective: TrainingObjective, held_out: bool) -> str:
     known = objective.watched
     if name not in known:
         raise unknown_name(f"metric to monitor for {objective.kind} labels", name, known)

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -28,8 +29,60 @@ HIGHER = ("accuracy", "average_precision")
 """Metrics of which more is better."""
 
 
+class TrainingObjective(Protocol):
+    """What a gradient training asks of its objective. A task may bring one of its own (:func:`fine_tune`).
+
+    Attributes:
+        kind: what the labels are, for messages.
+    """
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """The metrics an epoch can be chosen by, without ``val_``."""
+
+    @property
+    def higher(self) -> tuple[str, ...]:
+        """Those of which more is better."""
+
+    def targets(self, table: ImageTable, teacher: np.ndarray | None = None) -> Any:
+        """What the loss compares with, a row an image."""
+
+    def loss(self) -> keras.losses.Loss:
+        """On the outputs of the network that is trained."""
+
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """What is shown beside the loss."""
+
+    def order(self, table: ImageTable, batch_size: int) -> Order | None:
+        """See :class:`Shuffled`."""
+
+    def arranged(self, table: ImageTable, rows: np.ndarray, batch_size: int) -> np.ndarray:
+        """See :class:`Shuffled`."""
+
+    def augmenter(self, settings: GradientSettings, preprocessing: Preprocessing, seed: int) -> Any:
+        """What varies the training images, and their targets where they have a place in the image.
+
+        Raises ``UsageError`` for a policy that the targets cannot follow.
+        """
+
+    def draw_augmentation(
+        self, table: ImageTable, preprocessing: Preprocessing, augmenter: Any, path: Path
+    ) -> None:
+        """A picture of training images and what the augmenter makes of them."""
+
+    def in_training_units(self, model: keras.Model) -> contextlib.AbstractContextManager[None]:
+        """See :class:`Shuffled`."""
+
+
 class Shuffled:
     """Where a loss looks at one image at a time, batches may hold any images. Losses that compare them say which."""
+
+    def in_training_units(self, model: keras.Model) -> contextlib.AbstractContextManager[None]:
+        """Within this context the model gives what the loss is computed on; here: what it gives anyway."""
+        return contextlib.nullcontext()
 
     def order(self, table: ImageTable, batch_size: int) -> Order | None:
         """What gives the training rows of an epoch, in ``ceil(n / batch_size)`` full batches; None: a permutation."""
@@ -52,7 +105,7 @@ class Objective(Shuffled):
         temperature: of a distillation (Hinton et al. 2015, arXiv:1503.02531), above 0; None without a teacher.
         mix: weight of the teacher's part, in [0, 1]; the rest is the ordinary loss.
         centre, scale: for ``regression``, the mean and the deviation of each target in training. The network is
-            trained on ``(y - centre) / scale`` (see :func:`in_standard_units`), and metrics are in those units.
+            trained on ``(y - centre) / scale`` (see :meth:`in_training_units`), and metrics are in those units.
     """
 
     kind: str = "classes"
@@ -107,6 +160,16 @@ class Objective(Shuffled):
     ) -> None:
         """A picture of training images and what the augmenter makes of them."""
         draw_contact_sheet(table, preprocessing, augmenter, path)
+
+    def in_training_units(self, model: keras.Model) -> contextlib.AbstractContextManager[None]:
+        """Within this context the last Dense gives ``(y - centre) / scale`` instead of ``y``, where there is a scale.
+
+        An optimizer's steps have a size of their own: on a head that gives metres they would be a thousand times as
+        large as on one that gives millimetres.
+        """
+        if not self.scale:
+            return contextlib.nullcontext()
+        return _in_standard_units(model, self.centre, self.scale)
 
     def targets(self, table: ImageTable, teacher: np.ndarray | None = None) -> np.ndarray:
         """What the loss compares with.
@@ -177,16 +240,10 @@ class Distillation(keras.losses.Loss):
 
 
 @contextlib.contextmanager
-def in_standard_units(model: keras.Model, objective: Objective) -> Iterator[None]:
-    """Within this context the last Dense gives ``(y - centre) / scale`` instead of ``y``, where the objective says so.
-
-    An optimizer's steps have a size of their own: on a head that gives metres they would be a thousand times as large
-    as on one that gives millimetres.
-    """
-    if not objective.scale:
-        yield
-        return
-    dense, centre, scale = model.get_layer(LOGITS), np.array(objective.centre), np.array(objective.scale)
+def _in_standard_units(
+    model: keras.Model, centre_of: tuple[float, ...], scale_of: tuple[float, ...]
+) -> Iterator[None]:
+    dense, centre, scale = model.get_layer(LOGITS), np.array(centre_of), np.array(scale_of)
     kernel, bias = dense.get_weights()
     dense.set_weights([kernel / scale, (bias - centre) / scale])
     try:

@@ -8,7 +8,7 @@ from scipy.special import log_softmax, softmax
 from keras_transfer.data import load_data
 from keras_transfer.errors import UsageError
 from keras_transfer.heads import add_head
-from keras_transfer.training.objective import Objective, in_standard_units
+from keras_transfer.training.objective import Objective
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_a_regression_is_trained_in_deviations_and_answers_in_units():
     x = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
     objective = Objective("regression", centre=(100.0, 1.0), scale=(10.0, 0.1))
     plain = model.predict(x, verbose=0)
-    with in_standard_units(model, objective):
+    with objective.in_training_units(model):
         standard = model.predict(x, verbose=0)
     np.testing.assert_allclose(standard * [10, 0.1] + [100, 1], plain, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(model.predict(x, verbose=0), plain, rtol=1e-4, atol=1e-4)

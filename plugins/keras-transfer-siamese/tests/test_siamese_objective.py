@@ -61,3 +61,12 @@ def test_every_loss_trains_through_its_network(name):
         np.tile(x, (40, 1)), np.tile(LABELS, 40), batch_size=7, shuffle=False, epochs=2, verbose=0
     )
     assert found.history["loss"][-1] < found.history["loss"][0]
+
+
+def test_the_scale_of_a_loss_is_no_scale_of_labels():
+    """`--scale 20` once ended a gradient training: the core took it for the deviation of numbers to learn."""
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="logits")])
+    before = model.get_weights()
+    with SiameseObjective("arcface", 2, scale=20.0).in_training_units(model):
+        for given, kept in zip(model.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(given, kept)

@@ -56,7 +56,6 @@ class SegmentationObjective(Shuffled):
     classes: Classes
     class_weights: tuple[float, ...] | None = None
     kind: str = "targets"
-    scale: tuple[float, ...] = ()
 
     @property
     def watched(self) -> tuple[str, ...]:

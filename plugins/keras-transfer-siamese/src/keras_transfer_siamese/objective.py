@@ -19,6 +19,7 @@ from keras_transfer.evaluation.contact_sheet import draw_contact_sheet
 from keras_transfer.heads import LOGITS
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.settings import GradientSettings
+from keras_transfer.training.objective import Shuffled
 from keras_transfer_siamese.classes import alphabets_of
 from keras_transfer_siamese.comparison import Comparison
 from keras_transfer_siamese.losses import (
@@ -82,7 +83,7 @@ class ClassDirections(keras.layers.Layer):
 
 
 @dataclass(frozen=True)
-class SiameseObjective:
+class SiameseObjective(Shuffled):
     """The counterpart of the core's ``Objective`` for networks of :func:`training_network`.
 
     Attributes:
