@@ -190,7 +190,7 @@ def test_every_kind_of_thing_a_plugin_brings_has_a_state(strangers):
         "kt-weights": "ok",
         "kt-lost": "broken",
     }
-    assert found["kt-greet"].to_dict()["kind"] == "command" and found["kt-greet"].summary == "Say hello."
+    assert found["kt-greet"].to_dict()["state"] == "ok" and found["kt-greet"].summary == "Say hello."
     assert "not a click.Command" in found["kt-verb-wrong"].reason
     assert "'other'" in found["kt-alias"].reason and "not_there_at_all" in found["kt-lost"].reason
 

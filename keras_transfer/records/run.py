@@ -37,8 +37,9 @@ class TrainingRequest:
     @classmethod
     def parse(cls, fields: Fields) -> TrainingRequest:
         """From the field ``request``. Raises :class:`~keras_transfer.records.fields.DamagedError`."""
+        asked = fields.mapping("settings")
         try:
-            settings = TrainSettings.of(**fields.mapping("settings"))
+            settings = TrainSettings.of(**asked)
         except (UsageError, TypeError, ValueError) as error:
             raise DamagedError(f"'request.settings' cannot be used: {error}") from None
         return cls(
@@ -96,6 +97,10 @@ class BackboneRecord:
             fields.maybe_text("paper"),
             fields.maybe_text("licence"),
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {**asdict(self), "image_size": list(self.image_size)}
 
     @property
     def catalogued(self) -> bool:
@@ -209,7 +214,7 @@ class RunRecord:
             "versions": dict(self.versions),
             "determinism": self.determinism,
             "data": self.data.to_dict(),
-            "backbone": asdict(self.backbone) if self.backbone else {},
+            "backbone": self.backbone.to_dict() if self.backbone else {},
             "preprocessing": dict(contract.pixels),
             "output": {"kind": contract.kind, "shape": list(contract.shape), "names": list(contract.names)},
             "training": dict(contract.notes),
