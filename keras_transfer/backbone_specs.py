@@ -23,7 +23,7 @@ def get_spec(name: str) -> BackboneSpec:
     spec = {_plain(known): spec for known, spec in CATALOG.items()}.get(_plain(name))
     if spec is not None:
         return spec
-    added = [entry.name for entry in entries(BACKBONES.group)]
+    added = [entry.name for entry in entries(BACKBONES)]
     for known in added:
         if _plain(known) == _plain(name):
             return load(BACKBONES, known)

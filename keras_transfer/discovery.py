@@ -82,9 +82,11 @@ class ExtensionPoint:
     imports: bool = True
 
 
-def entries(group: str) -> list[Entry]:
-    """All entry points of a group that are installed and not excluded, sorted by name; nothing is imported."""
-    return [entry for entry in _installed(group, _places()) if considered(entry.name, entry.distribution)]
+def entries(point: ExtensionPoint) -> list[Entry]:
+    """All plugins of a kind that are installed and not excluded, sorted by name; nothing is imported."""
+    return [
+        entry for entry in _installed(point.group, _places()) if considered(entry.name, entry.distribution)
+    ]
 
 
 def _places() -> tuple[tuple[str, int], ...]:
@@ -115,7 +117,7 @@ def considered(name: str, distribution: str) -> bool:
 
 def statuses(point: ExtensionPoint) -> list[PluginStatus]:
     """The state of every plugin of a kind. Imports what the kind's check needs, catching whatever goes wrong."""
-    found = entries(point.group)
+    found = entries(point)
     return [_status(point, entry, found)[0] for entry in found]
 
 
@@ -124,7 +126,7 @@ def load(point: ExtensionPoint, name: str) -> Any:
 
     Raises ``PluginError`` when it is broken, incompatible or duplicated; the message says why.
     """
-    found = entries(point.group)
+    found = entries(point)
     named = [entry for entry in found if entry.name == name]
     if not named:
         return None

@@ -244,4 +244,6 @@ def _learnt(layer: keras.layers.Layer) -> int:
         return sum(
             int(np.prod(variable.shape)) for variable in (layer.gamma, layer.beta) if variable is not None
         )
+    if isinstance(layer, keras.layers.SpectralNormalization):  # its own vector is no weight that is learnt
+        return _learnt(layer.layer)
     return layer.count_params()

@@ -635,4 +635,29 @@ MUTATIONS = (
         ),
         "Every pixel of another tool's int8 file saturates.",
     ),
+    # ------------------------------------------------------------------ plans and plugins
+    Mutation(
+        "a-kappa-in-percent",
+        "keras_transfer/wording.py",
+        'return metric.endswith("accuracy")',
+        "return True",
+        ("tests/export/test_export_parity.py::test_only_an_accuracy_is_told_in_percent",),
+        "A kappa of 0.8 is told as 80 %.",
+    ),
+    Mutation(
+        "a-plan-without-the-backward-pass",
+        "keras_transfer/tasks/planning.py",
+        "lasts * ((forward + backward) * train",
+        "lasts * (forward * train",
+        ("tests/workflow/test_trust.py::test_the_plan_is_what_the_run_then_does_and_nothing_is_written",),
+        "`--dry-run` says that training everything costs as little as training the head.",
+    ),
+    Mutation(
+        "the-kit-takes-any-weights",
+        "keras_transfer/testing/weights.py",
+        "not (report.missing or report.mismatched or report.unused)",
+        "not report.mismatched",
+        ("tests/test_conformance_packages.py::test_wrong_weights_fail_their_check_with_one_sentence",),
+        "A package whose weights leave a layer random passes the kit.",
+    ),
 )

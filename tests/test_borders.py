@@ -19,6 +19,7 @@ LIGHT = (
     "keras_transfer.progress",
     "keras_transfer.paths",
     "keras_transfer.options",
+    "keras_transfer.wording",
     "keras_transfer.settings",
     "keras_transfer.catalog",
     "keras_transfer.discovery",

@@ -1,5 +1,6 @@
 """The kit fails, with the right sentence, on every kind of wrong task, and passes on a right one."""
 
+import json
 import shutil
 import textwrap
 
@@ -214,6 +215,80 @@ WRONG = {
         {"standalone": '"kt_nowhere.tell"'},
         "",
     ),
+    "boastful": (
+        "the_plan_is_told",
+        "training_plan says 'full', and the training followed 'probe'",
+        {},
+        """
+        def training_plan(self, model, data, job):
+            from keras_transfer.tasks.base import TrainingPlan
+            phase = {"epoch": 0, "rule": "all", "parameters": 9, "trainable": 9, "blocks": []}
+            return TrainingPlan("full", "it sounds better", [phase])
+        def fit(self, model, data, job):
+            super().fit(model, data, job)
+            job.notes["strategy"] = "probe"
+        """,
+    ),
+    "sketchy": (
+        "the_plan_is_told",
+        r"training_plan gave a phase without parameters, trainable, blocks",
+        {},
+        """
+        def training_plan(self, model, data, job):
+            from keras_transfer.tasks.base import TrainingPlan
+            return TrainingPlan("probe", "it is quick", [{"epoch": 0, "rule": "none"}])
+        """,
+    ),
+    "scribbling": (
+        "the_plan_is_told",
+        r"training_plan gave a dict .*; a TrainingPlan, or None, is expected",
+        {},
+        """
+        def training_plan(self, model, data, job):
+            return {"strategy": "full"}
+        """,
+    ),
+    "indecisive": (
+        "decisions_fit",
+        r"decide gave something of the shape \(1,\) for \d+ images; one decision an image",
+        {},
+        """
+        def decide(self, outputs):
+            return [outputs[0].argmax()]
+        """,
+    ),
+    "fickle": (
+        "decisions_fit",
+        "decide gave two decisions for the same outputs",
+        {},
+        """
+        asked = 0
+        def decide(self, outputs):
+            Colours.asked += 1
+            return (outputs.argmax(axis=1) + Colours.asked) % 2
+        """,
+    ),
+    "opaque": (
+        "it_is_explained_or_refused",
+        "`explain` ended in .*no way back",
+        {},
+        """
+        def build(self, data, job):
+            model = super().build(data, job)
+            pooled = OneWay()(model.layers[-3].output)
+            dense = keras.layers.Dense(len(data.classes), kernel_initializer="zeros", name="logits")
+            return keras.Model(model.input, keras.layers.Softmax()(dense(pooled)))
+
+    @keras.saving.register_keras_serializable("opaque")
+    class OneWay(keras.layers.Layer):
+        def call(self, x):
+            def forward(x):
+                def backward(*arguments, upstream=None):
+                    raise ValueError("no way back")
+                return x * 1.0, backward
+            return keras.ops.custom_gradient(forward)(x)
+        """,
+    ),
     "deaf": (
         "the_bundle_is_proven",
         "kt_deaf.py --self-test` of the bundle does not end with 'passed'",
@@ -282,6 +357,24 @@ def test_a_right_task_keeps_all_promises(install):
     ]
 
 
+def test_decisions_may_be_a_list(install):
+    """From the export on: what the formats must agree on, and what the bundle tells of it."""
+    name = install(
+        "listing",
+        {},
+        """
+        def decide(self, outputs):
+            return [int(row.argmax()) for row in outputs]
+        """,
+    )
+    kit = Kit(name, settings=TINY)
+    for check in ("decisions_fit", "the_bundle_is_proven"):
+        kit.check(check)
+    report, folder = kit.trials["task"].bundle
+    assert [one["agreement"] for one in report.to_dict()["artefacts"]] == [1.0]
+    assert json.loads((folder / "bundle.json").read_text())["artefacts"][0]["agreement"] == 1.0
+
+
 def test_an_expected_failure_is_expected_and_a_kept_promise_is_not(install):
     name = install("known", *WRONG["numpy"][2:])
     kit = Kit(
@@ -341,7 +434,7 @@ def test_what_cannot_be_checked_is_said():
 def test_a_task_without_sample_asks_for_data(install, monkeypatch):
     name = install("plain", {}, "")
     kit = Kit(name)
-    object.__setattr__(kit._trial.spec, "sample", "")
+    object.__setattr__(kit.trials["task"].spec, "sample", "")
     with pytest.raises(Broken, match="names no sample"):
         kit.check("data_are_read_alike")
     Kit(name, data=two_photographs).check("data_are_read_alike")
@@ -371,7 +464,7 @@ def test_the_built_in_tasks_keep_their_promises(task):
 
 def test_using_a_task_that_vanished_says_so(install, tmp_path):
     kit = Kit(install("gone", {}, ""))
-    run = kit._trial.run
+    run = kit.trials["task"].run
     shutil.rmtree(tmp_path / "kt_gone-1.0.dist-info")
     from keras_transfer.workflow.evaluate import evaluate
 

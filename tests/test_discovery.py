@@ -86,7 +86,7 @@ def test_using_one_that_is_not_ok_repeats_the_reason(site, name, said):
 
 def test_listing_entries_imports_nothing(site):
     before = set(sys.modules)
-    assert len([one for one in entries(TASKS.group) if one.name not in PLUGINS]) == 14
+    assert len([one for one in entries(TASKS) if one.name not in PLUGINS]) == 14
     assert not [name for name in set(sys.modules) - before if name.startswith("kt_")]
 
 
@@ -97,7 +97,7 @@ def test_an_unknown_task_names_the_known_ones(site):
 
 def test_the_environment_restricts_plugins_but_never_the_built_in_task(site, monkeypatch):
     monkeypatch.setenv("KERAS_TRANSFER_PLUGINS", "good, syntax")
-    assert [entry.name for entry in entries(TASKS.group)] == [
+    assert [entry.name for entry in entries(TASKS)] == [
         "classification",
         "good",
         "multilabel",
@@ -227,7 +227,7 @@ def test_verbs_of_plugins_are_listed_run_and_survived(strangers):
 
 def test_listing_verbs_and_backbones_imports_no_plugin(strangers):
     before = set(sys.modules)
-    assert {"greet", "leave", "wrongverb"} <= {entry.name for entry in entries(COMMANDS.group)}
+    assert {"greet", "leave", "wrongverb"} <= {entry.name for entry in entries(COMMANDS)}
     assert not [name for name in set(sys.modules) - before if name.startswith("kt_")]
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from keras_transfer_tests.documents import words
 
-from keras_transfer.testing import CHECKS
+from keras_transfer.testing import CHECKS, CHECKS_OF
 from keras_transfer.testing.samples import two_photographs
 
 ROOT = Path(__file__).parents[1]
@@ -222,8 +222,12 @@ def test_a_backbone_from_another_package(there, wheels, photo_folder, tmp_path):
     text = (package / "README.md").read_text(encoding="utf-8")
     first, *lines = re.findall(r"^    (\S.*)$", text, re.MULTILINE)
     there.command(first, tmp_path)
-    said = {shlex.split(line)[1]: there.command(line, tmp_path) for line in lines}
-    assert re.search(r"gabor\s+ok", said["plugins"])
-    assert "48" in said["backbones"] and "11x11" in said["describe"]
-    assert float(re.search(r"images: ([\d.]+) %", said["train"])[1]) >= 75
+    said = {line: there.command(line, tmp_path) for line in lines}
+    assert re.search(r"gabor\s+ok", said["keras-transfer plugins"])
+    promises = len(CHECKS_OF["backbone"]) + len(CHECKS_OF["weights"])
+    assert said["keras-transfer plugins check gabor"].count("passed") == promises
+    assert "48" in said["keras-transfer backbones gabor"]
+    assert "11x11" in said["keras-transfer describe gabor"]
+    (trained,) = (text for line, text in said.items() if " train " in line)
+    assert float(re.search(r"images: ([\d.]+) %", trained)[1]) >= 75
     there("-m", "pip", "uninstall", "-q", "-y", "kt-gabor")

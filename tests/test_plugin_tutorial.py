@@ -1,4 +1,4 @@
-"""docs/plugins.md: its files are the example's, and its table of checks the kit's. Its commands: test_installs.py."""
+"""docs/plugins.md: its files are the example's, and its tables of checks the kit's. Its commands: test_installs.py."""
 
 import os
 import re
@@ -6,10 +6,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from helpers_plugins import as_installed
 
-from keras_transfer.testing import CHECKS, Kit
+from keras_transfer.testing import CHECKS, CHECKS_OF, Kit
+from keras_transfer.testing.command import call
 
 ROOT = Path(__file__).parents[1]
+TINY = ("--backbone", "tiny", "--image-size", 64)
 EXAMPLE = ROOT / "examples" / "plugin_minimal"
 TEXT = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
 TUTORIAL = TEXT[TEXT.index("## A task in an afternoon") : TEXT.index("## The contract")]
@@ -27,29 +30,21 @@ def test_the_tutorial_builds_the_example():
     assert kept == FILES
 
 
-def test_the_table_of_checks_is_the_kit():
+def test_the_tables_of_checks_are_the_kit():
     rows = dict(
         re.findall(r"^\| `(\w+)` \| (.*) \|$", TEXT[TEXT.index("| check | promise |") :], re.MULTILINE)
     )
     assert rows == {
-        name: " ".join(check.__doc__.split()).replace("``", "`") for name, check in CHECKS.items()
+        name: " ".join(check.__doc__.split()).replace("``", "`")
+        for checks in CHECKS_OF.values()
+        for name, check in checks.items()
     }
 
 
 @pytest.mark.slow
 def test_the_example_keeps_its_promises(tmp_path, monkeypatch):
     """As if it were installed; installing it is tried in test_installs.py."""
-    facts = tomllib.loads(FILES["pyproject.toml"])["project"]
-    info = tmp_path / f"kt_novelty-{facts['version']}.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {facts['name']}\nVersion: {facts['version']}\n"
-    )
-    offered = facts["entry-points"].items()
-    lines = [
-        f"[{group}]\n" + "".join(f"{name} = {one}\n" for name, one in them.items()) for group, them in offered
-    ]
-    (info / "entry_points.txt").write_text("".join(lines))
+    as_installed(tmp_path, tomllib.loads(FILES["pyproject.toml"])["project"])
     for place in (tmp_path, EXAMPLE / "src"):
         monkeypatch.syspath_prepend(str(place))
     monkeypatch.setenv(
@@ -59,3 +54,12 @@ def test_the_example_keeps_its_promises(tmp_path, monkeypatch):
     for name in CHECKS:
         if name != "answers_alike_in_a_fresh_process":  # for all tasks in test_tasks_with_keras_alone.py
             kit.check(name)
+    source = kit.trials["task"].source
+    shown, _ = call("train", source, "--task", "novelty", "--dry-run", "--strategy", "probe", *TINY)
+    assert re.search(r"^\s*top\s+\d+\s+[\d,]+\s+frozen\s*$", shown, re.MULTILINE)
+    assert re.search(r"^\s*standardise\s+1\s+\d+\s+novelty decides\s*$", shown, re.MULTILINE)
+    assert "for one pass over all images" in shown and "novelty does not tell" in shown
+    assert "A training would write RUN: run.json, model.keras" in shown
+    told, _ = call("train", source, "--task", "novelty", "--dry-run", "-o", tmp_path / "run", *TINY)
+    assert "frozen" not in told and f"would write {tmp_path / 'run'}: " in told.replace("\n", "")
+    assert not (tmp_path / "run").exists()

@@ -66,7 +66,7 @@ def load_own(
         raise UsageError(
             f"{path} takes images of any size: say with --image-size for which it is to be built."
         )
-    scales = _scales_itself(model)
+    scales = scales_itself(model)
     if input_mode is None and not scales:
         raise UsageError(
             f"Nothing in {path} tells what its pixels should be. Say it with --input-mode: "
@@ -220,14 +220,14 @@ def _from_saved_model(path: Path) -> Any:
         return _load(file, str(path))
 
 
-def _scales_itself(model: Any) -> str:
+def scales_itself(model: Any) -> str:
     """The name of what scales or normalizes the pixels before the first layer with weights; "" where nothing does.
 
     Augmentation, resizing and padding may come before it, and it may be an operation or inside a model.
     """
     for operation in getattr(model, "operations", None) or model.layers:
         if isinstance(operation, keras.Model):
-            inner = _scales_itself(operation)
+            inner = scales_itself(operation)
             if inner or operation.weights:
                 return inner
         elif type(operation).__name__ in _SCALING:

@@ -155,7 +155,7 @@ def find_provider(name: str) -> tuple[str, Provider] | None:
     order of ``layer.weights``. Only the one asked for is imported. Raises :class:`WeightsError` when it is broken, or
     when two packages claim the same backbone.
     """
-    found = [entry for entry in entries(WEIGHTS.group) if entry.name == name]
+    found = [entry for entry in entries(WEIGHTS) if entry.name == name]
     if len(found) > 1:
         packages = " and ".join(sorted(entry.distribution for entry in found))
         raise WeightsError(f"{packages} both provide weights for {name}. Uninstall one of them.")

@@ -86,7 +86,7 @@ def _added() -> dict[str, str]:
     """The verbs of plugins, and where each is from."""
     return {
         entry.name: f"From {entry.distribution} {entry.version}.".replace(" .", ".")
-        for entry in entries(COMMANDS.group)
+        for entry in entries(COMMANDS)
         if entry.name not in VERBS
     }
 

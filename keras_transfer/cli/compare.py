@@ -12,7 +12,6 @@ from keras_transfer.cli.kit import (
     options_of,
     output_options,
     overwrite_option,
-    percent,
     prepare,
     print_json,
     print_table,
@@ -20,6 +19,7 @@ from keras_transfer.cli.kit import (
 )
 from keras_transfer.options import describe
 from keras_transfer.settings import ENGINES, DataSettings, ModelSettings, TrainSettings
+from keras_transfer.wording import percent
 
 
 @click.command()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from keras_transfer.cli.kit import offline_option, output_options, percent, prepare, print_json
+from keras_transfer.cli.kit import offline_option, output_options, prepare, print_json
+from keras_transfer.wording import percent
 
 
 @click.command()

@@ -8,7 +8,6 @@ from keras_transfer.cli.kit import (
     calibration_option,
     output_options,
     overwrite_option,
-    percent,
     plot_option,
     prepare,
     print_json,
@@ -17,6 +16,7 @@ from keras_transfer.cli.kit import (
     size_of,
 )
 from keras_transfer.outputs import Outputs
+from keras_transfer.wording import percent
 
 
 @click.command()

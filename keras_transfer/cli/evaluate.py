@@ -11,13 +11,13 @@ from keras_transfer.cli.kit import (
     logits_option,
     offline_option,
     output_options,
-    percent,
     prepare,
     print_json,
     print_table,
     set_option,
 )
 from keras_transfer.settings import LABEL_KINDS
+from keras_transfer.wording import percent
 
 
 @click.command()

@@ -10,14 +10,13 @@ from keras_transfer.cli.kit import (
     calibration_option,
     offline_option,
     output_options,
-    percent,
     prepare,
     print_json,
     print_table,
     run_data_option,
-    score,
     size_of,
 )
+from keras_transfer.wording import percent, score
 
 
 @click.command()

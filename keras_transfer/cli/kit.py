@@ -139,18 +139,6 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: st
     console.print(table)
 
 
-def percent(share: float | None) -> str:
-    """``0.8537`` -> ``85.4 %``; None -> ``-``."""
-    return "-" if share is None else f"{100 * share:.1f} %"
-
-
-def score(metric: str, value: float | None) -> str:
-    """A metric for people: accuracies in percent, others as numbers; None -> ``-``."""
-    if value is None or metric.endswith("accuracy"):
-        return percent(value)
-    return f"{value:.4g}"
-
-
 def size_of(count: float) -> str:
     """Bytes for people: ``3.4 MB`` (1 MB is a million bytes)."""
     for unit in ("B", "kB", "MB"):

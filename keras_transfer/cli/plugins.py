@@ -47,22 +47,27 @@ def plugins(ctx: click.Context, as_json: bool) -> None:
 
 @plugins.command()
 @click.argument("name")
-@click.option("--data", metavar="DATA", help="Train on these images (default: the task's own sample).")
+@click.option("--data", metavar="DATA", help="A task: train on these images (default: its own sample).")
 @offline_option
 @output_options
 @click.pass_context
 def check(ctx: click.Context, name: str, data: str | None, offline: bool, as_json: bool, quiet: bool) -> None:
-    """Try the task NAME against everything the core promises of a task; exit code 1 when one promise is broken."""
+    """Try what is called NAME against everything the core promises of it; exit code 1 when one promise is broken.
+
+    NAME is a task, a backbone, a verb, or a backbone that a package gives weights for. Where it is several of these,
+    each is checked.
+    """
     as_json = as_json or (ctx.parent is not None and bool(ctx.parent.params.get("as_json")))
     prepare(True, offline)  # the trainings' own messages tell nothing here
-    from keras_transfer.testing import CHECKS, Kit
+    from keras_transfer.testing import Kit
 
     progress.enable(not quiet and sys.stderr.isatty())
     kit = Kit(name, data=None if data is None else lambda folder: Path(data))
-    results = list(progress.track(kit.results(), "Checking", len(CHECKS)))
+    results = list(progress.track(kit.results(), "Checking", len(kit.checks)))
     if as_json:
         print_json([result.to_dict() for result in results])
     else:
-        print_table(["check", "", ""], [(one.check, one.state, one.reason) for one in results])
+        rows = [(one.kind, one.check, one.state, one.reason) for one in results]
+        print_table(["kind", "check", "", ""], rows)
     if any(one.state == "failed" for one in results):
         raise SystemExit(1)

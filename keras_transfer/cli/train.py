@@ -13,9 +13,8 @@ from keras_transfer.cli.kit import (
     output_options,
     prepare,
     print_json,
-    print_table,
-    score,
 )
+from keras_transfer.cli.planning import show_plan
 from keras_transfer.options import describe
 from keras_transfer.settings import (
     DataSettings,
@@ -25,6 +24,7 @@ from keras_transfer.settings import (
     TrainSettings,
 )
 from keras_transfer.tasks.specs import task_spec
+from keras_transfer.wording import score
 
 
 class TaskCommand(click.Command):
@@ -92,7 +92,7 @@ def train(
         from keras_transfer.workflow.plan import plan_training
 
         plan = plan_training(data, task=task, task_options=task_options, settings=settings)
-        return print_json(plan) if as_json else _show_plan(plan)
+        return print_json(plan) if as_json else show_plan(plan, output)
     from keras_transfer.workflow.train import train as run_training
 
     run = run_training(
@@ -107,40 +107,3 @@ def train(
         shown = "no image has any label" if value is None else score(main, value)
         click.echo(f"{name} on {metrics['images']} {split} images: {shown}")
     click.echo(f"Run: {output}")
-
-
-def _show_plan(plan: dict[str, Any]) -> None:
-    data, cost = plan["data"], plan["cost"]
-    splits = ", ".join(f"{counts['images']} {split}" for split, counts in data["splits"].items())
-    click.echo(f"{data['images']} images of {data['source']} ({splits}), {data['skipped']} skipped")
-    if data["classes"]:
-        rows = [
-            (name, *(str(counts["per_class"][name]) for counts in data["splits"].values()))
-            for name in data["classes"]
-        ]
-        print_table(["class", *data["splits"]], rows)
-    click.echo(f"{plan['backbone']} at {'x'.join(map(str, plan['image_size']))}")
-    click.echo(f"Strategy: {plan['strategy']} ({plan['why']}).")
-    for phase in plan["plan"]:
-        title = f"From epoch {phase['epoch']}: {phase['rule']}" if len(plan["plan"]) > 1 else None
-        columns = ["block", "layers", "parameters", "trainable", "batch norm", "rate"]
-        print_table(columns, [_plan_cells(row) for row in phase["blocks"]], title)
-        click.echo(f"{phase['trainable']:,} of {phase['parameters']:,} parameters train.")
-    click.echo(
-        f"Cost: {cost['multiply_adds_per_image'] / 1e9:.2f} G multiply-adds an image; "
-        f"{cost['extraction_multiply_adds'] / 1e9:,.0f} G for the features, "
-        f"{cost['fitting_multiply_adds'] / 1e9:,.0f} G for the probe, "
-        f"{cost['training_multiply_adds'] / 1e9:,.0f} G for the gradient training; "
-        f"roughly {cost['minutes_on_two_cores']:.1f} minutes on two CPU cores. Nothing was trained."
-    )
-
-
-def _plan_cells(row: dict[str, Any]) -> tuple[str, ...]:
-    return (
-        row["block"],
-        str(row["layers"]),
-        f"{row['parameters']:,}",
-        f"{row['trainable']:,}" if row["trainable"] else "-",
-        row["batchnorm"],
-        f"{row['rate']:.3g}" if row["rate"] else "-",
-    )

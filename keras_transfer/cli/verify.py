@@ -6,13 +6,12 @@ import click
 
 from keras_transfer.cli.kit import (
     output_options,
-    percent,
     prepare,
     print_json,
     print_table,
-    score,
     set_option,
 )
+from keras_transfer.wording import percent, score
 
 
 @click.command()

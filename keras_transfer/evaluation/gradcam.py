@@ -71,13 +71,23 @@ class GradCam:
 
         Returns:
             float32 ``(H, W)`` in [0, 1]: 1 where the map speaks most for the output; all 0 where nothing does.
+
+        Raises:
+            UsageError: no gradient comes back to the map.
         """
+        image = tf.constant(pixels[None], tf.float32)
         with tf.GradientTape() as tape:
-            maps, outputs = self._model(tf.constant(pixels[None], tf.float32), training=False)
+            tape.watch(image)  # where every layer below is frozen nothing else is
+            maps, outputs = self._model(image, training=False)
             score = outputs[0, column]
             if self._logarithm:
                 score = tf.math.log(tf.maximum(score, _SMALLEST))
         gradients = tape.gradient(score, maps)
+        if gradients is None:
+            raise UsageError(
+                f"No gradient comes from the outputs back to the layer {self.layer!r}: something above it stops it. "
+                "Name a layer above that with --layer."
+            )
         weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
         heat = tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1))[0].numpy()
         if heat.max() > 0:

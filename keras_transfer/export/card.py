@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from keras_transfer.export.parity import EMBEDDINGS
+from keras_transfer.wording import percent, score
 
 TAGS = {"classification": "image-classification", "multilabel": "image-classification"}
 """By task: what model hubs call it."""
@@ -29,7 +30,7 @@ def card(bundle: dict[str, Any]) -> str:
         _training(bundle),
         "## Measured\n",
         f"On {measured['images']} {measured['split']} images, every file in its own runtime. "
-        f"Keras: {_name(metric)} {_score(bundle, measured['keras'][metric])}.\n",
+        f"Keras: {_name(metric)} {score(metric, measured['keras'][metric])}.\n",
         _table(bundle),
         _calibration(measured["calibration"], [row["precision"] for row in bundle["artefacts"]]),
         "## How to run\n",
@@ -86,12 +87,12 @@ def _table(bundle: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for row in bundle["artefacts"]:
-        agreement = "-" if row["agreement"] is None else _percent(row["agreement"])
+        agreement = percent(row["agreement"])
         if embeds and "cosine" in row["metrics"]:
             agreement = f"{row['metrics']['cosine']:.5f}"
         difference = "not finite" if row["max_difference"] is None else f"{row['max_difference']:.1e}"
         lines.append(
-            f"| `{row['file']}` | {row['precision']} | {row['bytes']:,} | {_score(bundle, row[metric])} "
+            f"| `{row['file']}` | {row['precision']} | {row['bytes']:,} | {score(metric, row[metric])} "
             f"| {agreement} | {difference}{'' if row['passed'] else ' (beyond its tolerance)'} |"
         )
     return "\n".join(lines) + "\n"
@@ -156,16 +157,6 @@ def _what(bundle: dict[str, Any]) -> str:
 
 def _name(metric: str) -> str:
     return metric.replace("_", " ")
-
-
-def _score(bundle: dict[str, Any], value: float | None) -> str:
-    if value is None:
-        return "-"
-    return _percent(value) if bundle["output"]["metric"] == "accuracy" else f"{value:.4g}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
 
 
 def _line(text: str) -> str:

@@ -12,6 +12,7 @@ from keras_transfer.data.table import ImageTable
 from keras_transfer.errors import UsageError
 from keras_transfer.evaluation.metrics import classification_metrics
 from keras_transfer.records import Tolerance
+from keras_transfer.wording import is_share
 
 CLASSIFICATION = ("balanced_accuracy", "macro_f1", "log_loss", "calibration_error")
 BUILT_IN = ("classification", "multilabel", "regression")
@@ -293,8 +294,10 @@ def doubts(parity: Parity, tolerance: Tolerance, judge: Judge) -> tuple[str, ...
     if parity.loss <= allowed or parity.loss_low > allowed:
         return ()
     name = judge.metric.replace("_", " ")
-    lost = f"{100 * parity.loss:.2f} {'points' if judge.higher else '%'}"
-    told = f"{name.capitalize()} is worse by {lost} on {parity.images} images, and {100 * tolerance.drop:g} is allowed"
+    told = (
+        f"{name.capitalize()} is worse by {_amount(parity.loss, judge)} on {parity.images} images, and "
+        f"{_allowed(tolerance.drop, judge)} is allowed"
+    )
     wide = parity.loss - parity.loss_low
     if not np.isfinite(wide):
         return (f"{told}: so few images cannot tell whether that is chance.",)
@@ -303,6 +306,18 @@ def doubts(parity: Parity, tolerance: Tolerance, judge: Judge) -> tuple[str, ...
     return (
         f"{told}: these images cannot tell whether that is chance; about {-(-int(needed) // step) * step} could.",
     )
+
+
+def _amount(loss: float, judge: Judge) -> str:
+    """A loss: points of an accuracy, a share of Keras's where less is better, else the number."""
+    if judge.higher and not is_share(judge.metric):
+        return f"{loss:.3g}"
+    return f"{100 * loss:.2f} {'points' if judge.higher else '%'}"
+
+
+def _allowed(drop: float, judge: Judge) -> str:
+    """What may be lost, in the same units, which are named there."""
+    return f"{drop if judge.higher and not is_share(judge.metric) else 100 * drop:g}"
 
 
 def _whose(judge: Judge) -> str:
@@ -328,9 +343,10 @@ def _drop(parity: Parity, tolerance: Tolerance, judge: Judge) -> list[str]:
             if judge.metric == "accuracy"
             else ""
         )
+        form = ".2%" if is_share(judge.metric) else ".4g"
         return [
-            f"{name.capitalize()} falls from {parity.keras_score:.2%} to {parity.score:.2%}, by {100 * drop:.2f} points"
-            f"{lost}; at most {100 * tolerance.drop:g} is allowed{_whose(judge)}."
+            f"{name.capitalize()} falls from {parity.keras_score:{form}} to {parity.score:{form}}, by "
+            f"{_amount(drop, judge)}{lost}; at most {_allowed(tolerance.drop, judge)} is allowed{_whose(judge)}."
         ]
     if parity.score <= parity.keras_score + tolerance.drop * abs(parity.keras_score) + 1e-9:
         return []

@@ -117,6 +117,33 @@ class Job:
     say: Callable[[str], None] = lambda line: None
 
 
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What :meth:`Task.fit` would do with a model, told before anything is trained (``train --dry-run``).
+
+    Attributes:
+        strategy: what it is called: ``probe``, ``finetune``, ``adversarial`` ...
+        why: why this one, in a few words.
+        phases: what trains, JSON-able: a dictionary for each phase (of several networks for each of them, with its
+            name under ``network``), with the ``epoch`` it starts at, counted from 0, and what ``FreezePlan.to_dict``
+            gives.
+        learning_rate: the peak; None where nothing is trained by gradient.
+        extraction: multiply-adds of the features that are computed once; None here and below: not known.
+        fitting: multiply-adds of fitting a head on them.
+        training: multiply-adds of the gradient training.
+        files: what the run folder gets besides the core's files.
+    """
+
+    strategy: str
+    why: str
+    phases: Sequence[Mapping[str, Any]] = ()
+    learning_rate: float | None = None
+    extraction: float | None = None
+    fitting: float | None = None
+    training: float | None = None
+    files: tuple[str, ...] = ()
+
+
 class Task(abc.ABC):
     """One kind of model. Subclasses implement every abstract method; the others where they need them.
 
@@ -167,7 +194,20 @@ class Task(abc.ABC):
         """
         return True
 
-    def decide(self, outputs: np.ndarray) -> np.ndarray | None:
+    def training_plan(self, model: keras.Model, data: ImageTable, job: Job) -> TrainingPlan | None:
+        """What :meth:`fit` would do with the model that :meth:`build` made, for ``train --dry-run``. Trains nothing.
+
+        ``job.backbone`` has random weights then, and what is written into ``job.run`` is thrown away. Tasks that call
+        ``fit_transfer`` return ``keras_transfer.tasks.planning.plan_transfer(model, data, job)``.
+
+        The default is None: the core tells the data, the network, and what one pass over the images costs.
+
+        Raises:
+            UsageError, DataError: what ``fit`` would refuse before it computes anything.
+        """
+        return None
+
+    def decide(self, outputs: np.ndarray) -> np.ndarray | Sequence[Any] | None:
         """What outputs ``(N, ...)`` come to, ``(N, ...)``: the formats of an export must agree on it.
 
         The default is None: the outputs are numbers, and nothing is decided.

@@ -18,7 +18,8 @@ from keras_transfer.evaluation.metrics import classification_metrics
 from keras_transfer.evaluation.plots_calibration import reliability_plot
 from keras_transfer.heads import add_head, logits_model, split_head
 from keras_transfer.settings import DataSettings, TrainSettings
-from keras_transfer.tasks.base import Job, OutputContract, Task
+from keras_transfer.tasks.base import Job, OutputContract, Task, TrainingPlan
+from keras_transfer.tasks.planning import plan_transfer
 from keras_transfer.tasks.transfer import fit_transfer, outputs_of, probe_weights
 from keras_transfer.training.embedding_heads import fit_embedding_head
 from keras_transfer.training.feeds import balancing_weights
@@ -75,6 +76,10 @@ class Classification(Task):
             dropout=self.options.dropout,
             seed=job.settings.seed,
         )
+
+    def training_plan(self, model: keras.Model, data: ImageTable, job: Job) -> TrainingPlan:
+        """See :func:`~keras_transfer.tasks.planning.plan_transfer`."""
+        return plan_transfer(model, data, job)
 
     def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
         """The head on cached features; then, unless that is all that was asked for, gradient training from it."""

@@ -86,7 +86,7 @@ def task_of_run(run: Run, changes: Changes = ()) -> tuple[TaskSpec, Task]:
 
 def require_installed(name: str, what: str, package: Origin | None) -> None:
     """Raise ``PluginError`` that names the package when the task that made ``what`` is not to be had."""
-    if name in [entry.name for entry in entries(TASKS.group)]:
+    if name in [entry.name for entry in entries(TASKS)]:
         return
     source = f"{package.distribution} {package.version}" if package else "a package that is not known"
     only = os.environ.get("KERAS_TRANSFER_PLUGINS")
@@ -112,5 +112,5 @@ def task_with_notes(contract: ModelContract) -> tuple[TaskSpec, Task]:
 
 def origin(name: str) -> Origin:
     """The distribution an installed task comes from, for ``run.json``."""
-    entry = next(entry for entry in entries(TASKS.group) if entry.name == name)
+    entry = next(entry for entry in entries(TASKS) if entry.name == name)
     return Origin(entry.distribution, entry.version)

@@ -15,7 +15,8 @@ from keras_transfer.evaluation import plots, plots_tasks
 from keras_transfer.evaluation.multilabel import multilabel_metrics
 from keras_transfer.heads import add_head
 from keras_transfer.settings import DataSettings
-from keras_transfer.tasks.base import Job, OutputContract, Task
+from keras_transfer.tasks.base import Job, OutputContract, Task, TrainingPlan
+from keras_transfer.tasks.planning import plan_transfer
 from keras_transfer.tasks.transfer import fit_transfer, outputs_of
 from keras_transfer.training.multilabel_probe import EVEN, best_threshold, fit_multilabel_probe
 
@@ -72,6 +73,10 @@ class MultiLabel(Task):
             seed=job.settings.seed,
             activation="sigmoid",
         )
+
+    def training_plan(self, model: keras.Model, data: ImageTable, job: Job) -> TrainingPlan:
+        """See :func:`~keras_transfer.tasks.planning.plan_transfer`."""
+        return plan_transfer(model, data, job)
 
     def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
         """The probe on cached features, gradient training from it if asked for, and a threshold for every label."""

@@ -15,7 +15,8 @@ from keras_transfer.evaluation import plots, plots_tasks
 from keras_transfer.evaluation.regression import regression_metrics
 from keras_transfer.heads import add_head
 from keras_transfer.settings import DataSettings
-from keras_transfer.tasks.base import Job, OutputContract, Task
+from keras_transfer.tasks.base import Job, OutputContract, Task, TrainingPlan
+from keras_transfer.tasks.planning import plan_transfer
 from keras_transfer.tasks.transfer import fit_transfer
 from keras_transfer.training.regression_probe import fit_regression_probe
 
@@ -65,6 +66,10 @@ class Regression(Task):
             seed=job.settings.seed,
             activation="linear",
         )
+
+    def training_plan(self, model: keras.Model, data: ImageTable, job: Job) -> TrainingPlan:
+        """See :func:`~keras_transfer.tasks.planning.plan_transfer`."""
+        return plan_transfer(model, data, job)
 
     def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
         """The probe on cached features; then gradient training from it if asked for."""

@@ -33,7 +33,7 @@ def task_spec(name: str) -> TaskSpec:
     """
     spec = load(TASKS, name)
     if spec is None:
-        raise unknown_name("task", name, [entry.name for entry in entries(TASKS.group)])
+        raise unknown_name("task", name, [entry.name for entry in entries(TASKS)])
     return spec
 
 

@@ -52,18 +52,14 @@ def fit_transfer(model: keras.Model, data: ImageTable, job: Job, task: Task, pro
     Raises:
         UsageError, DataError: settings or data that cannot be trained with; the message says which.
     """
-    fit, gradient = job.settings.fit, job.settings.gradient
     train, val = data.indices("train"), data.indices("val")
-    strategy = choose(fit, gradient, data)
-    require_sense(strategy, job.settings, data)
-    require_objective(strategy, job.settings, data)
+    strategy, phases = follow(model, data, job)
     job.say(f"Strategy: {strategy.name} ({strategy.why}).")
-    phases = plan_phases(model, strategy, fit, gradient)
     job.notes.update(
         strategy=strategy.name, why=strategy.why, plan=phases[0].plan.to_dict() if phases[0].plan else None
     )
     if strategy.name == "probe":
-        _warn_of_what_is_unused(gradient)
+        _warn_of_what_is_unused(job.settings.gradient)
     set_trainable(model, "none")
     if strategy.batchnorm == "adapt":
         with job.run.stage("batch normalization"):
@@ -74,6 +70,19 @@ def fit_transfer(model: keras.Model, data: ImageTable, job: Job, task: Task, pro
     if strategy.name != "probe":
         _train_on(model, data, job, task, strategy, phases)
     return strategy
+
+
+def follow(model: keras.Model, data: ImageTable, job: Job) -> tuple[Strategy, list[Phase]]:
+    """The strategy and its phases that :func:`fit_transfer` follows; nothing is changed or computed.
+
+    Raises:
+        UsageError, DataError: settings or data that cannot be trained with; the message says which.
+    """
+    fit, gradient = job.settings.fit, job.settings.gradient
+    strategy = choose(fit, gradient, data)
+    require_sense(strategy, job.settings, data)
+    require_objective(strategy, job.settings, data)
+    return strategy, plan_phases(model, strategy, fit, gradient)
 
 
 def require_sense(strategy: Strategy, settings: TrainSettings, data: ImageTable) -> None:

@@ -1,4 +1,4 @@
-"""The conformance kit: what the core promises of every task, tried on a small set of real images.
+"""The conformance kit: what the core promises of every plugin, tried on a small set of real images.
 
 In a plugin's tests:
 
@@ -8,24 +8,43 @@ In a plugin's tests:
     def test_the_task_keeps_its_promises(check):
         check()
 
-On the command line: ``keras-transfer plugins check novelty``.
+On the command line: ``keras-transfer plugins check novelty``. A name may be that of a task, a backbone, weights or a
+verb, or of several of them: each has checks of its own.
 """
 
 from __future__ import annotations
 
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from keras_transfer.errors import unknown_name
-from keras_transfer.testing.checks import CHECKS, Broken
+from keras_transfer.backbone_specs import BACKBONES, WEIGHTS
+from keras_transfer.cli.commands import COMMANDS
+from keras_transfer.discovery import entries
+from keras_transfer.errors import KerasTransferError, UsageError, unknown_name
+from keras_transfer.tasks.specs import TASKS
+from keras_transfer.testing.backbones import BACKBONE_CHECKS, BackboneTrial
+from keras_transfer.testing.checks import CHECKS
+from keras_transfer.testing.commands import COMMAND_CHECKS, CommandTrial
+from keras_transfer.testing.promises import Broken
 from keras_transfer.testing.trial import Trial
+from keras_transfer.testing.weights import WEIGHTS_CHECKS, WeightsTrial
 
-__all__ = ["CHECKS", "Broken", "CheckResult", "Kit", "conformance"]
+__all__ = ["CHECKS", "CHECKS_OF", "Broken", "CheckResult", "Kit", "conformance"]
+
+KINDS = {point.kind: point for point in (TASKS, BACKBONES, WEIGHTS, COMMANDS)}
+"""What a name may be."""
+CHECKS_OF: Mapping[str, Mapping[str, Callable[[Any], None]]] = {
+    "task": CHECKS,
+    "backbone": BACKBONE_CHECKS,
+    "weights": WEIGHTS_CHECKS,
+    "command": COMMAND_CHECKS,
+}
+"""The checks by the kind of plugin, each by name, in the order they run. No name is there twice."""
 
 
 @dataclass(frozen=True)
@@ -35,74 +54,120 @@ class CheckResult:
     check: str
     state: str
     reason: str = ""
+    kind: str = "task"
 
     def to_dict(self) -> dict[str, str]:
         """JSON-able."""
-        return {"check": self.check, "state": self.state, "reason": self.reason}
+        return {"kind": self.kind, "check": self.check, "state": self.state, "reason": self.reason}
 
 
 class Kit:
-    """The checks of one task. What they share (a trained run) is made once, when it is first needed.
+    """The checks of one plugin. What they share (a trained run, a network) is made once, when it is first needed.
 
     Args:
-        task: name of an installed task.
-        data: makes a small data set in the (empty) folder it is given and returns what ``train`` takes; by default
-            the sample that the task's spec names.
+        name: of an installed task, backbone, verb, or the backbone that weights are for; of several, all are checked.
+        data: of a task: makes a small data set in the (empty) folder it is given and returns what ``train`` takes; by
+            default the sample that the task's spec names.
         options: an instance of the task's options; by default its defaults.
         settings: settings of ``train`` by name, over the kit's own (64 px, one epoch, batches of 8).
-        expected_failures: ``{check: reason}``, for promises a task knowingly does not keep. One that is kept after
+        expected_failures: ``{check: reason}``, for promises that knowingly are not kept. One that is kept after
             all counts as failed, until its name is removed.
+        kind: check it only as this kind: ``task``, ``backbone``, ``weights`` or ``command``.
+
+    Attributes:
+        kinds: what the name is.
+        checks: name of a check to the kind it is of, in the order they run.
+        trials: kind to what its checks share.
 
     Raises:
-        UsageError, PluginError: no such task, or a broken one; an unknown check; no data.
+        UsageError, PluginError: no such plugin, or a broken one; an unknown check; data, options or settings for what
+            is no task.
     """
 
     def __init__(
         self,
-        task: str,
+        name: str,
         *,
         data: Callable[[Path], Any] | None = None,
         options: Any = None,
         settings: Mapping[str, Any] | None = None,
         expected_failures: Mapping[str, str] | None = None,
+        kind: str | None = None,
     ) -> None:
+        self.kinds = kinds_of(name, kind)
+        if not self.kinds:
+            points = KINDS.values() if kind is None else [KINDS[kind]]
+            known = {entry.name for point in points for entry in entries(point)}
+            raise unknown_name("plugin" if kind is None else kind, name, known)
+        given = [
+            what for what, one in {"data": data, "options": options, "settings": settings}.items() if one
+        ]
+        if given and "task" not in self.kinds:
+            raise UsageError(
+                f"{' and '.join(given)}: {name!r} is no task ({', '.join(self.kinds)}). Leave it out."
+            )
+        self.checks = {check: each for each in self.kinds for check in CHECKS_OF[each]}
         self.expected_failures = dict(expected_failures or {})
-        for name in self.expected_failures:
-            if name not in CHECKS:
-                raise unknown_name("check", name, CHECKS)
+        _require_checks(self.expected_failures, self.checks)
         self._temporary = tempfile.TemporaryDirectory(prefix="keras_transfer_kit_")
-        self._trial = Trial(task, Path(self._temporary.name), data, options, dict(settings or {}))
+        folder = Path(self._temporary.name)
+        make: dict[str, Callable[[], Any]] = {
+            "task": lambda: Trial(name, folder, data, options, dict(settings or {})),
+            "backbone": lambda: BackboneTrial(name, folder),
+            "weights": lambda: WeightsTrial(name, folder),
+            "command": lambda: CommandTrial(name, folder),
+        }
+        self.trials = {each: make[each]() for each in self.kinds}
         self._known: dict[str, str] = {}
         """Reasons that were given, and the check that gave each first."""
 
     def check(self, name: str) -> None:
         """Run one check. Raises :class:`Broken` with a sentence when the promise is broken."""
-        if name not in CHECKS:
-            raise unknown_name("check", name, CHECKS)
+        _require_checks([name], self.checks)
+        kind = self.checks[name]
         try:
-            CHECKS[name](self._trial)
+            CHECKS_OF[kind][name](self.trials[kind])
         except Broken:
             raise
+        except KerasTransferError as error:
+            raise Broken(f"{error}{_place(error)}") from error
         except Exception as error:
             raise Broken(f"{type(error).__name__}: {error}{_place(error)}") from error
 
     def results(self) -> Iterator[CheckResult]:
         """What becomes of every check, in their order, each as soon as it is known."""
-        return map(self._result, CHECKS)
+        return map(self._result, self.checks)
 
     def _result(self, name: str) -> CheckResult:
-        expected = self.expected_failures.get(name)
+        expected, kind = self.expected_failures.get(name), self.checks[name]
         try:
             self.check(name)
         except Broken as error:
             first = self._known.setdefault(str(error), name)
             reason = str(error) if first == name else f"for the same reason as {first}."
-            return CheckResult(name, "failed" if expected is None else "expected", expected or reason)
+            state = "failed" if expected is None else "expected"
+            return CheckResult(name, state, expected or reason, kind)
         if expected is None:
-            return CheckResult(name, "passed")
-        return CheckResult(
-            name, "failed", f"it was expected to fail ({expected}), and passed: remove its name."
-        )
+            return CheckResult(name, "passed", kind=kind)
+        reason = f"it was expected to fail ({expected}), and passed: remove its name."
+        return CheckResult(name, "failed", reason, kind)
+
+
+def kinds_of(name: str, kind: str | None = None) -> list[str]:
+    """What an installed plugin of this name is: ``task``, ``backbone``, ``weights``, ``command``, or several of them.
+
+    Nothing is imported. ``kind``: only whether it is that.
+    """
+    if kind is not None and kind not in CHECKS_OF:
+        raise unknown_name("kind of plugin", kind, CHECKS_OF)
+    asked = CHECKS_OF if kind is None else [kind]
+    return [each for each in asked if name in [entry.name for entry in entries(KINDS[each])]]
+
+
+def _require_checks(names: Iterable[str], checks: Mapping[str, Any]) -> None:
+    for name in names:
+        if name not in checks:
+            raise unknown_name("check", name, checks)
 
 
 def _place(error: Exception) -> str:
@@ -120,33 +185,37 @@ def _place(error: Exception) -> str:
     )
 
 
-def conformance(task: str, **arguments: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def conformance(
+    name: str, *, kind: str | None = None, **arguments: Any
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorate one test function with one parameter ``check``: it runs once a check, and calls it.
 
+    What the name is (a task, a backbone, weights, a verb) is looked up when tests are collected; where nothing of this
+    name is installed, the checks of a task say so.
+
     Args:
-        task, arguments: see :class:`Kit`. Expected failures become strict ``xfail`` marks.
+        name, kind, arguments: see :class:`Kit`. Expected failures become strict ``xfail`` marks.
     """
     import pytest
 
+    checks = [check for each in kinds_of(name, kind) or [kind or "task"] for check in CHECKS_OF[each]]
     expected = arguments.get("expected_failures") or {}
-    for name in expected:
-        if name not in CHECKS:
-            raise unknown_name("check", name, CHECKS)
+    _require_checks(expected, dict.fromkeys(checks))
     kits: list[Kit] = []
 
-    def check(name: str) -> None:
+    def check(one: str) -> None:
         if not kits:  # made when the first check runs: collecting tests imports no plugin
-            kits.append(Kit(task, **arguments))
-        kits[0].check(name)
+            kits.append(Kit(name, kind=kind, **arguments))
+        kits[0].check(one)
 
     cases = [
         pytest.param(
-            partial(check, name),
-            id=name,
-            marks=[pytest.mark.xfail(strict=True, raises=Broken, reason=expected[name])]
-            if name in expected
+            partial(check, one),
+            id=one,
+            marks=[pytest.mark.xfail(strict=True, raises=Broken, reason=expected[one])]
+            if one in expected
             else [],
         )
-        for name in CHECKS
+        for one in checks
     ]
     return pytest.mark.parametrize("check", cases)

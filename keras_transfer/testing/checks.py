@@ -2,67 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import json
 import math
-import os
-import shutil
-import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
-import click
 import numpy as np
-from PIL import Image
 
 from keras_transfer import options as option_tools
 from keras_transfer.backbones import load_backbone
 from keras_transfer.backbones.blocks import leaf_layers
-from keras_transfer.cli.commands import COMMANDS
 from keras_transfer.data.pipeline import input_batches
-from keras_transfer.discovery import entries
 from keras_transfer.errors import KerasTransferError
-from keras_transfer.export import load_bundle
 from keras_transfer.litert import LiteRTModel, convert
 from keras_transfer.tasks.base import Job
-from keras_transfer.testing.command import call
+from keras_transfer.testing.overwriting import nothing_is_overwritten
+from keras_transfer.testing.promises import Broken, answers_of, no_network, require, require_light
 from keras_transfer.testing.trial import Trial
+from keras_transfer.testing.verb_checks import (
+    decisions_fit,
+    it_is_explained_or_refused,
+    the_bundle_is_proven,
+    the_plan_is_told,
+)
 from keras_transfer.workflow.train import preprocessing_for
-from keras_transfer.workflow.verify import verify
 
-HEAVY = ("tensorflow", "keras", "numpy")
 SHUFFLES = 5
 """How often a task's outputs are dealt to the wrong images, to see that its metrics notice."""
 
 
-class Broken(AssertionError):
-    """A promise that a task does not keep."""
-
-
-def require(kept: Any, sentence: str) -> None:
-    """Raise :class:`Broken` unless ``kept``."""
-    if not kept:
-        raise Broken(sentence)
-
-
 def spec_is_light(trial: Trial) -> None:
     """Importing the spec imports neither TensorFlow nor Keras nor NumPy: ``--help`` lists tasks with it."""
-    module, _, name = trial.entry.value.partition(":")
-    code = (
-        f"import importlib, json, sys; getattr(importlib.import_module({module!r}), {name!r}); "
-        f"print(json.dumps([n for n in {HEAVY!r} if n in sys.modules]), file=sys.stderr)"
-    )
-    done = _fresh_process(code)
-    require(done.returncode == 0, f"{trial.entry.value} cannot be imported on its own: {_last(done.stderr)}")
-    found = json.loads(_last(done.stderr))
-    require(
-        not found,
-        f"importing {trial.entry.value} imports {', '.join(found)}; import them inside the factory.",
-    )
+    require_light(trial.entry.value, "import them inside the factory")
 
 
 def options_round_trip(trial: Trial) -> None:
@@ -209,16 +179,8 @@ def same_seed_same_result(trial: Trial) -> None:
 
 def answers_alike_in_a_fresh_process(trial: Trial) -> None:
     """``model.keras`` loads with Keras alone, without the plugin, and answers as it did."""
-    images, answers = trial.folder / "pixels.npy", trial.folder / "answers.npy"
-    np.save(images, trial.pixels.astype(np.float32))
-    code = (
-        "import sys, numpy, keras\n"
-        "model = keras.models.load_model(sys.argv[1], compile=False)\n"
-        "numpy.save(sys.argv[3], numpy.asarray(model(numpy.load(sys.argv[2]), training=False)))"
-    )
-    done = _fresh_process(code, str(trial.run.model_path), str(images), str(answers))
-    require(done.returncode == 0, f"model.keras does not load with Keras alone: {_last(done.stderr)}")
-    difference = np.abs(np.load(answers) - _answers(trial)).max()
+    found = answers_of(trial.run.model_path, trial.pixels.astype(np.float32), trial.folder)
+    difference = np.abs(found - _answers(trial)).max()
     require(difference <= 1e-5 * _scale(trial), f"in a fresh process the answers differ by {difference:.3g}.")
 
 
@@ -230,82 +192,6 @@ def tflite_agrees(trial: Trial) -> None:
     require(
         difference <= allowed,
         f"float32 TFLite differs from Keras by {difference:.3g}; the spec's tolerance allows {allowed:.3g}.",
-    )
-
-
-def the_bundle_is_proven(trial: Trial) -> None:
-    """The run exports to TFLite, the bundle's script passes its self-test, and the bundle is verified on its images."""
-    report, bundle = trial.bundle
-    require(report.passed, "the exported file does not answer like the Keras model.")
-    script = load_bundle(bundle).record.script
-    if script is not None:
-        done = subprocess.run(
-            [sys.executable, script, "--self-test"], cwd=bundle, capture_output=True, text=True, timeout=600
-        )
-        said = " ".join((done.stderr or done.stdout).split())
-        require(done.returncode == 0, f"`python {script} --self-test` of the bundle failed: {said}")
-        passed = done.stdout.rstrip().endswith("passed")
-        require(passed, f"`python {script} --self-test` of the bundle does not end with 'passed': {said}")
-    found = verify(bundle, trial.measured, split="all")
-    wrong = [*found.reasons, *(reason for one in found.artefacts for reason in one.reasons)]
-    require(found.passed, f"the bundle is not verified: {' '.join(wrong)}")
-
-
-def nothing_is_overwritten(trial: Trial) -> None:
-    """No verb of the task's distribution, nor its bundle's script, replaces a file of the user's that is in the way."""
-    photos = trial.folder / "photos"
-    photos.mkdir(exist_ok=True)
-    photo = photos / "0.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)).save(photo)
-    shutil.copy(photo, photos / "0_overlay.png")
-    others = trial.folder / "others"
-    shutil.copytree(photos, others, dirs_exist_ok=True)
-    before = _contents(photos, others)
-    places = (photo, photos, others)
-    for words, command in _verbs(trial.entry.distribution):
-        arguments = [parameter for parameter in command.params if isinstance(parameter, click.Argument)]
-        given = [trial.run.path, *[photo] * (len(arguments) - 1)][: len(arguments)]
-        for option in command.params:
-            flags = [flag for flag in option.opts if flag in ("--output", "--plot", "--to")]
-            for flag, place in itertools.product(flags, places):
-                try:
-                    call(*words, *given, flag, place, code=(0, 1, 2))
-                except AssertionError as error:
-                    raise Broken(f"`{' '.join(words)} {flag} {place.name}` ended in {error}") from error
-                _require_unchanged(before, f"`{' '.join(words)} {flag}`", photos, others)
-    script = load_bundle(trial.bundle[1]).record.script
-    if script is not None:
-        for place in places:
-            asked = [sys.executable, script, str(photo), "--output", str(place)]
-            subprocess.run(asked, cwd=trial.bundle[1], capture_output=True, timeout=600)
-            _require_unchanged(before, f"`python {script} --output`", photos, others)
-
-
-def _verbs(distribution: str) -> Iterator[tuple[list[str], click.Command]]:
-    """The commands that a distribution brings, those inside groups, too, with the words that call them."""
-    found = [
-        ([entry.name], entry.load())
-        for entry in entries(COMMANDS.group)
-        if entry.distribution == distribution
-    ]
-    while found:
-        words, command = found.pop()
-        if isinstance(command, click.Group):
-            found += [([*words, name], inner) for name, inner in command.commands.items()]
-        else:
-            yield words, command
-
-
-def _contents(*folders: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for folder in folders for path in folder.iterdir()}
-
-
-def _require_unchanged(before: Mapping[Path, bytes], asked: str, *folders: Path) -> None:
-    now = _contents(*folders)
-    lost = sorted(path.name for path, content in before.items() if now.get(path) != content)
-    require(
-        not lost,
-        f"{asked} replaced {', '.join(lost)}, which it did not write: write through keras_transfer.outputs.Outputs.",
     )
 
 
@@ -374,42 +260,21 @@ CHECKS: dict[str, Callable[[Trial], None]] = {
         bad_input_is_said,
         builds_offline,
         training_is_finite,
+        the_plan_is_told,
         frozen_weights_stay,
         metrics_are_as_declared,
         same_seed_same_result,
         predictions_are_json,
         output_contract_fits,
+        decisions_fit,
         answers_alike_in_a_fresh_process,
         tflite_agrees,
         the_bundle_is_proven,
+        it_is_explained_or_refused,
         nothing_is_overwritten,
     )
 }
 """By name, in the order they run: what is quick and what explains the others comes first."""
-
-
-@contextlib.contextmanager
-def no_network() -> Iterator[None]:
-    """Any look-up or connection from this process is :class:`Broken`."""
-
-    def refuse(*arguments: Any, **keywords: Any) -> Any:
-        raise Broken(
-            f"the network was reached for ({arguments[-1] if arguments else ''}); nothing may be downloaded."
-        )
-
-    kept = socket.socket.connect, socket.getaddrinfo
-    socket.socket.connect, socket.getaddrinfo = refuse, refuse  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        socket.socket.connect, socket.getaddrinfo = kept  # type: ignore[method-assign]
-
-
-def _fresh_process(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a new Python that finds the modules this one finds."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
 def _answers(trial: Trial) -> np.ndarray:
@@ -418,8 +283,3 @@ def _answers(trial: Trial) -> np.ndarray:
 
 def _scale(trial: Trial) -> float:
     return max(1.0, float(np.abs(_answers(trial)).max()))
-
-
-def _last(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing."

@@ -54,7 +54,7 @@ class Trial:
     ) -> None:
         self.name, self.folder = name, folder
         self.spec: TaskSpec = task_spec(name)
-        self.entry = next(entry for entry in entries(TASKS.group) if entry.name == name)
+        self.entry = next(entry for entry in entries(TASKS) if entry.name == name)
         self._data, self._options, self._settings = data, options, settings
         self._failed: dict[str, Exception] = {}
 

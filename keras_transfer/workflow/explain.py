@@ -62,8 +62,14 @@ def explain(
             f"{subject.name} gives {subject.kind}, not probabilities of classes (its task is {subject.task}); "
             "Grad-CAM explains a classifier."
         )
+    shape = tuple(subject.keras_model.output_shape)[1:]
+    if len(shape) != 1:
+        raise UsageError(
+            f"{subject.name} gives {' x '.join(map(str, shape))} numbers an image (its task is {subject.task}), not "
+            "one probability a class; Grad-CAM explains a classifier."
+        )
     cam = GradCam(subject.keras_model, layer)
-    columns = subject.keras_model.output_shape[-1]
+    columns = shape[0]
     names = subject.names or tuple(str(i) for i in range(columns))
     if label is not None and label not in names:
         raise unknown_name("class", label, names)

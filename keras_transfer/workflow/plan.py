@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
+import math
+import tempfile
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import keras
 
 from keras_transfer import options as option_tools
-from keras_transfer.backbones.blocks import leaf_layers
-from keras_transfer.backbones.cost import layer_macs, macs
+from keras_transfer.backbones.blocks import blocks, leaf_layers
+from keras_transfer.backbones.cost import is_counted, macs
 from keras_transfer.data import ImageTable
-from keras_transfer.errors import UsageError
-from keras_transfer.heads import LOGITS, add_head
+from keras_transfer.errors import PluginError
 from keras_transfer.inference.engines import COSTS
-from keras_transfer.settings import TrainSettings
+from keras_transfer.run import BACKBONE, HISTORY, INFO, MODEL, PLOTS, SKIPPED, SPLIT, RunWriter
+from keras_transfer.settings import FitSettings, TrainSettings
+from keras_transfer.tasks.base import Job, TrainingPlan
 from keras_transfer.tasks.loading import load_task
-from keras_transfer.tasks.transfer import require_objective, require_sense
-from keras_transfer.training.phases import Phase, plan_phases
-from keras_transfer.training.strategy import choose
-from keras_transfer.workflow.train import backbone_for
+from keras_transfer.tasks.returned import plain, returned
+from keras_transfer.workflow.train import backbone_for, preprocessing_for
 
-BACKWARD = 2.0
-"""A trained layer's backward pass multiplies twice as often as its forward pass: once for the weights' gradient, once
-for the inputs' (Kaplan et al. 2020, arXiv:2001.08361, count the same way)."""
-FIT_PASSES = 1600
-"""How often a probe's fit goes over the training features, all strengths together: L-BFGS took 1,600 steps for 1,200
-classes; a few hundred where there are few."""
 FIT_PER_GMAC = 0.1
-"""Seconds on two cores for a billion multiply-adds of such a step (double precision)."""
-ACTIVATIONS = {"classification": "softmax", "multilabel": "sigmoid", "regression": "linear"}
+"""Seconds on two cores for a billion multiply-adds of fitting a head (double precision)."""
+PHASE = ("epoch", "rule", "parameters", "trainable", "blocks")
+UNTOLD = "the task tells no plan"
 
 
 def plan_training(
@@ -38,89 +36,140 @@ def plan_training(
     task_options: Any = None,
     settings: TrainSettings | None = None,
 ) -> dict[str, Any]:
-    """Read and check the data, choose the strategy, plan what trains, estimate the cost. Trains and writes nothing.
+    """Read and check the data, build the network, plan what trains, estimate the cost. Trains and writes nothing.
 
     Args:
         source, task, task_options, settings: as for ``workflow.train.train``.
 
     Returns:
-        JSON-able: ``data`` (counts by class and split, skipped files), ``strategy`` and ``why``, ``plan`` (one
-        dictionary a phase, see ``FreezePlan.to_dict``, with the ``epoch`` it starts at), ``cost`` (multiply-adds of
-        one image, of all features, of fitting the probe, of the gradient training; a rough number of
-        minutes on two CPU cores).
+        JSON-able: ``task``; ``data`` (counts by class and split, skipped files); ``backbone`` (None: a network of the
+        task's own) and ``image_size``; ``network`` (its ``name``, shapes, ``parameters`` and ``blocks``);
+        ``strategy`` and ``why``; ``plan`` (one dictionary a phase, see
+        :class:`~keras_transfer.tasks.base.TrainingPlan`; empty where the task tells none); ``cost`` (multiply-adds of
+        one image, of one pass over all, of the features, of fitting the head, of the gradient training, None where
+        that is not known; rough minutes on two CPU cores of what is known, and whether that is ``complete``);
+        ``files`` of the run folder.
 
     Raises:
-        UsageError, DataError, WeightsError: what the training would raise.
+        UsageError, DataError, WeightsError, PluginError: what the training would raise.
     """
     settings = settings or TrainSettings()
     for group in (settings.data, settings.model, settings.fit, settings.gradient):
         option_tools.check(group)
     spec, worker = load_task(task, task_options)
-    if spec.name not in ACTIVATIONS:
-        raise UsageError(
-            f"--dry-run knows {', '.join(ACTIVATIONS)}; the task {spec.name!r} brings its own training."
-        )
     settings = worker.settings_for(settings)
     data = worker.load_data(source, settings.data, settings.seed)
-    strategy = choose(settings.fit, settings.gradient, data)
-    require_sense(strategy, settings, data)
-    require_objective(strategy, settings, data)
+    returned(spec.name, "load_data", data, ImageTable, "an ImageTable")
     # Weights are not needed to plan; without them nothing is downloaded.
-    backbone = backbone_for(settings.model, "none")
-    outputs = data.labels.shape[1] if data.kind == "regression" else len(data.classes)
-    head = worker.options
-    model = add_head(
-        backbone, outputs, hidden=head.hidden, dropout=head.dropout, activation=ACTIVATIONS[spec.name]
-    )
-    phases = plan_phases(model, strategy, settings.fit, settings.gradient)
+    model_settings = replace(settings.model, weights="none")
+    backbone = backbone_for(model_settings) if spec.needs_backbone and worker.takes_backbone() else None
+    size = (settings.model.image_size or 224,) * 2 if backbone is None else tuple(backbone.input_shape[1:3])
+    with tempfile.TemporaryDirectory(prefix="keras_transfer_plan_") as folder:
+        job = Job(
+            settings=replace(settings, model=model_settings),
+            preprocessing=preprocessing_for(settings.model, size),
+            run=RunWriter(Path(folder), Path(folder), resumed=False),
+            task=spec.name,
+            backbone=backbone,
+        )
+        model = returned(spec.name, "build", worker.build(data, job), keras.Model, "a Keras model")
+        plan = worker.training_plan(model, data, job)
+    if plan is None:
+        plan = TrainingPlan(settings.fit.strategy, UNTOLD)
+    returned(spec.name, "training_plan", plan, TrainingPlan, "a TrainingPlan, or None,")
+    _require_phases(spec.name, plan)
     return {
+        "task": spec.name,
         "data": {"source": data.source, **data.summary()},
-        "backbone": settings.model.backbone,
-        "image_size": list(backbone.input_shape[1:3]),
-        "strategy": strategy.name,
-        "why": strategy.why,
-        "learning_rate": None if strategy.name == "probe" else strategy.learning_rate,
-        "plan": [
-            {"epoch": phase.start, **phase.plan.to_dict()} for phase in phases if phase.plan is not None
-        ],
-        "cost": _cost(model, data, strategy.name, phases, settings),
+        "backbone": None if backbone is None else settings.model.backbone,
+        "image_size": list(size),
+        "network": _network(model, backbone, settings.fit),
+        "strategy": plan.strategy,
+        "why": plan.why,
+        "learning_rate": plan.learning_rate,
+        "plan": plain(plan.phases),
+        "cost": _cost(model, data, plan),
+        "files": _files(plan, settings.fit),
     }
 
 
-def _cost(
-    model: keras.Model, data: ImageTable, strategy: str, phases: list[Phase], settings: TrainSettings
-) -> dict[str, Any]:
-    """Multiply-adds, and minutes at the rates of :data:`inference.engines.COSTS` (two CPU cores).
-
-    As if every epoch went through the whole network: kept activations make it less.
-    """
-    train, val, test = (len(data.indices(split)) for split in ("train", "val", "test"))
-    forward = macs(model)
-    extraction = 0.0 if strategy == "scratch" else forward * (train + val)
-    training = 0.0
-    if strategy != "probe":
-        ends = [*(phase.start for phase in phases[1:]), settings.gradient.epochs]
-        for phase, end in zip(phases, ends, strict=True):
-            trained = set(phase.plan.layers) if phase.plan is not None else set()
-            backward = BACKWARD * sum(
-                layer_macs(layer) for layer in leaf_layers(model) if layer.name in trained
+def _require_phases(task: str, plan: TrainingPlan) -> None:
+    for phase in plan.phases:
+        missing = [name for name in PHASE if name not in phase]
+        if missing:
+            raise PluginError(
+                f"The task {task!r}: training_plan gave a phase without {', '.join(missing)}; `epoch` and what "
+                "FreezePlan.to_dict gives are expected. That is a fault of the task: tell its author."
             )
-            epochs = max(min(end, settings.gradient.epochs) - phase.start, 0)
-            training += epochs * ((forward + backward) * train + forward * val)
-    fitting = 0.0
-    if strategy in ("probe", "finetune", "full"):
-        folds = 1 if val else 5
-        weights = model.get_layer(LOGITS).kernel.shape
-        fitting = 2.0 * FIT_PASSES * folds * train * weights[0] * weights[1]
-    seconds = (
-        fitting / 1e9 * FIT_PER_GMAC
-        + (extraction + forward * test) / 1e9 * COSTS["litert"].per_gmac
-        + training / 1e9 * COSTS["keras"].per_gmac
-    )
+
+
+def _network(model: keras.Model, backbone: keras.Model | None, fit: FitSettings) -> dict[str, Any]:
+    """Shapes and blocks, and of those whether the core keeps them as they are: whatever the task does."""
+    layers = {layer.name: layer for layer in leaf_layers(model)}
+    below = set() if backbone is None else {layer.name for layer in leaf_layers(backbone)}
     return {
-        "multiply_adds_per_image": round(forward),
-        "extraction_multiply_adds": round(extraction),
-        "fitting_multiply_adds": round(fitting),
-        "training_multiply_adds": round(training),
-        "minutes_on_two_cores": round(seconds / 60, 2),
+        "name": model.name,
+        "inputs": [list(tensor.shape) for tensor in getattr(model, "inputs", None) or ()],
+        "outputs": [list(tensor.shape) for tensor in getattr(model, "outputs", None) or ()],
+        "parameters": _numbers(model),
+        "of_the_backbone": None if backbone is None else _numbers(backbone),
+        "blocks": [_block(block, [layers[name] for name in names], below) for block, names in blocks(model)],
+        "backbone_stays": fit.strategy == "probe" and fit.batchnorm != "adapt",
     }
+
+
+def _block(name: str, layers: list[keras.layers.Layer], below: set[str]) -> dict[str, Any]:
+    weighted = [layer for layer in layers if layer.weights]
+    return {
+        "block": name,
+        "layers": len(layers),
+        "parameters": sum(map(_numbers, layers)),
+        "backbone": bool(weighted) and all(layer.name in below for layer in weighted),
+    }
+
+
+def _numbers(holder: Any) -> int:
+    """How many numbers the weights of a model or layer hold."""
+    return sum(math.prod(weight.shape) for weight in holder.weights)
+
+
+def _cost(model: keras.Model, data: ImageTable, plan: TrainingPlan) -> dict[str, Any]:
+    """Multiply-adds, and minutes at the rates of :data:`inference.engines.COSTS` (two CPU cores)."""
+    forward = _forward(model)
+    parts = {"extraction": plan.extraction, "fitting": plan.fitting, "training": plan.training}
+    complete = forward is not None and None not in parts.values()
+    one_pass = None if forward is None else forward * len(data)
+    frozen = (plan.extraction or 0.0) + (forward or 0.0) * len(data.indices("test"))
+    seconds = (
+        (plan.fitting or 0.0) / 1e9 * FIT_PER_GMAC
+        + frozen / 1e9 * COSTS["litert"].per_gmac
+        + (plan.training or 0.0) / 1e9 * COSTS["keras"].per_gmac
+    )
+    known = any(value is not None for value in parts.values())
+    return {
+        "multiply_adds_per_image": _rounded(forward),
+        "pass_multiply_adds": _rounded(one_pass),
+        **{f"{name}_multiply_adds": _rounded(value) for name, value in parts.items()},
+        "minutes_on_two_cores": round(seconds / 60, 2) if known else None,
+        "pass_minutes": None if one_pass is None else round(one_pass / 1e9 * COSTS["keras"].per_gmac / 60, 2),
+        "complete": complete,
+    }
+
+
+def _rounded(value: float | None) -> int | None:
+    return None if value is None else round(value)
+
+
+def _forward(model: keras.Model) -> float | None:
+    """Multiply-adds of one image; None where a layer of the task's own cannot be counted."""
+    if not all(is_counted(layer) for layer in leaf_layers(model)):
+        return None
+    try:
+        return macs(model)
+    except (AttributeError, ValueError, RuntimeError):  # a layer that is called twice, or never
+        return None
+
+
+def _files(plan: TrainingPlan, fit: FitSettings) -> list[str]:
+    deployed = [BACKBONE] if fit.deploy is not None else []
+    return [INFO, MODEL, *deployed, SPLIT, HISTORY, SKIPPED, f"{PLOTS}/", *plan.files]

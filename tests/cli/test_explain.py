@@ -9,6 +9,7 @@ from keras_transfer_tests import SMALL
 from PIL import Image
 
 import keras_transfer as kt
+from keras_transfer.errors import UsageError
 from keras_transfer.evaluation.gradcam import GradCam, hide, masking
 from keras_transfer.testing.command import call
 from keras_transfer.workflow.as_is import as_is
@@ -96,6 +97,37 @@ def test_what_is_no_classifier_is_refused(photo_folder, tmp_path):
     )
     said = call("explain", run.path, photo_folder / "china" / "000.png", code=2)[1]
     assert "gives values, not probabilities of classes" in said and "regression" in said
+
+
+def test_probabilities_of_pixels_are_refused(photo_folder, tmp_path):
+    """The kit tries it with a run of every task."""
+    image = keras.Input((16, 16, 3))
+    maps = keras.layers.Conv2D(2, 3, padding="same", activation="softmax")(image)
+    keras.Model(image, maps).save(tmp_path / "pixels.keras")
+    asked = (tmp_path / "pixels.keras", photo_folder / "china" / "000.png", "--output", tmp_path / "looks")
+    said = " ".join(call("explain", *asked, code=2)[1].split())
+    assert "gives 16 x 16 x 2 numbers an image" in said and "not one probability a class" in said
+    assert not (tmp_path / "looks").exists()
+
+
+def test_a_frozen_network_is_explained_like_one_that_trains(photos):
+    model = kt.add_head(kt.load_backbone("tiny", image_size=64), 8)
+    pixels = photos["china"][:64, :64].astype(np.float32)
+    expected = [GradCam(model)(pixels, column) for column in range(8)]
+    kt.freeze(model)
+    np.testing.assert_array_equal([GradCam(model)(pixels, column) for column in range(8)], expected)
+    assert np.max(expected) == 1.0, "empty maps would be equal, too"
+
+
+def test_a_network_that_lets_no_gradient_through_is_a_sentence(photos):
+    image = keras.Input((16, 16, 3))
+    maps = keras.layers.Conv2D(4, 3, name="maps")(image)
+    held = keras.ops.stop_gradient(keras.layers.GlobalAveragePooling2D()(maps))
+    model = keras.Model(image, keras.layers.Dense(2, activation="softmax")(held))
+    with pytest.raises(
+        UsageError, match=r"No gradient comes from the outputs back to the layer 'maps'.*--layer"
+    ):
+        GradCam(model)(photos["china"][:16, :16], 0)
 
 
 def test_where_nothing_is_highlighted_nothing_is_hidden(photos):

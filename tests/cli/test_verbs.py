@@ -1,6 +1,7 @@
 """The command line as a user meets it: exit codes, sentences, JSON, and no traceback for a mistake."""
 
 import json
+import re
 
 import pytest
 
@@ -170,6 +171,28 @@ def test_a_dry_run_refuses_what_the_training_would_refuse(photo_folder, argument
     code = 1 if "--val-fraction" in arguments else 2
     _, err = call("train", photo_folder, *TINY, "--dry-run", *arguments, code=code)
     assert said in err
+
+
+def test_a_dry_run_tells_data_network_training_cost_and_files(photo_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shown, _ = call("train", photo_folder, *TINY, "--dry-run", "--strategy", "finetune", "-o", "run")
+    for said in (
+        r"40 images of \S*photo_folder",
+        r"china\s+\d+\s+\d+\s+\d+",
+        r"tiny at 64x64",
+        r"Network tiny_classifier: \(B, 64, 64, 3\) to \(B, 2\), 28,962 parameters",
+        r"Strategy: finetune \(asked for\)",
+        r"stem\s+\d+\s+1,264\s+-\s+frozen\s+-",
+        r"head\s+\d+\s+130\s+130",
+        r"\d of 28,962 parameters train",
+        r"for the features, .* for the head fitted on them, .* for the gradient training; under 0.1 minutes",
+        r"would write run: run.json, model.keras, split.csv, history.csv, skipped.csv, plots/",
+        r"Nothing was trained, and nothing written",
+    ):
+        assert re.search(said, shown.replace("\n", "\n ")), (said, shown)
+    assert not list(tmp_path.iterdir())
+    told = json.loads(call("train", photo_folder, *TINY, "--dry-run", "--json")[0])
+    assert told["cost"]["complete"] and told["task"] == "classification"
 
 
 def test_a_full_disk_is_a_sentence(photo_folder, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ from keras_transfer.errors import UsageError
 from keras_transfer.export.parity import AGREES, PRECISIONS, Judge, Parity, Tolerance, doubts, tolerance_for
 from keras_transfer.export.parity import breaches as judged_breaches
 from keras_transfer.export.parity import compare as judged_compare
+from keras_transfer.wording import score
 
 REFERENCE = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]], np.float32)
 LABELS = np.array([0, 1, 1, 1])
@@ -207,6 +208,49 @@ def test_less_is_better_where_the_judge_says_so():
     assert doubt.startswith("Mae is worse by 50.00 % on 4 images, and 5 is allowed")
     better = judged_compare(AGES + np.float32(1), AGES, AGE, TRUE_AGES)
     assert judged_breaches(better, tolerance, AGE) == ()
+
+
+@pytest.mark.parametrize(
+    ("metric", "breach", "doubt"),
+    [
+        (
+            "kappa",
+            "Kappa falls from 0.8 to 0.6, by 0.2; at most 0.01 is allowed (the task 'grading' says so: TaskSpec.drop).",
+            "Kappa is worse by 0.2 on 50 images, and 0.01 is allowed",
+        ),
+        (
+            "one_shot_accuracy",
+            "One shot accuracy falls from 80.00% to 60.00%, by 20.00 points; at most 1 is allowed",
+            "One shot accuracy is worse by 20.00 points on 50 images, and 1 is allowed",
+        ),
+    ],
+)
+def test_only_an_accuracy_is_told_in_percent(metric, breach, doubt):
+    """A kappa of 0.8 is not 80 % of anything."""
+    judge = Judge(("low", "high"), task="grading", metric=metric)
+    lost = Parity(50, 1.0, 0.0, 0.0, 0.6, 0.8, True, loss=0.2, loss_low=0.15)
+    (reason,) = judged_breaches(lost, Tolerance(drop=0.01), judge)
+    assert reason.startswith(breach)
+    maybe = replace(lost, loss_low=0.005)
+    assert judged_breaches(maybe, Tolerance(drop=0.01), judge) == ()
+    (told,) = doubts(maybe, Tolerance(drop=0.01), judge)
+    assert told.startswith(doubt)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "shown"),
+    [
+        ("accuracy", 0.8537, "85.4 %"),
+        ("one_shot_accuracy", 0.5, "50.0 %"),
+        ("kappa", 0.4321, "0.4321"),
+        ("mean_iou", 0.7, "0.7"),
+        ("r2", -0.25, "-0.25"),
+        ("accuracy", None, "-"),
+        ("kappa", None, "-"),
+    ],
+)
+def test_a_metric_as_people_read_it(metric, value, shown):
+    assert score(metric, value) == shown
 
 
 def test_of_many_decisions_an_image_a_thousandth_may_differ():

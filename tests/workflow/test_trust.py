@@ -14,8 +14,9 @@ from keras_transfer.errors import DataError, KerasTransferError, UsageError
 from keras_transfer.run import open_run
 from keras_transfer.settings import TrainSettings
 from keras_transfer.tasks.builtin import ClassificationOptions
+from keras_transfer.tasks.planning import FIT_PASSES
 from keras_transfer.workflow.evaluate import evaluate, run_table
-from keras_transfer.workflow.plan import FIT_PASSES, plan_training
+from keras_transfer.workflow.plan import plan_training
 from keras_transfer.workflow.replay import replay
 from keras_transfer.workflow.teacher import teach
 from keras_transfer.workflow.train import train

@@ -204,6 +204,30 @@ def test_the_script_of_the_bundle_writes_the_masks_that_segment_writes(street, d
     assert json.loads(call("verify", edge, "--json")[0])["passed"]  # and nothing was left in the bundle
 
 
+def test_the_script_of_the_bundle_replaces_masks_when_it_is_told_to_and_no_image_ever(street, data, tmp_path):
+    edge, photos = street / "edge", tmp_path / "photos"
+    photos.mkdir()
+    photo, other = photos / "one.png", photos / "one_overlay.png"
+    shutil.copy(data / "images" / "00.png", photo)
+    shutil.copy(data / "images" / "01.png", other)
+    before = photo.read_bytes(), other.read_bytes()
+    out = tmp_path / "out"
+    script(edge, photo, "-o", out)
+    masks = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert set(masks) == {"one.png", "one_overlay.png"}
+    for name in masks:
+        (out / name).write_bytes(b"mine")
+        _, said = script(edge, photo, "-o", out, code=1)
+        assert "one.png is there already" in said and "--overwrite" in said
+        assert (out / name).read_bytes() == b"mine"
+        script(edge, photo, "-o", out, "--overwrite")
+        assert {path.name: path.read_bytes() for path in out.iterdir()} == masks
+    for asked in ([photo], [photo, other], [other, photo]):
+        _, said = script(edge, *asked, "-o", photos, "--overwrite", code=1)
+        assert "is an image that was given, and is never replaced" in said
+        assert (photo.read_bytes(), other.read_bytes()) == before
+
+
 def test_what_cannot_be_segmented_is_said(street, tmp_path):
     (tmp_path / "broken.png").write_text("no image")
     said, _ = call(
@@ -215,6 +239,29 @@ def test_what_cannot_be_segmented_is_said(street, tmp_path):
         Image.new("RGB", (64, 64)).save(tmp_path / folder / "one.png")
     _, said = call("segment", street / "run", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "out", code=2)
     assert "Two images are called one" in said
+
+
+def test_a_dry_run_tells_the_decoder_and_what_the_backbone_learns(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = ["train", data, *TRAINING, "--epochs", "2", "--dry-run"]
+    plans = {
+        strategy: json.loads(call(*asked, "--strategy", strategy, *more, "--json")[0])
+        for strategy, more in (("probe", []), ("finetune", ["--unfreeze", "blocks:1"]), ("full", []))
+    }
+    trained = {
+        name: {row["block"] for row in plan["plan"][0]["blocks"] if row["trainable"]}
+        for name, plan in plans.items()
+    }
+    assert trained["probe"] == {"head"} and trained["finetune"] == {"top", "head"}
+    assert trained["full"] >= {"stem", "block3a", "top", "head"}
+    costs = [plan["cost"]["training_multiply_adds"] for plan in plans.values()]
+    assert 0 < costs[0] < costs[1] < costs[2] and plans["full"]["cost"]["complete"]
+    assert plans["probe"]["network"]["outputs"] == [[None, 64, 64, 2]]
+    shown, _ = call(*asked)
+    assert "Classes: other, petals" in shown and "(B, 64, 64, 3) to (B, 64, 64, 2)" in shown
+    assert not list(tmp_path.iterdir())
+    for wrong, said in ((["--loss", "dize"], "dice"), (["--class-weights", "1,2,3"], "3 numbers")):
+        assert said in call(*asked, *wrong, code=2)[1]
 
 
 @pytest.mark.parametrize(

@@ -302,3 +302,40 @@ def test_a_class_with_one_image_is_said(glyphs, tmp_path):
     assert "2 training classes have one image (A, B)" in said and "never as a match" in said
     notes = json.loads((tmp_path / "run" / "run.json").read_text())["training"]
     assert notes["classes"] == {"train": 6, "val": 2, "test": 2, "with_one_training_image": 2}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "strategy", "trained"),
+    [
+        (["--strategy", "probe"], "probe", {"head"}),
+        (["--strategy", "finetune", "--unfreeze", "blocks:1"], "finetune", {"top", "head"}),
+        (["--strategy", "probe", "--head", "raw"], "probe", set()),
+    ],
+)
+def test_a_dry_run_tells_what_trains_above_a_backbone(
+    glyphs, tmp_path, monkeypatch, arguments, strategy, trained
+):
+    monkeypatch.chdir(tmp_path)
+    asked = ["train", glyphs, *TRAINING, *arguments, "--dry-run"]
+    told = json.loads(call(*asked, "--json")[0])
+    (phase,) = told["plan"]
+    assert told["strategy"] == strategy
+    assert {row["block"] for row in phase["blocks"] if row["trainable"]} == trained
+    cost = told["cost"]
+    assert cost["extraction_multiply_adds"] == 160 * cost["multiply_adds_per_image"] > 0
+    assert (cost["training_multiply_adds"] > 0) == (strategy == "finetune")
+    assert "not estimated: the head fitted on them." in call(*asked)[0] and not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_of_a_network_from_scratch_trains_all_of_it(glyphs):
+    shown, _ = call("train", glyphs, *SMALL, "--dry-run")
+    told = json.loads(call("train", glyphs, *SMALL, "--dry-run", "--json")[0])
+    (phase,) = told["plan"]
+    assert told["backbone"] is None and told["image_size"] == [28, 28] and "No backbone" in shown
+    assert phase["trainable"] == phase["parameters"] - 2 * 4 * 64  # but the moving statistics
+    assert told["cost"]["complete"] and told["cost"]["extraction_multiply_adds"] == 0
+
+
+def test_a_dry_run_refuses_what_could_not_be_measured(glyphs):
+    asked = ["train", glyphs, *TRAINING, "--dry-run", "--val-fraction", "0", "--test-fraction", "0"]
+    assert "No class is held out" in call(*asked, code=1)[1]

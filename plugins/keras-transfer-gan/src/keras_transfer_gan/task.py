@@ -21,7 +21,7 @@ from keras_transfer.data.folder import find_images
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.settings import DataSettings, GradientSettings, TrainSettings
-from keras_transfer.tasks.base import Job, OutputContract, Task
+from keras_transfer.tasks.base import Job, OutputContract, Task, TrainingPlan
 from keras_transfer_gan import pictures
 from keras_transfer_gan.adversarial import Adversarial, Recipe
 from keras_transfer_gan.augment import parse_changes
@@ -38,6 +38,7 @@ from keras_transfer_gan.features import BACKBONE, metric_backbone
 from keras_transfer_gan.material import channels_of, material_of
 from keras_transfer_gan.measuring import compare, memorised, pixels_of, require_enough, spread
 from keras_transfer_gan.networks import Facts, make_discriminator, make_generator, to_bytes
+from keras_transfer_gan.planning import STRATEGY, plan_adversarial
 from keras_transfer_gan.spec import SIZES
 from keras_transfer_gan.training import Material, Schedule, accuracy, answers, steps_an_epoch, train
 from keras_transfer_gan.transfer import frozen_discriminator, load_networks, save_networks
@@ -189,6 +190,13 @@ class Gan(Task):
         self._networks = generator, discriminator, average
         return to_bytes(average, facts)
 
+    def training_plan(self, model: keras.Model, data: ImageTable, job: Job) -> TrainingPlan:
+        """Both networks, and what their steps cost; see :func:`keras_transfer_gan.planning.plan_adversarial`."""
+        assert self._networks is not None
+        require_enough(data, while_training=self.options.measure_every > 0)
+        rate = job.settings.gradient.learning_rate or RATE
+        return plan_adversarial(*self._networks[:2], self.options, data, job.settings.gradient, rate)
+
     def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
         """Train both networks. ``job.history`` has a row an epoch; the run gets ``networks/``, to go on from."""
         assert self._networks is not None and self._facts is not None
@@ -240,7 +248,7 @@ class Gan(Task):
         save_networks(job.run.path, average, discriminator)
         self._job, self._material = job, material
         job.notes.update(
-            strategy="adversarial",
+            strategy=STRATEGY,
             gan=facts.to_dict(),
             preprocessing=job.preprocessing.to_dict(),
             loss=options.loss,

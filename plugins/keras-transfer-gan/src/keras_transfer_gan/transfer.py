@@ -84,16 +84,26 @@ def frozen_discriminator(discriminator: keras.Model, lower: int) -> Iterator[Fre
     Raises:
         UsageError: as many blocks as there are, or more.
     """
-    if not lower:
+    plan = discriminator_plan(discriminator, lower)
+    if plan is None:
         yield None
         return
+    plan.apply(discriminator)
+    seal = plan.seal(discriminator)
+    yield plan
+    plan.check(discriminator, seal)
+
+
+def discriminator_plan(discriminator: keras.Model, lower: int) -> FreezePlan | None:
+    """What of the discriminator learns where so many of its lower blocks are frozen; None: nothing is.
+
+    Raises as :func:`frozen_discriminator`.
+    """
+    if not lower:
+        return None
     names = [name for name, _ in blocks(discriminator) if name.startswith("block")]
     if lower >= len(names):
         raise UsageError(
             f"--freeze-lower {lower}: the discriminator has {len(names)} blocks, and one at least must learn."
         )
-    plan = FreezePlan.for_model(discriminator, f"from:{names[lower]}", batchnorm="train")
-    plan.apply(discriminator)
-    seal = plan.seal(discriminator)
-    yield plan
-    plan.check(discriminator, seal)
+    return FreezePlan.for_model(discriminator, f"from:{names[lower]}", batchnorm="train")

@@ -17,11 +17,12 @@ from keras_transfer.errors import UsageError
 from keras_transfer.evaluation import plots
 from keras_transfer.freezing import set_trainable
 from keras_transfer.preprocessing import Preprocessing
-from keras_transfer.settings import DataSettings, TrainSettings
-from keras_transfer.tasks.base import Job, OutputContract, Task
+from keras_transfer.settings import DataSettings, GradientSettings, TrainSettings
+from keras_transfer.tasks.base import Job, OutputContract, Task, TrainingPlan
+from keras_transfer.tasks.planning import plan_gradient
 from keras_transfer.tasks.transfer import train_by_gradient
-from keras_transfer.training.phases import plan_phases
-from keras_transfer.training.strategy import SGD_FACTOR, choose
+from keras_transfer.training.phases import Phase, plan_phases
+from keras_transfer.training.strategy import SGD_FACTOR, Strategy, choose
 from keras_transfer_segmentation.classes import Classes, read_color_table
 from keras_transfer_segmentation.masks_column import MaskColumn
 from keras_transfer_segmentation.metrics import SegmentationMetrics
@@ -126,19 +127,31 @@ class Segmentation(Task):
         make = ON_BACKBONE[options.architecture]
         return make(job.backbone, len(data.classes), dropout=options.decoder_dropout, seed=seed)
 
-    def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
-        """Gradient training: of the decoder alone (``probe``), of the top of the backbone too, or of everything."""
-        fit, gradient = job.settings.fit, job.settings.gradient
-        pairs = data.labels.pairs
+    def _follow(
+        self, model: keras.Model, data: ImageTable, job: Job
+    ) -> tuple[Strategy, list[Phase], GradientSettings, SegmentationObjective]:
+        """What is trained, how, and on what. Raises ``UsageError`` for settings that these data cannot follow."""
+        fit, gradient, pairs = job.settings.fit, job.settings.gradient, data.labels.pairs
         pixels = pairs.pixels[data.labels.rows[data.indices("train")]].sum(axis=0)
         weights = class_weights(self.options.class_weights, pixels, data.classes)
         strategy = choose(fit, gradient, data)
         factor = SGD_FACTOR if gradient.optimizer == "sgd" else 1.0
         settings = replace(gradient, learning_rate=gradient.learning_rate or factor * RATE)
-        job.say(f"Strategy: {strategy.name} ({strategy.why}).")
-        phases = plan_phases(model, strategy, fit, gradient)
-        set_trainable(model, "none")
         objective = SegmentationObjective(self.options.loss, pairs.classes, weights)
+        return strategy, plan_phases(model, strategy, fit, gradient), settings, objective
+
+    def training_plan(self, model: keras.Model, data: ImageTable, job: Job) -> TrainingPlan:
+        """Gradient training from the first epoch on; the plan refuses a loss that is none, too."""
+        strategy, phases, settings, objective = self._follow(model, data, job)
+        objective.loss()
+        return plan_gradient(model, data, job, strategy, phases, settings.learning_rate or RATE)
+
+    def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
+        """Gradient training: of the decoder alone (``probe``), of the top of the backbone too, or of everything."""
+        strategy, phases, settings, objective = self._follow(model, data, job)
+        weights = objective.class_weights
+        job.say(f"Strategy: {strategy.name} ({strategy.why}).")
+        set_trainable(model, "none")
         train_by_gradient(model, data, job, phases, objective, settings)
         job.notes.update(
             strategy=strategy.name,

@@ -14,12 +14,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_transfer.backbones.cost import macs
 from keras_transfer.data import ImageTable
 from keras_transfer.errors import DataError
 from keras_transfer.features import extract
 from keras_transfer.freezing import set_trainable
 from keras_transfer.settings import GradientSettings
-from keras_transfer.tasks.base import Job
+from keras_transfer.tasks.base import Job, TrainingPlan
+from keras_transfer.tasks.planning import gradient_macs, told
 from keras_transfer.tasks.transfer import outputs_of, require_sense, train_by_gradient
 from keras_transfer.training.feeds import Boundary
 from keras_transfer.training.guard import Verdict
@@ -30,7 +32,7 @@ from keras_transfer_siamese.episodes import interval
 from keras_transfer_siamese.head_training import train_head
 from keras_transfer_siamese.heads import ClosedForm, closed_forms
 from keras_transfer_siamese.metrics import OneShot
-from keras_transfer_siamese.networks import with_head
+from keras_transfer_siamese.networks import PROJECTION, with_head
 from keras_transfer_siamese.objective import (
     NEAREST,
     PROXIES,
@@ -98,8 +100,7 @@ class Learner:
             model: the extractor (pixels to features ``(B, D)``), or a network from scratch (pixels to embeddings).
         """
         job, settings = self.job, self.job.settings
-        strategy = choose(settings.fit, settings.gradient, self.data)
-        require_sense(strategy, settings, self.data)
+        strategy = self._strategy()
         job.say(f"Strategy: {strategy.name} ({strategy.why}).")
         if len(self.rows["val"]):
             self.trial = OneShot.draw(self.data.labels[self.rows["val"]], self.options.episodes, SEED)
@@ -121,6 +122,40 @@ class Learner:
             job.history.extend(self.head_history)
             return Learned(embedding, head.comparison)
         return self._on_by_gradient(embedding, head.comparison, strategy)
+
+    def _strategy(self) -> Strategy:
+        settings = self.job.settings
+        strategy = choose(settings.fit, settings.gradient, self.data)
+        require_sense(strategy, settings, self.data)
+        return strategy
+
+    def plan(self, model: keras.Model) -> TrainingPlan:
+        """What :meth:`learn` would do. Which head is best shows only then: the largest that may be is planned.
+
+        What trying the heads costs is not estimated; beside the features it is little.
+        """
+        strategy, fit, gradient = self._strategy(), self.job.settings.fit, self.job.settings.gradient
+        scratch, embedding = strategy.name == "scratch", model
+        if not scratch:
+            dense = keras.layers.Dense(self.options.embedding_dim, name=PROJECTION)
+            projects = self.options.head not in ("raw", "centred", "power")
+            embedding = with_head(
+                model, dense if projects else lambda x: x, unit=self.objective.name != "bce"
+            )
+        network = training_network(embedding, self.objective, self.job.settings.seed)
+        phases = plan_phases(network, strategy, fit, gradient)
+        trains = strategy.name != "probe"
+        if self.options.head == "dense" and not scratch:
+            self._batch_size(gradient)
+        return TrainingPlan(
+            strategy=strategy.name,
+            why=strategy.why,
+            phases=told(phases),
+            learning_rate=self._gradient_settings(strategy).learning_rate if trains else None,
+            extraction=0.0 if scratch else macs(model) * len(self.data),
+            fitting=0.0 if scratch else None,
+            training=gradient_macs(network, phases, self.data, gradient.epochs) if trains else 0.0,
+        )
 
     def _classes(self) -> dict[str, Any]:
         """How many classes each split has, and those that can only be told from others."""

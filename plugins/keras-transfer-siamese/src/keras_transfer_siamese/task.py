@@ -15,7 +15,7 @@ from keras_transfer.data import ImageTable
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.features.pooling import feature_model
 from keras_transfer.settings import DataSettings, TrainSettings
-from keras_transfer.tasks.base import Job, OutputContract, Task
+from keras_transfer.tasks.base import Job, OutputContract, Task, TrainingPlan
 from keras_transfer.tasks.transfer import outputs_of
 from keras_transfer_siamese import pictures
 from keras_transfer_siamese.classes import (
@@ -125,8 +125,13 @@ class Siamese(Task):
         levels = pyramid_of(name)
         return feature_model(backbone, layer=options.layer, pooling=options.pooling, pyramid=levels)
 
-    def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
-        """See :class:`keras_transfer_siamese.learning.Learner`; then a threshold from the validation classes."""
+    def training_plan(self, model: keras.Model, data: ImageTable, job: Job) -> TrainingPlan:
+        """See :meth:`keras_transfer_siamese.learning.Learner.plan`."""
+        self._require_measurable(data)
+        return Learner(self.options, data, job).plan(model)
+
+    def _require_measurable(self, data: ImageTable) -> None:
+        """Raise ``DataError`` or ``UsageError`` where the result of a training could not be measured."""
         if not self.options.allow_seen_classes and not (
             len(data.indices("val")) or len(data.indices("test"))
         ):
@@ -136,6 +141,10 @@ class Siamese(Task):
             )
         last = next(split for split in ("test", "val", "train") if len(data.indices(split)))
         require_possible(data.take(data.indices(last)), self._protocol())
+
+    def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
+        """See :class:`keras_transfer_siamese.learning.Learner`; then a threshold from the validation classes."""
+        self._require_measurable(data)
         learned = Learner(self.options, data, job).learn(model)
         self._shipped, self._comparison = learned.model, learned.comparison
         self._dim = int(learned.model.outputs[0].shape[-1])

@@ -23,16 +23,14 @@ LONGEST = (
 which is by the number of tests)."""
 
 
-SELDOM = ("answers_alike_in_a_fresh_process", "same_seed_same_result")
-"""Checks of the conformance kit that cost a process or a second training: of plugins in ``make nightly``."""
+SELDOM = ("answers_alike_in_a_fresh_process", "same_seed_same_result", "reloads_with_keras_alone")
+"""Checks of the conformance kit that cost a process or a second training: in ``make nightly``."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_itemcollected(item):
     """Marks those checks before tests are selected by their marks."""
-    if item.path.is_relative_to(item.config.rootpath / "plugins") and item.name.endswith(
-        tuple(f"[{name}]" for name in SELDOM)
-    ):
+    if item.name.endswith(tuple(f"[{name}]" for name in SELDOM)):
         item.add_marker(pytest.mark.nightly)
 
 
