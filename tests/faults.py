@@ -505,6 +505,25 @@ MUTATIONS = (
         "The embedding of a person who was removed can still be read from the file.",
     ),
     Mutation(
+        "folds-learn-from-what-they-hold-out",
+        f"{SIAMESE}/choosing.py",
+        "yield np.flatnonzero(~inside), np.flatnonzero(inside)",
+        "yield np.arange(len(labels)), np.flatnonzero(inside)",
+        (
+            f"{SIAMESE_TESTS}/test_siamese_choosing.py::"
+            "test_the_threshold_is_that_of_classes_not_learned_from",
+        ),
+        "A head is chosen, and its threshold, on classes that it has learned from.",
+    ),
+    Mutation(
+        "standard-error-of-one-class",
+        f"{SIAMESE}/choosing.py",
+        "/ np.sqrt(table.shape[1])",
+        "/ np.sqrt(len(table))",
+        (f"{SIAMESE_TESTS}/test_siamese_choosing.py::test_the_standard_error_counts_classes",),
+        "Heads are held to be equal, or different, whatever the number of classes.",
+    ),
+    Mutation(
         "query-among-the-support",
         f"{SIAMESE}/episodes.py",
         "drawn[..., setting.shots :]",

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from keras_transfer_siamese.classes import fingerprints
 from keras_transfer_siamese.comparison import Comparison
 from keras_transfer_siamese.spec import SiameseOptions
 from keras_transfer_siamese.task import Siamese
@@ -44,7 +45,8 @@ def street(request, glyphs, tmp_path_factory):
     """A run and its bundle: of the tiny backbone, and nightly of EfficientNet-Lite0 in every format."""
     folder = tmp_path_factory.mktemp("siamese") / request.param
     training, more = (TRAINING, ["--format", "tflite"]) if request.param == "tiny" else (ON_LITE0, [])
-    call("train", glyphs, "-o", folder / "run", *training, "--episodes-at", "3x1", "--episodes-at", "2x5")
+    settings = ["--head", "dense", "--episodes-at", "3x1", "--episodes-at", "2x5"]
+    call("train", glyphs, "-o", folder / "run", *training, *settings)
     precisions = [word for name in ("none", "float16", "int8") for word in ("--quantize", name)]
     call("export", folder / "run", "--to", folder / "edge", *precisions, *more, "--quiet")
     return folder
@@ -75,6 +77,37 @@ def test_a_run_tells_what_it_learned_and_what_it_stands_on(street):
     assert metrics["at_chosen_thresholds"]["0.1"]["threshold"] == notes["thresholds"]["0.1"]
     plots = {path.name for path in (street / "run" / "plots").iterdir()}
     assert {"roc.png", "scores.png", "embeddings.png", "learning_curves.png"} <= plots
+
+
+def test_with_few_classes_the_head_is_chosen_by_folds_and_learned_from_all_of_them(finished):
+    """11 classes to learn from and 2 for validation are held out in turn; 3 are measured."""
+    run = finished("siamese").path
+    info = json.loads((run / "run.json").read_text())
+    notes, head = info["training"], info["training"]["head"]
+    assert notes["strategy"] == "probe" and "trained_head" not in notes and "head_guard" not in notes
+    assert head["chosen_on"] == "cross-validation" and head["learned_from"] == ["train", "val"]
+    assert (head["classes"], head["folds"]) == (13, 24)
+    trials = {(trial["head"], trial["shrinkage"]): trial for trial in head["trials"]}
+    assert {("raw", None), ("wccn", "auto"), ("power+wccn", 0.9)} <= set(trials) and len(trials) == 10
+    behind = min(trial["behind_best"] / (trial["standard_error"] or 1) for trial in trials.values())
+    (chosen, *_) = [trial for (name, _), trial in trials.items() if name == head["kind"]]
+    assert behind == 0 and chosen["score"] >= trials["raw", None]["score"]
+    rows = _split(run)
+    learned = {row["label"] for row in rows if row["split"] != "test"}
+    assert notes["trained_on"] == fingerprints(learned) and len(learned) == 13
+    assert Comparison.from_dict(notes["comparison"]).threshold is not None
+    _, said = call("evaluate", run, "--split", "val", code=1)
+    assert "2 of the 2 classes were trained on" in said
+    history = (run / "history.csv").read_text().splitlines()
+    assert history[0] == "head,shrinkage,score,behind_best,standard_error" and len(history) == 11
+
+
+def test_what_is_measured_on_is_not_chosen_by(glyphs, tmp_path):
+    """Without test classes the validation classes are what is measured."""
+    call("train", glyphs, "-o", tmp_path / "run", *TRAINING, "--strategy", "probe", "--test-fraction", "0")
+    info = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert info["training"]["head"]["learned_from"] == ["train"] and list(info["metrics"]) == ["val"]
+    call("evaluate", tmp_path / "run", "--split", "val", "--quiet")
 
 
 def test_evaluate_repeats_the_training_s_numbers_and_refuses_what_was_seen(street, glyphs):

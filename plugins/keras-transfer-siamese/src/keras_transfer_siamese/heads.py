@@ -6,6 +6,7 @@ built-in Keras layers of the exported model; the division by the length follows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +23,8 @@ SMALL = 1e-4
 """What keeps the slope of the signed root finite at 0."""
 MOST_DIRECTIONS = 512
 """Principal directions of the training features that wccn and lda look at."""
-SHRINKAGES = (None, 0.3, 0.9)
-"""Of the within-class covariance towards a multiple of the identity; None: Ledoit and Wolf's."""
+SHRINKAGES = ("auto", 0.3, 0.9)
+"""Of the within-class covariance towards a multiple of the identity; ``auto``: Ledoit and Wolf's (2004)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,7 @@ class ClosedForm:
         kernel: float32 ``(D, d)``; None: all features are kept.
         shrinkage: of the within-class covariance, where it was used.
         bias: float32 ``(d,)``, of a trained head.
+        asked: the shrinkage that was asked for, of :data:`SHRINKAGES`; None: none.
     """
 
     name: str
@@ -45,6 +47,7 @@ class ClosedForm:
     kernel: np.ndarray | None = None
     shrinkage: float | None = None
     bias: np.ndarray | None = None
+    asked: float | str | None = None
 
     def embed(self, features: np.ndarray, unit: bool = True) -> np.ndarray:
         """Features ``(N, D)`` to embeddings ``(N, d)``, float32, of the length 1 with ``unit``."""
@@ -79,6 +82,10 @@ def signed_root(x: np.ndarray) -> np.ndarray:
     return x / np.sqrt(np.abs(x) + SMALL)
 
 
+KINDS = ("raw", "centred", "power", "wccn", "lda")
+"""The simplest first."""
+
+
 def closed_forms(
     features: np.ndarray, labels: np.ndarray, dim: int, wanted: str = "auto"
 ) -> list[ClosedForm]:
@@ -92,52 +99,78 @@ def closed_forms(
             with several shrinkages, and with and without the root).
 
     Raises:
-        DataError: wccn or lda was asked for and no class has two images, or lda and there are two classes, which one
-            number tells apart.
+        DataError: wccn or lda was asked for and no class has two images that differ, or lda and there are two classes,
+            which one number tells apart.
     """
-    every = ("raw", "centred", "power", "wccn", "lda")
-    kinds: tuple[str, ...] = every if wanted == "auto" else (wanted,)
+    kinds = KINDS if wanted == "auto" else (wanted,)
     sizes = np.unique(labels, return_counts=True)[1]
-    enough = len(sizes) > 1 and bool((sizes > 1).any())
-    if not enough and wanted in ("wccn", "lda"):
+    if wanted in ("wccn", "lda") and not _enough(sizes):
         raise DataError(
             f"--head {wanted} learns how images of one class differ, and no training class has two. Add images, or use "
             "--head centred."
         )
-    if len(sizes) < 3:
-        if wanted == "lda":
-            raise DataError(
-                f"--head lda needs three training classes; here are {len(sizes)}. Add classes, or use --head wccn."
-            )
-        kinds = tuple(kind for kind in kinds if kind != "lda")
-    found = []
-    if "raw" in kinds:
-        found.append(ClosedForm("raw"))
-    if "centred" in kinds:
-        found.append(ClosedForm("centred", mean=features.mean(axis=0)))
-    rooted = signed_root(features)
-    if "power" in kinds:
-        found.append(ClosedForm("power", power=True))
-        found.append(ClosedForm("power+centred", power=True, mean=rooted.mean(axis=0)))
-    for power, x in ((False, features), (True, rooted)):
-        if enough and {"wccn", "lda"} & set(kinds):
-            found += _whitened(x.astype(np.float64), labels, dim, kinds, power)
+    if wanted == "lda" and len(sizes) < 3:
+        raise DataError(
+            f"--head lda needs three training classes; here are {len(sizes)}. Add classes, or use --head wccn."
+        )
+    found = forms_on(features, labels, dim, kinds) + forms_on(
+        signed_root(features), labels, dim, kinds, power=True
+    )
+    if not found:
+        raise DataError(
+            f"--head {wanted} learns how images of one class differ, and the training images of each class have the "
+            "same features. Use --head raw, or add images that differ."
+        )
     return found
 
 
+def forms_on(
+    x: np.ndarray, labels: np.ndarray, dim: int, kinds: Sequence[str] = KINDS, *, power: bool = False
+) -> list[ClosedForm]:
+    """The heads of some kinds on ``x`` ``(N, D)``: the features, or, with ``power``, their signed roots.
+
+    What cannot be fitted is left out: lda of two classes, wccn and lda where no class has two images that differ.
+    """
+    sizes = np.unique(labels, return_counts=True)[1]
+    found = []
+    plain, centred = ("power", "power+centred") if power else ("raw", "centred")
+    if plain in kinds:
+        found.append(ClosedForm(plain, power))
+    if ("power" if power else "centred") in kinds:
+        found.append(ClosedForm(centred, power, mean=x.mean(axis=0)))
+    whitened = [kind for kind in ("wccn", "lda") if kind in kinds and (kind == "wccn" or len(sizes) > 2)]
+    if whitened and _enough(sizes):
+        found += _whitened(x.astype(np.float64), labels, dim, whitened, power)
+    return found
+
+
+def _enough(sizes: np.ndarray) -> bool:
+    """Whether there are two classes, and two images of one."""
+    return len(sizes) > 1 and bool((sizes > 1).any())
+
+
 def _whitened(
-    x: np.ndarray, labels: np.ndarray, dim: int, kinds: tuple[str, ...], power: bool
+    x: np.ndarray, labels: np.ndarray, dim: int, kinds: Sequence[str], power: bool
 ) -> list[ClosedForm]:
     mean = x.mean(axis=0)
     # Beyond the directions in which the training images vary nothing is learned, and nothing is kept.
-    basis = _leading(x - mean, min(MOST_DIRECTIONS, len(x) - 1))
+    if len(x) - 1 <= min(
+        MOST_DIRECTIONS, x.shape[1]
+    ):  # all of them: any basis will do, and this one is soon found
+        basis = np.linalg.qr((x - mean)[:-1].T)[0]
+    else:
+        basis = _leading(x - mean, min(MOST_DIRECTIONS, len(x) - 1))
     inside = (x - mean) @ basis
     residuals, centres = _within(inside, labels)
     variances, axes = np.linalg.eigh(residuals.T @ residuals / len(residuals))
+    if not np.any(variances > 0):
+        return []
     prefix = "power+" if power else ""
     found = []
     for asked in SHRINKAGES:
-        shrinkage = ledoit_wolf_shrinkage(residuals, assume_centered=True) if asked is None else asked
+        shrinkage = (
+            ledoit_wolf_shrinkage(residuals, assume_centered=True) if asked == "auto" else float(asked)
+        )
         # Shrinking towards a multiple of the identity (Ledoit & Wolf 2004) leaves the axes as they are.
         shrunk = (1 - shrinkage) * np.maximum(variances, 0) + shrinkage * variances.mean()
         whiten = axes / np.sqrt(np.maximum(shrunk, shrunk.max() * 1e-7))
@@ -147,8 +180,9 @@ def _whitened(
             # wccn keeps the directions in which whitened images vary most; lda those in which class means do.
             points = (inside if kind == "wccn" else centres) @ whiten
             directions = _leading(points, min(dim, len(points) - 1))
-            kernel = (basis @ whiten @ directions).astype(np.float32)
-            found.append(ClosedForm(prefix + kind, power, mean.astype(np.float32), kernel, float(shrinkage)))
+            kernel = (basis @ (whiten @ directions)).astype(np.float32)
+            mean32, used = mean.astype(np.float32), float(shrinkage)
+            found.append(ClosedForm(prefix + kind, power, mean32, kernel, used, asked=asked))
     return found
 
 

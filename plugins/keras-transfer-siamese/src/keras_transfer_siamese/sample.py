@@ -23,16 +23,21 @@ TYPEFACES = (
 SIDE = 64
 
 
+def glyph(character: str, typeface: str) -> Image.Image:
+    """A character in one of :data:`TYPEFACES`: grey, 64 px, black on white."""
+    file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{typeface}.ttf"
+    picture = Image.new("L", (SIDE, SIDE), 255)
+    face = ImageFont.truetype(str(file), 44)
+    ImageDraw.Draw(picture).text((SIDE / 2, SIDE / 2), character, fill=0, font=face, anchor="mm")
+    return picture
+
+
 def glyphs(folder: Path) -> Path:
-    """16 characters, a folder each, by 10 "writers": the typefaces DejaVu and STIX. 64 px, black on white."""
-    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    """16 characters, a folder each, by 10 "writers": the typefaces DejaVu and STIX."""
     for character in CHARACTERS:
         (folder / character).mkdir()
         for name in TYPEFACES:
-            face = ImageFont.truetype(str(fonts / f"{name}.ttf"), 44)
-            picture = Image.new("L", (SIDE, SIDE), 255)
-            ImageDraw.Draw(picture).text((SIDE / 2, SIDE / 2), character, fill=0, font=face, anchor="mm")
-            picture.save(folder / character / f"{name}.png")
+            glyph(character, name).save(folder / character / f"{name}.png")
     return folder
 
 

@@ -26,7 +26,8 @@ from keras_transfer_siamese.classes import (
 )
 from keras_transfer_siamese.comparison import Comparison
 from keras_transfer_siamese.episodes import Setting
-from keras_transfer_siamese.learning import SEED, Learner
+from keras_transfer_siamese.guarding import SEED
+from keras_transfer_siamese.learning import Learner
 from keras_transfer_siamese.metrics import MOST, Measured, Protocol, measure, require_possible, thinned
 from keras_transfer_siamese.networks import PROJECTION, SIZES, conv4, koch, pooled, with_head
 from keras_transfer_siamese.verification import Roc, chosen_thresholds, pairs
@@ -143,13 +144,13 @@ class Siamese(Task):
         require_possible(data.take(data.indices(last)), self._protocol())
 
     def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
-        """See :class:`keras_transfer_siamese.learning.Learner`; then a threshold from the validation classes."""
+        """See :class:`keras_transfer_siamese.learning.Learner`; then a threshold from classes not learned from."""
         self._require_measurable(data)
         learned = Learner(self.options, data, job).learn(model)
         self._shipped, self._comparison = learned.model, learned.comparison
         self._dim = int(learned.model.outputs[0].shape[-1])
-        self._trained_on = fingerprints(in_split(data, "train"))
-        self._thresholds = self._choose_threshold(data, job)
+        self._trained_on = fingerprints(name for split in learned.splits for name in in_split(data, split))
+        self._thresholds = self._choose_threshold(learned.roc or self._validation_roc(data, job))
         job.notes.update(
             comparison=self._comparison.to_dict(),
             thresholds=self._thresholds,
@@ -158,15 +159,19 @@ class Siamese(Task):
             trained_on=self._trained_on,
         )
 
-    def _choose_threshold(self, data: ImageTable, job: Job) -> dict[str, float | None]:
-        """The equal-error threshold on the validation classes becomes the comparison's; those of rates are returned."""
+    def _validation_roc(self, data: ImageTable, job: Job) -> Roc | None:
+        """Of pairs of images of the validation classes; None where there are none of both kinds."""
         assert self._comparison is not None and self._shipped is not None
         val = data.indices("val")
         val = val[thinned(data.labels[val], MOST, SEED)]
         if not len(val):
-            return {}
+            return None
         embeddings = outputs_of(self._shipped, data, job, val)
-        roc = Roc.of(*pairs(self._comparison.scores(embeddings, embeddings), data.labels[val]))
+        return Roc.of(*pairs(self._comparison.scores(embeddings, embeddings), data.labels[val]))
+
+    def _choose_threshold(self, roc: Roc | None) -> dict[str, float | None]:
+        """The threshold of equal errors becomes the comparison's; those of false accept rates are returned."""
+        assert self._comparison is not None
         if roc is None:
             return {}
         self._comparison = self._comparison.at(roc.equal_error[1])
