@@ -64,8 +64,9 @@ def interpolate(
     prepare(quiet)
     from keras_transfer_gan.generating import interpolate_images
 
-    asked = {"steps": steps, "rows": rows, "seed": seed, "class_name": class_name, "overwrite": overwrite}
-    found = interpolate_images(run, Path(output), **asked)
+    found = interpolate_images(
+        run, Path(output), steps=steps, rows=rows, seed=seed, class_name=class_name, overwrite=overwrite
+    )
     if as_json:
         print_json(found)
     else:

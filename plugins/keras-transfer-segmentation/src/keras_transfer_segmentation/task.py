@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from keras_transfer_segmentation.resizing import restore_mask
 from keras_transfer_segmentation.weighting import class_weights, parse_weights
 
 log = logging.getLogger("keras_transfer")
-ON_BACKBONE = {"unet": unet, "fpn": fpn, "deeplab": deeplab_v3_plus}
+ON_BACKBONE: dict[str, Callable[..., keras.Model]] = {"unet": unet, "fpn": fpn, "deeplab": deeplab_v3_plus}
 RATE = 1e-3
 """Peak learning rate where none is given: a decoder is new, whatever is below it."""
 SHOWN = 3

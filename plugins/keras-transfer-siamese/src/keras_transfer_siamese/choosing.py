@@ -192,7 +192,10 @@ def _key(form: ClosedForm) -> tuple[str, float | str | None]:
 
 def _turned(x: np.ndarray) -> np.ndarray:
     """``x`` ``(N, D)`` turned so that N numbers hold it all: the heads come to the same, sooner."""
-    return np.linalg.qr(x.T.astype(np.float64), mode="r").T if len(x) < x.shape[1] else x
+    if len(x) >= x.shape[1]:
+        return x
+    triangle: np.ndarray = np.linalg.qr(x.T.astype(np.float64), mode="r")  # type: ignore[assignment]
+    return triangle.T
 
 
 def _several(labels: np.ndarray) -> np.ndarray:
