@@ -19,7 +19,7 @@ test: $(VENV)/.test
 fast: $(VENV)/.test
 	$(PYTEST)
 
-nightly: $(VENV)/.test
+nightly: $(VENV)/.test $(VENV)/.node
 	$(PYTEST) -m nightly
 
 lint: $(VENV)/.test
@@ -53,6 +53,11 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 $(VENV)/.test: pyproject.toml $(PACKAGES) | $(BIN)/python
 	$(INSTALL) --editable ".[demo,docs,parquet,saved-model,test]" $(foreach package,$(PACKAGES),--editable $(dir $(package)))
 	@touch $@ $(VENV)/.demo
+
+# LiteRT.js, for the tests of exported files in it; without it they are skipped.
+$(VENV)/.node: | $(BIN)/python
+	@if npm install --silent --no-audit --no-fund --prefix $(VENV)/node @litertjs/core@2.5.3; then touch $@; \
+	else echo "npm cannot install @litertjs/core: the tests of LiteRT.js are skipped" >&2; fi
 
 $(VENV)/.docs: pyproject.toml | $(BIN)/python
 	$(INSTALL) --editable ".[docs]"

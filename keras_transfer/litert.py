@@ -20,6 +20,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from keras_transfer.errors import ExportError, UsageError, unknown_name
@@ -32,6 +33,8 @@ OLDEST = {"tensorflow": (2, 19), "ai-edge-litert": (2, 0)}
 # runs 206 images/s by 2 and 190 by 8, MobileNetV3Small at 96 px 4,577 by 2 and 5,731 by 8.
 PIXELS_A_CALL = 100_352  # two images of 224 px
 LARGEST_BATCH = 8
+FREE_BATCH = b"KERAS_TRANSFER_FREE_BATCH"
+"""The metadata entry of a ``.tflite`` whose shapes say a batch of one, and which may be resized to any."""
 
 
 def best_batch(height: int, width: int) -> int:
@@ -143,7 +146,8 @@ def run_converter(prepare: Callable[[], tf.lite.TFLiteConverter], what: str) -> 
 class TensorInfo:
     """An input or output of a ``.tflite`` file.
 
-    ``shape`` has -1 where the size is free. ``scale`` is 0 for a tensor that is not quantised; otherwise
+    ``shape`` has -1 where the size is free: where the file says so, and for the batch of a file marked
+    :data:`FREE_BATCH`. ``scale`` is 0 for a tensor that is not quantised; otherwise
     ``real = scale * (stored - zero_point)``.
     """
 
@@ -214,8 +218,9 @@ class LiteRTModel:
                 + (f" ({captured.text.strip().splitlines()[-1]})" if captured.text.strip() else "")
                 + ". It is damaged, or made for another runtime; export it again."
             ) from failure
-        self.inputs = tuple(_info(d) for d in self._interpreter.get_input_details())
-        self.outputs = tuple(_info(d) for d in self._interpreter.get_output_details())
+        free = _has_free_batch(content)
+        self.inputs = tuple(_info(d, free) for d in self._interpreter.get_input_details())
+        self.outputs = tuple(_info(d, free) for d in self._interpreter.get_output_details())
         self._input_index = self._interpreter.get_input_details()[0]["index"]
         self._output_index = self._interpreter.get_output_details()[0]["index"]
         self._batch = int(self._interpreter.get_input_details()[0]["shape"][0])
@@ -291,12 +296,36 @@ def _interpreter() -> Any:
     return Interpreter
 
 
-def _info(detail: dict) -> TensorInfo:
+def shapes_for_one(content: bytes) -> dict[int, tuple[int, ...]]:
+    """The shape of every tensor of a ``.tflite``, by its index, when the model is given a batch of one.
+
+    They are read from the runtime after a run: what a file says of the tensors inside it may be untrue.
+    """
+    interpreter = _interpreter()
+    from ai_edge_litert.interpreter import OpResolverType
+
+    plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES  # a delegate hides the tensors inside it
+    with captured_output():
+        model = interpreter(model_content=content, experimental_op_resolver_type=plain)
+        model.allocate_tensors()
+        for detail in model.get_input_details():
+            model.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
+        model.invoke()
+        return {d["index"]: tuple(int(size) for size in d["shape"]) for d in model.get_tensor_details()}
+
+
+def _has_free_batch(content: bytes) -> bool:
+    model = schema.Model.GetRootAs(content, 0)
+    return any(model.Metadata(place).Name() == FREE_BATCH for place in range(model.MetadataLength()))
+
+
+def _info(detail: dict, free_batch: bool) -> TensorInfo:
     scale, zero_point = detail["quantization"]
     shape = detail["shape_signature"] if len(detail["shape_signature"]) else detail["shape"]
+    sizes = tuple(int(size) for size in shape)
     return TensorInfo(
         name=detail["name"],
-        shape=tuple(int(size) for size in shape),
+        shape=(-1, *sizes[1:]) if free_batch else sizes,
         dtype=np.dtype(detail["dtype"]),
         scale=float(scale),
         zero_point=int(zero_point),

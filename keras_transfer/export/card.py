@@ -143,6 +143,11 @@ def _how_to_run(bundle: dict[str, Any]) -> str:
     ]
     if bundle["script"] is None:
         lines = lines[4:]
+    if any(row["file"].endswith(".tflite") for row in bundle["artefacts"]):
+        lines += [
+            "",
+            "A `.tflite` is written for a batch of one; LiteRT takes any batch after `resize_tensor_input`.",
+        ]
     return "\n".join(lines) + "\n"
 
 

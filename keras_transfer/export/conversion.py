@@ -15,13 +15,14 @@ from keras_transfer.export import calibration, saved_model
 from keras_transfer.export.deployed import Deployed
 from keras_transfer.export.doctor import QuantizationDoctor
 from keras_transfer.export.front import with_uint8_input
-from keras_transfer.export.metadata import describe_model, has_metadata
+from keras_transfer.export.metadata import describe_model
 from keras_transfer.export.parity import Judge
 from keras_transfer.export.quantization import (
     convert_all_integer,
     convert_dynamic,
     convert_integer,
 )
+from keras_transfer.export.strict import for_strict_runtimes
 from keras_transfer.inference.loading import save_keras
 from keras_transfer.litert import convert
 from keras_transfer.preprocessing import Preprocessing
@@ -64,16 +65,20 @@ class Conversion:
         elif path.name == layout.KERAS:
             save_keras(model, path)
         else:
-            content = self._convert(model, precision)
-            if has_metadata(self.judge.kind, self.judge.shape):
-                content = describe_model(
-                    content,
-                    self.judge.names,
-                    size=self.preprocessing.size,
-                    name=model.name,
-                    description=f"Tells {len(self.judge.names)} classes apart. Exported by keras_transfer.",
-                )
+            content = describe_model(
+                for_strict_runtimes(self._convert(model, precision)),
+                self.judge.names,
+                size=self.preprocessing.size,
+                name=model.name,
+                description=f"{self._purpose()} Exported by keras_transfer.",
+                kind=self.judge.kind,
+            )
             path.write_bytes(content)
+
+    def _purpose(self) -> str:
+        if self.judge.kind == "probabilities":
+            return f"Tells {len(self.judge.names)} classes apart."
+        return f"Gives {self.judge.kind} (task {self.judge.task})."
 
     def _convert(self, model: keras.Model, precision: str) -> bytes:
         if precision == "int8" and self.deployed is not None:

@@ -25,12 +25,12 @@ IDENTIFIER = b"M001"
 PARSER = "1.0.0"
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's first day: the same model gives the same bytes
-_IMAGE_PROPERTIES, _RGB, _NORMALIZATION, _AXIS_LABELS = 2, 1, 1, 2  # values of the schema's enumerations
-
-
-def has_metadata(kind: str, shape: tuple[int, ...]) -> bool:
-    """Whether a model of such outputs carries metadata with labels: one probability a name, of the image or a pixel."""
-    return kind == "probabilities" and len(shape) in (1, 3)
+# Values of the schema's enumerations.
+_FEATURE_PROPERTIES, _IMAGE_PROPERTIES = 1, 2
+_RGB, _GREY = 1, 2
+_NORMALIZATION, _AXIS_LABELS = 1, 2
+_FEATURES = (_FEATURE_PROPERTIES, None)
+"""Content of plain numbers, whose table has no fields."""
 
 
 def describe_model(
@@ -40,19 +40,23 @@ def describe_model(
     size: tuple[int, int],
     name: str,
     description: str,
+    kind: str = "probabilities",
 ) -> bytes:
-    """Add metadata and labels to a model that gives every class a probability, in the image or in each pixel.
+    """Add metadata and the outputs' names to a model.
 
     Args:
-        content: a ``.tflite`` of one input ``(B, H, W, 3)``, RGB in [0, 255], and one output ``(B, C)`` or
-            ``(B, H, W, C)``.
-        labels: the names of the ``C`` outputs, in order.
-        size: (height, width) of the input in pixels.
+        content: a ``.tflite`` of one output and one input: ``(B, H, W, 3)``, RGB in [0, 255]; or ``(B, N)`` numbers
+            that an image is made from.
+        labels: the names of the outputs (classes, targets, channels), in the order of the output's last axis.
+        size: (height, width) of the image in pixels.
         name: of the model.
         description: for people, one or two sentences.
+        kind: what the outputs are: ``probabilities``, ``values``, ``embeddings``, ``images`` ... It is the output's
+            name.
 
     Returns:
-        The file with metadata; the model in it computes the same as before.
+        The file with metadata; the model in it computes the same as before. Pixels and probabilities carry their range,
+        and float pixels the normalization that clients ask for, (pixel - 0) / 1: there is nothing left to do.
 
     Raises:
         ExportError: the model has not one input and one output.
@@ -63,55 +67,43 @@ def describe_model(
         raise ExportError(
             f"The model has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; metadata describe one of each."
         )
-    source = graph.tensors[graph.inputs[0]]
+    source, target = graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]
     tables = _Tables()
-    height, width = size
-    image = tables.table({0: ("byte", _RGB), 1: tables.table({0: ("uint", width), 1: ("uint", height)})})
-    pixels = tables.table(
-        {
-            0: tables.text("image"),
-            1: tables.text(f"RGB pixels from 0 to 255, {height} high and {width} wide."),
-            3: tables.table({0: ("ubyte", _IMAGE_PROPERTIES), 1: image}),
-            4: tables.vector([_normalization(tables)] if source.type == schema.TensorType.FLOAT32 else []),
-            5: tables.table({0: tables.floats([255.0]), 1: tables.floats([0.0])}),
-        }
-    )
+    if len(source.shape) == 4:
+        given = _pixels(tables, size, source.type == schema.TensorType.FLOAT32)
+    else:
+        given = _tensor(
+            tables, "numbers", f"{source.shape[-1]} numbers that an image is made from.", _FEATURES
+        )
     file = tables.table(
         {
             0: tables.text(LABELS),
-            1: tables.text("The classes' names, a line each, in the order of the outputs."),
+            1: tables.text("The names of the outputs, a line each, in the order of the last axis."),
             2: ("byte", _AXIS_LABELS),
         }
     )
-    probabilities = tables.table(
-        {
-            0: tables.text("probabilities"),
-            1: tables.text(f"The probability of each of the {len(labels)} classes."),
-            4: tables.vector([]),
-            5: tables.table({0: tables.floats([1.0]), 1: tables.floats([0.0])}),
-            6: tables.vector([file]),
-        }
-    )
+    answer = _answer(tables, kind, [int(one) for one in target.shape], tables.vector([file]))
     whole = tables.table(
         {
             0: tables.text(name),
             1: tables.text(description),
             3: tables.vector(
-                [
-                    tables.table(
-                        {0: tables.text(name), 2: tables.vector([pixels]), 3: tables.vector([probabilities])}
-                    )
-                ]
+                [tables.table({0: tables.text(name), 2: tables.vector([given]), 3: tables.vector([answer])})]
             ),
             7: tables.text(PARSER),
         }
     )
+    add_metadata(model, ENTRY, tables.finish(whole))
+    return _attach(bytes(flatbuffer_utils.convert_object_to_bytearray(model)), labels)
+
+
+def add_metadata(model: Any, name: bytes, data: bytes) -> None:
+    """Add a named buffer to a model's list of metadata."""
     entry, buffer = schema.MetadataT(), schema.BufferT()
-    entry.name, entry.buffer = ENTRY, len(model.buffers)
-    buffer.data = np.frombuffer(tables.finish(whole), np.uint8)
+    entry.name, entry.buffer = name, len(model.buffers)
+    buffer.data = np.frombuffer(data, np.uint8)
     model.buffers = [*model.buffers, buffer]
     model.metadata = [*(model.metadata or []), entry]
-    return _attach(bytes(flatbuffer_utils.convert_object_to_bytearray(model)), labels)
 
 
 def attached_labels(content: bytes) -> tuple[str, ...] | None:
@@ -124,10 +116,57 @@ def attached_labels(content: bytes) -> tuple[str, ...] | None:
     return tuple(text.splitlines())
 
 
-def _normalization(tables: _Tables) -> int:
-    """Pixels are fed as they are: (pixel - 0) / 1."""
+def _pixels(tables: _Tables, size: tuple[int, int], is_float: bool) -> int:
+    """The input: an image. Float pixels are fed as they are: (pixel - 0) / 1."""
     options = tables.table({0: tables.floats([0.0]), 1: tables.floats([1.0])})
-    return tables.table({0: ("ubyte", _NORMALIZATION), 1: options})
+    unit = tables.table({0: ("ubyte", _NORMALIZATION), 1: options})
+    text = f"RGB pixels from 0 to 255, {size[0]} high and {size[1]} wide."
+    content = _image(tables, size, _RGB)
+    return _tensor(tables, "image", text, content, 255.0, tables.vector([unit] if is_float else []))
+
+
+def _answer(tables: _Tables, kind: str, shape: Sequence[int], files: int) -> int:
+    """The output, by what its numbers are."""
+    count = shape[-1]
+    if kind == "probabilities":
+        text = f"The probability of each of the {count} classes{', in each pixel' * (len(shape) == 4)}."
+        return _tensor(tables, kind, text, None, 1.0, files=files)
+    if kind == "images" and len(shape) == 4 and count in (1, 3):
+        content = _image(tables, (shape[1], shape[2]), _RGB if count == 3 else _GREY)
+        return _tensor(tables, kind, "An image, levels from 0 to 255.", content, 255.0, files=files)
+    text = f"An embedding of {count} numbers." if kind == "embeddings" else f"{count} numbers."
+    return _tensor(tables, kind, text, _FEATURES, files=files)
+
+
+def _image(tables: _Tables, size: tuple[int, int], colours: int) -> tuple[int, int]:
+    """Which kind of content an image is, and the table that says how large."""
+    whole = tables.table({0: ("uint", size[1]), 1: ("uint", size[0])})
+    return _IMAGE_PROPERTIES, tables.table({0: ("byte", colours), 1: whole})
+
+
+def _tensor(
+    tables: _Tables,
+    name: str,
+    text: str,
+    content: tuple[int, int | None] | None,
+    most: float | None = None,
+    units: int | None = None,
+    files: int | None = None,
+) -> int:
+    """What is said of a tensor: ``content`` is a kind and its table; its numbers go from 0 to ``most``."""
+    kind, properties = content or (0, None)
+    if kind and properties is None:
+        properties = tables.table({})
+    return tables.table(
+        {
+            0: tables.text(name),
+            1: tables.text(text),
+            3: tables.table({0: ("ubyte", kind), 1: properties}) if kind else None,
+            4: tables.vector([]) if units is None else units,
+            5: None if most is None else tables.table({0: tables.floats([most]), 1: tables.floats([0.0])}),
+            6: files,
+        }
+    )
 
 
 def _attach(content: bytes, labels: Sequence[str]) -> bytes:
@@ -162,7 +201,7 @@ class _Tables:
             "ubyte": builder.PrependUint8Slot,
             "uint": builder.PrependUint32Slot,
         }
-        builder.StartObject(max(fields) + 1)
+        builder.StartObject(max(fields, default=-1) + 1)
         for slot, value in fields.items():
             if isinstance(value, tuple):
                 number[value[0]](slot, value[1], 0)

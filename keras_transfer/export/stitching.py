@@ -50,7 +50,7 @@ def stitch(first: bytes, second: bytes) -> bytes:
         *body.tensors,
         *head.tensors,
     ]  # the entry's tensor stays behind, unused: indices remain simple
-    _distinguish(body.tensors)
+    distinguish(body.tensors)
     codes = _append_operator_codes(base, tail)
     for operator in head.operators:
         operator.opcodeIndex = codes[operator.opcodeIndex]
@@ -80,7 +80,7 @@ def _check_joint(body: Any, head: Any) -> None:
         )
 
 
-def _distinguish(tensors: list[Any]) -> None:
+def distinguish(tensors: list[Any]) -> None:
     """Give every tensor a name of its own: other converters (tf2onnx) know tensors by their names alone."""
     taken: set[bytes] = set()
     for tensor in tensors:

@@ -12,7 +12,7 @@ import numpy as np
 from keras_transfer.errors import BundleError
 from keras_transfer.export.bundle import Bundle, unlisted
 from keras_transfer.export.golden import sampled
-from keras_transfer.export.metadata import attached_labels, has_metadata
+from keras_transfer.export.metadata import attached_labels
 from keras_transfer.inference import Runner, SavedModelRunner
 from keras_transfer.inference.saved_model_runner import BYTES
 from keras_transfer.preprocessing import ImageError, decode
@@ -163,10 +163,13 @@ def bundle_reasons(bundle: Bundle) -> tuple[str, ...]:
 
 def _other_labels(bundle: Bundle, file: str) -> list[str]:
     """Clients such as MediaPipe name the classes by the labels inside a ``.tflite``."""
-    if not file.endswith(".tflite") or not has_metadata(bundle.record.contract.kind, bundle.shape):
+    if not file.endswith(".tflite"):
         return []
-    if attached_labels((bundle.path / file).read_bytes()) == bundle.labels:
+    attached = attached_labels((bundle.path / file).read_bytes())
+    if attached == bundle.labels:
         return []
+    if attached is None and bundle.record.contract.kind != "probabilities":
+        return []  # bundles of earlier versions
     return [f"The labels inside the file are not those of {BUNDLE}."]
 
 

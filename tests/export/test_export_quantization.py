@@ -5,6 +5,7 @@ from collections import Counter
 import keras
 import numpy as np
 import pytest
+from helpers_export import graph_of, operators
 
 from keras_transfer.errors import UsageError
 from keras_transfer.export.front import convert_front, front_output
@@ -19,28 +20,6 @@ from keras_transfer.litert import LiteRTModel, convert
 
 pytestmark = pytest.mark.slow
 SIZE = 96
-
-
-def graph_of(content: bytes) -> list[tuple[str, list[str], str]]:
-    """Every operator in order: its name, the types of its inputs, the type of its result."""
-    from tensorflow.lite.python import schema_py_generated as schema
-    from tensorflow.lite.tools.flatbuffer_utils import convert_bytearray_to_object
-
-    model = convert_bytearray_to_object(bytearray(content))
-    op_names = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
-    types = {v: k for k, v in vars(schema.TensorType).items() if isinstance(v, int)}
-    graph, found = model.subgraphs[0], []
-    for operator in graph.operators:
-        code = model.operatorCodes[operator.opcodeIndex]
-        name = op_names[max(code.builtinCode, code.deprecatedBuiltinCode)]
-        inputs = [types[graph.tensors[i].type] for i in operator.inputs if i >= 0]
-        found.append((name, inputs, types[graph.tensors[operator.outputs[0]].type]))
-    return found
-
-
-def operators(content: bytes) -> list[tuple[str, str]]:
-    """Operator names and the types of their results, in order."""
-    return [(name, result) for name, _, result in graph_of(content)]
 
 
 def weight_types(content: bytes) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from keras_transfer_tests.strict import metadata_of
 
 from keras_transfer.errors import ExportError
 from keras_transfer.export.metadata import attached_labels, describe_model
@@ -14,20 +15,8 @@ def described(content, labels, size=(96, 96)):
     return describe_model(content, labels, size=size, name="small", description="Two photographs.")
 
 
-def read_back(content):
-    """The metadata as MediaPipe's own reader sees them."""
-    from mediapipe.tasks.metadata import metadata_schema_py_generated as schema
-    from tensorflow.lite.tools import flatbuffer_utils
-
-    model = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
-    (entry,) = [entry for entry in model.metadata if entry.name == b"TFLITE_METADATA"]
-    data = bytes(bytearray(model.buffers[entry.buffer].data))
-    assert schema.ModelMetadata.ModelMetadataBufferHasIdentifier(data, 0)
-    return schema.ModelMetadataT.InitFromObj(schema.ModelMetadata.GetRootAs(data, 0))
-
-
 def test_the_tables_say_what_they_should(small):
-    metadata = read_back(described(convert(small), ["china", "flower"]))
+    metadata = metadata_of(described(convert(small), ["china", "flower"]))
     (graph,) = metadata.subgraphMetadata
     (image,), (output,) = graph.inputTensorMetadata, graph.outputTensorMetadata
     assert (metadata.name, metadata.description) == (b"small", b"Two photographs.")

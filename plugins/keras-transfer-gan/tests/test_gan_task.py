@@ -17,6 +17,7 @@ from keras_transfer_gan.spec import GanOptions
 from keras_transfer_gan.standalone.generate import folder_names
 from keras_transfer_gan.transfer import load_networks
 from keras_transfer_tests.documents import understand
+from keras_transfer_tests.strict import require_strict
 from PIL import Image
 
 from keras_transfer import load_data
@@ -144,6 +145,11 @@ def test_every_file_of_the_export_makes_the_same_images(run, bundle, fashion_fol
     )
     card = (bundle / "README.md").read_text()
     assert "python generate.py --output DIR" in card and "synthetic" in card and "IMAGE..." not in card
+
+
+def test_every_file_of_the_export_is_for_one_image_and_can_be_made_for_more(bundle):
+    for file in ("model.tflite", "model_float16.tflite"):
+        require_strict(bundle / file, load_bundle(bundle).labels, "images")
 
 
 def test_the_script_of_the_bundle_needs_no_tensorflow(run, bundle, tmp_path):

@@ -9,11 +9,12 @@ import pytest
 from helpers_siamese import small_network
 from keras_transfer_siamese.embedder import bundle_identity, least_cosine, open_embedder
 from keras_transfer_siamese.identity import mixing
+from keras_transfer_tests.strict import require_strict
 from PIL import Image
 
 from keras_transfer.errors import BundleError, DataError, UsageError
 from keras_transfer.export import load_bundle
-from keras_transfer.litert import convert
+from keras_transfer.litert import LiteRTModel, convert
 from keras_transfer.preprocessing import Preprocessing
 
 
@@ -55,6 +56,24 @@ def test_every_float_file_of_what_was_trained_is_one_model(opened, small_run, sm
         assert mixing(opened.binding.identity, other.binding.identity) is None
         assert other.binding.comparison.threshold == 0.9
         np.testing.assert_allclose(embeddings(other, images), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("file", ["model.tflite", "model_int8.tflite"])
+def test_a_real_client_opens_it_and_sees_the_same(small_bundle, images, file):
+    """MediaPipe's image embedder, on images at the model's size."""
+    import mediapipe
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    require_strict(small_bundle / file, tuple(f"d{i}" for i in range(8)), "embeddings")
+    ours = LiteRTModel(small_bundle / file)
+    options = vision.ImageEmbedderOptions(base_options=BaseOptions(model_asset_path=str(small_bundle / file)))
+    with vision.ImageEmbedder.create_from_options(options) as client:
+        for path in images[:8]:
+            pixels = Preprocessing((48, 48)).load(path)
+            picture = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=pixels)
+            (found,) = client.embed(picture).embeddings
+            assert found.head_name == "embeddings"
+            np.testing.assert_allclose(found.embedding, ours.predict(pixels[np.newaxis])[0], atol=1e-5)
 
 
 def test_the_integer_file_is_the_same_model_at_a_distance_that_was_measured(opened, small_bundle, images):
