@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from keras_transfer import options as option_tools
 from keras_transfer.data import ImageTable
@@ -77,7 +80,7 @@ def export_run(
         Path(to),
         formats=tuple(formats),
         precisions=tuple(precisions),
-        table=table,
+        table=_as_learned(opened, table),
         preprocessing=Preprocessing.from_dict(opened.info["preprocessing"]),
         classes=tuple(output["names"]),
         judge=None if task_name(opened) == "classification" else judge_of(opened, task),
@@ -98,6 +101,14 @@ def export_run(
             data_licence=data_licence,
         ),
     )
+
+
+def _as_learned(run: Run, table: ImageTable) -> ImageTable:
+    """The table with all that the model learned from as training images.
+
+    An artefact differs less from the model on images that the model was fitted to: nothing is proven on them.
+    """
+    return replace(table, splits=np.where(np.isin(table.splits, run.learned_from), "train", table.splits))
 
 
 def task_name(run: Run) -> str:
@@ -169,7 +180,7 @@ def _origin(run: Run, model: Any) -> dict[str, Any]:
         "strategy": info["training"].get("strategy"),
         **({"head_fitted_on": "int8 backbone"} if "deploy" in info["training"] else {}),
         "seed": info["request"]["settings"]["seed"],
-        "images": info["data"]["splits"]["train"]["images"],
+        "images": sum(info["data"]["splits"][split]["images"] for split in run.learned_from),
         "data": info["data"]["fingerprint"],
         "run": hashlib.sha256((run.path / INFO).read_bytes()).hexdigest(),
         "model": _identity(model),

@@ -16,6 +16,7 @@ from keras_transfer.heads import LOGITS, add_head
 from keras_transfer.settings import TrainSettings
 from keras_transfer.tasks.loading import load_task
 from keras_transfer.tasks.transfer import require_objective, require_sense
+from keras_transfer.training.choosing import ENOUGH, FOLDS
 from keras_transfer.training.phases import Phase, plan_phases
 from keras_transfer.training.strategy import choose
 from keras_transfer.workflow.train import backbone_for
@@ -109,7 +110,7 @@ def _cost(
             training += epochs * ((forward + backward) * train + forward * val)
     fitting = 0.0
     if strategy in ("probe", "finetune", "full"):
-        folds = 1 if val else 5
+        folds = 1 if val >= ENOUGH else FOLDS
         weights = model.get_layer(LOGITS).kernel.shape
         fitting = 2.0 * FIT_PASSES * folds * train * weights[0] * weights[1]
     seconds = (
