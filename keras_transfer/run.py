@@ -69,6 +69,11 @@ class Run:
         """The recorded split, a CSV that ``load_data(split_from=...)`` takes."""
         return self.path / SPLIT
 
+    @property
+    def learned_from(self) -> tuple[str, ...]:
+        """The splits whose images the model learned from: a probe that was fitted again has seen validation, too."""
+        return ("train", "val") if self.record.contract.notes.get("refit", {}).get("images") else ("train",)
+
     def load_model(self) -> Any:
         """The Keras model. Heavy: imports Keras."""
         import keras

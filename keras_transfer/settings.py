@@ -81,6 +81,10 @@ class FitSettings:
         choices=("frozen", "train", "adapt"),
     )
     guard: bool = option(True, "Keep the probe unless fine-tuning beats it on validation.")
+    refit: bool = option(
+        True,
+        "Where the probe is what is kept, fit it once more, on training and validation images, at the strength chosen.",
+    )
     cache_boundary: str = option(
         "auto", "Compute what lies below the trained layers once and keep it.", choices=("auto", "on", "off")
     )

@@ -20,11 +20,17 @@ from keras_transfer.heads import add_head, logits_model, split_head
 from keras_transfer.settings import DataSettings, TrainSettings
 from keras_transfer.tasks.base import Job, OutputContract, Task, TrainingPlan
 from keras_transfer.tasks.planning import plan_transfer
-from keras_transfer.tasks.transfer import fit_transfer, outputs_of, probe_weights
+from keras_transfer.tasks.transfer import (
+    fit_transfer,
+    may_refit,
+    outputs_of,
+    probe_kept,
+    probe_weights,
+)
 from keras_transfer.training.embedding_heads import fit_embedding_head
 from keras_transfer.training.feeds import balancing_weights
-from keras_transfer.training.probe import fit_probe
-from keras_transfer.training.temperature import fit_temperature, fold_temperature
+from keras_transfer.training.probe import fit_probe, out_of_fold_logits, refit_probe
+from keras_transfer.training.temperature import PRIOR, fit_temperature, fold_temperature
 
 log = logging.getLogger("keras_transfer")
 
@@ -36,7 +42,9 @@ class Classification(Task):
 
     _shipped: keras.Model | None = None
     _measured: tuple[np.ndarray, np.ndarray] | None = None
-    _held_out: np.ndarray | None = None  # features of the validation images
+    _seen: tuple[np.ndarray, np.ndarray, np.ndarray] | None = (
+        None  # what the probe was given: features, rows, val
+    )
 
     def settings_for(self, settings: TrainSettings) -> TrainSettings:
         """A head that is no Dense layer sits on frozen features: ``auto`` is ``probe``, anything more is refused."""
@@ -82,7 +90,10 @@ class Classification(Task):
         return plan_transfer(model, data, job)
 
     def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
-        """The head on cached features; then, unless that is all that was asked for, gradient training from it."""
+        """The head on cached features; then, unless that is all that was asked for, gradient training from it.
+
+        A probe that is kept then learns from the validation images, too, and is calibrated by cross-validation.
+        """
         self._shipped = model
         if self.options.head != "linear":
             return self._fit_on_embeddings(model, data, job)
@@ -91,7 +102,7 @@ class Classification(Task):
         def probe(
             features: np.ndarray, rows: np.ndarray, train: np.ndarray, val: np.ndarray
         ) -> dict[str, Any]:
-            self._held_out = features[val]
+            self._seen = features, rows, val
             result = fit_probe(
                 model,
                 features,
@@ -105,8 +116,25 @@ class Classification(Task):
             return {"probe": {"C": result.c, "chosen_on": result.chosen_on, "trials": result.trials}}
 
         fit_transfer(model, data, job, self, probe)
+        chosen = job.notes.get("probe", {}).get("C")
+        seen = self._seen if chosen is not None and may_refit(data, job) else None
+        if seen is not None:
+            features, rows, _ = seen
+            given = {"rows": np.arange(len(rows)), "c": chosen, "sample_weight": weights[rows]}
+            refit_probe(model, features, data.labels[rows], **given)
         if self.options.calibrate:
-            self._calibrate(model, data, job)
+            if seen is not None:
+                asked, logits = out_of_fold_logits(
+                    features, data.labels[rows], len(data.classes), seed=job.settings.seed, **given
+                )
+                asked = rows[asked]
+            else:
+                asked, logits = data.indices("val"), self._held_out_logits(model, data, job)
+            temperature = _temperature(logits, data, asked, job.notes["refit"] if seen else None)
+            job.notes["temperature"] = temperature
+            if temperature["value"] != 1.0:
+                fold_temperature(model, temperature["value"])
+        self._seen = None
 
     def _fit_on_embeddings(self, model: keras.Model, data: ImageTable, job: Job) -> None:
         """A head that is no Dense layer: nothing is trained through it."""
@@ -132,6 +160,7 @@ class Classification(Task):
                 sample_weight=weights[rows],
                 judged=None if judged is None else judged[rows],
                 seed=job.settings.seed,
+                refit=may_refit(data, job),
             )
             self._shipped = result.model
             chosen = {"kind": result.kind, **result.chosen, "chosen_on": result.chosen_on}
@@ -139,20 +168,15 @@ class Classification(Task):
 
         fit_transfer(model, data, job, self, probe)
 
-    def _calibrate(self, model: keras.Model, data: ImageTable, job: Job) -> None:
-        """Temperature scaling on the validation images, folded into the Dense layer."""
+    def _held_out_logits(self, model: keras.Model, data: ImageTable, job: Job) -> np.ndarray:
+        """Of the validation images, which the model has not learned from; none where they are too few to be asked."""
         val = data.indices("val")
         if len(val) < ENOUGH_TO_CALIBRATE:
-            job.notes["temperature"] = {"value": 1.0, "why": f"{len(val)} validation images are too few"}
-            return
-        frozen = job.notes["strategy"] == "probe" or job.notes.get("guard", {}).get("kept") == "probe"
-        if frozen and self._held_out is not None:  # the network is what gave the features
-            logits = np.asarray(split_head(model)[1](self._held_out, training=False))
-        else:
-            logits = outputs_of(logits_model(model), data, job, val)
-        temperature = fit_temperature(logits, data.labels[val], data.weights[val])
-        fold_temperature(model, temperature)
-        job.notes["temperature"] = {"value": temperature, "why": f"chosen on {len(val)} validation images"}
+            return np.empty((len(val), len(data.classes)))
+        if probe_kept(job) and self._seen is not None:  # the network is what gave the features
+            features, _, held_out = self._seen
+            return np.asarray(split_head(model)[1](features[held_out], training=False))
+        return outputs_of(logits_model(model), data, job, val)
 
     def evaluate(self, outputs: np.ndarray, data: ImageTable) -> dict[str, Any]:
         """Accuracy and its relatives; see :func:`classification_metrics`."""
@@ -212,3 +236,23 @@ class Classification(Task):
                 for t in probe["trials"]
             ]
             plots.learning_curves(rows, job.run.plots / "probe_curves.png")
+
+
+def _temperature(
+    logits: np.ndarray, data: ImageTable, rows: np.ndarray, refit: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """``value`` and ``why``: 1 where the images cannot tell it.
+
+    Args:
+        logits: float ``(n, C)`` of the images ``rows (n,)``, given by heads that did not learn from them.
+        refit: the notes of a head that was fitted again; None: the rows are the validation images.
+    """
+    about, how = f"{len(rows)} validation images", ""
+    if refit is not None:
+        about, how = f"{refit['train']} training and {refit['val']} validation images", ", cross-validated"
+    if len(rows) < ENOUGH_TO_CALIBRATE:
+        return {"value": 1.0, "why": f"{about} are too few"}
+    if len(np.unique(data.labels[rows])) < 2:
+        return {"value": 1.0, "why": f"{about} are of one class"}
+    value = fit_temperature(logits, data.labels[rows], data.weights[rows], prior=PRIOR)
+    return {"value": value, "why": f"chosen on {about}{how}"}

@@ -17,8 +17,13 @@ from keras_transfer.heads import add_head
 from keras_transfer.settings import DataSettings
 from keras_transfer.tasks.base import Job, OutputContract, Task, TrainingPlan
 from keras_transfer.tasks.planning import plan_transfer
-from keras_transfer.tasks.transfer import fit_transfer, outputs_of
-from keras_transfer.training.multilabel_probe import EVEN, best_threshold, fit_multilabel_probe
+from keras_transfer.tasks.transfer import fit_transfer, may_refit, outputs_of, probe_kept
+from keras_transfer.training.multilabel_probe import (
+    EVEN,
+    fit_multilabel_probe,
+    refit_multilabel_probe,
+    tuned_thresholds,
+)
 
 
 class MultiLabel(Task):
@@ -79,11 +84,16 @@ class MultiLabel(Task):
         return plan_transfer(model, data, job)
 
     def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
-        """The probe on cached features, gradient training from it if asked for, and a threshold for every label."""
+        """The probe on cached features, gradient training from it if asked for, and a threshold for every label.
+
+        A probe that is kept then learns from the validation images, too; its thresholds remain.
+        """
+        seen: list[tuple[np.ndarray, np.ndarray]] = []
 
         def probe(
             features: np.ndarray, rows: np.ndarray, train: np.ndarray, val: np.ndarray
         ) -> dict[str, Any]:
+            seen.append((features, rows))
             result = fit_multilabel_probe(
                 model,
                 features,
@@ -105,17 +115,29 @@ class MultiLabel(Task):
                 }
             }
 
-        strategy = fit_transfer(model, data, job, self, probe)
-        trained_on = strategy.name != "probe" and job.notes.get("guard", {}).get("kept") != "probe"
-        if trained_on:  # other probabilities than the probe's need other thresholds
+        fit_transfer(model, data, job, self, probe)
+        if not probe_kept(job):  # other probabilities than the probe's need other thresholds
             val = data.indices("val")
-            chances = outputs_of(model, data, job, val) if len(val) else None
-            self.thresholds = {
-                name: EVEN if chances is None else best_threshold(chances[:, i], data.labels[val, i])
-                for i, name in enumerate(data.classes)
-            }
+            if len(val):
+                learned = data.labels[data.indices("train")]
+                chances = outputs_of(model, data, job, val)
+                found = tuned_thresholds(chances, data.labels[val], learned, calibrated=False)
+                self.thresholds = dict(zip(data.classes, found.tolist(), strict=True))
+            else:
+                self.thresholds = None
         self.thresholds = self.thresholds or dict.fromkeys(data.classes, EVEN)
         job.notes["thresholds"] = dict(self.thresholds)
+        chosen = job.notes.get("probe", {}).get("C")
+        if chosen is not None and may_refit(data, job):
+            features, rows = seen[0]
+            refit_multilabel_probe(
+                model,
+                features,
+                data.labels[rows],
+                rows=np.arange(len(rows)),
+                c=chosen,
+                sample_weight=data.weights[rows],
+            )
 
     def evaluate(self, outputs: np.ndarray, data: ImageTable) -> dict[str, Any]:
         """Average precision, F1 at the thresholds and their relatives; see :func:`multilabel_metrics`.

@@ -13,6 +13,7 @@ from keras_transfer.data import ImageTable
 from keras_transfer.heads import LOGITS
 from keras_transfer.tasks.base import Job, TrainingPlan
 from keras_transfer.tasks.transfer import follow
+from keras_transfer.training.choosing import ENOUGH, FOLDS
 from keras_transfer.training.phases import Phase
 from keras_transfer.training.strategy import Strategy
 
@@ -34,7 +35,7 @@ def plan_transfer(model: keras.Model, data: ImageTable, job: Job) -> TrainingPla
     train, val = (len(data.indices(split)) for split in ("train", "val"))
     fitting = 0.0
     if strategy.name in ("probe", "finetune", "full"):
-        folds = 1 if val else 5
+        folds = 1 if val >= ENOUGH else FOLDS
         weights = model.get_layer(LOGITS).kernel.shape
         fitting = 2.0 * FIT_PASSES * folds * train * weights[0] * weights[1]
     trains = strategy.name != "probe"

@@ -17,8 +17,8 @@ from keras_transfer.heads import add_head
 from keras_transfer.settings import DataSettings
 from keras_transfer.tasks.base import Job, OutputContract, Task, TrainingPlan
 from keras_transfer.tasks.planning import plan_transfer
-from keras_transfer.tasks.transfer import fit_transfer
-from keras_transfer.training.regression_probe import fit_regression_probe
+from keras_transfer.tasks.transfer import fit_transfer, may_refit
+from keras_transfer.training.regression_probe import fit_regression_probe, refit_regression_probe
 
 LOSS = "mean squared error (1: the mean)"
 
@@ -72,11 +72,16 @@ class Regression(Task):
         return plan_transfer(model, data, job)
 
     def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
-        """The probe on cached features; then gradient training from it if asked for."""
+        """The probe on cached features; then gradient training from it if asked for.
+
+        A probe that is kept then learns from the validation images, too.
+        """
+        seen: list[tuple[np.ndarray, np.ndarray]] = []
 
         def probe(
             features: np.ndarray, rows: np.ndarray, train: np.ndarray, val: np.ndarray
         ) -> dict[str, Any]:
+            seen.append((features, rows))
             result = fit_regression_probe(
                 model,
                 features,
@@ -90,6 +95,17 @@ class Regression(Task):
             return {"probe": {"alpha": result.alpha, "chosen_on": result.chosen_on, "trials": result.trials}}
 
         fit_transfer(model, data, job, self, probe)
+        chosen = job.notes.get("probe", {}).get("alpha")
+        if chosen is not None and may_refit(data, job):
+            features, rows = seen[0]
+            refit_regression_probe(
+                model,
+                features,
+                data.labels[rows],
+                rows=np.arange(len(rows)),
+                alpha=chosen,
+                sample_weight=data.weights[rows],
+            )
 
     def evaluate(self, outputs: np.ndarray, data: ImageTable) -> dict[str, Any]:
         """Mean absolute error and its relatives; see :func:`regression_metrics`."""

@@ -29,7 +29,7 @@ from keras_transfer.tasks.specs import task_spec
 from keras_transfer.training.adapt import adapt_batchnorm
 from keras_transfer.training.feeds import Boundary, balancing_weights
 from keras_transfer.training.finetune import default_objective, fine_tune, refuse_contradictions
-from keras_transfer.training.guard import Verdict, compare, deciding
+from keras_transfer.training.guard import FEW, Verdict, compare, deciding
 from keras_transfer.training.objective import TrainingObjective
 from keras_transfer.training.phases import Phase, plan_phases
 from keras_transfer.training.plots import lr_finder_plot
@@ -83,6 +83,31 @@ def follow(model: keras.Model, data: ImageTable, job: Job) -> tuple[Strategy, li
     require_sense(strategy, job.settings, data)
     require_objective(strategy, job.settings, data)
     return strategy, plan_phases(model, strategy, fit, gradient)
+
+
+def probe_kept(job: Job) -> bool:
+    """Whether the probe is the result: nothing else was asked for, or the guard kept it."""
+    return job.notes["strategy"] == "probe" or job.notes.get("guard", {}).get("kept") == "probe"
+
+
+def may_refit(data: ImageTable, job: Job) -> bool:
+    """Whether a head on frozen features is fitted once more, on training and validation images; notes and says it.
+
+    Asked last, when the strength, the guard, the temperature and the thresholds are settled: of the refitted head the
+    validation images tell nothing any more. Without test images they are what the run is measured on.
+    """
+    train, val = len(data.indices("train")), len(data.indices("val"))
+    if not (job.settings.fit.refit and val and probe_kept(job)):
+        return False
+    if not len(data.indices("test")):
+        job.notes["refit"] = {"images": 0, "why": "without test images, validation images are the measure"}
+        return False
+    job.notes["refit"] = {"images": train + val, "train": train, "val": val}
+    job.say(
+        f"The head is fitted again on the {train} training and the {val} validation images: what was measured on "
+        "validation images is from before."
+    )
+    return True
 
 
 def require_sense(strategy: Strategy, settings: TrainSettings, data: ImageTable) -> None:
@@ -280,7 +305,9 @@ def _train_on(
     if before is not None:
         verdicts = _judge(task, data, val, before, outputs_of(model, data, job, val), job)
         decider = deciding(verdicts)
-        kept = "fine-tuned" if decider.better or not fit.guard else "probe"
+        # A network that answers one class whatever it sees would be right on all of them.
+        one_class = data.kind == "classes" and len(np.unique(data.labels[val])) < 2
+        kept = "fine-tuned" if (decider.keeps and not one_class) or not fit.guard else "probe"
         job.notes["guard"] = {
             **verdicts[0].to_dict(),
             "verdicts": [verdict.to_dict() for verdict in verdicts],
@@ -290,6 +317,10 @@ def _train_on(
         }
         for verdict in verdicts:
             job.say(f"{'Guard' if fit.guard else 'No guard'}: {verdict}.")
+        if one_class and fit.guard:
+            job.say("Guard: the validation images are of one class, which cannot tell classifiers apart.")
+        elif decider.better and kept == "probe":
+            job.say(f"Guard: fewer than {FEW} validation images, so only a gain beyond chance counts.")
         job.say(f"The {kept} model is the result.")
         if kept == "probe":
             for weight, value in zip(model.weights, start, strict=True):

@@ -66,6 +66,7 @@ def fit_embedding_head(
     sample_weight: np.ndarray | None = None,
     judged: np.ndarray | None = None,
     seed: int = 0,
+    refit: bool = False,
 ) -> EmbeddingHead:
     """Fit a head on an extractor's features, and put it on the extractor.
 
@@ -82,6 +83,8 @@ def fit_embedding_head(
             ignores weights.
         judged: float ``(N,)``, default 1; what an image counts where a setting is chosen.
         seed: fixes the folds and the solvers: the same call gives the same weights.
+        refit: fit the finished head on training and validation images together, at the setting (and, for an SVM, with
+            the calibration) that was found before. The trials are those of before.
 
     Raises:
         UsageError: an unknown kind, shapes that do not fit, or too many images for ``knn`` (20,000) or ``svm-rbf``.
@@ -98,7 +101,7 @@ def fit_embedding_head(
         )
     if classes < 2:
         raise UsageError(f"A classifier for {classes} class was asked for; at least 2 are expected.")
-    problem = state_problem(features, labels, classes, train, val, sample_weight, judged, seed)
+    problem = state_problem(features, labels, classes, train, val, sample_weight, judged, seed, refit)
     fitted = _FITS[kind](problem)
     probabilities = keras.layers.Softmax(name=PROBABILITIES)(fitted.build(extractor.output))
     head = keras.Model(extractor.output, probabilities, name="head")

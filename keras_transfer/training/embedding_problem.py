@@ -12,9 +12,8 @@ from sklearn.model_selection import StratifiedKFold
 
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.heads import LOGITS
+from keras_transfer.training.choosing import ENOUGH, FOLDS, Folds, enough
 from keras_transfer.training.probe import ABSENT
-
-FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,7 @@ class Problem:
         found: the classes with training rows, ``(F,)`` ascending.
         classes: number of classes of the finished head, ``C >= F``.
         seed: for folds and solvers.
+        refit: whether the finished head learns from the validation rows, too.
     """
 
     x: np.ndarray
@@ -42,18 +42,34 @@ class Problem:
     found: np.ndarray
     classes: int
     seed: int
+    refit: bool = False
+
+    @property
+    def final(self) -> np.ndarray:
+        """Positions of the rows that the finished head learns from, once its setting is chosen."""
+        if not self.refit:
+            return self.train
+        return np.concatenate([self.train, self.val[self.weight[self.val] > 0]])
 
     @property
     def chosen_on(self) -> str:
-        """``"validation"``, or ``"cross-validation"`` where there are no validation rows."""
-        return "validation" if len(self.val) else "cross-validation"
+        """``"validation"``, or ``"cross-validation"`` where validation rows are too few, or of one class.
+
+        Where a class has a single training row there are no folds: then any validation rows choose.
+        """
+        if len(self.val) and np.bincount(self.y[self.train]).min() < 2:
+            return "validation"
+        several = len(np.unique(self.y[self.val])) > 1
+        return "validation" if several and len(self.val) >= ENOUGH else "cross-validation"
 
     @property
-    def splits(self) -> list[tuple[np.ndarray, np.ndarray]]:
+    def splits(self) -> Folds:
         """Pairs (rows to fit on, rows to choose on)."""
-        return [(self.train, self.val)] if len(self.val) else self.folds("choosing without validation images")
+        if self.chosen_on == "validation":
+            return [(self.train, self.val)]
+        return self.folds("choosing without validation images")
 
-    def folds(self, purpose: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    def folds(self, purpose: str) -> Folds:
         """Stratified folds of the training rows: each is evaluated once, and every class is fitted in each.
 
         Raises:
@@ -89,6 +105,7 @@ def state_problem(
     sample_weight: np.ndarray | None,
     judged: np.ndarray | None,
     seed: int,
+    refit: bool = False,
 ) -> Problem:
     """Check the arrays of ``fit_embedding_head`` and keep the rows that count.
 
@@ -122,18 +139,21 @@ def state_problem(
     found = np.unique(labels[train])
     if len(found) < 2:
         raise DataError(f"The training images hold {len(found)} class; at least 2 are needed.")
-    val = val[np.isin(labels[val], found)]
+    counts = np.ones(len(labels)) if judged is None else np.asarray(judged, np.float64)
+    val = val[np.isin(labels[val], found) & (counts[val] > 0)]
+    enough(len(val))
     rows = np.concatenate([train, val])
     return Problem(
         x=x[rows].astype(np.float64),
         y=np.searchsorted(found, labels[rows]),
         weight=weight[rows],
-        judged=np.ones(len(rows)) if judged is None else np.asarray(judged, np.float64)[rows],
+        judged=counts[rows],
         train=np.arange(len(train)),
         val=np.arange(len(train), len(rows)),
         found=found,
         classes=classes,
         seed=seed,
+        refit=refit,
     )
 
 

@@ -16,11 +16,12 @@ from typing import Any
 
 import keras
 import numpy as np
-from sklearn.model_selection import KFold
+from scipy.special import expit
 
 from keras_transfer import progress
 from keras_transfer.errors import DataError
 from keras_transfer.heads import LOGITS
+from keras_transfer.training.choosing import Folds, folds_for_targets
 from keras_transfer.training.hidden import has_hidden, train_hidden
 from keras_transfer.training.probe import PATIENCE, STRENGTHS, regression
 from keras_transfer.training.standardising import folded, standardisation
@@ -72,8 +73,8 @@ def fit_multilabel_probe(
         features: float ``(N, D)``, what the model's pooling layer gives.
         labels: ``(N, C)`` of 0 and 1.
         train: indices of the images that are learned from.
-        val: indices of the images that regularisation and thresholds are chosen on; when empty, cross-validation
-            is used, and for hidden layers every threshold is 0.5.
+        val: indices of the images that regularisation and thresholds are chosen on; when fewer than
+            ``choosing.ENOUGH``, cross-validation on ``train`` is used.
         names: the ``C`` names, for warnings.
         sample_weight: float ``(N,)``, default 1; for learning, not for choosing.
         seed: for the folds and the training of hidden layers.
@@ -102,25 +103,53 @@ def fit_multilabel_probe(
         dense.set_weights([kernel, bias])
         thresholds = np.full(labels.shape[1], EVEN)
         if len(val):
-            thresholds = _thresholds(
-                head.predict(np.asarray(features[val], np.float32), verbose=0), labels[val]
-            )
+            logits = head.predict(np.asarray(features[val], np.float32), verbose=0)
+            thresholds = tuned_thresholds(expit(logits), labels[val], labels[train], calibrated=False)
         on = "validation" if len(val) else "training loss"
         return MultilabelProbeResult(None, on, thresholds, tuple(priors), trials)
     x = np.asarray(features, np.float64)
     mean, deviation = standardisation(x[train], weight[train])
     x = (x - mean) / deviation
-    folds, chosen_on = folds_for(train, val, seed)
+    folds, chosen_on = folds_for_targets(train, val, seed)
     trials, held_out = _try_strengths(x, labels, weight, folds)
     best = min(trials, key=lambda trial: trial["val_loss"])
-    final = _OneVsRest(labels.shape[1]).fit(x[train], labels[train], weight[train], best["C"])
-    dense.set_weights(folded(final.w, final.b, mean, deviation))
-    if len(val):
-        held_out = final.logits(x[val])
+    refit_multilabel_probe(model, features, labels, rows=train, c=best["C"], sample_weight=weight)
+    if chosen_on == "validation":
+        kernel, bias = dense.get_weights()
+        held_out = np.asarray(features[val], np.float64) @ kernel + bias
     judged = np.concatenate([judge for _, judge in folds])
     return MultilabelProbeResult(
-        best["C"], chosen_on, _thresholds(held_out, labels[judged]), tuple(priors), trials
+        best["C"],
+        chosen_on,
+        tuned_thresholds(expit(held_out), labels[judged], labels[train]),
+        tuple(priors),
+        trials,
     )
+
+
+def refit_multilabel_probe(
+    model: keras.Model,
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    rows: np.ndarray,
+    c: float,
+    sample_weight: np.ndarray | None = None,
+) -> None:
+    """Fit the head once more, at a strength that was chosen before, and write it into the model.
+
+    What was measured on images among ``rows`` before does not hold for this head; thresholds chosen before remain.
+
+    Args:
+        model, features, labels, sample_weight: as in :func:`fit_multilabel_probe`; a head without hidden layers.
+        rows: indices of the images that are learned from, training and validation images.
+        c: the inverse regularisation strength, ``MultilabelProbeResult.c``.
+    """
+    weight, rows = counted_images(sample_weight, len(labels), rows)
+    x = np.asarray(features, np.float64)[rows]
+    mean, deviation = standardisation(x, weight[rows])
+    final = _OneVsRest(labels.shape[1]).fit((x - mean) / deviation, labels[rows], weight[rows], c)
+    model.get_layer(LOGITS).set_weights(folded(final.w, final.b, mean, deviation))
 
 
 def best_threshold(probabilities: np.ndarray, truth: np.ndarray) -> float:
@@ -147,6 +176,33 @@ def best_threshold(probabilities: np.ndarray, truth: np.ndarray) -> float:
     return float(best[np.argmin(np.abs(best - EVEN))])
 
 
+def tuned_thresholds(
+    probabilities: np.ndarray, truth: np.ndarray, learned: np.ndarray, *, calibrated: bool = True
+) -> np.ndarray:
+    """A threshold for each label: the best for F1 on these images, within what more images could call for.
+
+    With calibrated probabilities the best threshold is half the best F1 (Lipton et al. 2014), and giving a label of the
+    share ``s`` to every image has an F1 of ``2 s / (1 + s)``: the threshold lies between ``s / (1 + s)`` and one half.
+    What few images call for beyond that is chance.
+
+    Args:
+        probabilities: float ``(N, C)`` in [0, 1], of images that were not learned from.
+        truth: ``(N, C)`` of 0 and 1.
+        learned: ``(M, C)`` of 0 and 1, the labels of the training images, which give the shares.
+        calibrated: False for a network that was trained by gradients, which is often too sure: up to
+            ``1 - s / (1 + s)``, but one half at least.
+
+    Returns:
+        float64 ``(C,)`` in (0, 1); one half for a label that none of ``truth`` has, and for one that all training
+        images have, or none.
+    """
+    share = learned.mean(axis=0)
+    low = share / (1 + share)
+    high = np.full(len(share), EVEN) if calibrated else np.maximum(EVEN, 1 - low)
+    best = [best_threshold(probabilities[:, i], truth[:, i]) for i in range(len(share))]
+    return np.where((share > 0) & (share < 1), np.clip(best, low, high), EVEN)
+
+
 def counted_images(
     sample_weight: np.ndarray | None, count: int, train: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -161,24 +217,6 @@ def counted_images(
             "No training image has a weight above 0: there is nothing to learn from. Check the split and the weights."
         )
     return weight, train
-
-
-def folds_for(
-    train: np.ndarray, val: np.ndarray, seed: int
-) -> tuple[list[tuple[np.ndarray, np.ndarray]], str]:
-    """What to learn from and what to judge by: validation where there is some, else up to 5 folds of train.
-
-    Raises ``DataError`` when there is only one image in all.
-    """
-    if len(val):
-        return [(train, val)], "validation"
-    if len(train) < 2:
-        raise DataError(
-            "There is one training image and no validation image: nothing to choose the regularisation by. "
-            "Add images, or lower the test fraction."
-        )
-    cut = KFold(min(5, len(train)), shuffle=True, random_state=seed)
-    return [(train[a], train[b]) for a, b in cut.split(train)], "cross-validation"
 
 
 class _OneVsRest:
@@ -214,7 +252,7 @@ def _constant_logits(y: np.ndarray, weight: np.ndarray) -> dict[int, float]:
 
 
 def _try_strengths(
-    x: np.ndarray, labels: np.ndarray, weight: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]]
+    x: np.ndarray, labels: np.ndarray, weight: np.ndarray, folds: Folds
 ) -> tuple[list[dict[str, Any]], np.ndarray]:
     """The trials, and the logits of the judged images of all folds at the best strength."""
     trials: list[dict[str, Any]] = []
@@ -241,8 +279,3 @@ def _try_strengths(
 
 def _log_loss(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(np.logaddexp(0, logits) - labels * logits))
-
-
-def _thresholds(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    probabilities = np.exp(-np.logaddexp(0, -np.asarray(logits, np.float64)))
-    return np.array([best_threshold(probabilities[:, i], labels[:, i]) for i in range(labels.shape[1])])

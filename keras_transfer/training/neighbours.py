@@ -59,12 +59,13 @@ def fit_knn(problem: Problem) -> Fitted:
     trials = _try_votes(z, problem)
     best = min(trials, key=lambda trial: trial["val_loss"])
     chosen = {"k": best["k"], "temperature": best["temperature"]}
-    votes = np.zeros((count, problem.classes))
-    votes[np.arange(count), problem.found[problem.y[problem.train]]] = 1
+    stored = problem.final if len(problem.final) <= MOST_STORED else problem.train
+    votes = np.zeros((len(stored), problem.classes))
+    votes[np.arange(len(stored)), problem.found[problem.y[stored]]] = 1
     imagined = np.full(problem.classes, np.exp(-ABSENT))
     imagined[problem.found] = 1
     k = best["k"]
-    memory = dense_of(z[problem.train].T, None, "head_memory")
+    memory = dense_of(z[stored].T, None, "head_memory")
     shares = dense_of(votes * k / (k + 1), imagined / imagined.sum() / (k + 1), "head_votes")
 
     def build(features: keras.KerasTensor) -> keras.KerasTensor:
@@ -114,7 +115,7 @@ def fit_prototype(problem: Problem) -> Fitted:
             }
         )
     best = min(trials, key=lambda trial: trial["val_loss"])
-    kernel, bias = _prototypes(z, problem, problem.train)
+    kernel, bias = _prototypes(z, problem, problem.final)
     logits = logits_layer(kernel * best["scale"], bias * best["scale"], problem)
 
     def build(features: keras.KerasTensor) -> keras.KerasTensor:

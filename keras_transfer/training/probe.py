@@ -5,6 +5,9 @@ fitted for a range of strengths, the one with the lowest validation log loss win
 into its weights: ``softmax(((f - m) / s) W + b) = softmax(f (W / s) + (b - m / s W))``, so that nothing but a Dense
 layer remains. Alain & Bengio 2016 (arXiv:1610.01644) named such probes; Kornblith et al. 2019 (arXiv:1805.08974)
 measured how far they carry.
+
+Once the strength is chosen, and nothing else is to be judged on the validation images, :func:`refit_probe` fits the
+head again on them and the training images together.
 """
 
 from __future__ import annotations
@@ -17,11 +20,11 @@ import keras
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
-from sklearn.model_selection import StratifiedKFold
 
 from keras_transfer import progress
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.heads import LOGITS, features_input
+from keras_transfer.training.choosing import Folds, folds_for_classes, stratified
 from keras_transfer.training.hidden import has_hidden, train_hidden
 from keras_transfer.training.standardising import folded, standardisation
 
@@ -69,13 +72,14 @@ def fit_probe(
         features: float ``(N, D)``, what the model's pooling layer gives.
         labels: int ``(N,)`` class indices.
         train: indices of the images that are learned from.
-        val: indices of the images the regularisation is chosen on; when empty, cross-validation is used.
+        val: indices of the images the regularisation is chosen on; when fewer than ``choosing.ENOUGH`` of learned
+            classes, or all of one class, cross-validation on ``train`` is used.
         sample_weight: float ``(N,)``, default 1; for learning.
         judged: float ``(N,)``, default 1; what an image counts where the regularisation is chosen.
         seed: for the folds and the initial weights of hidden layers.
 
     Raises:
-        DataError: fewer than two classes among the training images.
+        DataError: fewer than two classes among the training images, or nothing to choose by.
         UsageError: the head begins at a map instead of features.
     """
     begins = features_input(model).shape
@@ -84,12 +88,13 @@ def fit_probe(
             f"The head of {model.name!r} begins at a map {tuple(begins)}; a probe learns from features (B, D). Put the "
             "head on pooled features, or train it with fine_tune."
         )
+    weight = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, np.float64)
+    train = train[weight[train] > 0]
     found = np.unique(labels[train])
     if len(found) < 2:
         raise DataError(
             f"The training images hold {len(found)} class; at least 2 are needed to train a classifier."
         )
-    weight = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, np.float64)
     if has_hidden(model):
         loss, names = keras.losses.SparseCategoricalCrossentropy(from_logits=True), ["accuracy"]
         counted = {"train": train, "val": val, "weight": weight}
@@ -98,22 +103,76 @@ def fit_probe(
     x = np.asarray(features, np.float64)
     mean, deviation = standardisation(x[train], weight[train])
     x = (x - mean) / deviation
-    if len(val):
-        folds, chosen_on = [(train, val)], "validation"
-    else:
-        count = int(min(5, np.bincount(labels[train])[found].min()))
-        if count < 2:
-            raise DataError(
-                "No validation images, and a class with one training image: nothing to choose by."
-            )
-        cut = StratifiedKFold(count, shuffle=True, random_state=seed)
-        folds = [(train[a], train[b]) for a, b in cut.split(train, labels[train])]
-        chosen_on = "cross-validation"
-    trials = _try_strengths(x, labels, weight, folds, found, judged)
+    counts = np.ones(len(labels)) if judged is None else np.asarray(judged, np.float64)
+    known = val[np.isin(labels[val], found) & (counts[val] > 0)]
+    folds, chosen_on = folds_for_classes(train, known, labels, seed)
+    trials = _try_strengths(x, labels, weight, folds, counts)
     best = min(trials, key=lambda trial: trial["val_loss"])
-    final = regression(best["C"]).fit(x[train], labels[train], weight[train])
-    _fold(model.get_layer(LOGITS), final, mean, deviation)
+    refit_probe(model, features, labels, rows=train, c=best["C"], sample_weight=weight)
     return ProbeResult(best["C"], chosen_on, trials)
+
+
+def refit_probe(
+    model: keras.Model,
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    rows: np.ndarray,
+    c: float,
+    sample_weight: np.ndarray | None = None,
+) -> None:
+    """Fit the head once more, at a strength that was chosen before, and write it into the model.
+
+    What was measured on images among ``rows`` before does not hold for this head.
+
+    Args:
+        model, features, labels, sample_weight: as in :func:`fit_probe`; a head without hidden layers.
+        rows: indices of the images that are learned from, training and validation images; those of weight 0 are left
+            out.
+        c: the inverse regularisation strength, ``ProbeResult.c``.
+    """
+    weight = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, np.float64)
+    _fold(model.get_layer(LOGITS), *_fitted(features, labels, rows, c, weight))
+
+
+def out_of_fold_logits(
+    features: np.ndarray,
+    labels: np.ndarray,
+    classes: int,
+    *,
+    rows: np.ndarray,
+    c: float,
+    sample_weight: np.ndarray | None = None,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What heads of this strength say of images that they did not learn from, each fitted on the other folds.
+
+    Args:
+        features, labels, rows, c, sample_weight: as in :func:`refit_probe`.
+        classes: of the head, ``C``.
+        seed: of the folds.
+
+    Returns:
+        The rows that were judged, int ``(n,)``, and their logits, float64 ``(n, C)``. Images that are alone in their
+        class are learned from in each fold; without two classes of two images none is judged.
+    """
+    weight = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, np.float64)
+    folds = stratified(rows[weight[rows] > 0], labels, seed) or []
+    found = [np.empty((0, classes))]
+    for learned, judged in folds:
+        kernel, bias = _plain(*_fitted(features, labels, learned, c, weight), classes)
+        found.append(np.asarray(features[judged], np.float64) @ kernel + bias)
+    return np.concatenate([rows[:0], *(judged for _, judged in folds)]), np.concatenate(found)
+
+
+def _fitted(
+    features: np.ndarray, labels: np.ndarray, rows: np.ndarray, c: float, weight: np.ndarray
+) -> tuple[LogisticRegression, np.ndarray, np.ndarray]:
+    """A regression on standardised features, and the standardisation; rows of weight 0 are left out."""
+    rows = rows[weight[rows] > 0]
+    x = np.asarray(features[rows], np.float64)
+    mean, deviation = standardisation(x, weight[rows])
+    return regression(c).fit((x - mean) / deviation, labels[rows], weight[rows]), mean, deviation
 
 
 def regression(c: float) -> LogisticRegression:
@@ -121,7 +180,7 @@ def regression(c: float) -> LogisticRegression:
 
 
 def _try_strengths(
-    x: Any, labels: Any, weight: Any, folds: Any, found: np.ndarray, judged: np.ndarray | None
+    x: np.ndarray, labels: np.ndarray, weight: np.ndarray, folds: Folds, counts: np.ndarray
 ) -> list[dict[str, Any]]:
     trials: list[dict[str, Any]] = []
     models = [regression(1.0).set_params(warm_start=True) for _ in folds]
@@ -129,14 +188,13 @@ def _try_strengths(
         rows = []
         for model, (train, val) in zip(models, folds, strict=True):
             model.set_params(C=c).fit(x[train], labels[train], weight[train])
-            known = np.isin(labels[val], found)
-            chance = model.predict_proba(x[val][known])
-            counts = None if judged is None else judged[val][known]
+            chance = model.predict_proba(x[val])
+            counted = counts[val] if counts[val].any() else None
             rows.append(
                 (
                     log_loss(labels[train], model.predict_proba(x[train]), labels=model.classes_),
-                    log_loss(labels[val][known], chance, sample_weight=counts, labels=model.classes_),
-                    float(np.mean(model.classes_[chance.argmax(axis=1)] == labels[val][known])),
+                    log_loss(labels[val], chance, sample_weight=counted, labels=model.classes_),
+                    float(np.mean(model.classes_[chance.argmax(axis=1)] == labels[val])),
                 )
             )
         train_loss, val_loss, accuracy = (float(value) for value in np.mean(rows, axis=0))
@@ -150,11 +208,19 @@ def _try_strengths(
 def _fold(
     dense: keras.layers.Dense, regression: LogisticRegression, mean: np.ndarray, deviation: np.ndarray
 ) -> None:
+    kernel, bias = _plain(regression, mean, deviation, dense.units)
+    dense.set_weights([kernel.astype("float32"), bias.astype("float32")])
+
+
+def _plain(
+    regression: LogisticRegression, mean: np.ndarray, deviation: np.ndarray, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel ``(D, C)`` and bias ``(C,)`` for plain features, with columns for classes that were not learned."""
     w, b = regression.coef_.T, regression.intercept_
     if w.shape[1] == 1:  # two classes: one score z, and softmax([-z/2, z/2]) equals the sigmoid of z
         w, b = np.concatenate([-w / 2, w / 2], axis=1), np.concatenate([-b / 2, b / 2])
     w, b = folded(w, b, mean, deviation)
-    kernel = np.zeros((w.shape[0], dense.units))
-    bias = np.full(dense.units, b.min() - ABSENT)
+    kernel = np.zeros((w.shape[0], classes))
+    bias = np.full(classes, b.min() - ABSENT)
     kernel[:, regression.classes_], bias[regression.classes_] = w, b
-    dense.set_weights([kernel.astype("float32"), bias.astype("float32")])
+    return kernel, bias

@@ -18,8 +18,9 @@ from sklearn.linear_model import Ridge
 from keras_transfer import progress
 from keras_transfer.errors import DataError
 from keras_transfer.heads import LOGITS
+from keras_transfer.training.choosing import Folds, folds_for_targets
 from keras_transfer.training.hidden import has_hidden, train_hidden
-from keras_transfer.training.multilabel_probe import counted_images, folds_for
+from keras_transfer.training.multilabel_probe import counted_images
 from keras_transfer.training.probe import PATIENCE
 from keras_transfer.training.standardising import folded, standardisation
 
@@ -61,7 +62,8 @@ def fit_regression_probe(
         features: float ``(N, D)``, what the model's pooling layer gives.
         targets: float ``(N, T)``, in any units.
         train: indices of the images that are learned from.
-        val: indices of the images the regularisation is chosen on; when empty, cross-validation is used.
+        val: indices of the images the regularisation is chosen on; when fewer than ``choosing.ENOUGH``,
+            cross-validation on ``train`` is used.
         names: the ``T`` names, for messages.
         sample_weight: float ``(N,)``, default 1; for learning, not for choosing.
         seed: for the folds and the training of hidden layers.
@@ -79,8 +81,7 @@ def fit_regression_probe(
                 f"All training images have the same {name}, {low:g}: there is nothing to learn. Check the label "
                 "column, or leave this number out of it."
             )
-    centre = np.average(y[train], axis=0, weights=weight[train])
-    spread = np.sqrt(np.average((y[train] - centre) ** 2, axis=0, weights=weight[train]))
+    centre, spread = _units(y[train], weight[train])
     y = (y - centre) / spread
     dense = model.get_layer(LOGITS)
     if has_hidden(model):
@@ -94,18 +95,49 @@ def fit_regression_probe(
     x = np.asarray(features, np.float64)
     mean, deviation = standardisation(x[train], weight[train])
     x = (x - mean) / deviation
-    folds, chosen_on = folds_for(train, val, seed)
+    folds, chosen_on = folds_for_targets(train, val, seed)
     trials = _try_strengths(x, y, weight, folds)
     best = min(trials, key=lambda trial: trial["val_loss"])
-    final = Ridge(best["alpha"]).fit(x[train], y[train], weight[train])
-    w, b = final.coef_.reshape(len(spread), -1).T * spread, final.intercept_ * spread + centre
-    dense.set_weights(folded(w, b, mean, deviation))
+    refit_regression_probe(
+        model, features, targets, rows=train, alpha=best["alpha"], sample_weight=sample_weight
+    )
     return RegressionProbeResult(best["alpha"], chosen_on, trials)
 
 
-def _try_strengths(
-    x: np.ndarray, y: np.ndarray, weight: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]]
-) -> list[dict[str, Any]]:
+def refit_regression_probe(
+    model: keras.Model,
+    features: np.ndarray,
+    targets: np.ndarray,
+    *,
+    rows: np.ndarray,
+    alpha: float,
+    sample_weight: np.ndarray | None = None,
+) -> None:
+    """Fit the head once more, at a strength that was chosen before, and write it into the model.
+
+    What was measured on images among ``rows`` before does not hold for this head.
+
+    Args:
+        model, features, targets, sample_weight: as in :func:`fit_regression_probe`; a head without hidden layers.
+        rows: indices of the images that are learned from, training and validation images.
+        alpha: the regularisation strength, ``RegressionProbeResult.alpha``.
+    """
+    weight, rows = counted_images(sample_weight, len(targets), rows)
+    x, y, weight = np.asarray(features, np.float64)[rows], np.asarray(targets, np.float64)[rows], weight[rows]
+    centre, spread = _units(y, weight)
+    mean, deviation = standardisation(x, weight)
+    final = Ridge(alpha).fit((x - mean) / deviation, (y - centre) / spread, weight)
+    w, b = final.coef_.reshape(len(spread), -1).T * spread, final.intercept_ * spread + centre
+    model.get_layer(LOGITS).set_weights(folded(w, b, mean, deviation))
+
+
+def _units(y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted mean and deviation ``(T,)`` of targets ``(n, T)``."""
+    centre = np.average(y, axis=0, weights=weight)
+    return centre, np.sqrt(np.average((y - centre) ** 2, axis=0, weights=weight))
+
+
+def _try_strengths(x: np.ndarray, y: np.ndarray, weight: np.ndarray, folds: Folds) -> list[dict[str, Any]]:
     trials: list[dict[str, Any]] = []
     for alpha in progress.track(STRENGTHS, "Fitting the probe", len(STRENGTHS)):
         rows = []

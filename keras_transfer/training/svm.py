@@ -60,7 +60,7 @@ class _Linear:
     def __init__(self, problem: Problem, x: np.ndarray) -> None:
         self.problem, self.x = problem, x
         self.grid = [{"C": c} for c in LINEAR_C]
-        self.few = len(problem.train) <= MOST_ROWS
+        self.few = len(problem.final) <= MOST_ROWS
 
     def fit(self, rows: np.ndarray, setting: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
         x, y, weight = self.x[rows], self.problem.y[rows], self.problem.weight[rows]
@@ -78,7 +78,7 @@ class _Linear:
 class _Rbf:
     def __init__(self, problem: Problem, x: np.ndarray) -> None:
         self.problem = problem
-        self.distances = euclidean_distances(x, x[problem.train], squared=True)
+        self.distances = euclidean_distances(x, x if problem.refit else x[problem.train], squared=True)
         self.grid = [{"C": c, "gamma": gamma} for gamma in RBF_GAMMA for c in RBF_C]
 
     def fit(self, rows: np.ndarray, setting: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
@@ -120,9 +120,9 @@ def _both_sides(w: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def fit_svm(problem: Problem, *, rbf: bool) -> Fitted:
     """Fit, choose and calibrate.
 
-    The setting with the highest accuracy of the decision values on the validation rows wins (without such rows: of the
-    out-of-fold values); among equals, the one with the lowest log loss of the calibrated probabilities. Only those
-    equals are calibrated, so only their trials have a ``val_loss``.
+    The setting with the highest accuracy of the decision values on the validation rows wins (where these are too few,
+    of the out-of-fold values); among equals, the one with the lowest log loss of the calibrated probabilities. Only
+    those equals are calibrated, so only their trials have a ``val_loss``.
 
     Returns:
         ``chosen`` holds ``C`` and, for the RBF machine, ``gamma``; both are scikit-learn's, for standardised features
@@ -146,7 +146,7 @@ def fit_svm(problem: Problem, *, rbf: bool) -> Fitted:
     best = min(trials, key=lambda trial: (-trial["val_accuracy"], trial["val_loss"]))
     setting = {name: best[name] for name in machine.grid[0]}
     slope, offset = _calibrate(_out_of_fold(machine, folds, setting), problem)
-    coefficients, intercept = machine.fit(problem.train, setting)
+    coefficients, intercept = machine.fit(problem.final, setting)
     kernel, bias = coefficients * slope, intercept * slope + offset
     if not rbf:
         kernel = kernel / deviation[:, None]
@@ -154,27 +154,27 @@ def fit_svm(problem: Problem, *, rbf: bool) -> Fitted:
         return Fitted(logits, setting, trials)
     support = np.flatnonzero(np.any(coefficients != 0, axis=1))
     logits = logits_layer(kernel[support], bias, problem)
-    vectors = x[problem.train][support] * np.sqrt(setting["gamma"])
+    vectors = x[problem.final][support] * np.sqrt(setting["gamma"])
     scale = deviation / np.sqrt(setting["gamma"])
     return Fitted(lambda features: logits(_rbf_layers(features, mean, scale, vectors)), setting, trials)
 
 
 def _choose(machine: _Machine, problem: Problem, folds: Any) -> list[dict[str, Any]]:
     """Trials with ``val_accuracy``, and ``val_loss`` where that decides (elsewhere None)."""
-    train, val = problem.train, problem.val
+    train, val, by_val = problem.train, problem.val, problem.chosen_on == "validation"
     decisions = []
     for setting in progress.track(machine.grid, "Fitting the SVM", len(machine.grid)):
         decisions.append(
-            _decide(machine, val, train, setting) if len(val) else _out_of_fold(machine, folds, setting)
+            _decide(machine, val, train, setting) if by_val else _out_of_fold(machine, folds, setting)
         )
-    rows = val if len(val) else train
+    rows = val if by_val else train
     y, counts = problem.y[rows], problem.judged[rows]
     accuracies = [float(np.average(values.argmax(axis=1) == y, weights=counts)) for values in decisions]
     trials: list[dict[str, Any]] = []
     for setting, values, accuracy in zip(machine.grid, decisions, accuracies, strict=True):
         loss = None
         if accuracy == max(accuracies):
-            held_out = _out_of_fold(machine, folds, setting) if len(val) else values
+            held_out = _out_of_fold(machine, folds, setting) if by_val else values
             slope, offset = _calibrate(held_out, problem)
             loss = loss_of(softmax(values * slope + offset, axis=1), y)
         trials.append({**setting, "val_accuracy": accuracy, "val_loss": loss})

@@ -23,13 +23,26 @@ SMALLEST = 1e-12
 """Probabilities are clipped here before the logarithm."""
 
 
-def fit_temperature(logits: np.ndarray, labels: np.ndarray, sample_weight: np.ndarray | None = None) -> float:
+PRIOR = 0.5
+"""Deviation of log T that is expected before any image is seen: T between 0.37 and 2.7 nineteen times of twenty.
+Of 50 images one answer that is wrong by a hair would otherwise make all others certain (T near its lower bound)."""
+
+
+def fit_temperature(
+    logits: np.ndarray,
+    labels: np.ndarray,
+    sample_weight: np.ndarray | None = None,
+    *,
+    prior: float | None = None,
+) -> float:
     """The temperature T that gives held-out images the highest likelihood under ``softmax(logits / T)``.
 
     Args:
         logits: float ``(N, C)`` of images the model did not learn from.
         labels: int ``(N,)``, true class indices.
         sample_weight: float ``(N,)`` >= 0, default 1.
+        prior: deviation of a normal distribution of log T around 0, which counts beside the images (maximum a
+            posteriori): of few images, which say little, T stays near 1. None: the images alone count.
 
     Returns:
         T in [0.05, 20]; above 1 the model was over-confident. It is 1 when nothing can be learned about it: no image
@@ -48,11 +61,14 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, sample_weight: np.nd
     if right.all():  # no image at all is among these cases
         return 1.0
 
+    doubt = 0.0 if prior is None else 0.5 / (prior**2 * weight.sum())
+
     def loss(log_temperature: float) -> float:
         chance = log_softmax(logits / math.exp(log_temperature), axis=1)[rows, labels]
-        return -float(np.average(chance, weights=weight))
+        return -float(np.average(chance, weights=weight)) + doubt * log_temperature**2
 
-    # The loss is convex in 1/T, so over log T it has one valley: a bounded search finds its floor.
+    # The loss is convex in 1/T, so over log T it has one valley: a bounded search finds its floor. With a prior there
+    # might be two between the floors of both; whichever is found is better than T = 1.
     bounds = (math.log(LOWEST), math.log(HIGHEST))
     found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
     return float(math.exp(found.x)) if found.fun < loss(0.0) else 1.0

@@ -65,6 +65,10 @@ def examine(
     preprocessing = opened.record.contract.preprocessing
     split = split or ("val" if len(table.indices("val")) else "test")
     rows = rows_of(table, split)
+    if split == "val" and split in opened.learned_from:
+        log.info(
+            "The head has learned from the validation images, too: on new ones int8 loses more (--split test)."
+        )
     seed = opened.record.request.settings.seed
     sample = calibration.calibration_rows(table, calibration_size, seed)
     model = task.inference_model(opened.load_model())

@@ -223,18 +223,19 @@ def _as_recorded(run: Run, table: ImageTable, default: str) -> tuple[ImageTable,
     """
     recorded = _recorded_splits(run)
     known = np.array([digest in recorded for digest in table.sha256])
-    if not any(recorded.get(digest) == "train" for digest in table.sha256):
+    if not any(recorded.get(digest) in run.learned_from for digest in table.sha256):
         return table, default
     splits = np.array(["test"] * len(table), "<U5") if default == "all" else table.splits.copy()
     splits[known] = [recorded[digest] for digest in table.sha256 if digest in recorded]
     if not (splits == "test").any():
         return table, default
+    seen = known & np.isin(splits, run.learned_from)
     log.warning(
         "%d of the %d images were trained on, and %d chosen by, as their content tells: they are left out. --split all "
         "measures all.",
-        (splits == "train").sum(),
+        seen.sum(),
         len(table),
-        (splits == "val").sum(),
+        (known & ~seen & (splits == "val")).sum(),
     )
     return replace(table, splits=splits), "test"
 
@@ -256,5 +257,5 @@ def _recorded_splits(run: Run) -> dict[str, str]:
 def _trained_on(subject: Subject, table: ImageTable) -> int | None:
     if subject.run is None:
         return None
-    recorded = _recorded_splits(subject.run)
-    return sum(recorded.get(digest) == "train" for digest in table.sha256)
+    recorded, learned = _recorded_splits(subject.run), subject.run.learned_from
+    return sum(recorded.get(digest) in learned for digest in table.sha256)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from keras_transfer.data import ImageTable
 from keras_transfer.errors import CacheError
@@ -75,7 +78,7 @@ def export_run(
         Path(to),
         formats=tuple(formats),
         precisions=tuple(precisions),
-        table=table,
+        table=_as_learned(opened, table),
         preprocessing=record.contract.preprocessing,
         classes=record.contract.names,
         judge=None if record.request.task == "classification" else judge_of(opened, task),
@@ -96,6 +99,14 @@ def export_run(
             data_licence=data_licence,
         ),
     )
+
+
+def _as_learned(run: Run, table: ImageTable) -> ImageTable:
+    """The table with all that the model learned from as training images.
+
+    An artefact differs less from the model on images that the model was fitted to: nothing is proven on them.
+    """
+    return replace(table, splits=np.where(np.isin(table.splits, run.learned_from), "train", table.splits))
 
 
 def judge_of(run: Run, task: Task) -> Judge:
@@ -152,7 +163,7 @@ def _origin(run: Run, model: Any) -> dict[str, Any]:
         "strategy": notes.get("strategy"),
         **({"head_fitted_on": "int8 backbone"} if "deploy" in notes else {}),
         "seed": record.request.settings.seed,
-        "images": record.data.images("train"),
+        "images": sum(record.data.images(split) for split in run.learned_from),
         "data": record.data.fingerprint,
         "run": hashlib.sha256((run.path / INFO).read_bytes()).hexdigest(),
         "model": _identity(model),

@@ -86,9 +86,9 @@ def test_the_strength_is_chosen_by_what_counts():
     x, y = problem(3)
     train, val = np.arange(160), np.arange(160, 240)
     judged = np.zeros(len(y))
-    judged[val[:20]] = 2.0
+    judged[val[:60]] = 2.0
     some = fit_probe(classifier(x.shape[1], 3), x, y, train=train, val=val, judged=judged)
-    few = fit_probe(classifier(x.shape[1], 3), x, y, train=train, val=val[:20])
+    few = fit_probe(classifier(x.shape[1], 3), x, y, train=train, val=val[:60])
     whole = fit_probe(classifier(x.shape[1], 3), x, y, train=train, val=val)
     assert [t["val_loss"] for t in some.trials] == pytest.approx([t["val_loss"] for t in few.trials])
     assert some.trials[0]["val_loss"] != pytest.approx(whole.trials[0]["val_loss"])

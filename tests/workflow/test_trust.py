@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 from keras_transfer_tests import SMALL
 from PIL import Image
+from scipy.special import log_softmax
 
 from keras_transfer.errors import DataError, KerasTransferError, UsageError
+from keras_transfer.heads import logits_model
+from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.run import open_run
 from keras_transfer.settings import TrainSettings
 from keras_transfer.tasks.builtin import ClassificationOptions
 from keras_transfer.tasks.planning import FIT_PASSES
+from keras_transfer.training.temperature import fit_temperature
 from keras_transfer.workflow.evaluate import evaluate, run_table
 from keras_transfer.workflow.plan import plan_training
 from keras_transfer.workflow.replay import replay
@@ -69,7 +73,7 @@ def hazy_folder(tmp_path_factory, photos):
 @pytest.mark.slow
 def test_probabilities_are_calibrated_where_there_are_images_enough(hazy_folder, tmp_path):
     """The temperature is folded in: sharper or softer probabilities, the same decisions."""
-    options = {"strategy": "probe", "val_fraction": 0.25, "test_fraction": 0.25, **SMALL}
+    options = {"strategy": "probe", "refit": False, "val_fraction": 0.25, "test_fraction": 0.25, **SMALL}
     run = train(hazy_folder, tmp_path / "run", **options)
     plain = train(
         hazy_folder, tmp_path / "plain", task_options=ClassificationOptions(calibrate=False), **options
@@ -88,6 +92,30 @@ def test_probabilities_are_calibrated_where_there_are_images_enough(hazy_folder,
     on_val = [evaluate(one, split="val") for one in (run, plain)]
     assert on_val[0]["accuracy"] == on_val[1]["accuracy"] and on_val[0]["log_loss"] < on_val[1]["log_loss"]
     assert "determinism" in run.info
+
+
+@pytest.mark.slow
+def test_a_head_that_learned_from_validation_images_is_calibrated_by_cross_validation(hazy_folder, tmp_path):
+    """Of the images that it has learned from it is too sure: what it says of them would make it surer yet."""
+    options = {"strategy": "probe", "val_fraction": 0.25, "test_fraction": 0.25, **SMALL}
+    run = train(hazy_folder, tmp_path / "run", **options)
+    found = run.info["training"]["temperature"]
+    assert found["why"] == "chosen on 160 training and 80 validation images, cross-validated"
+    table, model = run_table(run), run.load_model()
+    pixels = Preprocessing.from_dict(run.info["preprocessing"])
+    logits = {}
+    for split in ("val", "test"):
+        rows = table.indices(split)
+        images = np.stack([table.images.load(row, pixels) for row in rows])
+        plain = found["value"] * np.asarray(logits_model(model)(images, training=False))
+        logits[split] = plain, table.labels[rows]
+    assert fit_temperature(*logits["val"]) < found["value"]
+
+    def loss(temperature):
+        scores, labels = logits["test"]
+        return -log_softmax(scores / temperature, axis=1)[np.arange(len(labels)), labels].mean()
+
+    assert loss(found["value"]) < loss(fit_temperature(*logits["val"]))
 
 
 @pytest.mark.nightly
