@@ -29,7 +29,7 @@ from keras_transfer.workflow.export import export_run
 from keras_transfer.workflow.train import train
 from keras_transfer.workflow.verify import verify
 
-PRECISIONS = ("none", "float16", "dynamic", "int8", "int16x8")
+PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16x8")
 COLUMNS = ("float32", "float16", "dynamic", "int8", "int16x8")
 GARMENTS = (
     "t-shirt",

@@ -46,12 +46,12 @@ def main() -> int:
         os.environ["KERAS_TRANSFER_CACHE"] = str(Path(folder) / "cache")
         import numpy as np
 
-        import keras_transfer as kt
+        import keras_transfer as ktr
 
-        table = kt.load_data(crops(Path(folder) / "photos", arguments.images))
-        backbone = kt.load_backbone("efficientnet_lite0", image_size=SIZE)
-        pixels = kt.Preprocessing(size=(SIZE, SIZE))
-        first, second = (kt.extract(table, backbone, preprocessing=pixels) for _ in range(2))
+        table = ktr.load_data(crops(Path(folder) / "photos", arguments.images))
+        backbone = ktr.load_backbone("efficientnet_lite0", image_size=SIZE)
+        pixels = ktr.Preprocessing(size=(SIZE, SIZE))
+        first, second = (ktr.extract(table, backbone, preprocessing=pixels) for _ in range(2))
     same = bool(np.array_equal(first.values, second.values))
     result = {
         "images": len(table),

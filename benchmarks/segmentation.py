@@ -115,7 +115,7 @@ def measure(
         data, folder / "run", task="segmentation", task_options=options, strategy=strategy, **settings
     )
     report = export_run(
-        run, folder / "edge", formats=("tflite",), precisions=("none", "int8"), allow_parity_failure=True
+        run, folder / "edge", formats=("tflite",), precisions=("float32", "int8"), allow_parity_failure=True
     ).to_dict()
     rows = {row["precision"]: row for row in report["artefacts"]}
     metrics = run.info["metrics"]["test"]

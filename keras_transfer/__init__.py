@@ -1,16 +1,16 @@
 """Transfer learning with Keras 3 for people who end on an edge device.
 
-    import keras_transfer as kt
+    import keras_transfer as ktr
 
-    table = kt.load_data("photos/")                           # classes, splits, unreadable files set aside
-    pixels = kt.Preprocessing(size=(224, 224))                # the contract that travels with the model
-    backbone = kt.load_backbone("efficientnet_lite0")         # a plain Keras model, ImageNet weights
-    model = kt.add_head(backbone, len(table.classes))         # + GlobalAveragePooling + Dense
-    features = kt.extract(table, backbone, preprocessing=pixels)   # computed once, kept on disk
-    kt.fit_probe(model, features.values, table.labels, train=table.indices("train"), val=table.indices("val"))
-    kt.unfreeze_from(model, "block6a")                        # or stop at the probe
-    kt.fine_tune(model, table, pixels, epochs=5)
-    kt.export_model(model, "edge", table=table, preprocessing=pixels, classes=table.classes)
+    table = ktr.load_data("photos/")                           # classes, splits, unreadable files set aside
+    pixels = ktr.Preprocessing(size=(224, 224))                # the contract that travels with the model
+    backbone = ktr.load_backbone("efficientnet_lite0")         # a plain Keras model, ImageNet weights
+    model = ktr.add_head(backbone, len(table.classes))         # + GlobalAveragePooling + Dense
+    features = ktr.extract(table, backbone, preprocessing=pixels)   # computed once, kept on disk
+    ktr.fit_probe(model, features.values, table.labels, train=table.indices("train"), val=table.indices("val"))
+    ktr.unfreeze_from(model, "block6a")                        # or stop at the probe
+    ktr.fine_tune(model, table, pixels, epochs=5)
+    ktr.export_model(model, "edge", table=table, preprocessing=pixels, classes=table.classes)
 
 Everything in between is a plain Keras object. Names are imported on first use: ``import keras_transfer`` alone
 imports neither TensorFlow nor NumPy.

@@ -134,7 +134,7 @@ class FreezePlan:
             for variable in layers[name].trainable_weights
         }
 
-    def seal(self, model: keras.Model) -> dict[str, str]:
+    def snapshot_frozen(self, model: keras.Model) -> dict[str, str]:
         """SHA-256 of every variable the plan freezes, by its path: what :meth:`check` compares."""
         trained = set(self.layers)
         return {
@@ -146,14 +146,14 @@ class FreezePlan:
             for variable in layer.weights
         }
 
-    def check(self, model: keras.Model, seal: Mapping[str, str]) -> None:
-        """Prove that everything frozen is bit-identical to when :meth:`seal` was called.
+    def check(self, model: keras.Model, snapshot: Mapping[str, str]) -> None:
+        """Prove that everything frozen is bit-identical to when :meth:`snapshot_frozen` was called.
 
         Raises:
             KerasTransferError: a frozen weight or statistic changed; it is named.
         """
-        now = self.seal(model)
-        changed = sorted(path for path in {*now, *seal} if now.get(path) != seal.get(path))
+        now = self.snapshot_frozen(model)
+        changed = sorted(path for path in {*now, *snapshot} if now.get(path) != snapshot.get(path))
         if changed:
             raise KerasTransferError(
                 f"{len(changed)} frozen variables changed in training, the first {changed[0]!r}. The plan was "

@@ -14,7 +14,7 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "area", "lanczos")
 ENGINES = ("auto", "litert", "keras")
 SCHEDULES = ("cosine", "onecycle", "constant", "step")
 POLICIES = ("none", "light", "standard", "strong", "alexnet")
-POOLINGS = ("average", "max", "gem", "flatten")
+POOLINGS = ("avg", "max", "gem", "flatten")
 INPUT_MODES = ("tf", "caffe", "torch", "unit", "lite", "none")
 LABEL_KINDS = ("auto", "classes", "multilabel", "regression")
 
@@ -60,7 +60,7 @@ class FeatureSettings:
     layer: str | None = option(
         None, "A layer's name, or P2 to P5: the level of the pyramid (default: the last map)."
     )
-    pooling: str = option("average", "How a map becomes one vector.", choices=POOLINGS)
+    pooling: str = option("avg", "How a map becomes one vector.", choices=POOLINGS)
     pca: int | None = option(None, "Keep so many principal components of the training images.", minimum=1)
     dtype: str = option("float32", "Format of the numbers.", choices=("float32", "float16"))
 

@@ -282,8 +282,8 @@ MUTATIONS = (
     Mutation(
         "labels-in-any-order",
         "keras_transfer/export/bundle.py",
-        'if labels != list(info["labels"]):',
-        'if set(labels) != set(info["labels"]):',
+        "if labels != list(bundle.labels):",
+        "if set(labels) != set(bundle.labels):",
         ("tests/export/test_bundle.py::test_a_list_that_was_changed_is_one_sentence",),
         "labels.txt in another order than the outputs is accepted.",
     ),
@@ -669,7 +669,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a-quantized-inputs-range-is-not-looked-at",
-        "keras_transfer/workflow/subject.py",
+        "keras_transfer/workflow/loaded_model.py",
         "    if high - low > 64:\n",
         "    if high - low > 0:\n",
         (

@@ -44,20 +44,20 @@ class Right(Task):
     def load_data(self, source, settings, seed, *, names=None):
         return load_data(source, seed=seed, classes=names, **vars(settings))
 
-    def build(self, data, job):
-        image = keras.Input((*job.preprocessing.size, 3))
+    def build(self, data, context):
+        image = keras.Input((*context.preprocessing.size, 3))
         x = keras.layers.Rescaling(1 / 255)(image)
         x = keras.layers.GlobalAveragePooling2D()(x)
         x = keras.layers.Dense(len(data.classes), kernel_initializer="zeros", name="logits")(x)
         return keras.Model(image, keras.layers.Softmax()(x))
 
-    def fit(self, model, data, job):
+    def fit(self, model, data, context):
         rows = data.indices("train")
-        pixels = np.concatenate(list(batches(data, job.preprocessing, indices=rows)))
+        pixels = np.concatenate(list(batches(data, context.preprocessing, indices=rows)))
         model.compile(keras.optimizers.SGD(20.0), "sparse_categorical_crossentropy")
         for epoch in range(40):
             loss = model.train_on_batch(pixels.astype("float32"), data.labels[rows])
-            job.history.append({"epoch": epoch, "loss": float(loss)})
+            context.history.append({"epoch": epoch, "loss": float(loss)})
 
     def evaluate(self, outputs, data):
         right = outputs.argmax(axis=1) == data.labels
@@ -72,7 +72,7 @@ class Right(Task):
     def output_contract(self, data):
         return OutputContract("probabilities", (len(data.classes),), data.classes)
 
-    def plots(self, metrics, job):
+    def plots(self, metrics, context):
         pass
 
 class Colours(Right):
@@ -117,10 +117,10 @@ WRONG = {
         "the network was reached for",
         {},
         """
-        def build(self, data, job):
+        def build(self, data, context):
             import socket
             socket.create_connection(("example.org", 80))
-            return super().build(data, job)
+            return super().build(data, context)
         """,
     ),
     "exploding": (
@@ -128,7 +128,7 @@ WRONG = {
         "a trained weight is not finite",
         {},
         """
-        def fit(self, model, data, job):
+        def fit(self, model, data, context):
             dense = model.get_layer("logits")
             dense.set_weights([np.full_like(weight, np.nan) for weight in dense.get_weights()])
         """,
@@ -138,11 +138,11 @@ WRONG = {
         "changed the backbone under --strategy probe",
         {"backbone": "True"},
         """
-        def build(self, data, job):
-            pooled = keras.layers.GlobalAveragePooling2D()(job.backbone.output)
+        def build(self, data, context):
+            pooled = keras.layers.GlobalAveragePooling2D()(context.backbone.output)
             outputs = keras.layers.Dense(len(data.classes), activation="softmax", name="logits")(pooled)
-            return keras.Model(job.backbone.inputs, outputs)
-        def fit(self, model, data, job):
+            return keras.Model(context.backbone.inputs, outputs)
+        def fit(self, model, data, context):
             for layer in model.layers:
                 layer.set_weights([weight * 1.01 for weight in layer.get_weights()])
         """,
@@ -158,9 +158,9 @@ WRONG = {
         "gave different weights",
         {},
         """
-        def fit(self, model, data, job):
+        def fit(self, model, data, context):
             import os
-            super().fit(model, data, job)
+            super().fit(model, data, context)
             dense = model.get_layer("logits")
             noise = np.random.default_rng(int.from_bytes(os.urandom(8), "big"))
             dense.set_weights([weight + noise.normal(0, 1e-3, weight.shape) for weight in dense.get_weights()])
@@ -189,8 +189,8 @@ WRONG = {
         "does not load with Keras alone",
         {},
         """
-        def build(self, data, job):
-            model = super().build(data, job)
+        def build(self, data, context):
+            model = super().build(data, context)
             return keras.Model(model.input, Twice()(model.output))
 
     @keras.saving.register_keras_serializable("clinging")
@@ -204,8 +204,8 @@ WRONG = {
         "Cannot convert",
         {},
         """
-        def build(self, data, job):
-            model = super().build(data, job)
+        def build(self, data, context):
+            model = super().build(data, context)
             return keras.Model(model.input, keras.ops.erfinv(model.output * 0.5) * 2)
         """,
     ),
@@ -220,13 +220,13 @@ WRONG = {
         "training_plan says 'full', and the training followed 'probe'",
         {},
         """
-        def training_plan(self, model, data, job):
+        def training_plan(self, model, data, context):
             from keras_transfer.tasks.base import TrainingPlan
             phase = {"epoch": 0, "rule": "all", "parameters": 9, "trainable": 9, "blocks": []}
             return TrainingPlan("full", "it sounds better", [phase])
-        def fit(self, model, data, job):
-            super().fit(model, data, job)
-            job.notes["strategy"] = "probe"
+        def fit(self, model, data, context):
+            super().fit(model, data, context)
+            context.notes["strategy"] = "probe"
         """,
     ),
     "sketchy": (
@@ -234,7 +234,7 @@ WRONG = {
         r"training_plan gave a phase without parameters, trainable, blocks",
         {},
         """
-        def training_plan(self, model, data, job):
+        def training_plan(self, model, data, context):
             from keras_transfer.tasks.base import TrainingPlan
             return TrainingPlan("probe", "it is quick", [{"epoch": 0, "rule": "none"}])
         """,
@@ -244,7 +244,7 @@ WRONG = {
         r"training_plan gave a dict .*; a TrainingPlan, or None, is expected",
         {},
         """
-        def training_plan(self, model, data, job):
+        def training_plan(self, model, data, context):
             return {"strategy": "full"}
         """,
     ),
@@ -273,8 +273,8 @@ WRONG = {
         "`explain` ended in .*no way back",
         {},
         """
-        def build(self, data, job):
-            model = super().build(data, job)
+        def build(self, data, context):
+            model = super().build(data, context)
             pooled = OneWay()(model.layers[-3].output)
             dense = keras.layers.Dense(len(data.classes), kernel_initializer="zeros", name="logits")
             return keras.Model(model.input, keras.layers.Softmax()(dense(pooled)))
@@ -398,7 +398,7 @@ def test_one_cause_is_told_once_and_with_its_place(install):
         "failing",
         {},
         """
-        def fit(self, model, data, job):
+        def fit(self, model, data, context):
             raise ZeroDivisionError("nothing to divide by")
         """,
     )

@@ -101,17 +101,17 @@ def test_impossible_values_are_refused(classifier, values):
 def test_a_frozen_weight_or_statistic_that_changed_is_named(classifier):
     plan = FreezePlan.for_model(classifier, "blocks:1")
     plan.apply(classifier)
-    seal = plan.seal(classifier)
+    snapshot = plan.snapshot_frozen(classifier)
     kernel = classifier.get_layer("top_conv").kernel
     kernel.assign(kernel + 1)
-    plan.check(classifier, seal)  # trained: may change
+    plan.check(classifier, snapshot)  # trained: may change
     mean = classifier.get_layer("top_bn").moving_mean
     before = np.array(mean)
     mean.assign(before + 1e-6)
     with pytest.raises(KerasTransferError, match="top_bn/moving_mean"):
-        plan.check(classifier, seal)
+        plan.check(classifier, snapshot)
     mean.assign(before)
-    plan.check(classifier, seal)
+    plan.check(classifier, snapshot)
 
 
 def test_normalization_alone_may_be_trained(classifier):

@@ -54,7 +54,7 @@ def follow(page, tiny):
         todo = [("command", "keras-transfer train photos/ --output run --strategy probe"), *todo]
     for kind, text in todo:
         if kind == "python":
-            if "kt.train(" in text:  # it begins anew
+            if "ktr.train(" in text:  # it begins anew
                 for output in ("run", "edge"):
                     shutil.rmtree(output, ignore_errors=True)
             exec(compile(python_on_tiny(text) if tiny else text, page, "exec"), {})

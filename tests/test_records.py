@@ -84,3 +84,9 @@ def test_opening_a_damaged_run_names_file_and_field(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps(info))
     with pytest.raises(RunError, match=r"run\.json is damaged: 'output\.kind' is missing\. Train again"):
         open_run(tmp_path)
+
+
+def test_what_was_called_otherwise_when_a_run_was_written_is_understood():
+    info = run_record().to_dict()
+    info["request"]["options"] = {"pooling": "average", "margin": 0.5}
+    assert RunRecord.parse(info).contract.options == {"pooling": "avg", "margin": 0.5}

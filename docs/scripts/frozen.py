@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-import keras_transfer as kt
+import keras_transfer as ktr
 from keras_transfer.evaluation.plots import ACCENT, INK, SOFT
 
 FROZEN = "#c9ced6"
@@ -30,12 +30,12 @@ WAYS = (
 
 def main(path: Path) -> None:
     """One row a way of reuse, one cell a block, as wide as its share of the layers."""
-    model = kt.add_head(kt.load_backbone("efficientnet_lite0", weights="none"), 10)
+    model = ktr.add_head(ktr.load_backbone("efficientnet_lite0", weights="none"), 10)
     figure = Figure(figsize=(11, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
     for row, (_, rule, start) in enumerate(WAYS):
-        plan = kt.FreezePlan.for_model(model, rule or "none")
+        plan = ktr.FreezePlan.for_model(model, rule or "none")
         left = 0.0
         for block in plan.rows:
             width = np.sqrt(block.layers)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sklearn.svm import SVC
 
-import keras_transfer as kt
+import keras_transfer as ktr
 from keras_transfer.features.pooling import feature_model
 from keras_transfer.settings import ModelSettings
 from keras_transfer.workflow.as_is import as_is
@@ -20,14 +20,14 @@ from keras_transfer.workflow.similar import find_similar
 
 def main(photos: Path, photo: Path, output: Path, size: int) -> None:
     """One paragraph a way."""
-    best = next(kt.predict(as_is("efficientnet_lite0"), [photo], top=1))["classes"][0]
+    best = next(ktr.predict(as_is("efficientnet_lite0"), [photo], top=1))["classes"][0]
     print(f"as it is: {best['label']} {best['probability']:.0%}")
 
-    table = kt.load_data(photos)
-    backbone = kt.load_backbone("efficientnet_lite0", image_size=size)
-    pixels = kt.Preprocessing(size=(size, size))
-    vectors = kt.extract(table, feature_model(backbone, pooling="gem"), preprocessing=pixels)
-    again = kt.extract(table, feature_model(backbone, pooling="gem"), preprocessing=pixels)
+    table = ktr.load_data(photos)
+    backbone = ktr.load_backbone("efficientnet_lite0", image_size=size)
+    pixels = ktr.Preprocessing(size=(size, size))
+    vectors = ktr.extract(table, feature_model(backbone, pooling="gem"), preprocessing=pixels)
+    again = ktr.extract(table, feature_model(backbone, pooling="gem"), preprocessing=pixels)
     print(f"feature extractor: {vectors.values.shape}, then {again.cached} from the disk")
 
     train, test = table.indices("train"), table.indices("test")
@@ -39,15 +39,15 @@ def main(photos: Path, photo: Path, output: Path, size: int) -> None:
         ("partial fine-tuning", {"strategy": "finetune", "unfreeze": "blocks:1"}),
         ("weight initialisation", {"strategy": "full"}),
     ):
-        run = kt.train(
+        run = ktr.train(
             photos, output / name.replace(" ", "_"), image_size=size, epochs=1, overwrite=True, **how
         )
         print(f"{name}: {run.info['metrics']['test']['accuracy']:.0%}")
 
-    own = kt.load_backbone(f"path:{output / 'integrated_extractor' / 'model.keras'}", cut="block5c_add")
+    own = ktr.load_backbone(f"path:{output / 'integrated_extractor' / 'model.keras'}", cut="block5c_add")
     print(f"a model of your own, cut at block5c_add: {own.output_shape[1:]}")
 
-    teacher = kt.train(
+    teacher = ktr.train(
         photos,
         output / "teacher",
         backbone="efficientnet_lite2",
@@ -55,7 +55,7 @@ def main(photos: Path, photo: Path, output: Path, size: int) -> None:
         strategy="probe",
         overwrite=True,
     )
-    student = kt.train(
+    student = ktr.train(
         photos,
         output / "student",
         backbone="mobilenet_v3_small",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sklearn.svm import SVC
 
-import keras_transfer as kt
+import keras_transfer as ktr
 from keras_transfer.workflow.demo import cell_table, elpv_folder
 
 
@@ -19,25 +19,25 @@ def main(output: Path, images: int, size: int) -> None:
     header, *rows = cell_table(elpv_folder()).splitlines()
     cells.write_text("\n".join([header, *rows[:: max(1, len(rows) // images)][:images]]) + "\n")
 
-    table = kt.load_data(cells, image_root=elpv_folder(), val_fraction=0.1, test_fraction=0.25, seed=0)
-    pixels = kt.Preprocessing(size=(size, size))
-    backbone = kt.load_backbone("efficientnet_lite0", image_size=size)
-    features = kt.extract(table, backbone, preprocessing=pixels)
+    table = ktr.load_data(cells, image_root=elpv_folder(), val_fraction=0.1, test_fraction=0.25, seed=0)
+    pixels = ktr.Preprocessing(size=(size, size))
+    backbone = ktr.load_backbone("efficientnet_lite0", image_size=size)
+    features = ktr.extract(table, backbone, preprocessing=pixels)
     train, val, test = (table.indices(split) for split in ("train", "val", "test"))
 
-    model = kt.add_head(backbone, len(table.classes))
-    kt.fit_probe(model, features.values, table.labels, train=train, val=val)
-    print(f"logistic regression: {kt.evaluate(model, table, preprocessing=pixels)['accuracy']:.1%}")
+    model = ktr.add_head(backbone, len(table.classes))
+    ktr.fit_probe(model, features.values, table.labels, train=train, val=val)
+    print(f"logistic regression: {ktr.evaluate(model, table, preprocessing=pixels)['accuracy']:.1%}")
 
     scale = features.values[train].mean(axis=0), features.values[train].std(axis=0) + 1e-3
     standard = (features.values - scale[0]) / scale[1]
     svm = SVC(C=3, gamma="scale").fit(standard[train], table.labels[train])
     print(f"support vector machine on the same features: {svm.score(standard[test], table.labels[test]):.1%}")
 
-    report = kt.export_model(
+    report = ktr.export_model(
         model,
         output / "edge",
-        precisions=("none", "int8"),
+        precisions=("float32", "int8"),
         table=table,
         preprocessing=pixels,
         classes=table.classes,

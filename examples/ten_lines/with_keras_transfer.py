@@ -11,5 +11,5 @@ from keras_transfer import evaluate, export_run, train
 
 photos, output = sys.argv[1:3]
 run = train(photos, f"{output}/run", backbone="mobilenet", image_size=224, strategy="probe")
-export_run(run, f"{output}/edge", formats=("tflite",), precisions=("none",))
+export_run(run, f"{output}/edge", formats=("tflite",), precisions=("float32",))
 print(f"accuracy {evaluate(f'{output}/edge/model.tflite', photos, split='test')['accuracy']:.3f}")

@@ -60,9 +60,9 @@ def doctor(
     if plot:
         places.check(plot)
     prepare(quiet)
-    from keras_transfer.workflow.doctor import KEEP, examine
+    from keras_transfer.workflow.doctor import KEEP, diagnose_quantization
 
-    result = examine(
+    result = diagnose_quantization(
         run, keep=keep or KEEP, whole=whole, data=data, split=split, calibration_size=calibration_size
     )
     if plot:

@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from keras_transfer.cli._subject import network_options, open_arguments, subject_arguments
+from keras_transfer.cli._model import model_arguments, network_options, open_arguments
 from keras_transfer.cli.kit import offline_option, output_options, overwrite_option, print_json
 
 
 @click.command()
-@subject_arguments
+@model_arguments
 @click.option("--output", "-o", metavar="DIR", help="Write the pictures there.")
 @overwrite_option
 @click.option("--label", metavar="NAME", help="The class asked about (default: the most probable).")

@@ -33,8 +33,8 @@ from keras_transfer.wording import percent, score
     "--quantize",
     "precisions",
     multiple=True,
-    type=click.Choice(["none", "float16", "dynamic", "int8", "int16x8"]),
-    help="Precision of the TFLite files; repeatable; default: none (float32).",
+    type=click.Choice(["float32", "float16", "dynamic", "int8", "int16x8"]),
+    help="Precision of the TFLite files; repeatable; default: float32.",
 )
 @run_data_option
 @click.option(
@@ -100,7 +100,7 @@ def export(
         run,
         to,
         formats=formats or ("keras", "saved-model", "tflite"),
-        precisions=precisions or ("none",),
+        precisions=precisions or ("float32",),
         data=data,
         uint8_input=uint8_input,
         all_integer=all_integer,

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from keras_transfer.cli._subject import network_options, open_arguments, subject_arguments
+from keras_transfer.cli._model import model_arguments, network_options, open_arguments
 from keras_transfer.cli.kit import (
     input_range_option,
     logits_option,
@@ -18,7 +18,7 @@ from keras_transfer.cli.kit import (
 
 
 @click.command()
-@subject_arguments
+@model_arguments
 @click.option("--top", default=5, show_default=True, metavar="K", help="How many classes to tell.")
 @input_range_option
 @logits_option

@@ -12,7 +12,6 @@ import numpy as np
 from keras_transfer.data.pipeline import input_batches
 from keras_transfer.data.table import ImageTable
 from keras_transfer.export import calibration, saved_model
-from keras_transfer.export.deployed import Deployed
 from keras_transfer.export.doctor import QuantizationDoctor
 from keras_transfer.export.front import with_uint8_input
 from keras_transfer.export.metadata import describe_model
@@ -22,6 +21,7 @@ from keras_transfer.export.quantization import (
     convert_dynamic,
     convert_integer,
 )
+from keras_transfer.export.quantized_backbone import QuantizedBackbone
 from keras_transfer.export.strict import for_strict_runtimes
 from keras_transfer.inference.loading import save_keras
 from keras_transfer.litert import convert
@@ -51,7 +51,7 @@ class Conversion:
     uint8_input: bool = False
     all_integer: bool = False
     keep_float: int = 0
-    deployed: Deployed | None = None
+    deployed: QuantizedBackbone | None = None
 
     def write(self, model: keras.Model, path: Path, precision: str) -> None:
         """Write one artefact; its name says which format.

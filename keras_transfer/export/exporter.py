@@ -23,7 +23,6 @@ from keras_transfer.export import folder, golden, manifest, standalone
 from keras_transfer.export.calibration import calibration_rows
 from keras_transfer.export.card import card
 from keras_transfer.export.conversion import Conversion
-from keras_transfer.export.deployed import Deployed
 from keras_transfer.export.fallback import FALLBACK, choose_within, plan_fallback
 from keras_transfer.export.manifest import About
 from keras_transfer.export.measure import collect_answers, latency, temporary_folder
@@ -36,6 +35,7 @@ from keras_transfer.export.parity import (
     scale_of,
     tolerance_for,
 )
+from keras_transfer.export.quantized_backbone import QuantizedBackbone
 from keras_transfer.export.report import ArtefactReport, CalibrationReport, ExportReport, digest
 from keras_transfer.export.request import (
     CALIBRATED,
@@ -62,7 +62,7 @@ def export_model(
     to: str | os.PathLike[str],
     *,
     formats: Sequence[str] = FORMATS,
-    precisions: Sequence[str] = ("none",),
+    precisions: Sequence[str] = ("float32",),
     table: ImageTable,
     preprocessing: Preprocessing,
     classes: Sequence[str],
@@ -77,7 +77,7 @@ def export_model(
     allow_parity_failure: bool = False,
     overwrite: bool = False,
     about: About | None = None,
-    deployed: Deployed | None = None,
+    deployed: QuantizedBackbone | None = None,
     judge: Judge | None = None,
     logits: bool = False,
 ) -> ExportReport:
@@ -92,7 +92,7 @@ def export_model(
         model: float32 ``(B, H, W, 3)``, RGB in [0, 255], to probabilities ``(B, C)``. Not changed.
         to: the folder to make.
         formats: ``keras``, ``saved-model``, ``tflite``.
-        precisions: of the TFLite files: ``none`` (float32), ``float16``, ``dynamic``, ``int8``, ``int16x8``.
+        precisions: of the TFLite files: ``float32``, ``float16``, ``dynamic``, ``int8``, ``int16x8``.
         table: real images with class labels: artefacts are compared on one split, int8 is calibrated on ``train``.
         preprocessing: how an image becomes the model's pixels.
         classes: the names of the ``C`` outputs.

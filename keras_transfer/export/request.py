@@ -18,7 +18,7 @@ from keras_transfer.records import layout
 log = logging.getLogger("keras_transfer")
 
 FORMATS = ("keras", "saved-model", "tflite")
-PRECISIONS = ("none", "float16", "dynamic", "int8", "int16x8")
+PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16x8")
 CALIBRATED = ("int8", "int16x8")
 
 
@@ -42,7 +42,7 @@ def plan_targets(formats: Sequence[str], precisions: Sequence[str]) -> list[Targ
                 raise unknown_name(what, name, known)
         if not given:
             raise UsageError(f"No {what} was given; choose from {', '.join(known)}.")
-    if "tflite" not in formats and precisions != ["none"]:
+    if "tflite" not in formats and precisions != ["float32"]:
         raise UsageError(
             f"Precision {', '.join(precisions)} is for the format 'tflite', which was not asked for."
         )
@@ -53,8 +53,7 @@ def plan_targets(formats: Sequence[str], precisions: Sequence[str]) -> list[Targ
         elif name == "saved-model":
             targets.append(Target(layout.SAVED_MODEL, "float32"))
         else:
-            floats = ["float32" if precision == "none" else precision for precision in precisions]
-            targets += [Target(layout.TFLITE[precision], precision) for precision in floats]
+            targets += [Target(layout.TFLITE[precision], precision) for precision in precisions]
     return targets
 
 

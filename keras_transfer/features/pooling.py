@@ -19,7 +19,7 @@ GEM_SMALLEST = 1e-6
 
 
 def feature_model(
-    backbone: keras.Model, *, layer: str | None = None, pooling: str = "average", pyramid: Sequence[str] = ()
+    backbone: keras.Model, *, layer: str | None = None, pooling: str = "avg", pyramid: Sequence[str] = ()
 ) -> keras.Model:
     """The part of a backbone that gives features, ending in one vector an image.
 
@@ -27,7 +27,7 @@ def feature_model(
         backbone: pixels ``(B, H, W, 3)`` to a feature map ``(B, h, w, D)`` or features ``(B, D)``.
         layer: the name of a layer whose output is taken, or a pyramid level, ``P2`` to ``P5``; None: the backbone's
             output.
-        pooling: how a map becomes a vector: ``average`` or ``max`` over the positions; ``gem``, the generalised mean
+        pooling: how a map becomes a vector: ``avg`` or ``max`` over the positions; ``gem``, the generalised mean
             ``mean(x^3)^(1/3)`` of what is above 1e-6, between the two (Radenovic et al. 2018, arXiv:1711.02512);
             ``flatten``, every position after the other, ``h * w * D`` numbers. A vector stays as it is.
         pyramid: names of the layers that are the levels P2 to P5.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from keras_transfer.records.contract import ModelContract, Origin
+from keras_transfer.records.contract import ModelContract, Origin, options_of
 from keras_transfer.records.fields import DamagedError, Fields
 from keras_transfer.records.layout import ARTEFACTS, CARRIED, EXPECTED, LABELS, SCRIPT, TFLITE
 
@@ -97,7 +97,7 @@ class BundleRecord:
             title=fields.maybe_text("title"),
             contract=ModelContract(
                 task=fields.text("task"),
-                options=fields.mapping("options"),
+                options=options_of(fields.mapping("options")),
                 notes=fields.mapping("notes"),
                 kind=output.text("kind"),
                 shape=output.wholes("shape"),

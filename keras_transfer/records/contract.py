@@ -12,6 +12,18 @@ if TYPE_CHECKING:
     from keras_transfer.preprocessing import Preprocessing
 
 
+_OTHER_SPELLINGS = {("pooling", "average"): "avg"}
+"""Values of options in records that were written before they were called otherwise."""
+
+
+def options_of(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Recorded options of a task, as they are spelled now."""
+    return {
+        name: _OTHER_SPELLINGS.get((name, value), value) if isinstance(value, str) else value
+        for name, value in values.items()
+    }
+
+
 @dataclass(frozen=True)
 class ModelContract:
     """What is known of a trained model besides its weights.

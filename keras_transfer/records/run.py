@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from keras_transfer.errors import UsageError
-from keras_transfer.records.contract import ModelContract, Origin
+from keras_transfer.records.contract import ModelContract, Origin, options_of
 from keras_transfer.records.fields import DamagedError, Fields
 from keras_transfer.settings import TrainSettings
 
@@ -45,7 +45,7 @@ class TrainingRequest:
         return cls(
             fields.maybe_text("source"),
             fields.text("task"),
-            fields.mapping("options"),
+            options_of(fields.mapping("options")),
             settings,
             fields.text("version", default=""),
             fields.mapping("files", default={}),

@@ -91,7 +91,7 @@ class OutputContract:
 
 
 @dataclass
-class Job:
+class TrainingContext:
     """What the core lends a task for one training.
 
     Attributes:
@@ -158,7 +158,7 @@ class Task(abc.ABC):
         self.options = options
 
     def restore(self, notes: Mapping[str, Any]) -> None:  # noqa: B027  (most tasks have nothing to take up)
-        """Take up what ``fit`` had left in ``job.notes`` of a finished run, before ``evaluate`` or ``predict``.
+        """Take up what ``fit`` had left in ``context.notes`` of a finished run, before ``evaluate`` or ``predict``.
 
         Called when a model of a run is opened again. The default does nothing.
         """
@@ -194,11 +194,13 @@ class Task(abc.ABC):
         """
         return True
 
-    def training_plan(self, model: keras.Model, data: ImageTable, job: Job) -> TrainingPlan | None:
+    def training_plan(
+        self, model: keras.Model, data: ImageTable, context: TrainingContext
+    ) -> TrainingPlan | None:
         """What :meth:`fit` would do with the model that :meth:`build` made, for ``train --dry-run``. Trains nothing.
 
-        ``job.backbone`` has random weights then, and what is written into ``job.run`` is thrown away. Tasks that call
-        ``fit_transfer`` return ``keras_transfer.tasks.planning.plan_transfer(model, data, job)``.
+        ``context.backbone`` has random weights then, and what is written into ``context.run`` is thrown away. Tasks
+        that call ``fit_transfer`` return ``keras_transfer.tasks.planning.plan_transfer(model, data, context)``.
 
         The default is None: the core tells the data, the network, and what one pass over the images costs.
 
@@ -225,15 +227,15 @@ class Task(abc.ABC):
         """
 
     @abc.abstractmethod
-    def build(self, data: ImageTable, job: Job) -> keras.Model:
+    def build(self, data: ImageTable, context: TrainingContext) -> keras.Model:
         """The untrained model, from pixels ``(B, H, W, 3)`` in [0, 255] to what is exported.
 
         Where the spec says ``generates``: from inputs as :meth:`draw_inputs` draws them to images.
         """
 
     @abc.abstractmethod
-    def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
-        """Train the model in place; fill ``job.history`` and ``job.notes``."""
+    def fit(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> None:
+        """Train the model in place; fill ``context.history`` and ``context.notes``."""
 
     @abc.abstractmethod
     def evaluate(self, outputs: np.ndarray, data: ImageTable) -> dict[str, Any]:
@@ -252,5 +254,5 @@ class Task(abc.ABC):
         """Names and shape of what the exported model gives."""
 
     @abc.abstractmethod
-    def plots(self, metrics: Mapping[str, Any], job: Job) -> None:
-        """Draw what is better looked at than read into ``job.run.plots``."""
+    def plots(self, metrics: Mapping[str, Any], context: TrainingContext) -> None:
+        """Draw what is better looked at than read into ``context.run.plots``."""

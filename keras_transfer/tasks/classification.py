@@ -18,7 +18,7 @@ from keras_transfer.evaluation.metrics import classification_metrics
 from keras_transfer.evaluation.plots_calibration import reliability_plot
 from keras_transfer.heads import add_head, logits_model, split_head
 from keras_transfer.settings import DataSettings, TrainSettings
-from keras_transfer.tasks.base import Job, OutputContract, Task, TrainingPlan
+from keras_transfer.tasks.base import OutputContract, Task, TrainingContext, TrainingPlan
 from keras_transfer.tasks.planning import plan_transfer
 from keras_transfer.tasks.transfer import (
     fit_transfer,
@@ -73,31 +73,34 @@ class Classification(Task):
             )
         return table
 
-    def build(self, data: ImageTable, job: Job) -> keras.Model:
+    def build(self, data: ImageTable, context: TrainingContext) -> keras.Model:
         """GlobalAveragePooling, dropout, hidden layers and Dense on the backbone."""
-        if job.backbone is None:
+        if context.backbone is None:
             raise UsageError("The classification task needs a backbone.")
         return add_head(
-            job.backbone,
+            context.backbone,
             len(data.classes),
             hidden=self.options.hidden,
             dropout=self.options.dropout,
-            seed=job.settings.seed,
+            seed=context.settings.seed,
         )
 
-    def training_plan(self, model: keras.Model, data: ImageTable, job: Job) -> TrainingPlan:
+    def training_plan(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> TrainingPlan:
         """See :func:`~keras_transfer.tasks.planning.plan_transfer`."""
-        return plan_transfer(model, data, job)
+        return plan_transfer(model, data, context)
 
-    def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
+    def fit(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> None:
         """The head on cached features; then, unless that is all that was asked for, gradient training from it.
 
         A probe that is kept then learns from the validation images, too, and is calibrated by cross-validation.
         """
         self._shipped = model
         if self.options.head != "linear":
-            return self._fit_on_embeddings(model, data, job)
-        weights, judged = probe_weights(data, job), balancing_weights(data, job.settings.gradient.balance)
+            return self._fit_on_embeddings(model, data, context)
+        weights, judged = (
+            probe_weights(data, context),
+            balancing_weights(data, context.settings.gradient.balance),
+        )
 
         def probe(
             features: np.ndarray, rows: np.ndarray, train: np.ndarray, val: np.ndarray
@@ -111,13 +114,13 @@ class Classification(Task):
                 val=val,
                 sample_weight=weights[rows],
                 judged=None if judged is None else judged[rows],
-                seed=job.settings.seed,
+                seed=context.settings.seed,
             )
             return {"probe": {"C": result.c, "chosen_on": result.chosen_on, "trials": result.trials}}
 
-        fit_transfer(model, data, job, self, probe)
-        chosen = job.notes.get("probe", {}).get("C")
-        seen = self._seen if chosen is not None and may_refit(data, job) else None
+        fit_transfer(model, data, context, self, probe)
+        chosen = context.notes.get("probe", {}).get("C")
+        seen = self._seen if chosen is not None and may_refit(data, context) else None
         if seen is not None:
             features, rows, _ = seen
             given = {"rows": np.arange(len(rows)), "c": chosen, "sample_weight": weights[rows]}
@@ -125,26 +128,29 @@ class Classification(Task):
         if self.options.calibrate:
             if seen is not None:
                 asked, logits = out_of_fold_logits(
-                    features, data.labels[rows], len(data.classes), seed=job.settings.seed, **given
+                    features, data.labels[rows], len(data.classes), seed=context.settings.seed, **given
                 )
                 asked = rows[asked]
             else:
-                asked, logits = data.indices("val"), self._held_out_logits(model, data, job)
-            temperature = _temperature(logits, data, asked, job.notes["refit"] if seen else None)
-            job.notes["temperature"] = temperature
+                asked, logits = data.indices("val"), self._held_out_logits(model, data, context)
+            temperature = _temperature(logits, data, asked, context.notes["refit"] if seen else None)
+            context.notes["temperature"] = temperature
             if temperature["value"] != 1.0:
                 fold_temperature(model, temperature["value"])
         self._seen = None
 
-    def _fit_on_embeddings(self, model: keras.Model, data: ImageTable, job: Job) -> None:
+    def _fit_on_embeddings(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> None:
         """A head that is no Dense layer: nothing is trained through it."""
-        if self.options.head == "knn" and job.settings.gradient.balance != "none":
+        if self.options.head == "knn" and context.settings.gradient.balance != "none":
             log.warning(
                 "--balance %s has no say in --head knn: every neighbour has one vote. Use --head svm or linear.",
-                job.settings.gradient.balance,
+                context.settings.gradient.balance,
             )
         extractor, _ = split_head(model)
-        weights, judged = probe_weights(data, job), balancing_weights(data, job.settings.gradient.balance)
+        weights, judged = (
+            probe_weights(data, context),
+            balancing_weights(data, context.settings.gradient.balance),
+        )
 
         def probe(
             features: np.ndarray, rows: np.ndarray, train: np.ndarray, val: np.ndarray
@@ -159,24 +165,24 @@ class Classification(Task):
                 val=val,
                 sample_weight=weights[rows],
                 judged=None if judged is None else judged[rows],
-                seed=job.settings.seed,
-                refit=may_refit(data, job),
+                seed=context.settings.seed,
+                refit=may_refit(data, context),
             )
             self._shipped = result.model
             chosen = {"kind": result.kind, **result.chosen, "chosen_on": result.chosen_on}
             return {"head": {**chosen, "trials": result.trials}}
 
-        fit_transfer(model, data, job, self, probe)
+        fit_transfer(model, data, context, self, probe)
 
-    def _held_out_logits(self, model: keras.Model, data: ImageTable, job: Job) -> np.ndarray:
+    def _held_out_logits(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> np.ndarray:
         """Of the validation images, which the model has not learned from; none where they are too few to be asked."""
         val = data.indices("val")
         if len(val) < ENOUGH_TO_CALIBRATE:
             return np.empty((len(val), len(data.classes)))
-        if probe_kept(job) and self._seen is not None:  # the network is what gave the features
+        if probe_kept(context) and self._seen is not None:  # the network is what gave the features
             features, _, held_out = self._seen
             return np.asarray(split_head(model)[1](features[held_out], training=False))
-        return outputs_of(logits_model(model), data, job, val)
+        return outputs_of(logits_model(model), data, context, val)
 
     def evaluate(self, outputs: np.ndarray, data: ImageTable) -> dict[str, Any]:
         """Accuracy and its relatives; see :func:`classification_metrics`."""
@@ -205,11 +211,11 @@ class Classification(Task):
         """One probability a class."""
         return OutputContract("probabilities", (len(data.classes),), data.classes)
 
-    def plots(self, metrics: Mapping[str, Any], job: Job) -> None:
+    def plots(self, metrics: Mapping[str, Any], context: TrainingContext) -> None:
         """The confusion matrix, the learning curves, and the probe's regularisation."""
         names = list(metrics["per_class"])
-        plots.confusion_matrix(metrics["confusion_matrix"], names, job.run.plots / "confusion_matrix.png")
-        temperature = job.notes.get("temperature", {}).get("value", 1.0)
+        plots.confusion_matrix(metrics["confusion_matrix"], names, context.run.plots / "confusion_matrix.png")
+        temperature = context.notes.get("temperature", {}).get("value", 1.0)
         if self._measured is not None and temperature != 1.0:
             after, labels = self._measured
             scores = (
@@ -217,14 +223,14 @@ class Classification(Task):
             )  # softmax(z / T) back to softmax(z)
             before = scores / scores.sum(axis=1, keepdims=True)
             first, second = reliability(before, labels), reliability(after, labels)
-            reliability_plot(first, second, job.run.plots / "reliability.png")
+            reliability_plot(first, second, context.run.plots / "reliability.png")
             errors = {"before": calibration_error(first), "after": calibration_error(second)}
-            job.notes["temperature"]["calibration_error"] = errors
-        if job.history:
-            plots.learning_curves(job.history, job.run.plots / "learning_curves.png")
-        probe = job.notes.get("probe")
+            context.notes["temperature"]["calibration_error"] = errors
+        if context.history:
+            plots.learning_curves(context.history, context.run.plots / "learning_curves.png")
+        probe = context.notes.get("probe")
         if probe and probe["C"] is not None:
-            plots.regularisation_curve(probe["trials"], probe["C"], job.run.plots / "regularisation.png")
+            plots.regularisation_curve(probe["trials"], probe["C"], context.run.plots / "regularisation.png")
         elif probe:
             rows = [
                 {
@@ -235,7 +241,7 @@ class Classification(Task):
                 }
                 for t in probe["trials"]
             ]
-            plots.learning_curves(rows, job.run.plots / "probe_curves.png")
+            plots.learning_curves(rows, context.run.plots / "probe_curves.png")
 
 
 def _temperature(

@@ -15,7 +15,7 @@ from keras_transfer.evaluation import plots, plots_tasks
 from keras_transfer.evaluation.multilabel import multilabel_metrics
 from keras_transfer.heads import add_head
 from keras_transfer.settings import DataSettings
-from keras_transfer.tasks.base import Job, OutputContract, Task, TrainingPlan
+from keras_transfer.tasks.base import OutputContract, Task, TrainingContext, TrainingPlan
 from keras_transfer.tasks.planning import plan_transfer
 from keras_transfer.tasks.transfer import fit_transfer, may_refit, outputs_of, probe_kept
 from keras_transfer.training.multilabel_probe import (
@@ -66,24 +66,24 @@ class MultiLabel(Task):
             )
         return table
 
-    def build(self, data: ImageTable, job: Job) -> keras.Model:
+    def build(self, data: ImageTable, context: TrainingContext) -> keras.Model:
         """GlobalAveragePooling, dropout, hidden layers, Dense and sigmoid on the backbone."""
-        if job.backbone is None:
+        if context.backbone is None:
             raise UsageError("The multilabel task needs a backbone.")
         return add_head(
-            job.backbone,
+            context.backbone,
             len(data.classes),
             hidden=self.options.hidden,
             dropout=self.options.dropout,
-            seed=job.settings.seed,
+            seed=context.settings.seed,
             activation="sigmoid",
         )
 
-    def training_plan(self, model: keras.Model, data: ImageTable, job: Job) -> TrainingPlan:
+    def training_plan(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> TrainingPlan:
         """See :func:`~keras_transfer.tasks.planning.plan_transfer`."""
-        return plan_transfer(model, data, job)
+        return plan_transfer(model, data, context)
 
-    def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
+    def fit(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> None:
         """The probe on cached features, gradient training from it if asked for, and a threshold for every label.
 
         A probe that is kept then learns from the validation images, too; its thresholds remain.
@@ -102,7 +102,7 @@ class MultiLabel(Task):
                 val=val,
                 names=data.classes,
                 sample_weight=data.weights[rows],
-                seed=job.settings.seed,
+                seed=context.settings.seed,
             )
             self.thresholds = dict(zip(data.classes, result.thresholds.tolist(), strict=True))
             constant = [data.classes[i] for i in result.constant]
@@ -115,20 +115,20 @@ class MultiLabel(Task):
                 }
             }
 
-        fit_transfer(model, data, job, self, probe)
-        if not probe_kept(job):  # other probabilities than the probe's need other thresholds
+        fit_transfer(model, data, context, self, probe)
+        if not probe_kept(context):  # other probabilities than the probe's need other thresholds
             val = data.indices("val")
             if len(val):
                 learned = data.labels[data.indices("train")]
-                chances = outputs_of(model, data, job, val)
+                chances = outputs_of(model, data, context, val)
                 found = tuned_thresholds(chances, data.labels[val], learned, calibrated=False)
                 self.thresholds = dict(zip(data.classes, found.tolist(), strict=True))
             else:
                 self.thresholds = None
         self.thresholds = self.thresholds or dict.fromkeys(data.classes, EVEN)
-        job.notes["thresholds"] = dict(self.thresholds)
-        chosen = job.notes.get("probe", {}).get("C")
-        if chosen is not None and may_refit(data, job):
+        context.notes["thresholds"] = dict(self.thresholds)
+        chosen = context.notes.get("probe", {}).get("C")
+        if chosen is not None and may_refit(data, context):
             features, rows = seen[0]
             refit_multilabel_probe(
                 model,
@@ -184,20 +184,20 @@ class MultiLabel(Task):
         """One probability a label."""
         return OutputContract("probabilities", (len(data.classes),), data.classes)
 
-    def plots(self, metrics: Mapping[str, Any], job: Job) -> None:
+    def plots(self, metrics: Mapping[str, Any], context: TrainingContext) -> None:
         """Precision-recall curves of what was evaluated last, and how the probe was chosen."""
-        folder = job.run.plots
+        folder = context.run.plots
         if self._measured is not None:
             plots_tasks.precision_recall_curves(
                 *self._measured, metrics["per_class"], folder / "precision_recall.png"
             )
-        probe = job.notes.get("probe")
+        probe = context.notes.get("probe")
         if probe and probe["C"] is not None:
             plots.regularisation_curve(probe["trials"], probe["C"], folder / "regularisation.png")
         elif probe:
             plots_tasks.loss_curves(probe["trials"], "epoch", folder / "probe_curves.png", loss="log loss")
-        if job.history:
-            plots.learning_curves(job.history, folder / "learning_curves.png", "average_precision")
+        if context.history:
+            plots.learning_curves(context.history, folder / "learning_curves.png", "average_precision")
 
     def _cuts(self, count: int) -> np.ndarray:
         known = self.thresholds or {}

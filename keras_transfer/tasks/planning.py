@@ -11,7 +11,7 @@ from keras_transfer.backbones.blocks import leaf_layers
 from keras_transfer.backbones.cost import layer_macs, macs
 from keras_transfer.data import ImageTable
 from keras_transfer.heads import LOGITS
-from keras_transfer.tasks.base import Job, TrainingPlan
+from keras_transfer.tasks.base import TrainingContext, TrainingPlan
 from keras_transfer.tasks.transfer import follow
 from keras_transfer.training.choosing import ENOUGH, FOLDS
 from keras_transfer.training.phases import Phase
@@ -25,13 +25,13 @@ FIT_PASSES = 1600
 classes; a few hundred where there are few."""
 
 
-def plan_transfer(model: keras.Model, data: ImageTable, job: Job) -> TrainingPlan:
+def plan_transfer(model: keras.Model, data: ImageTable, context: TrainingContext) -> TrainingPlan:
     """What :func:`~keras_transfer.tasks.transfer.fit_transfer` would do with this model and these data.
 
     Raises:
         UsageError, DataError: what it would refuse before it computes anything.
     """
-    strategy, phases = follow(model, data, job)
+    strategy, phases = follow(model, data, context)
     train, val = (len(data.indices(split)) for split in ("train", "val"))
     fitting = 0.0
     if strategy.name in ("probe", "finetune", "full"):
@@ -46,14 +46,14 @@ def plan_transfer(model: keras.Model, data: ImageTable, job: Job) -> TrainingPla
         learning_rate=strategy.learning_rate if trains else None,
         extraction=0.0 if strategy.name == "scratch" else macs(model) * (train + val),
         fitting=fitting,
-        training=gradient_macs(model, phases, data, job.settings.gradient.epochs) if trains else 0.0,
+        training=gradient_macs(model, phases, data, context.settings.gradient.epochs) if trains else 0.0,
     )
 
 
 def plan_gradient(
     model: keras.Model,
     data: ImageTable,
-    job: Job,
+    context: TrainingContext,
     strategy: Strategy,
     phases: Sequence[Phase],
     learning_rate: float,
@@ -66,7 +66,7 @@ def plan_gradient(
         learning_rate=learning_rate,
         extraction=0.0,
         fitting=0.0,
-        training=gradient_macs(model, phases, data, job.settings.gradient.epochs),
+        training=gradient_macs(model, phases, data, context.settings.gradient.epochs),
     )
 
 

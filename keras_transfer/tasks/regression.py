@@ -15,7 +15,7 @@ from keras_transfer.evaluation import plots, plots_tasks
 from keras_transfer.evaluation.regression import regression_metrics
 from keras_transfer.heads import add_head
 from keras_transfer.settings import DataSettings
-from keras_transfer.tasks.base import Job, OutputContract, Task, TrainingPlan
+from keras_transfer.tasks.base import OutputContract, Task, TrainingContext, TrainingPlan
 from keras_transfer.tasks.planning import plan_transfer
 from keras_transfer.tasks.transfer import fit_transfer, may_refit
 from keras_transfer.training.regression_probe import fit_regression_probe, refit_regression_probe
@@ -54,24 +54,24 @@ class Regression(Task):
             )
         return table
 
-    def build(self, data: ImageTable, job: Job) -> keras.Model:
+    def build(self, data: ImageTable, context: TrainingContext) -> keras.Model:
         """GlobalAveragePooling, dropout, hidden layers and Dense on the backbone."""
-        if job.backbone is None:
+        if context.backbone is None:
             raise UsageError("The regression task needs a backbone.")
         return add_head(
-            job.backbone,
+            context.backbone,
             data.labels.shape[1],
             hidden=self.options.hidden,
             dropout=self.options.dropout,
-            seed=job.settings.seed,
+            seed=context.settings.seed,
             activation="linear",
         )
 
-    def training_plan(self, model: keras.Model, data: ImageTable, job: Job) -> TrainingPlan:
+    def training_plan(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> TrainingPlan:
         """See :func:`~keras_transfer.tasks.planning.plan_transfer`."""
-        return plan_transfer(model, data, job)
+        return plan_transfer(model, data, context)
 
-    def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
+    def fit(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> None:
         """The probe on cached features; then gradient training from it if asked for.
 
         A probe that is kept then learns from the validation images, too.
@@ -90,13 +90,13 @@ class Regression(Task):
                 val=val,
                 names=target_names(data),
                 sample_weight=data.weights[rows],
-                seed=job.settings.seed,
+                seed=context.settings.seed,
             )
             return {"probe": {"alpha": result.alpha, "chosen_on": result.chosen_on, "trials": result.trials}}
 
-        fit_transfer(model, data, job, self, probe)
-        chosen = job.notes.get("probe", {}).get("alpha")
-        if chosen is not None and may_refit(data, job):
+        fit_transfer(model, data, context, self, probe)
+        chosen = context.notes.get("probe", {}).get("alpha")
+        if chosen is not None and may_refit(data, context):
             features, rows = seen[0]
             refit_regression_probe(
                 model,
@@ -126,21 +126,21 @@ class Regression(Task):
         names = target_names(data)
         return OutputContract("values", (len(names),), names)
 
-    def plots(self, metrics: Mapping[str, Any], job: Job) -> None:
+    def plots(self, metrics: Mapping[str, Any], context: TrainingContext) -> None:
         """What the model said against what is true, for what was evaluated last, and how the probe was chosen."""
-        folder = job.run.plots
+        folder = context.run.plots
         if self._measured is not None:
             plots_tasks.predicted_against_true(
                 *self._measured, metrics["per_target"], folder / "predicted_against_true.png"
             )
-        probe = job.notes.get("probe")
+        probe = context.notes.get("probe")
         if probe and probe["alpha"] is not None:
             path = folder / "regularisation.png"
             plots_tasks.loss_curves(probe["trials"], "alpha", path, loss=LOSS, chosen=probe["alpha"])
         elif probe:
             plots_tasks.loss_curves(probe["trials"], "epoch", folder / "probe_curves.png", loss=LOSS)
-        if job.history:
-            plots.learning_curves(job.history, folder / "learning_curves.png", "mean_absolute_error")
+        if context.history:
+            plots.learning_curves(context.history, folder / "learning_curves.png", "mean_absolute_error")
 
 
 def target_names(data: ImageTable) -> tuple[str, ...]:

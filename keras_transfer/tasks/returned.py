@@ -67,11 +67,11 @@ def checked_metrics(task: str, given: Any, promised: Mapping[str, str]) -> dict[
 
 
 def checked_notes(task: str, notes: Any) -> dict[str, Any]:
-    """What ``fit`` left in ``job.notes``, as ``run.json`` keeps it. Raises ``PluginError`` for what JSON cannot
+    """What ``fit`` left in ``context.notes``, as ``run.json`` keeps it. Raises ``PluginError`` for what JSON cannot
     hold.
     """
-    found = plain(returned(task, "job.notes", notes, Mapping, "a dictionary"))
-    _require_json(task, "job.notes", found)
+    found = plain(returned(task, "context.notes", notes, Mapping, "a dictionary"))
+    _require_json(task, "context.notes", found)
     return found
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from keras_transfer.data import ImageTable
 from keras_transfer.errors import DataError, UsageError
-from keras_transfer.export.deployed import Deployed
+from keras_transfer.export.quantized_backbone import QuantizedBackbone
 from keras_transfer.features import extract
 from keras_transfer.freeze_plan import FreezePlan
 from keras_transfer.freezing import set_trainable
@@ -24,7 +24,7 @@ from keras_transfer.heads import split_head
 from keras_transfer.inference import KerasRunner, outputs
 from keras_transfer.run import BACKBONE
 from keras_transfer.settings import GradientSettings, TrainSettings
-from keras_transfer.tasks.base import Job, Task
+from keras_transfer.tasks.base import Task, TrainingContext
 from keras_transfer.tasks.specs import task_spec
 from keras_transfer.training.adapt import adapt_batchnorm
 from keras_transfer.training.feeds import Boundary, balancing_weights
@@ -44,66 +44,71 @@ Probe = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], Mapping[str, 
 ``rows``; ``train`` and ``val`` are positions in ``rows``. Returns notes."""
 
 
-def fit_transfer(model: keras.Model, data: ImageTable, job: Job, task: Task, probe: Probe) -> Strategy:
+def fit_transfer(
+    model: keras.Model, data: ImageTable, context: TrainingContext, task: Task, probe: Probe
+) -> Strategy:
     """Fit the head by ``probe``, then, unless it is all that was asked for, train on from there.
 
-    Fills ``job.notes`` and ``job.history``. Returns the strategy that was followed.
+    Fills ``context.notes`` and ``context.history``. Returns the strategy that was followed.
 
     Raises:
         UsageError, DataError: settings or data that cannot be trained with; the message says which.
     """
     train, val = data.indices("train"), data.indices("val")
-    strategy, phases = follow(model, data, job)
-    job.say(f"Strategy: {strategy.name} ({strategy.why}).")
-    job.notes.update(
+    strategy, phases = follow(model, data, context)
+    context.say(f"Strategy: {strategy.name} ({strategy.why}).")
+    context.notes.update(
         strategy=strategy.name, why=strategy.why, plan=phases[0].plan.to_dict() if phases[0].plan else None
     )
     if strategy.name == "probe":
-        _warn_of_what_is_unused(job.settings.gradient)
+        _warn_of_what_is_unused(context.settings.gradient)
     set_trainable(model, "none")
     if strategy.batchnorm == "adapt":
-        with job.run.stage("batch normalization"):
-            report = adapt_batchnorm(model, data.take(train), preprocessing=job.preprocessing)
-        job.notes["adapted"] = report.to_dict()
+        with context.run.stage("batch normalization"):
+            report = adapt_batchnorm(model, data.take(train), preprocessing=context.preprocessing)
+        context.notes["adapted"] = report.to_dict()
     if strategy.name != "scratch":
-        _fit_probe(model, data, job, probe, np.concatenate([train, val]), len(train))
+        _fit_probe(model, data, context, probe, np.concatenate([train, val]), len(train))
     if strategy.name != "probe":
-        _train_on(model, data, job, task, strategy, phases)
+        _train_on(model, data, context, task, strategy, phases)
     return strategy
 
 
-def follow(model: keras.Model, data: ImageTable, job: Job) -> tuple[Strategy, list[Phase]]:
+def follow(model: keras.Model, data: ImageTable, context: TrainingContext) -> tuple[Strategy, list[Phase]]:
     """The strategy and its phases that :func:`fit_transfer` follows; nothing is changed or computed.
 
     Raises:
         UsageError, DataError: settings or data that cannot be trained with; the message says which.
     """
-    fit, gradient = job.settings.fit, job.settings.gradient
+    fit, gradient = context.settings.fit, context.settings.gradient
     strategy = choose(fit, gradient, data)
-    require_sense(strategy, job.settings, data)
-    require_objective(strategy, job.settings, data)
+    require_sense(strategy, context.settings, data)
+    require_objective(strategy, context.settings, data)
     return strategy, plan_phases(model, strategy, fit, gradient)
 
 
-def probe_kept(job: Job) -> bool:
+def probe_kept(context: TrainingContext) -> bool:
     """Whether the probe is the result: nothing else was asked for, or the guard kept it."""
-    return job.notes["strategy"] == "probe" or job.notes.get("guard", {}).get("kept") == "probe"
+    return context.notes["strategy"] == "probe" or context.notes.get("guard", {}).get("kept") == "probe"
 
 
-def may_refit(data: ImageTable, job: Job) -> bool:
+def may_refit(data: ImageTable, context: TrainingContext) -> bool:
     """Whether a head on frozen features is fitted once more, on training and validation images; notes and says it.
 
     Asked last, when the strength, the guard, the temperature and the thresholds are settled: of the refitted head the
     validation images tell nothing any more. Without test images they are what the run is measured on.
     """
     train, val = len(data.indices("train")), len(data.indices("val"))
-    if not (job.settings.fit.refit and val and probe_kept(job)):
+    if not (context.settings.fit.refit and val and probe_kept(context)):
         return False
     if not len(data.indices("test")):
-        job.notes["refit"] = {"images": 0, "why": "without test images, validation images are the measure"}
+        context.notes["refit"] = {
+            "images": 0,
+            "why": "without test images, validation images are the measure",
+        }
         return False
-    job.notes["refit"] = {"images": train + val, "train": train, "val": val}
-    job.say(
+    context.notes["refit"] = {"images": train + val, "train": train, "val": val}
+    context.say(
         f"The head is fitted again on the {train} training and the {val} validation images: what was measured on "
         "validation images is from before."
     )
@@ -171,55 +176,60 @@ def _warn_of_what_is_unused(gradient: GradientSettings) -> None:
         )
 
 
-def probe_weights(data: ImageTable, job: Job) -> np.ndarray:
+def probe_weights(data: ImageTable, context: TrainingContext) -> np.ndarray:
     """float64 ``(N,)``: the table's weights; with ``--balance`` (either kind) each class counts the same."""
-    balance = balancing_weights(data, job.settings.gradient.balance)
+    balance = balancing_weights(data, context.settings.gradient.balance)
     return data.weights if balance is None else data.weights * balance
 
 
 def _fit_probe(
-    model: keras.Model, data: ImageTable, job: Job, probe: Probe, rows: np.ndarray, learned: int
+    model: keras.Model,
+    data: ImageTable,
+    context: TrainingContext,
+    probe: Probe,
+    rows: np.ndarray,
+    learned: int,
 ) -> None:
     extractor, _ = split_head(model)
     deployed = None
-    if job.settings.fit.deploy is not None:
-        with job.run.stage("int8 backbone"):
-            deployed = Deployed.make(extractor, data, job.preprocessing, job.settings.seed)
-        (job.run.path / BACKBONE).write_bytes(deployed.content)
-        job.notes["deploy"] = deployed.to_dict()
-        job.say(
+    if context.settings.fit.deploy is not None:
+        with context.run.stage("int8 backbone"):
+            deployed = QuantizedBackbone.make(extractor, data, context.preprocessing, context.settings.seed)
+        (context.run.path / BACKBONE).write_bytes(deployed.content)
+        context.notes["deploy"] = deployed.to_dict()
+        context.say(
             f"The head is fitted on the features of the int8 backbone ({len(deployed.content) / 1e6:.1f} MB)."
         )
-    with job.run.stage("extraction"):
+    with context.run.stage("extraction"):
         features = extract(
             data,
             extractor,
-            preprocessing=job.preprocessing,
-            engine=job.settings.fit.engine,
+            preprocessing=context.preprocessing,
+            engine=context.settings.fit.engine,
             indices=rows,
             converted=deployed.content if deployed else None,
         )
-    job.say(
+    context.say(
         f"Features: {len(rows)} images, {features.cached} from the cache, {features.computed} computed "
         f"({features.engine}, {features.seconds:.1f} s)."
     )
     plan = FreezePlan.for_model(model, "none")
-    seal = plan.seal(model)
-    with job.run.stage("probe"):
+    snapshot = plan.snapshot_frozen(model)
+    with context.run.stage("probe"):
         notes = probe(features.values, rows, np.arange(learned), np.arange(learned, len(rows)))
-    plan.check(model, seal)
-    job.notes["features"] = {
+    plan.check(model, snapshot)
+    context.notes["features"] = {
         "engine": features.engine,
         "computed": features.computed,
         "cached": features.cached,
     }
-    job.notes.update(notes)
+    context.notes.update(notes)
 
 
 def train_by_gradient(
     model: keras.Model,
     data: ImageTable,
-    job: Job,
+    context: TrainingContext,
     phases: list[Phase],
     objective: TrainingObjective,
     settings: GradientSettings,
@@ -227,7 +237,7 @@ def train_by_gradient(
     boundary: Boundary = NO_BOUNDARY,
     needs_an_epoch: bool = True,
 ) -> None:
-    """Train what the phases say, and leave history, notes and pictures in the job; resumes from ``job.run.state``.
+    """Train what the phases say; history, notes and pictures go into the context. Resumes from its ``run.state``.
 
     Args:
         model: ends in a layer ``logits`` and what follows it.
@@ -241,32 +251,34 @@ def train_by_gradient(
         UsageError: see :func:`fine_tune`.
         DataError: the same; and a loss that was no number before one epoch was done, where one is needed.
     """
-    with job.run.stage("training"):
+    with context.run.stage("training"):
         result = fine_tune(
             model,
             data,
-            job.preprocessing,
+            context.preprocessing,
             phases=phases,
             objective=objective,
-            teacher=job.teacher,
+            teacher=context.teacher,
             boundary=boundary,
             keep_start=False,  # who compares with the start does it on what counts
-            seed=job.settings.seed,
-            state=job.run.state,
+            seed=context.settings.seed,
+            state=context.run.state,
             settings=settings,
         )
     if needs_an_epoch and not result.best_epoch:
         raise DataError("The loss stopped being a number before one epoch was done. Lower --learning-rate.")
-    job.history.extend(result.history)
+    context.history.extend(result.history)
     for line in result.boundaries:
-        job.say(line)
+        context.say(line)
     if settings.augment != "none":
-        augmenter = objective.augmenter(settings, job.preprocessing, job.settings.seed)
-        objective.draw_augmentation(data, job.preprocessing, augmenter, job.run.plots / "augmentation.png")
-        job.notes["augmentation"] = augmenter.describe()
+        augmenter = objective.augmenter(settings, context.preprocessing, context.settings.seed)
+        objective.draw_augmentation(
+            data, context.preprocessing, augmenter, context.run.plots / "augmentation.png"
+        )
+        context.notes["augmentation"] = augmenter.describe()
     if result.finding is not None:
-        lr_finder_plot(result.finding, job.run.plots / "lr_finder.png")
-    job.notes["gradient"] = {
+        lr_finder_plot(result.finding, context.run.plots / "lr_finder.png")
+    context.notes["gradient"] = {
         "learning_rate": result.learning_rate,
         "optimizer": settings.optimizer,
         "phases": [
@@ -282,20 +294,25 @@ def train_by_gradient(
 
 
 def _train_on(
-    model: keras.Model, data: ImageTable, job: Job, task: Task, strategy: Strategy, phases: list[Phase]
+    model: keras.Model,
+    data: ImageTable,
+    context: TrainingContext,
+    task: Task,
+    strategy: Strategy,
+    phases: list[Phase],
 ) -> None:
-    fit, val = job.settings.fit, data.indices("val")
+    fit, val = context.settings.fit, data.indices("val")
     compared = strategy.name != "scratch" and len(val) > 0
-    before = outputs_of(model, data, job, val) if compared else None
+    before = outputs_of(model, data, context, val) if compared else None
     start = [weight.numpy() for weight in model.weights]
-    settings = replace(job.settings.gradient, learning_rate=strategy.learning_rate)
+    settings = replace(context.settings.gradient, learning_rate=strategy.learning_rate)
     objective = default_objective(model, data, settings)
-    if job.teacher is not None:
+    if context.teacher is not None:
         objective = replace(objective, temperature=fit.temperature, mix=fit.teacher_weight)
     train_by_gradient(
         model,
         data,
-        job,
+        context,
         phases,
         objective,
         settings,
@@ -303,12 +320,12 @@ def _train_on(
         needs_an_epoch=strategy.name == "scratch",
     )
     if before is not None:
-        verdicts = _judge(task, data, val, before, outputs_of(model, data, job, val), job)
+        verdicts = _judge(task, data, val, before, outputs_of(model, data, context, val), context)
         decider = deciding(verdicts)
         # A network that answers one class whatever it sees would be right on all of them.
         one_class = data.kind == "classes" and len(np.unique(data.labels[val])) < 2
         kept = "fine-tuned" if (decider.keeps and not one_class) or not fit.guard else "probe"
-        job.notes["guard"] = {
+        context.notes["guard"] = {
             **verdicts[0].to_dict(),
             "verdicts": [verdict.to_dict() for verdict in verdicts],
             "decided_by": decider.to_dict(),
@@ -316,19 +333,24 @@ def _train_on(
             "guard": fit.guard,
         }
         for verdict in verdicts:
-            job.say(f"{'Guard' if fit.guard else 'No guard'}: {verdict}.")
+            context.say(f"{'Guard' if fit.guard else 'No guard'}: {verdict}.")
         if one_class and fit.guard:
-            job.say("Guard: the validation images are of one class, which cannot tell classifiers apart.")
+            context.say("Guard: the validation images are of one class, which cannot tell classifiers apart.")
         elif decider.better and kept == "probe":
-            job.say(f"Guard: fewer than {FEW} validation images, so only a gain beyond chance counts.")
-        job.say(f"The {kept} model is the result.")
+            context.say(f"Guard: fewer than {FEW} validation images, so only a gain beyond chance counts.")
+        context.say(f"The {kept} model is the result.")
         if kept == "probe":
             for weight, value in zip(model.weights, start, strict=True):
                 weight.assign(value)
 
 
 def _judge(
-    task: Task, data: ImageTable, val: np.ndarray, before: np.ndarray, after: np.ndarray, job: Job
+    task: Task,
+    data: ImageTable,
+    val: np.ndarray,
+    before: np.ndarray,
+    after: np.ndarray,
+    context: TrainingContext,
 ) -> list[Verdict]:
     """On the task's main metric; where that leaves it to chance, on the log loss, too.
 
@@ -336,9 +358,9 @@ def _judge(
     model gets its best temperature on these images first: label smoothing and augmentation make a network timid, and
     calibration, which comes later, mends that.
     """
-    spec = task_spec(job.task)
+    spec = task_spec(context.task)
     # Who asked for balanced classes does not want accuracy to undo it.
-    balanced = job.settings.gradient.balance != "none" and BALANCED in spec.metrics
+    balanced = context.settings.gradient.balance != "none" and BALANCED in spec.metrics
 
     def verdict(metric: str, before: np.ndarray, after: np.ndarray) -> Verdict:
         def score(outputs: np.ndarray, rows: np.ndarray) -> float:
@@ -346,7 +368,7 @@ def _judge(
             return math.nan if value is None else float(value)  # None: no image drawn has any label
 
         higher = spec.metrics[metric] == "higher"
-        return compare(score, before, after, metric=metric, higher=higher, seed=job.settings.seed)
+        return compare(score, before, after, metric=metric, higher=higher, seed=context.settings.seed)
 
     verdicts = [verdict(BALANCED if balanced else spec.main_metric, before, after)]
     if not verdicts[0].certain and not balanced and LOG_LOSS in spec.metrics and data.kind == "classes":
@@ -355,7 +377,9 @@ def _judge(
     return verdicts
 
 
-def outputs_of(model: keras.Model, data: ImageTable, job: Job, rows: np.ndarray) -> np.ndarray:
-    """A model's outputs ``(n, ...)`` for rows of the data, with the job's preprocessing."""
-    given = outputs(KerasRunner(model).predict, data, job.preprocessing, "Comparing", indices=rows)
+def outputs_of(
+    model: keras.Model, data: ImageTable, context: TrainingContext, rows: np.ndarray
+) -> np.ndarray:
+    """A model's outputs ``(n, ...)`` for rows of the data, with the context's preprocessing."""
+    given = outputs(KerasRunner(model).predict, data, context.preprocessing, "Comparing", indices=rows)
     return np.concatenate(list(given))

@@ -14,7 +14,7 @@ from keras_transfer.backbones.blocks import leaf_layers
 from keras_transfer.data.pipeline import input_batches
 from keras_transfer.errors import KerasTransferError
 from keras_transfer.litert import LiteRTModel, convert
-from keras_transfer.tasks.base import Job
+from keras_transfer.tasks.base import TrainingContext
 from keras_transfer.testing.overwriting import nothing_is_overwritten
 from keras_transfer.testing.promises import Broken, answers_of, no_network, require, require_light
 from keras_transfer.testing.trial import Trial
@@ -69,9 +69,9 @@ def builds_offline(trial: Trial) -> None:
             )
         size = (settings.model.image_size or 224,) * 2 if backbone is None else backbone.input_shape[1:3]
         preprocessing = preprocessing_for(settings.model, size)
-        job = Job(settings, preprocessing, run=None, task=trial.name, backbone=backbone)  # type: ignore[arg-type]
+        context = TrainingContext(settings, preprocessing, run=None, task=trial.name, backbone=backbone)  # type: ignore[arg-type]
         task = trial.task()
-        model = task.build(trial.table, job)
+        model = task.build(trial.table, context)
     shape = tuple(model.inputs[0].shape)
     given = np.full((1, *size, 3), 127.0, np.float32)
     if trial.spec.generates:

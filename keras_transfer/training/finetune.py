@@ -187,7 +187,7 @@ class _Training:
         if record.rows and (record.finished or record.done >= end):
             return
         record.restore()
-        seal = None if phase.plan is None else phase.plan.seal(self.model)
+        snapshot = None if phase.plan is None else phase.plan.snapshot_frozen(self.model)
         with frozen_dropout_off(self.model, trained_too=not _trains_statistics(self.model, phase)):
             feed = self.feed()
             feed = replace(feed, network=fold_frozen_norms(feed.network))
@@ -200,8 +200,8 @@ class _Training:
             record.restore(feed.network.optimizer if record.done > phase.start else None)
             with remembering_an_epoch(self.model, feed.steps):
                 self._fit(feed, end)
-        if seal is not None and phase.plan is not None:
-            phase.plan.check(self.model, seal)
+        if snapshot is not None and phase.plan is not None:
+            phase.plan.check(self.model, snapshot)
 
     def explain(self, make_feed: Callable[[], Feed], phase: Phase, kept: int) -> None:
         """Say what to do about a loss that became NaN or infinite: the finder's rate, from the weights kept."""

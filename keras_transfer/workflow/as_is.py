@@ -7,7 +7,7 @@ import os
 from keras_transfer.backbones import class_names, load_classifier
 from keras_transfer.inference import KerasRunner
 from keras_transfer.preprocessing import Preprocessing
-from keras_transfer.workflow.subject import UNKNOWN, Subject
+from keras_transfer.workflow.loaded_model import UNKNOWN, LoadedModel
 
 RESIZE = "crop"
 """The networks were measured on the centre square of each image, so that is what they are shown."""
@@ -22,7 +22,7 @@ def as_is(
     interpolation: str = "bilinear",
     antialias: bool = True,
     offline: bool | None = None,
-) -> Subject:
+) -> LoadedModel:
     """A pretrained classifier with the names of its classes, ready for ``predict`` and ``evaluate``.
 
     Args:
@@ -38,4 +38,4 @@ def as_is(
         size=(height, width), resize=resize, interpolation=interpolation, antialias=antialias
     )
     runtime = KerasRunner(model)
-    return Subject(model.name, runtime.predict, preprocessing, class_names(), UNKNOWN, runtime=runtime)
+    return LoadedModel(model.name, runtime.predict, preprocessing, class_names(), UNKNOWN, runtime=runtime)

@@ -69,7 +69,7 @@ def run_demo(output: str | Path, *, seed: int = 0) -> DemoResult:
     report = export_run(
         run,
         folder / "export",
-        precisions=("none", "float16", "int8"),
+        precisions=("float32", "float16", "int8"),
         overwrite=True,
         title="Defective solar cells",
         data_licence="CC BY-NC-SA 4.0 (ELPV, Deitsch et al. 2019)",

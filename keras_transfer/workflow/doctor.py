@@ -24,7 +24,7 @@ log = logging.getLogger("keras_transfer")
 KEEP = (0, 1, 2, 4, 8)
 
 
-def examine(
+def diagnose_quantization(
     run: str | Path | Run,
     *,
     keep: Sequence[int] = KEEP,

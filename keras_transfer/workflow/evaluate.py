@@ -20,7 +20,7 @@ from keras_transfer.settings import DataSettings
 from keras_transfer.tasks.base import Task
 from keras_transfer.tasks.loading import Changes, changed_options, task_of_run, task_with_notes
 from keras_transfer.tasks.specs import task_spec
-from keras_transfer.workflow.subject import Subject, open_subject
+from keras_transfer.workflow.loaded_model import LoadedModel, open_model
 
 log = logging.getLogger("keras_transfer")
 BATCH = 32
@@ -55,7 +55,7 @@ def evaluate(
             :func:`keras_transfer.inference.tta.tta_views`. 1 is plain prediction.
         task_options: options of the task to measure with instead of the recorded ones, by name (or as texts
             ``NAME=VALUE``): those that decide what is measured.
-        input_range, logits: see :func:`keras_transfer.workflow.subject.open_subject`.
+        input_range, logits: see :func:`keras_transfer.workflow.loaded_model.open_model`.
 
     Returns:
         The task's metrics plus ``model``, ``data``, ``split``, ``views``, ``skipped`` (unreadable files) and
@@ -67,39 +67,39 @@ def evaluate(
         DataError: the split is empty, or a label the model does not know.
     """
     check_split(split)
-    subject = open_subject(
+    loaded = open_model(
         model, labels=labels, preprocessing=preprocessing, input_range=input_range, logits=logits
     )
-    task = task_of(subject, task_options)
+    task = task_of(loaded, task_options)
     if data is None:
-        if subject.run is None:
-            raise UsageError(f"{subject.name} does not tell its data: give a folder, a CSV or tfds:NAME.")
-        table, default = run_table(subject.run), "test"
+        if loaded.run is None:
+            raise UsageError(f"{loaded.name} does not tell its data: give a folder, a CSV or tfds:NAME.")
+        table, default = run_table(loaded.run), "test"
     else:
-        table = labelled(data, task, subject.name, subject.names, _as_trained(settings, subject.run))
+        table = labelled(data, task, loaded.name, loaded.names, _as_trained(settings, loaded.run))
         default = "test" if len(table.indices("test")) else "all"
-        if split is None and subject.run is not None and not isinstance(data, ImageTable):
-            table, default = _as_recorded(subject.run, table, default)
+        if split is None and loaded.run is not None and not isinstance(data, ImageTable):
+            table, default = _as_recorded(loaded.run, table, default)
     split = split or default
     measured = table.take(rows_of(table, split))
-    generates = task_spec(subject.task).generates
+    generates = task_spec(loaded.task).generates
     if generates and views > 1:
         raise UsageError(f"views={views} was given; a model that generates images sees none. Leave it out.")
     draw = task.draw_inputs if generates else None
     answers = np.concatenate(
-        list(outputs(subject.predict, measured, subject.preprocessing, "Evaluating", views=views, draw=draw))
+        list(outputs(loaded.predict, measured, loaded.preprocessing, "Evaluating", views=views, draw=draw))
     )
-    check_outputs(subject, answers)
+    check_outputs(loaded, answers)
     metrics = task.evaluate(answers, measured)
-    seen = _trained_on(subject, measured)
+    seen = _trained_on(loaded, measured)
     if seen and split != "train":
         log.warning(
             "%d of the %d images were trained on: these metrics flatter the model.", seen, len(measured)
         )
     counted = sum(skipped.counted for skipped in table.skipped)
     return {
-        "model": subject.name,
-        "task": subject.task,
+        "model": loaded.name,
+        "task": loaded.task,
         "data": table.source,
         "split": split,
         "views": views,
@@ -110,10 +110,10 @@ def evaluate(
     }
 
 
-def check_outputs(subject: Subject, outputs: np.ndarray) -> None:
+def check_outputs(loaded: LoadedModel, outputs: np.ndarray) -> None:
     """``UsageError`` where a model should give probabilities and what it gave are none."""
-    if subject.kind == "probabilities":
-        require_probabilities(outputs, subject.name, exclusive=subject.task == "classification")
+    if loaded.kind == "probabilities":
+        require_probabilities(outputs, loaded.name, exclusive=loaded.task == "classification")
 
 
 def check_split(split: str | None) -> None:
@@ -158,16 +158,16 @@ def rows_of(table: ImageTable, split: str) -> np.ndarray:
     return rows
 
 
-def task_of(subject: Subject, changes: Changes = ()) -> Task:
+def task_of(loaded: LoadedModel, changes: Changes = ()) -> Task:
     """The task of a model, with its options (but for ``changes``) and what a run's training left in its notes.
 
     Raises:
         UsageError, PluginError: see :func:`keras_transfer.workflow.train.load_task`.
     """
-    if subject.run is not None:
-        return task_of_run(subject.run, changes)[1]
-    options = changed_options(subject.task, subject.contract.options, changes)
-    return task_with_notes(replace(subject.contract, options=options))[1]
+    if loaded.run is not None:
+        return task_of_run(loaded.run, changes)[1]
+    options = changed_options(loaded.task, loaded.contract.options, changes)
+    return task_with_notes(replace(loaded.contract, options=options))[1]
 
 
 def run_table(run: Run) -> ImageTable:
@@ -254,8 +254,8 @@ def _recorded_splits(run: Run) -> dict[str, str]:
     return dict(sorted(rows, key=lambda row: row[1] == "train"))
 
 
-def _trained_on(subject: Subject, table: ImageTable) -> int | None:
-    if subject.run is None:
+def _trained_on(loaded: LoadedModel, table: ImageTable) -> int | None:
+    if loaded.run is None:
         return None
-    recorded, learned = _recorded_splits(subject.run), subject.run.learned_from
+    recorded, learned = _recorded_splits(loaded.run), loaded.run.learned_from
     return sum(recorded.get(digest) in learned for digest in table.sha256)

@@ -14,8 +14,8 @@ from keras_transfer.errors import UsageError, unknown_name
 from keras_transfer.evaluation.gradcam import GradCam, masking, overlay
 from keras_transfer.outputs import Outputs
 from keras_transfer.preprocessing import ImageError
+from keras_transfer.workflow.loaded_model import LoadedModel, open_model
 from keras_transfer.workflow.predict import find_images
-from keras_transfer.workflow.subject import Subject, open_subject
 
 
 def explain(
@@ -52,32 +52,32 @@ def explain(
     pictures = [None] * len(paths) if output is None else _pictures(paths, Path(output))
     places = Outputs(paths, overwrite=overwrite)
     places.check(*(picture for picture in pictures if picture is not None))
-    subject = open_subject(model, labels=labels)
-    if subject.keras_model is None:
+    loaded = open_model(model, labels=labels)
+    if loaded.keras_model is None:
         raise UsageError(
-            f"{subject.name} gives no gradients; a run folder, a .keras file or a pretrained network is expected."
+            f"{loaded.name} gives no gradients; a run folder, a .keras file or a pretrained network is expected."
         )
-    if subject.kind != "probabilities":
+    if loaded.kind != "probabilities":
         raise UsageError(
-            f"{subject.name} gives {subject.kind}, not probabilities of classes (its task is {subject.task}); "
+            f"{loaded.name} gives {loaded.kind}, not probabilities of classes (its task is {loaded.task}); "
             "Grad-CAM explains a classifier."
         )
-    shape = tuple(subject.keras_model.output_shape)[1:]
+    shape = tuple(loaded.keras_model.output_shape)[1:]
     if len(shape) != 1:
         raise UsageError(
-            f"{subject.name} gives {' x '.join(map(str, shape))} numbers an image (its task is {subject.task}), not "
+            f"{loaded.name} gives {' x '.join(map(str, shape))} numbers an image (its task is {loaded.task}), not "
             "one probability a class; Grad-CAM explains a classifier."
         )
-    cam = GradCam(subject.keras_model, layer)
+    cam = GradCam(loaded.keras_model, layer)
     columns = shape[0]
-    names = subject.names or tuple(str(i) for i in range(columns))
+    names = loaded.names or tuple(str(i) for i in range(columns))
     if label is not None and label not in names:
         raise unknown_name("class", label, names)
-    return _explained(subject, cam, names, list(zip(paths, pictures, strict=True)), places, label)
+    return _explained(loaded, cam, names, list(zip(paths, pictures, strict=True)), places, label)
 
 
 def _explained(
-    subject: Subject,
+    loaded: LoadedModel,
     cam: GradCam,
     names: tuple[str, ...],
     asked: list[tuple[Path, Path | None]],
@@ -86,14 +86,14 @@ def _explained(
 ) -> Iterator[dict[str, Any]]:
     for path, picture in asked:
         try:
-            pixels = subject.preprocessing.load(path)
+            pixels = loaded.preprocessing.load(path)
         except ImageError as error:
             yield {"path": str(path), "error": str(error)}
             continue
-        best = int(np.argmax(subject.predict(pixels[None])[0]))
+        best = int(np.argmax(loaded.predict(pixels[None])[0]))
         column = best if label is None else names.index(label)
         heat = cam(pixels, column)
-        found = masking(subject.predict, pixels, heat, column)
+        found = masking(loaded.predict, pixels, heat, column)
         if picture is not None:
             both = np.concatenate([pixels, overlay(pixels, heat)], axis=1)
             buffer = io.BytesIO()

@@ -13,9 +13,9 @@ import numpy as np
 from keras_transfer.data import ImageTable
 from keras_transfer.errors import CacheError
 from keras_transfer.export import FORMATS, About, ExportReport, export_model
-from keras_transfer.export.deployed import Deployed
 from keras_transfer.export.fallback import FALLBACK
 from keras_transfer.export.parity import Judge
+from keras_transfer.export.quantized_backbone import QuantizedBackbone
 from keras_transfer.features.identity import model_hash
 from keras_transfer.run import BACKBONE, INFO, Run, open_run
 from keras_transfer.settings import DataSettings
@@ -31,7 +31,7 @@ def export_run(
     to: str | Path,
     *,
     formats: Sequence[str] = FORMATS,
-    precisions: Sequence[str] = ("none",),
+    precisions: Sequence[str] = ("float32",),
     data: Any = None,
     uint8_input: bool = False,
     all_integer: bool = False,
@@ -50,7 +50,7 @@ def export_run(
         run: a run folder.
         to: the folder to make.
         formats: ``keras``, ``saved-model``, ``tflite``.
-        precisions: of the TFLite files: ``none`` (float32), ``float16``, ``dynamic``, ``int8``, ``int16x8``.
+        precisions: of the TFLite files: ``float32``, ``float16``, ``dynamic``, ``int8``, ``int16x8``.
         data: the run's data, when they cannot be found again by name (arrays, a moved folder); the recorded split
             is applied to them by content.
         uint8_input: see :func:`keras_transfer.export.export_model`, as for the next five.
@@ -91,7 +91,7 @@ def export_run(
         seed=record.request.settings.seed,
         allow_parity_failure=allow_parity_failure,
         overwrite=overwrite,
-        deployed=Deployed.read(opened.path / BACKBONE, deploy) if deploy and wanted else None,
+        deployed=QuantizedBackbone.read(opened.path / BACKBONE, deploy) if deploy and wanted else None,
         about=About(
             title=title or opened.path.resolve().name,
             training=_origin(opened, model),

@@ -18,7 +18,7 @@ from keras_transfer.errors import PluginError
 from keras_transfer.inference.engines import COSTS
 from keras_transfer.run import BACKBONE, HISTORY, INFO, MODEL, PLOTS, SKIPPED, SPLIT, RunWriter
 from keras_transfer.settings import FitSettings, TrainSettings
-from keras_transfer.tasks.base import Job, TrainingPlan
+from keras_transfer.tasks.base import TrainingContext, TrainingPlan
 from keras_transfer.tasks.loading import load_task
 from keras_transfer.tasks.returned import plain, returned
 from keras_transfer.workflow.train import backbone_for, preprocessing_for
@@ -65,15 +65,15 @@ def plan_training(
     backbone = backbone_for(model_settings) if spec.needs_backbone and worker.takes_backbone() else None
     size = (settings.model.image_size or 224,) * 2 if backbone is None else tuple(backbone.input_shape[1:3])
     with tempfile.TemporaryDirectory(prefix="keras_transfer_plan_") as folder:
-        job = Job(
+        context = TrainingContext(
             settings=replace(settings, model=model_settings),
             preprocessing=preprocessing_for(settings.model, size),
             run=RunWriter(Path(folder), Path(folder), resumed=False),
             task=spec.name,
             backbone=backbone,
         )
-        model = returned(spec.name, "build", worker.build(data, job), keras.Model, "a Keras model")
-        plan = worker.training_plan(model, data, job)
+        model = returned(spec.name, "build", worker.build(data, context), keras.Model, "a Keras model")
+        plan = worker.training_plan(model, data, context)
     if plan is None:
         plan = TrainingPlan(settings.fit.strategy, UNTOLD)
     returned(spec.name, "training_plan", plan, TrainingPlan, "a TrainingPlan, or None,")

@@ -14,7 +14,7 @@ from keras_transfer.errors import UsageError
 from keras_transfer.preprocessing import ImageError, Preprocessing
 from keras_transfer.tasks.specs import task_spec
 from keras_transfer.workflow.evaluate import check_outputs, task_of
-from keras_transfer.workflow.subject import Subject, open_subject
+from keras_transfer.workflow.loaded_model import LoadedModel, open_model
 
 BATCH = 32
 
@@ -35,7 +35,7 @@ def predict(
         model: as in :func:`evaluate`.
         images: files, or folders that are searched for images.
         top: how many classes to tell.
-        labels, preprocessing, input_range, logits: see :func:`keras_transfer.workflow.subject.open_subject`.
+        labels, preprocessing, input_range, logits: see :func:`keras_transfer.workflow.loaded_model.open_model`.
 
     Yields:
         ``{"path": ...}`` with the task's answer, such as ``"classes": [{"label", "probability"}, ...]`` (see
@@ -47,16 +47,16 @@ def predict(
     if top < 1:
         raise UsageError(f"top={top} was given; at least 1 is expected.")
     paths = find_images(images)
-    subject = open_subject(
+    loaded = open_model(
         model, labels=labels, preprocessing=preprocessing, input_range=input_range, logits=logits
     )
-    if task_spec(subject.task).generates:
+    if task_spec(loaded.task).generates:
         raise UsageError(
-            f"{subject.name} makes images and answers nothing about them: its task, {subject.task}, has a verb "
+            f"{loaded.name} makes images and answers nothing about them: its task, {loaded.task}, has a verb "
             "for that "
-            f"(keras-transfer {subject.task} --help)."
+            f"(keras-transfer {loaded.task} --help)."
         )
-    return _answers(subject, task_of(subject), paths, top)
+    return _answers(loaded, task_of(loaded), paths, top)
 
 
 def find_images(images: Sequence[str | Path]) -> list[Path]:
@@ -78,24 +78,24 @@ def find_images(images: Sequence[str | Path]) -> list[Path]:
     return found
 
 
-def _answers(subject: Subject, task: Any, paths: list[Path], top: int) -> Iterator[dict[str, Any]]:
+def _answers(loaded: LoadedModel, task: Any, paths: list[Path], top: int) -> Iterator[dict[str, Any]]:
     for begin in range(0, len(paths), BATCH):
         pixels: dict[Path, np.ndarray] = {}
         reasons: dict[Path, str] = {}
         chunk = paths[begin : begin + BATCH]
         for path in chunk:
             try:
-                pixels[path] = subject.preprocessing.load(path)
+                pixels[path] = loaded.preprocessing.load(path)
             except ImageError as error:
                 reasons[path] = str(error)
         answers: dict[Path, dict[str, Any]] = {}
         if pixels:
-            outputs = subject.predict(np.stack(list(pixels.values())))
-            check_outputs(subject, outputs)
-            names = subject.names or tuple(str(i) for i in range(outputs.shape[-1]))
+            outputs = loaded.predict(np.stack(list(pixels.values())))
+            check_outputs(loaded, outputs)
+            names = loaded.names or tuple(str(i) for i in range(outputs.shape[-1]))
             if len(names) != outputs.shape[-1]:
                 raise UsageError(
-                    f"{subject.name} gives {outputs.shape[-1]} outputs, but {len(names)} labels are known."
+                    f"{loaded.name} gives {outputs.shape[-1]} outputs, but {len(names)} labels are known."
                 )
             answers = dict(zip(pixels, task.predict(outputs, names, top), strict=True))
         for path in chunk:

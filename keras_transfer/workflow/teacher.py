@@ -13,10 +13,10 @@ from keras_transfer.errors import UsageError
 from keras_transfer.features.cache import FeatureCache, Writer
 from keras_transfer.features.shards import FORMAT
 from keras_transfer.inference import outputs
-from keras_transfer.workflow.subject import Subject, open_subject
+from keras_transfer.workflow.loaded_model import LoadedModel, open_model
 
 
-def teach(teacher: str | Path, table: ImageTable) -> np.ndarray:
+def teacher_probabilities(teacher: str | Path, table: ImageTable) -> np.ndarray:
     """The teacher's answers for all images of a table, with the teacher's own preprocessing.
 
     Args:
@@ -30,16 +30,16 @@ def teach(teacher: str | Path, table: ImageTable) -> np.ndarray:
     Raises:
         UsageError: no such model, not a classifier, or one with other classes; both lists are compared.
     """
-    subject = open_subject(teacher)
-    order = _order(subject, table)
+    loaded = open_model(teacher)
+    order = _order(loaded, table)
     places: dict[str, int] = {}
     for row, digest in enumerate(table.sha256):
         places.setdefault(digest, row)
     path = Path(teacher)
     key = {
         "format": FORMAT,
-        "teacher": _content(subject.run.model_path if subject.run is not None and path.is_dir() else path),
-        "preprocessing": subject.preprocessing.fingerprint(),
+        "teacher": _content(loaded.run.model_path if loaded.run is not None and path.is_dir() else path),
+        "preprocessing": loaded.preprocessing.fingerprint(),
         "classes": len(table.classes),
     }
     cache = FeatureCache()
@@ -48,33 +48,33 @@ def teach(teacher: str | Path, table: ImageTable) -> np.ndarray:
     found = known.read(places, values)
     todo = np.array([row for digest, row in places.items() if digest not in found], np.int64)
     done = 0
-    for answers in outputs(subject.predict, table, subject.preprocessing, "Asking the teacher", indices=todo):
+    for answers in outputs(loaded.predict, table, loaded.preprocessing, "Asking the teacher", indices=todo):
         values[todo[done : done + len(answers)]] = answers
         done += len(answers)
     Writer(cache, known).write([table.sha256[row] for row in todo], values[todo])
     return values[[places[digest] for digest in table.sha256]][:, order]
 
 
-def _order(subject: Subject, table: ImageTable) -> list[int]:
+def _order(loaded: LoadedModel, table: ImageTable) -> list[int]:
     """The teacher's column for each class of the table."""
-    if subject.task != "classification" or table.kind != "classes":
+    if loaded.task != "classification" or table.kind != "classes":
         raise UsageError(
-            f"The teacher {subject.name} is for {subject.task}, the labels are {table.kind}; a teacher teaches one "
+            f"The teacher {loaded.name} is for {loaded.task}, the labels are {table.kind}; a teacher teaches one "
             "class an image."
         )
-    if subject.names is None:
+    if loaded.names is None:
         raise UsageError(
-            f"Nothing beside the teacher {subject.name} tells its classes. Give a run folder, or put labels.txt (one "
+            f"Nothing beside the teacher {loaded.name} tells its classes. Give a run folder, or put labels.txt (one "
             "name a line) beside the model."
         )
-    if set(subject.names) != set(table.classes):
-        only_teacher = sorted(set(subject.names) - set(table.classes))
-        only_data = sorted(set(table.classes) - set(subject.names))
+    if set(loaded.names) != set(table.classes):
+        only_teacher = sorted(set(loaded.names) - set(table.classes))
+        only_data = sorted(set(table.classes) - set(loaded.names))
         raise UsageError(
-            f"The teacher {subject.name} has other classes than {table.source}: only the teacher has "
+            f"The teacher {loaded.name} has other classes than {table.source}: only the teacher has "
             f"{_some(only_teacher)}, only the data have {_some(only_data)}. Train a teacher on the same classes."
         )
-    return [subject.names.index(name) for name in table.classes]
+    return [loaded.names.index(name) for name in table.classes]
 
 
 def _some(names: list[str]) -> str:

@@ -32,10 +32,10 @@ from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records import BackboneRecord, DataRecord, ModelContract, RunRecord, TrainingRequest
 from keras_transfer.run import HISTORY, MODEL, SKIPPED, SPLIT, Run, RunWriter, new_run, open_run
 from keras_transfer.settings import ModelSettings, TrainSettings
-from keras_transfer.tasks.base import Job, OutputContract, Task, TaskSpec
+from keras_transfer.tasks.base import OutputContract, Task, TaskSpec, TrainingContext
 from keras_transfer.tasks.loading import load_task, origin
 from keras_transfer.tasks.returned import checked_metrics, checked_notes, returned
-from keras_transfer.workflow.teacher import teach
+from keras_transfer.workflow.teacher import teacher_probabilities
 
 log = logging.getLogger("keras_transfer")
 NAMED_WEIGHTS = ("auto", "imagenet", "none")
@@ -180,7 +180,7 @@ def _train_into(
     size = (
         tuple(backbone.input_shape[1:3]) if backbone is not None else (settings.model.image_size or 224,) * 2
     )
-    job = Job(
+    context = TrainingContext(
         settings=settings,
         preprocessing=preprocessing_for(settings.model, size),
         run=run,
@@ -190,10 +190,10 @@ def _train_into(
     )
     if settings.fit.teacher is not None:
         with run.stage("teacher"):
-            job.teacher = teach(settings.fit.teacher, data)
+            context.teacher = teacher_probabilities(settings.fit.teacher, data)
     keras.utils.set_random_seed(settings.seed)
-    model = returned(spec.name, "build", task.build(data, job), keras.Model, "a Keras model")
-    task.fit(model, data, job)
+    model = returned(spec.name, "build", task.build(data, context), keras.Model, "a Keras model")
+    task.fit(model, data, context)
     _require_frozen(spec, settings, backbone, recorded)
     shipped = returned(
         spec.name, "inference_model", task.inference_model(model), keras.Model, "a Keras model"
@@ -208,13 +208,13 @@ def _train_into(
     with run.stage("evaluation"):
         measured = data.take(data.indices(split))
         draw = task.draw_inputs if spec.generates else None
-        answers = outputs_for(shipped, measured, job.preprocessing, "Evaluating", draw)
+        answers = outputs_for(shipped, measured, context.preprocessing, "Evaluating", draw)
         found = checked_metrics(spec.name, task.evaluate(answers, measured), spec.metrics)
         metrics = {"images": len(measured), **found}
-    task.plots(metrics, job)
-    notes = checked_notes(spec.name, job.notes)
-    tried = job.notes.get("probe") or job.notes.get("head") or {}
-    run.write_rows(HISTORY, job.history or tried.get("trials", []))
+    task.plots(metrics, context)
+    notes = checked_notes(spec.name, context.notes)
+    tried = context.notes.get("probe") or context.notes.get("head") or {}
+    run.write_rows(HISTORY, context.history or tried.get("trials", []))
     shipped.save(run.path / MODEL)
     summary = data.summary()
     run.write_record(
@@ -235,7 +235,7 @@ def _train_into(
                 kind=contract.kind,
                 shape=tuple(contract.shape),
                 names=tuple(contract.names),
-                pixels=job.preprocessing.to_dict(),
+                pixels=context.preprocessing.to_dict(),
             ),
             metrics={split: metrics},
         )

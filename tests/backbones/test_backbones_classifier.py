@@ -39,9 +39,9 @@ def pictures(tmp_path_factory, photos) -> dict[str, Path]:
     return {name: folder / f"{name}.png" for name in images}
 
 
-def best(subject, pictures) -> dict[str, list[str]]:
+def best(loaded, pictures) -> dict[str, list[str]]:
     """The five best names for each photograph."""
-    answers = predict(subject, list(pictures.values()))
+    answers = predict(loaded, list(pictures.values()))
     return {
         name: [row["label"] for row in answer["classes"]]
         for name, answer in zip(pictures, answers, strict=True)

@@ -43,7 +43,7 @@ def run(shared, photo_folder):
 @pytest.fixture(scope="module")
 def bundle(run, tmp_path_factory):
     to = tmp_path_factory.mktemp("deployed") / "edge"
-    export_run(run, to, formats=("tflite",), precisions=("none", "int8"))
+    export_run(run, to, formats=("tflite",), precisions=("float32", "int8"))
     return to
 
 
@@ -136,7 +136,7 @@ def test_a_changed_or_missing_backbone_is_refused(run, tmp_path):
         export_run(copy, tmp_path / "edge", formats=("tflite",), precisions=("int8",))
     (copy / BACKBONE).unlink()
     with pytest.raises(RunError, match="cannot be read"):
-        export_run(copy, tmp_path / "edge", formats=("tflite",), precisions=("none", "int8"))
+        export_run(copy, tmp_path / "edge", formats=("tflite",), precisions=("float32", "int8"))
     assert not (tmp_path / "edge").exists()
     assert export_run(copy, tmp_path / "edge", formats=("tflite",)).passed  # float32 has no need of it
     assert (copy / INFO).is_file() and open_run(copy)

@@ -6,7 +6,7 @@ import keras
 import pytest
 from PIL import Image
 
-import keras_transfer as kt
+import keras_transfer as ktr
 from keras_transfer.testing.command import call
 
 
@@ -35,12 +35,12 @@ def test_two_networks_side_by_side(tmp_path):
 
 @pytest.mark.slow
 def test_a_model_in_a_file_and_from_python(tmp_path):
-    model = kt.add_head(kt.load_backbone("mobilenet_v3_small", weights="none", image_size=64), 3)
+    model = ktr.add_head(ktr.load_backbone("mobilenet_v3_small", weights="none", image_size=64), 3)
     model.save(tmp_path / "mine.keras")
     found = json.loads(call("describe", tmp_path / "mine.keras", "--json")[0])
-    assert found == json.loads(json.dumps(kt.describe(model).to_dict()))
+    assert found == json.loads(json.dumps(ktr.describe(model).to_dict()))
     assert found["layers"][-2]["multiply_adds"] == 576 * 3
-    assert "Squeeze-and-excitation" in str(kt.describe(model))
+    assert "Squeeze-and-excitation" in str(ktr.describe(model))
 
 
 @pytest.mark.parametrize(

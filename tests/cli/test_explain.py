@@ -8,7 +8,7 @@ import pytest
 from keras_transfer_tests import SMALL
 from PIL import Image
 
-import keras_transfer as kt
+import keras_transfer as ktr
 from keras_transfer.errors import UsageError
 from keras_transfer.evaluation.gradcam import GradCam, hide, masking
 from keras_transfer.testing.command import call
@@ -87,7 +87,7 @@ def test_what_is_no_classifier_is_refused(photo_folder, tmp_path):
     """A regression's number is no probability; nothing is said of it as if it were one."""
     rows = [f"{name}/{i:03d}.png,{i}.5" for name in ("china", "flower") for i in range(8)]
     (tmp_path / "sizes.csv").write_text("\n".join(["path,label", *rows]) + "\n")
-    run = kt.train(
+    run = ktr.train(
         tmp_path / "sizes.csv",
         tmp_path / "run",
         task="regression",
@@ -111,10 +111,10 @@ def test_probabilities_of_pixels_are_refused(photo_folder, tmp_path):
 
 
 def test_a_frozen_network_is_explained_like_one_that_trains(photos):
-    model = kt.add_head(kt.load_backbone("tiny", image_size=64), 8)
+    model = ktr.add_head(ktr.load_backbone("tiny", image_size=64), 8)
     pixels = photos["china"][:64, :64].astype(np.float32)
     expected = [GradCam(model)(pixels, column) for column in range(8)]
-    kt.freeze(model)
+    ktr.freeze(model)
     np.testing.assert_array_equal([GradCam(model)(pixels, column) for column in range(8)], expected)
     assert np.max(expected) == 1.0, "empty maps would be equal, too"
 
@@ -145,8 +145,8 @@ def test_where_nothing_is_highlighted_nothing_is_hidden(photos):
 
 
 def test_a_model_file_and_a_class_by_name(tmp_path, photo_folder):
-    backbone = kt.load_backbone("tiny", image_size=64)
-    kt.add_head(backbone, 2).save(tmp_path / "mine.keras")
+    backbone = ktr.load_backbone("tiny", image_size=64)
+    ktr.add_head(backbone, 2).save(tmp_path / "mine.keras")
     (tmp_path / "labels.txt").write_text("china\nflower\n")
     image = photo_folder / "china" / "000.png"
     looks = tmp_path / "looks"

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 def exported(finished_run, tmp_path_factory):
     """A run, its export through the command line, and what that said."""
     edge = tmp_path_factory.mktemp("exported") / "edge"
-    precisions = ("--quantize", "none", "--quantize", "int8")
+    precisions = ("--quantize", "float32", "--quantize", "int8")
     out, _ = call("export", finished_run.path, "--to", edge, *precisions, "--json")
     return finished_run, edge, json.loads(out)
 

@@ -38,7 +38,7 @@ def exported(request, tmp_path_factory):
     network = ("--backbone", "tiny", "--image-size", "64")
     arguments = ("--task", task, *network, "--strategy", "probe", "--quiet")
     call("train", data, "-o", folder / "run", *arguments)
-    precisions = ["--quantize", "none", "--quantize", "int8"]
+    precisions = ["--quantize", "float32", "--quantize", "int8"]
     forms = [word for form in formats for word in ("--format", form)]
     said, _ = call("export", folder / "run", "--to", folder / "edge", *forms, *precisions, "--json")
     return task, metric, data, folder / "edge", json.loads(said)

@@ -46,7 +46,7 @@ def lite(shared, table, held_out, preprocessing):
         export_model(
             classifier,
             folder / "edge",
-            precisions=("none", "float16", "dynamic", "int8"),
+            precisions=("float32", "float16", "dynamic", "int8"),
             table=table,
             preprocessing=preprocessing,
             classes=table.classes,
@@ -64,7 +64,7 @@ def small_bundle(shared, table, preprocessing):
         export_model(
             small_network(),
             folder / "edge",
-            precisions=("none", "int8"),
+            precisions=("float32", "int8"),
             table=table,
             preprocessing=preprocessing,
             classes=table.classes,

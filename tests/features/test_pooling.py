@@ -18,7 +18,7 @@ from keras_transfer.workflow.feature_files import as_dtype
 from keras_transfer.workflow.features import fit_pca
 
 BY_HAND = {
-    "average": lambda maps: maps.mean(axis=(1, 2)),
+    "avg": lambda maps: maps.mean(axis=(1, 2)),
     "max": lambda maps: maps.max(axis=(1, 2)),
     "gem": lambda maps: (np.maximum(maps, 1e-6) ** 3).mean(axis=(1, 2)) ** (1 / 3),
     "flatten": lambda maps: maps.reshape(len(maps), -1),
@@ -93,7 +93,7 @@ def test_levels_of_the_pyramid_and_names_that_are_not_there():
         feature_model(backbone, layer="block5b_ad", pyramid=pyramid)
     with pytest.raises(UsageError, match="P7"):
         feature_model(backbone, layer="P7", pyramid=pyramid)
-    with pytest.raises(UsageError, match="Known: average, flatten, gem, max"):
+    with pytest.raises(UsageError, match="Known: avg, flatten, gem, max"):
         feature_model(backbone, pooling="median")
 
 

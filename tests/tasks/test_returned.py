@@ -52,7 +52,7 @@ def test_numbers_of_numpy_are_numbers():
 
 
 def test_a_note_that_no_file_can_hold_is_named():
-    with pytest.raises(PluginError, match=r"job.notes holds 'model', which JSON cannot hold"):
+    with pytest.raises(PluginError, match=r"context.notes holds 'model', which JSON cannot hold"):
         checked_notes("novelty", {"fine": 1, "model": object()})
 
 
@@ -65,17 +65,17 @@ class _Wrong(Classification):
         table = super().load_data(*arguments, **more)
         return (table, 1) if self.mistake == "a tuple of data" else table
 
-    def build(self, data, job):
-        model = super().build(data, job)
+    def build(self, data, context):
+        model = super().build(data, context)
         return [model] if self.mistake == "a list of models" else model
 
-    def fit(self, model, data, job):
-        super().fit(model, data, job)
+    def fit(self, model, data, context):
+        super().fit(model, data, context)
         if self.mistake == "a trained backbone":
-            layer = next(layer for layer in job.backbone.layers if layer.weights)
+            layer = next(layer for layer in context.backbone.layers if layer.weights)
             layer.set_weights([weight + 0.01 for weight in layer.get_weights()])
         if self.mistake == "an odd note":
-            job.notes["seen"] = {1, 2}
+            context.notes["seen"] = {1, 2}
 
     def output_contract(self, data):
         if self.mistake == "no contract":
@@ -102,7 +102,7 @@ class _Wrong(Classification):
         ("a trained backbone", "changed the backbone under --strategy probe"),
         ("nothing to ship", r"inference_model gave None; a Keras model is expected"),
         ("no metrics", "evaluate gave None"),
-        ("an odd note", "job.notes holds 'seen'"),
+        ("an odd note", "context.notes holds 'seen'"),
     ],
 )
 def test_a_training_says_what_its_task_did_wrong(photo_folder, tmp_path, monkeypatch, mistake, words):

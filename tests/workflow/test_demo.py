@@ -26,8 +26,8 @@ def test_the_street_of_the_demo_on_a_few_cells_and_the_tiny_backbone(tmp_path, m
         return TrainSettings.of(**{**settings, **SMALL})
 
     def export_fewer(*arguments, precisions, **others):
-        assert set(precisions) == {"none", "float16", "int8"}
-        return export_run(*arguments, formats=("tflite",), precisions=("none", "float16"), **others)
+        assert set(precisions) == {"float32", "float16", "int8"}
+        return export_run(*arguments, formats=("tflite",), precisions=("float32", "float16"), **others)
 
     monkeypatch.setattr(demo, "cell_table", some)
     monkeypatch.setattr(demo, "TrainSettings", SimpleNamespace(of=smaller))

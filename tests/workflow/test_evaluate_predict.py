@@ -16,8 +16,8 @@ from keras_transfer.errors import DataError, RunError, UsageError
 from keras_transfer.litert import convert, converter_for, converter_tools, run_converter
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.workflow.evaluate import evaluate
+from keras_transfer.workflow.loaded_model import read_labels
 from keras_transfer.workflow.predict import predict
-from keras_transfer.workflow.subject import read_labels
 
 
 def test_a_run_evaluated_again_gives_its_recorded_metrics(finished_run):

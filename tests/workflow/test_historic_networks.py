@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import keras_transfer as kt
+import keras_transfer as ktr
 from keras_transfer.catalog import CATALOG
 from keras_transfer.litert import LiteRTModel, convert
 from keras_transfer.run import open_run
@@ -52,12 +52,12 @@ def test_by_command_to_a_verified_bundle(photo_folder, tmp_path, monkeypatch):
     small = ("--image-size", 67, "--epochs", 4, "--batch-size", 8)
     call("train", photo_folder, "--backbone", "alexnet", "--strategy", "scratch", "--output", "run", *small)
     assert open_run(Path("run")).info["training"]["strategy"] == "scratch"
-    call("export", "run", "--to", "edge", "--format", "keras", "--format", "tflite", "--quantize", "none")
+    call("export", "run", "--to", "edge", "--format", "keras", "--format", "tflite", "--quantize", "float32")
     call("verify", "edge")
     call(
         "benchmark", "edge", "--seconds", "0.2", "--threads", "1"
     )  # opens model.keras in a process of its own
-    answers = kt.load_bundle("edge").predict([str(next((photo_folder / "china").iterdir()))])
+    answers = ktr.load_bundle("edge").predict([str(next((photo_folder / "china").iterdir()))])
     np.testing.assert_allclose(np.sum(answers), 1, atol=1e-4)
 
 

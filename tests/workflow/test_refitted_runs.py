@@ -85,12 +85,12 @@ def asked(strategy, kept=None, *, refit=True, val=3, test=2):
     splits = {"train": 5, "val": val, "test": test}
     data = SimpleNamespace(indices=lambda split: np.arange(splits[split]))
     said = []
-    job = SimpleNamespace(
+    context = SimpleNamespace(
         settings=SimpleNamespace(fit=SimpleNamespace(refit=refit)),
         notes={"strategy": strategy, **({"guard": {"kept": kept}} if kept else {})},
         say=said.append,
     )
-    return may_refit(data, job), job.notes.get("refit"), said
+    return may_refit(data, context), context.notes.get("refit"), said
 
 
 def test_only_a_probe_that_is_kept_is_fitted_again():

@@ -22,7 +22,7 @@ from keras_transfer.training.temperature import fit_temperature
 from keras_transfer.workflow.evaluate import evaluate, run_table
 from keras_transfer.workflow.plan import plan_training
 from keras_transfer.workflow.replay import replay
-from keras_transfer.workflow.teacher import teach
+from keras_transfer.workflow.teacher import teacher_probabilities
 from keras_transfer.workflow.train import train
 
 TOP = {"unfreeze": "from:block5b", "epochs": 1, "batch_size": 8, **SMALL}
@@ -257,7 +257,7 @@ def test_a_teacher_may_be_a_model_file(finished_run, photo_folder, tmp_path):
     from keras_transfer.workflow.export import export_run
 
     table = load_data(photo_folder)
-    answers = teach(finished_run.path, table)
+    answers = teacher_probabilities(finished_run.path, table)
     edge = tmp_path / "edge"
     export_run(finished_run, edge, formats=("tflite", "saved-model"))
     bare = tmp_path / "bare"
@@ -265,7 +265,7 @@ def test_a_teacher_may_be_a_model_file(finished_run, photo_folder, tmp_path):
     shutil.copy(finished_run.model_path, bare / "model.keras")
     shutil.copy(edge / "labels.txt", bare)
     for file in (edge / "model.tflite", edge / "saved_model", bare / "model.keras"):
-        np.testing.assert_allclose(teach(file, table), answers, atol=1e-4)
+        np.testing.assert_allclose(teacher_probabilities(file, table), answers, atol=1e-4)
 
 
 def test_a_teacher_answers_once_in_the_order_of_the_data(finished_run, photo_folder, tmp_path, monkeypatch):
@@ -273,23 +273,25 @@ def test_a_teacher_answers_once_in_the_order_of_the_data(finished_run, photo_fol
     from keras_transfer.workflow import teacher
 
     table = load_data(photo_folder)
-    answers = teach(finished_run.path, table)
+    answers = teacher_probabilities(finished_run.path, table)
     assert answers.shape == (40, 2)
     np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-5)
     assert np.mean(answers.argmax(axis=1) == table.labels) > 0.8
     other_way = load_data(photo_folder, classes=("flower", "china"))
     order = [list(other_way.sha256).index(digest) for digest in table.sha256]
-    genuine, asked = teacher.open_subject, []
+    genuine, asked = teacher.open_model, []
 
     def listening(path):
-        subject = genuine(path)
-        return replace(subject, predict=lambda pixels: asked.append(len(pixels)) or subject.predict(pixels))
+        loaded = genuine(path)
+        return replace(loaded, predict=lambda pixels: asked.append(len(pixels)) or loaded.predict(pixels))
 
-    monkeypatch.setattr(teacher, "open_subject", listening)
-    np.testing.assert_array_equal(teach(finished_run.path, other_way)[order][:, ::-1], answers)
+    monkeypatch.setattr(teacher, "open_model", listening)
+    np.testing.assert_array_equal(
+        teacher_probabilities(finished_run.path, other_way)[order][:, ::-1], answers
+    )
     assert not asked, "the answers were kept"
     monkeypatch.setenv("KERAS_TRANSFER_CACHE", str(tmp_path))
-    np.testing.assert_array_equal(teach(finished_run.path, table), answers)
+    np.testing.assert_array_equal(teacher_probabilities(finished_run.path, table), answers)
     assert sum(asked) == 40
 
 
@@ -299,7 +301,7 @@ def test_a_teacher_of_other_classes_is_refused_by_name(finished_run, photo_folde
     shutil.copytree(photo_folder, tmp_path / "data")
     (tmp_path / "data" / "flower").rename(tmp_path / "data" / "dahlia")
     with pytest.raises(UsageError, match=r"only the teacher has 'flower', only the data have 'dahlia'"):
-        teach(finished_run.path, load_data(tmp_path / "data"))
+        teacher_probabilities(finished_run.path, load_data(tmp_path / "data"))
     with pytest.raises(UsageError, match="--strategy finetune or full"):
         train(photo_folder, tmp_path / "run", strategy="probe", teacher=str(finished_run.path), **SMALL)
 
@@ -317,7 +319,7 @@ def test_a_student_is_measured_against_the_softened_teacher(finished_run, photo_
         **TOP,
     )
     table = run_table(run)
-    answers = teach(finished_run.path, table)[table.indices("val")]
+    answers = teacher_probabilities(finished_run.path, table)[table.indices("val")]
     soft = answers ** (1 / 4)
     soft /= soft.sum(axis=1, keepdims=True)
     entropy = float(-(soft * np.log(soft)).sum(axis=1).mean())

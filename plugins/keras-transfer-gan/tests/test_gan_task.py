@@ -57,7 +57,7 @@ def run(tmp_path_factory, fashion_folder, cache):
 )
 def bundle(request, run, tmp_path_factory, cache):
     target = tmp_path_factory.mktemp("bundles") / "edge"
-    report = export_run(run, target, formats=request.param, precisions=("none", "float16"))
+    report = export_run(run, target, formats=request.param, precisions=("float32", "float16"))
     assert report.passed
     return target
 

@@ -59,7 +59,7 @@ def street(request, data, tmp_path_factory):
     training, more = (TRAINING, ["--format", "tflite"]) if request.param == "tiny" else (ON_LITE0, [])
     training = [*training, "--strategy", "probe", "--epochs", "10", "--augment", "light"]
     call("train", data, "-o", folder / "run", *training)
-    precisions = ["--quantize", "none", "--quantize", "int8"]
+    precisions = ["--quantize", "float32", "--quantize", "int8"]
     call("export", folder / "run", "--to", folder / "edge", *precisions, *more, "--quiet")
     return folder
 

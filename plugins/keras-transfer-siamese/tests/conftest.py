@@ -79,7 +79,7 @@ def _export(run, glyphs, to):
         model,
         to,
         formats=("keras", "tflite"),
-        precisions=("none", "int8"),
+        precisions=("float32", "int8"),
         table=table,
         preprocessing=Preprocessing((48, 48)),
         classes=judge.names,

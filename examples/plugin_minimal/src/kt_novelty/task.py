@@ -29,27 +29,27 @@ class Novelty(Task):
             )
         return table
 
-    def build(self, data, job):
+    def build(self, data, context):
         """Backbone, GlobalAveragePooling, distance: pixels (B, H, W, 3) to scores (B, 1)."""
-        features = keras.layers.GlobalAveragePooling2D()(job.backbone.output)
+        features = keras.layers.GlobalAveragePooling2D()(context.backbone.output)
         standardise = keras.layers.BatchNormalization(
             center=False, scale=False, trainable=False, name="standardise"
         )
         squares = keras.ops.square(standardise(features))
         score = keras.ops.mean(squares, axis=-1, keepdims=True)
-        return keras.Model(job.backbone.inputs, score, name="novelty")
+        return keras.Model(context.backbone.inputs, score, name="novelty")
 
-    def fit(self, model, data, job):
+    def fit(self, model, data, context):
         """Mean and variance of the normal training images' features; the alarm from the normal validation images."""
         train, val = (self.normal_rows(data, split) for split in ("train", "val"))
         if len(train) < 2:
             raise DataError(f"{len(train)} normal images are left to learn from; at least 2 are needed.")
-        with job.run.stage("extraction"):
+        with context.run.stage("extraction"):
             features = extract(
                 data,
-                job.backbone,
-                preprocessing=job.preprocessing,
-                engine=job.settings.fit.engine,
+                context.backbone,
+                preprocessing=context.preprocessing,
+                engine=context.settings.fit.engine,
                 indices=np.concatenate([train, val]),
             ).values
         learned = features[: len(train)]
@@ -59,7 +59,7 @@ class Novelty(Task):
         score = keras.Model(standardise.input, model.output)
         scores = np.asarray(score(held_out, training=False))
         self.alarm_above = float(np.quantile(scores, self.options.alarm))
-        job.notes.update(strategy="distance", alarm_above=self.alarm_above)
+        context.notes.update(strategy="distance", alarm_above=self.alarm_above)
 
     def normal_rows(self, data, split):
         """Rows of the normal images of a split."""
@@ -97,7 +97,7 @@ class Novelty(Task):
         """One score an image."""
         return OutputContract("score", (1,), ("novelty",))
 
-    def plots(self, metrics, job):
+    def plots(self, metrics, context):
         """The scores of normal and unusual images."""
         scores, unusual = self.measured
         figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
@@ -109,5 +109,5 @@ class Novelty(Task):
             title=f"AUROC {metrics['auroc']:.3f}",
         )
         axes.legend()
-        figure.savefig(job.run.plots / "novelty.png", dpi=120)
+        figure.savefig(context.run.plots / "novelty.png", dpi=120)
         plt.close(figure)

@@ -21,7 +21,7 @@ from keras_transfer.data.folder import find_images
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.settings import DataSettings, GradientSettings, TrainSettings
-from keras_transfer.tasks.base import Job, OutputContract, Task, TrainingPlan
+from keras_transfer.tasks.base import OutputContract, Task, TrainingContext, TrainingPlan
 from keras_transfer_gan import pictures
 from keras_transfer_gan.adversarial import Adversarial, Recipe
 from keras_transfer_gan.augment import parse_changes
@@ -68,7 +68,7 @@ class Gan(Task):
     _preprocessing: Preprocessing | None = None
     _loss = "non-saturating"
     _networks: tuple[keras.Model, keras.Model, keras.Model] | None = None
-    _job: Job | None = None
+    _job: TrainingContext | None = None
     _material: Material | None = None
 
     def settings_for(self, settings: TrainSettings) -> TrainSettings:
@@ -161,13 +161,13 @@ class Gan(Task):
         labels = data.labels.astype(np.int64) if facts.conditional else None
         return draw(facts, len(data), DRAW_SEED, labels)
 
-    def build(self, data: ImageTable, job: Job) -> keras.Model:
+    def build(self, data: ImageTable, context: TrainingContext) -> keras.Model:
         """Generator, discriminator and the average of the generator, which is what the model returned is made of."""
         options = self.options
         self._facts = facts = Facts(
             architecture=options.architecture,
-            size=job.preprocessing.size[0],
-            channels=channels_of(data, options.channels, job.preprocessing.resize),
+            size=context.preprocessing.size[0],
+            channels=channels_of(data, options.channels, context.preprocessing.resize),
             noise=options.noise_size,
             width=options.width,
             classes=tuple(data.classes),
@@ -175,10 +175,10 @@ class Gan(Task):
             normalization=options.normalization,
             feature_network=options.feature_network,
         )
-        self._loss, self._preprocessing = options.loss, job.preprocessing
+        self._loss, self._preprocessing = options.loss, context.preprocessing
         backbone = None
         if options.feature_network is not None:
-            model = job.settings.model
+            model = context.settings.model
             backbone = load_backbone(
                 options.feature_network, weights=model.weights, image_size=max(96, facts.size)
             )
@@ -190,17 +190,17 @@ class Gan(Task):
         self._networks = generator, discriminator, average
         return to_bytes(average, facts)
 
-    def training_plan(self, model: keras.Model, data: ImageTable, job: Job) -> TrainingPlan:
+    def training_plan(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> TrainingPlan:
         """Both networks, and what their steps cost; see :func:`keras_transfer_gan.planning.plan_adversarial`."""
         assert self._networks is not None
         require_enough(data, while_training=self.options.measure_every > 0)
-        rate = job.settings.gradient.learning_rate or RATE
-        return plan_adversarial(*self._networks[:2], self.options, data, job.settings.gradient, rate)
+        rate = context.settings.gradient.learning_rate or RATE
+        return plan_adversarial(*self._networks[:2], self.options, data, context.settings.gradient, rate)
 
-    def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
-        """Train both networks. ``job.history`` has a row an epoch; the run gets ``networks/``, to go on from."""
+    def fit(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> None:
+        """Train both networks. ``context.history`` has a row an epoch; the run gets ``networks/``, to go on from."""
         assert self._networks is not None and self._facts is not None
-        options, gradient, facts = self.options, job.settings.gradient, self._facts
+        options, gradient, facts = self.options, context.settings.gradient, self._facts
         # Before the long part: what could not be measured in the end.
         train_rows = data.indices("train")
         steps = steps_an_epoch(len(train_rows), gradient.batch_size, options.critic_steps)
@@ -208,8 +208,8 @@ class Gan(Task):
         for name in (BACKBONE, options.metric_backbone):
             if name is not None:
                 metric_backbone(name)
-        with job.run.stage("decoding"):
-            material = material_of(data, facts, job.preprocessing, job.run.state)
+        with context.run.stage("decoding"):
+            material = material_of(data, facts, context.preprocessing, context.run.state)
         generator, discriminator, average = self._networks
         few = len(train_rows) < FEW
         kind = options.diff_augment if options.diff_augment != "auto" else "adaptive" if few else "none"
@@ -224,33 +224,33 @@ class Gan(Task):
             adaptive=kind == "adaptive",
         )
         rate = gradient.learning_rate or RATE
-        job.notes["plan"] = None
+        context.notes["plan"] = None
         with frozen_discriminator(discriminator, options.freeze_lower) as plan:
             if plan is not None:
-                job.notes["plan"] = plan.to_dict()
+                context.notes["plan"] = plan.to_dict()
             tf.config.experimental.enable_op_determinism()
-            adversarial = Adversarial(generator, discriminator, average, facts, recipe, job.settings.seed)
+            adversarial = Adversarial(generator, discriminator, average, facts, recipe, context.settings.seed)
             clip = gradient.clip_norm
             adversarial.compile(_adam(rate, clip), _adam(rate * options.rate_ratio, clip))
             schedule = Schedule(
                 epochs=gradient.epochs,
                 batch_size=gradient.batch_size,
-                seed=job.settings.seed,
+                seed=context.settings.seed,
                 measure_every=options.measure_every,
                 stop_on_collapse=options.on_collapse == "stop",
-                grids=job.run.plots / "epochs",
+                grids=context.run.plots / "epochs",
                 look_every=max(1, LOOK_AFTER // steps),
                 most_measured=options.metric_images,
             )
-            with job.run.stage("training"):
-                keeper = train(adversarial, material, schedule, job.run.state)
-        job.history.extend(keeper.rows)
-        save_networks(job.run.path, average, discriminator)
-        self._job, self._material = job, material
-        job.notes.update(
+            with context.run.stage("training"):
+                keeper = train(adversarial, material, schedule, context.run.state)
+        context.history.extend(keeper.rows)
+        save_networks(context.run.path, average, discriminator)
+        self._job, self._material = context, material
+        context.notes.update(
             strategy=STRATEGY,
             gan=facts.to_dict(),
-            preprocessing=job.preprocessing.to_dict(),
+            preprocessing=context.preprocessing.to_dict(),
             loss=options.loss,
             learning_rates={"generator": rate, "discriminator": rate * options.rate_ratio},
             average_decay=recipe.decay,
@@ -313,41 +313,41 @@ class Gan(Task):
         assert facts is not None
         return OutputContract("images", (facts.size, facts.size, facts.channels), NAMES[facts.channels])
 
-    def plots(self, metrics: Mapping[str, Any], job: Job) -> None:
+    def plots(self, metrics: Mapping[str, Any], context: TrainingContext) -> None:
         """Samples, the way there, strips between images, the nearest training images, the curves."""
         assert self._networks is not None and self._facts is not None and self._material is not None
-        facts, average, folder = self._facts, self._networks[2], job.run.plots
+        facts, average, folder = self._facts, self._networks[2], context.run.plots
         labels = grid_labels(facts)
-        made = make(average, draw(facts, len(labels), job.settings.seed, labels))
+        made = make(average, draw(facts, len(labels), context.settings.seed, labels))
         pictures.write_png(folder / "samples.png", pictures.grid(made, COLUMNS))
         grids = sorted((folder / "epochs").glob("*.png"))
         if grids:
             frames = [pictures.read_rgb(grids[place]) for place in spread(len(grids), FRAMES)]
             for name in ("training.gif", "training.webp"):
                 pictures.write_animation(folder / name, frames)
-        ends = draw(replace(facts, conditional=False), 2 * STRIPS, job.settings.seed)
+        ends = draw(replace(facts, conditional=False), 2 * STRIPS, context.settings.seed)
         strips = [between(ends[2 * i], ends[2 * i + 1], STEPS) for i in range(STRIPS)]
         strip_labels = np.repeat(labels_in_turn(facts, STRIPS), STEPS)
         strip = make(average, with_labels(facts, np.concatenate(strips), strip_labels))
         pictures.write_png(folder / "interpolation.png", pictures.grid(strip, STEPS))
-        self._look_for_copies(job)
-        pictures.draw_curves(job.history, folder / "curves.png")
+        self._look_for_copies(context)
+        pictures.draw_curves(context.history, folder / "curves.png")
 
-    def _look_for_copies(self, job: Job) -> None:
+    def _look_for_copies(self, context: TrainingContext) -> None:
         """How far made images are from their nearest training images: in the notes, and a picture of some."""
         assert self._networks is not None and self._facts is not None and self._material is not None
         facts, material = self._facts, self._material
-        inputs = draw(facts, SEARCHED_FOR, job.settings.seed, labels_in_turn(facts, SEARCHED_FOR))
+        inputs = draw(facts, SEARCHED_FOR, context.settings.seed, labels_in_turn(facts, SEARCHED_FOR))
         made = make(self._networks[2], inputs)
         held_out = material.held_out[spread(len(material.held_out), self.options.metric_images)]
         places, ratio = memorised(made, material.pixels, held_out)
         # Classes come in turn: the first of each, or where they are many, of some from all over them.
         shown = spread(min(max(SHOWN, len(facts.classes)), SEARCHED_FOR), SHOWN)
         pictures.write_png(
-            job.run.plots / "nearest_training_images.png",
+            context.run.plots / "nearest_training_images.png",
             pictures.pairs(made[shown], material.pixels[places[shown]]),
         )
-        job.notes["memorisation"] = {
+        context.notes["memorisation"] = {
             "ratio": ratio,
             "made": SEARCHED_FOR,
             "compared_with": len(material.pixels),

@@ -89,9 +89,9 @@ def frozen_discriminator(discriminator: keras.Model, lower: int) -> Iterator[Fre
         yield None
         return
     plan.apply(discriminator)
-    seal = plan.seal(discriminator)
+    snapshot = plan.snapshot_frozen(discriminator)
     yield plan
-    plan.check(discriminator, seal)
+    plan.check(discriminator, snapshot)
 
 
 def discriminator_plan(discriminator: keras.Model, lower: int) -> FreezePlan | None:

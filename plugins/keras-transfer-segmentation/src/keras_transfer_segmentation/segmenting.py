@@ -12,8 +12,8 @@ from keras_transfer import progress
 from keras_transfer.errors import UsageError
 from keras_transfer.outputs import Outputs
 from keras_transfer.preprocessing import ImageError, Preprocessing, decode
+from keras_transfer.workflow.loaded_model import LoadedModel, open_model
 from keras_transfer.workflow.predict import find_images
-from keras_transfer.workflow.subject import Subject, open_subject
 from keras_transfer_segmentation.classes import IGNORE_INDEX, Classes
 from keras_transfer_segmentation.masks import write_mask
 from keras_transfer_segmentation.pictures import area_percent, overlay, save_picture
@@ -59,22 +59,22 @@ def segment_files(
     endings = [".png", *(["_overlay.png"] if overlays else []), *([".npy"] if probabilities else [])]
     places = Outputs(paths, overwrite=overwrite)
     places.check(*(output / f"{name}{ending}" for name in names for ending in endings))
-    subject = open_subject(model)
-    classes = _classes(subject)
+    loaded = open_model(model)
+    classes = _classes(loaded)
     output.mkdir(parents=True, exist_ok=True)
-    return _answers(subject, classes, paths, output, places, tile, overlap, overlays, probabilities)
+    return _answers(loaded, classes, paths, output, places, tile, overlap, overlays, probabilities)
 
 
-def _classes(subject: Subject) -> Classes:
-    if subject.task != "segmentation" or subject.names is None:
-        raise UsageError(f"{subject.name} is a model of the task {subject.task}; segmentation is expected.")
-    if subject.contract.notes.get("classes"):
-        return Classes.from_dict(dict(subject.contract.notes["classes"]))
-    return Classes(subject.names, ignore_index=IGNORE_INDEX)
+def _classes(loaded: LoadedModel) -> Classes:
+    if loaded.task != "segmentation" or loaded.names is None:
+        raise UsageError(f"{loaded.name} is a model of the task {loaded.task}; segmentation is expected.")
+    if loaded.contract.notes.get("classes"):
+        return Classes.from_dict(dict(loaded.contract.notes["classes"]))
+    return Classes(loaded.names, ignore_index=IGNORE_INDEX)
 
 
 def _answers(
-    subject: Subject,
+    loaded: LoadedModel,
     classes: Classes,
     paths: list[Path],
     output: Path,
@@ -90,7 +90,7 @@ def _answers(
         except ImageError as error:
             yield {"path": str(path), "error": str(error)}
             continue
-        chances, mask = _segment(subject, image, classes, tile, overlap)
+        chances, mask = _segment(loaded, image, classes, tile, overlap)
         target = output / f"{path.stem}.png"
         with places.writing(target) as place:
             write_mask(place, mask, classes)
@@ -103,14 +103,14 @@ def _answers(
 
 
 def _segment(
-    subject: Subject, image: np.ndarray, classes: Classes, tile: bool, overlap: float
+    loaded: LoadedModel, image: np.ndarray, classes: Classes, tile: bool, overlap: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities, and the mask at the image's size."""
-    preprocessing: Preprocessing = subject.preprocessing
+    preprocessing: Preprocessing = loaded.preprocessing
     if tile:
-        chances = predict_tiled(subject.predict, image, preprocessing.size, overlap=overlap)
+        chances = predict_tiled(loaded.predict, image, preprocessing.size, overlap=overlap)
         return chances, chances.argmax(axis=-1).astype(classes.dtype)
-    chances = subject.predict(preprocessing.apply(image)[np.newaxis])[0]
+    chances = loaded.predict(preprocessing.apply(image)[np.newaxis])[0]
     mask = restore_mask(chances, preprocessing, image.shape[:2], classes.ignore_index)
     return chances, mask.astype(classes.dtype)
 

@@ -18,7 +18,7 @@ from keras_transfer.evaluation import plots
 from keras_transfer.freezing import set_trainable
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.settings import DataSettings, GradientSettings, TrainSettings
-from keras_transfer.tasks.base import Job, OutputContract, Task, TrainingPlan
+from keras_transfer.tasks.base import OutputContract, Task, TrainingContext, TrainingPlan
 from keras_transfer.tasks.planning import plan_gradient
 from keras_transfer.tasks.transfer import train_by_gradient
 from keras_transfer.training.phases import Phase, plan_phases
@@ -116,22 +116,22 @@ class Segmentation(Task):
         known = tuple(options.class_names or names or ())
         return Classes(known, ignore_index=options.ignore_index) if known else None
 
-    def build(self, data: ImageTable, job: Job) -> keras.Model:
+    def build(self, data: ImageTable, context: TrainingContext) -> keras.Model:
         """The decoder that ``--architecture`` names, on the backbone."""
-        options, seed = self.options, job.settings.seed
-        self._preprocessing = job.preprocessing
+        options, seed = self.options, context.settings.seed
+        self._preprocessing = context.preprocessing
         if options.architecture == "unet-scratch":
-            return unet_from_scratch(job.preprocessing.size, len(data.classes), seed=seed)
-        if job.backbone is None:
+            return unet_from_scratch(context.preprocessing.size, len(data.classes), seed=seed)
+        if context.backbone is None:
             raise UsageError("The segmentation task needs a backbone.")
         make = ON_BACKBONE[options.architecture]
-        return make(job.backbone, len(data.classes), dropout=options.decoder_dropout, seed=seed)
+        return make(context.backbone, len(data.classes), dropout=options.decoder_dropout, seed=seed)
 
     def _follow(
-        self, model: keras.Model, data: ImageTable, job: Job
+        self, model: keras.Model, data: ImageTable, context: TrainingContext
     ) -> tuple[Strategy, list[Phase], GradientSettings, SegmentationObjective]:
         """What is trained, how, and on what. Raises ``UsageError`` for settings that these data cannot follow."""
-        fit, gradient, pairs = job.settings.fit, job.settings.gradient, data.labels.pairs
+        fit, gradient, pairs = context.settings.fit, context.settings.gradient, data.labels.pairs
         pixels = pairs.pixels[data.labels.rows[data.indices("train")]].sum(axis=0)
         weights = class_weights(self.options.class_weights, pixels, data.classes)
         strategy = choose(fit, gradient, data)
@@ -140,26 +140,26 @@ class Segmentation(Task):
         objective = SegmentationObjective(self.options.loss, pairs.classes, weights)
         return strategy, plan_phases(model, strategy, fit, gradient), settings, objective
 
-    def training_plan(self, model: keras.Model, data: ImageTable, job: Job) -> TrainingPlan:
+    def training_plan(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> TrainingPlan:
         """Gradient training from the first epoch on; the plan refuses a loss that is none, too."""
-        strategy, phases, settings, objective = self._follow(model, data, job)
+        strategy, phases, settings, objective = self._follow(model, data, context)
         objective.loss()
-        return plan_gradient(model, data, job, strategy, phases, settings.learning_rate or RATE)
+        return plan_gradient(model, data, context, strategy, phases, settings.learning_rate or RATE)
 
-    def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
+    def fit(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> None:
         """Gradient training: of the decoder alone (``probe``), of the top of the backbone too, or of everything."""
-        strategy, phases, settings, objective = self._follow(model, data, job)
+        strategy, phases, settings, objective = self._follow(model, data, context)
         weights = objective.class_weights
-        job.say(f"Strategy: {strategy.name} ({strategy.why}).")
+        context.say(f"Strategy: {strategy.name} ({strategy.why}).")
         set_trainable(model, "none")
-        train_by_gradient(model, data, job, phases, objective, settings)
-        job.notes.update(
+        train_by_gradient(model, data, context, phases, objective, settings)
+        context.notes.update(
             strategy=strategy.name,
             why=strategy.why,
             plan=phases[0].plan.to_dict() if phases[0].plan else None,
             classes=objective.classes.to_dict(),
             class_weights=None if weights is None else dict(zip(data.classes, weights, strict=True)),
-            preprocessing=job.preprocessing.to_dict(),
+            preprocessing=context.preprocessing.to_dict(),
         )
 
     def restore(self, notes: Mapping[str, Any]) -> None:
@@ -226,13 +226,13 @@ class Segmentation(Task):
             raise UsageError("The model's size is not known before it is built.")
         return OutputContract("probabilities", (*self._preprocessing.size, len(data.classes)), data.classes)
 
-    def plots(self, metrics: Mapping[str, Any], job: Job) -> None:
+    def plots(self, metrics: Mapping[str, Any], context: TrainingContext) -> None:
         """The best, the median and the worst image; the confusion of pixels; the learning curves."""
-        folder = job.run.plots
+        folder = context.run.plots
         names = list(metrics["per_class"])
         plots.confusion_matrix(metrics["confusion_matrix"], names, folder / "confusion_matrix.png")
-        if job.history:
-            plots.learning_curves(job.history, folder / "learning_curves.png", "pixel_accuracy")
+        if context.history:
+            plots.learning_curves(context.history, folder / "learning_curves.png", "pixel_accuracy")
         if self._measured is not None and self._classes is not None:
             save_picture(folder / "examples.png", self._examples(*self._measured))
 

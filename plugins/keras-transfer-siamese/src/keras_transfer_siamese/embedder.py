@@ -20,7 +20,7 @@ from keras_transfer.inference import KerasRunner
 from keras_transfer.inference.tta import tta_views
 from keras_transfer.preprocessing import ImageError, Preprocessing, decode, read_image_bytes
 from keras_transfer.records import ModelContract
-from keras_transfer.workflow.subject import Subject, open_subject
+from keras_transfer.workflow.loaded_model import LoadedModel, open_model
 from keras_transfer_siamese.classes import shows_nothing
 from keras_transfer_siamese.comparison import Comparison, unit
 from keras_transfer_siamese.gallery import Binding
@@ -51,21 +51,21 @@ class Embedder:
     """
 
     def __init__(
-        self, subject: Subject, identity: Identity, comparison: Comparison, path: Path | None
+        self, loaded: LoadedModel, identity: Identity, comparison: Comparison, path: Path | None
     ) -> None:
-        self._subject, self.path = subject, path
-        pixels = np.zeros((1, *subject.preprocessing.size, 3), np.uint8)
-        shape = subject.predict(pixels).shape
+        self._subject, self.path = loaded, path
+        pixels = np.zeros((1, *loaded.preprocessing.size, 3), np.uint8)
+        shape = loaded.predict(pixels).shape
         if len(shape) != 2 or shape[1] < 2:
             raise UsageError(
-                f"{subject.name} gives outputs of shape {shape[1:]}; embeddings (D,) are expected."
+                f"{loaded.name} gives outputs of shape {shape[1:]}; embeddings (D,) are expected."
             )
         if comparison.weights is not None and len(comparison.weights) != shape[1]:
             raise DataError(
-                f"{subject.name} gives {shape[1]} numbers, and its comparison has {len(comparison.weights)} weights. "
+                f"{loaded.name} gives {shape[1]} numbers, and its comparison has {len(comparison.weights)} weights. "
                 "Train or export it again."
             )
-        self.binding = Binding(identity, subject.preprocessing, comparison, shape[1])
+        self.binding = Binding(identity, loaded.preprocessing, comparison, shape[1])
 
     def embed(
         self, paths: Iterable[Path], known: Set[str] = frozenset(), views: int = 1
@@ -134,22 +134,22 @@ def open_embedder(model: Any) -> Embedder:
     path = Path(model) if isinstance(model, (str, Path)) else None
     if path is not None and is_bundle(path):
         path = path / list_bundle(path).artefact().file
-    subject = open_subject(model if path is None else path)
-    if subject.run is not None:
-        require_embeddings(subject.name, subject.contract)
-        name = subject.run.path.resolve().name
-        return Embedder(subject, _of_keras(subject, name), _comparison(subject), path)
+    loaded = open_model(model if path is None else path)
+    if loaded.run is not None:
+        require_embeddings(loaded.name, loaded.contract)
+        name = loaded.run.path.resolve().name
+        return Embedder(loaded, _of_keras(loaded, name), _comparison(loaded), path)
     if path is not None and is_bundle(path.parent):
-        require_embeddings(subject.name, subject.contract)
+        require_embeddings(loaded.name, loaded.contract)
         identity = bundle_identity(list_bundle(path.parent), path.name)
-        return Embedder(subject, identity, _comparison(subject), path)
-    if isinstance(subject.runtime, KerasRunner):
-        identity = _of_keras(subject, subject.name if path is None else path.name)
+        return Embedder(loaded, identity, _comparison(loaded), path)
+    if isinstance(loaded.runtime, KerasRunner):
+        identity = _of_keras(loaded, loaded.name if path is None else path.name)
     else:
         assert path is not None  # what is no path is a Keras model
         _, content = digest(path)
         identity = Identity(content, path.name, "float32", content)
-    return Embedder(subject, identity, Comparison(), path)
+    return Embedder(loaded, identity, Comparison(), path)
 
 
 def bundle_identity(bundle: Bundle, file: str) -> Identity:
@@ -186,25 +186,25 @@ def require_embeddings(name: str, contract: ModelContract) -> None:
         )
 
 
-def _of_keras(subject: Subject, name: str) -> Identity:
+def _of_keras(loaded: LoadedModel, name: str) -> Identity:
     """Of a Keras model: what it computes, wherever its file lies."""
-    if not isinstance(subject.runtime, KerasRunner):
+    if not isinstance(loaded.runtime, KerasRunner):
         raise UsageError(
-            f"{subject.name} is not the run's model. Give the run folder, or a file of its bundle."
+            f"{loaded.name} is not the run's model. Give the run folder, or a file of its bundle."
         )
     try:
-        trained = model_hash(subject.runtime.model)
+        trained = model_hash(loaded.runtime.model)
     except CacheError as error:
-        raise UsageError(f"{subject.name} cannot be bound to a gallery. {error}") from error
+        raise UsageError(f"{loaded.name} cannot be bound to a gallery. {error}") from error
     return Identity(trained, name, "float32", trained)
 
 
-def _comparison(subject: Subject) -> Comparison:
-    if "comparison" not in subject.contract.notes:
+def _comparison(loaded: LoadedModel) -> Comparison:
+    if "comparison" not in loaded.contract.notes:
         raise DataError(
-            f"{subject.name} does not tell how its embeddings are compared. Train or export it again."
+            f"{loaded.name} does not tell how its embeddings are compared. Train or export it again."
         )
-    return Comparison.from_dict(subject.contract.notes["comparison"])
+    return Comparison.from_dict(loaded.contract.notes["comparison"])
 
 
 def _read(path: Path, preprocessing: Preprocessing, known: Set[str]) -> tuple[Embedded, np.ndarray | None]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_transfer.data import ImageTable
 from keras_transfer.errors import DataError
-from keras_transfer.tasks.base import Job
+from keras_transfer.tasks.base import TrainingContext
 from keras_transfer.training.strategy import Strategy
 from keras_transfer_siamese.choosing import (
     FEW_CLASSES,
@@ -56,7 +56,7 @@ class FrozenHeads:
     Args:
         options: of the task.
         data: by class.
-        job: of the core.
+        context: of the core.
         objective: of a head that is trained by gradient.
         kind: of the comparison.
         folded: see :func:`folded_splits`.
@@ -67,14 +67,14 @@ class FrozenHeads:
         self,
         options: Any,
         data: ImageTable,
-        job: Job,
+        context: TrainingContext,
         *,
         objective: SiameseObjective,
         kind: str,
         folded: tuple[str, ...],
         guard: ClassGuard | None,
     ) -> None:
-        self.options, self.data, self.job = options, data, job
+        self.options, self.data, self.context = options, data, context
         self.objective, self.kind, self.folded, self.guard = objective, kind, folded, guard
         self.train, self.val = data.indices("train"), data.indices("val")
         self.history: list[dict[str, Any]] = []
@@ -82,16 +82,16 @@ class FrozenHeads:
 
     def best(self, features: np.ndarray) -> Head:
         """The best head for features ``(N, D)`` of all images, as far as the options leave a choice; noted and said."""
-        note_baseline(self.job, self.data, features, self.options.episodes)
+        note_baseline(self.context, self.data, features, self.options.episodes)
         return self._by_folds(features) if self.folded else self._by_validation(features)
 
     def _by_folds(self, features: np.ndarray) -> Head:
         """The head that was best on classes held out in turn, learned from all of them."""
-        job, rows, dim = self.job, rows_of(self.data, self.folded), self.options.embedding_dim
+        context, rows, dim = self.context, rows_of(self.data, self.folded), self.options.embedding_dim
         x, labels = features[rows], self.data.labels[rows]
-        choice = choose_by_folds(x, labels, dim, self.kind, job.settings.seed)
+        choice = choose_by_folds(x, labels, dim, self.kind, context.settings.seed)
         form = choice.fit(x, labels, dim)
-        job.notes["head"] = {
+        context.notes["head"] = {
             "kind": form.name,
             "shrinkage": form.shrinkage,
             "chosen_on": "cross-validation",
@@ -100,14 +100,14 @@ class FrozenHeads:
             "learned_from": list(self.folded),
             "trials": [trial.to_dict() for trial in choice.trials],
         }
-        job.say(
+        context.say(
             f"Head: {choice}. It is learned from all {choice.classes} classes. With fewer than {FEW_CLASSES} none is "
             "trained by gradient; --head dense trains one."
         )
         return Head(form, Comparison(self.kind), self.folded, choice.roc)
 
     def _by_validation(self, features: np.ndarray) -> Head:
-        options, job, train, val = self.options, self.job, self.train, self.val
+        options, context, train, val = self.options, self.context, self.train, self.val
         wanted = "auto" if options.head == "dense" else options.head
         forms = closed_forms(features[train], self.data.labels[train], options.embedding_dim, wanted)
         heads = [Head(form, Comparison(self.kind)) for form in forms]
@@ -116,13 +116,13 @@ class FrozenHeads:
             names = [head.form.name for head in heads]
             best = heads[names.index(DEFAULT_FORM) if DEFAULT_FORM in names else 0]
             why = f"fewer than {FEWEST} classes with two images" if few else "no validation classes"
-            job.notes["head"] = {"kind": best.form.name, "chosen_on": f"nothing: {why}"}
-            job.say(f"Head: {best.form.name}; there are {why} to choose on.")
+            context.notes["head"] = {"kind": best.form.name, "chosen_on": f"nothing: {why}"}
+            context.say(f"Head: {best.form.name}; there are {why} to choose on.")
             return self._trained_head(features, best, heads) if options.head == "dense" else best
         guard = self.guard
         scores = [guard.score(head.embed(features[val]), head.comparison) for head in heads]
         best = heads[max(range(len(heads)), key=lambda place: scores[place])]
-        job.notes["head"] = {
+        context.notes["head"] = {
             "kind": best.form.name,
             "chosen_on": "validation",
             "trials": [
@@ -135,7 +135,7 @@ class FrozenHeads:
                 for head, score in zip(heads, scores, strict=True)
             ],
         }
-        job.say(
+        context.say(
             f"Best head in closed form: {best.form.name}, {max(scores)[0]:.1%} one-shot on validation classes."
         )
         if options.head == "dense" or (
@@ -146,8 +146,8 @@ class FrozenHeads:
 
     def _trained_head(self, features: np.ndarray, best: Head, heads: Sequence[Head]) -> Head:
         """A Dense head from the best projection on; kept where it beats the best head in closed form."""
-        job, val, guard, labels = self.job, self.val, self.guard, self.data.labels
-        gradient, fit = job.settings.gradient, job.settings.fit
+        context, val, guard, labels = self.context, self.val, self.guard, self.data.labels
+        gradient, fit = context.settings.gradient, context.settings.fit
         projections = [head for head in heads if head.form.kernel is not None]
         if not projections:
             raise DataError(
@@ -171,18 +171,18 @@ class FrozenHeads:
             labels,
             start.form,
             self.objective,
-            lambda epoch: make(self.train, job.settings.seed, epoch),
+            lambda epoch: make(self.train, context.settings.seed, epoch),
             batch_size=size,
             epochs=self.options.head_epochs,
             judge=None if guard is None else judge,
             comparison=self.kind,
             learning_rate=gradient.learning_rate,
             weight_decay=gradient.weight_decay,
-            seed=job.settings.seed,
+            seed=context.settings.seed,
         )
         self.history = trained.history
         head = Head(trained.form, trained.comparison)
-        job.notes["trained_head"] = {
+        context.notes["trained_head"] = {
             "loss": self.objective.name,
             "start": start.form.name,
             "best_epoch": trained.best_epoch,
@@ -196,7 +196,7 @@ class FrozenHeads:
         kept = head if verdict.better or (self.options.head == "dense" and not fit.guard) else best
         guard.note("head_guard", verdict, kept is head, best.form.name, "trained head")
         if kept is head:
-            job.notes["head"]["kind"] = "dense"
+            context.notes["head"]["kind"] = "dense"
         return kept
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_transfer.data import ImageTable
 from keras_transfer.errors import DataError
-from keras_transfer.tasks.base import Job
+from keras_transfer.tasks.base import TrainingContext
 from keras_transfer.training.guard import Verdict
 from keras_transfer_siamese.comparison import Comparison
 from keras_transfer_siamese.episodes import interval
@@ -25,14 +25,14 @@ class ClassGuard:
     Args:
         labels: int ``(N,)`` of the validation images.
         episodes: how many.
-        job: of the core.
+        context: of the core.
 
     Raises:
         DataError: not even two classes have two images.
     """
 
-    def __init__(self, labels: np.ndarray, episodes: int, job: Job) -> None:
-        self.episodes, self.job = episodes, job
+    def __init__(self, labels: np.ndarray, episodes: int, context: TrainingContext) -> None:
+        self.episodes, self.context = episodes, context
         self.trial = OneShot.draw(labels, episodes, SEED)
 
     def score(self, embeddings: np.ndarray, comparison: Comparison) -> tuple[float, float]:
@@ -57,15 +57,21 @@ class ClassGuard:
     def note(self, key: str, verdict: Verdict, better: bool, old: str, new: str) -> None:
         """Record and say which of the two was kept."""
         kept = new if better else old
-        self.job.notes[key] = {**verdict.to_dict(), "kept": kept, "guard": self.job.settings.fit.guard}
-        self.job.say(
+        self.context.notes[key] = {
+            **verdict.to_dict(),
+            "kept": kept,
+            "guard": self.context.settings.fit.guard,
+        }
+        self.context.say(
             f"One-shot accuracy on the same {self.episodes} episodes of validation classes: {old} "
             f"{verdict.probe:.1%}, {new} {verdict.tuned:.1%} (difference {verdict.low:+.2%} to {verdict.high:+.2%}). "
             f"Kept: {kept}."
         )
 
 
-def note_baseline(job: Job, data: ImageTable, features: np.ndarray, episodes: int, name: str = "raw") -> None:
+def note_baseline(
+    context: TrainingContext, data: ImageTable, features: np.ndarray, episodes: int, name: str = "raw"
+) -> None:
     """What untrained features ``(N, D)`` come to, by cosine: the floor that everything else stands on."""
     found: dict[str, Any] = {"embedding": name}
     comparison = Comparison()
@@ -78,10 +84,10 @@ def note_baseline(job: Job, data: ImageTable, features: np.ndarray, episodes: in
         embeddings = ClosedForm("raw").embed(features[rows])
         mean, half = interval(trial.accuracies(embeddings, comparison))
         found[split] = {"one_shot_accuracy": mean, "interval": half}
-    job.notes["baseline"] = found
+    context.notes["baseline"] = found
     told = [
         f"{values['one_shot_accuracy']:.1%} one-shot on {split} classes"
         for split, values in found.items()
         if split != "embedding"
     ]
-    job.say(f"Baseline, {name}: {', '.join(told) or 'nothing to measure it on'}.")
+    context.say(f"Baseline, {name}: {', '.join(told) or 'nothing to measure it on'}.")

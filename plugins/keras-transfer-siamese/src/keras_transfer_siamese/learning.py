@@ -19,7 +19,7 @@ from keras_transfer.data import ImageTable
 from keras_transfer.features import extract
 from keras_transfer.freezing import set_trainable
 from keras_transfer.settings import GradientSettings
-from keras_transfer.tasks.base import Job, TrainingPlan
+from keras_transfer.tasks.base import TrainingContext, TrainingPlan
 from keras_transfer.tasks.planning import gradient_macs, told
 from keras_transfer.tasks.transfer import outputs_of, require_sense, train_by_gradient
 from keras_transfer.training.feeds import Boundary
@@ -61,16 +61,16 @@ class Learned:
 
 
 class Learner:
-    """One training: its data, options and job.
+    """One training: its data, options and context.
 
     Args:
         options: of the task.
         data: by class.
-        job: of the core.
+        context: of the core.
     """
 
-    def __init__(self, options: Any, data: ImageTable, job: Job) -> None:
-        self.options, self.data, self.job = options, data, job
+    def __init__(self, options: Any, data: ImageTable, context: TrainingContext) -> None:
+        self.options, self.data, self.context = options, data, context
         self.rows = {split: data.indices(split) for split in ("train", "val", "test")}
         self.guard: ClassGuard | None = None
         kind = options.comparison
@@ -89,28 +89,28 @@ class Learner:
         Args:
             model: the extractor (pixels to features ``(B, D)``), or a network from scratch (pixels to embeddings).
         """
-        job, settings = self.job, self.job.settings
+        context, settings = self.context, self.context.settings
         strategy = self._strategy()
-        job.say(f"Strategy: {strategy.name} ({strategy.why}).")
+        context.say(f"Strategy: {strategy.name} ({strategy.why}).")
         folded = folded_splits(self.options, self.data, strategy)
         if len(self.rows["val"]) and "val" not in folded:
-            self.guard = ClassGuard(self.data.labels[self.rows["val"]], self.options.episodes, job)
-        job.notes.update(strategy=strategy.name, why=strategy.why, classes=self._classes())
+            self.guard = ClassGuard(self.data.labels[self.rows["val"]], self.options.episodes, context)
+        context.notes.update(strategy=strategy.name, why=strategy.why, classes=self._classes())
         if strategy.name == "scratch":
             return self._from_scratch(model, strategy)
         set_trainable(model, "none")
-        with job.run.stage("extraction"):
-            found = extract(self.data, model, preprocessing=job.preprocessing, engine=settings.fit.engine)
-        job.notes["features"] = {
+        with context.run.stage("extraction"):
+            found = extract(self.data, model, preprocessing=context.preprocessing, engine=settings.fit.engine)
+        context.notes["features"] = {
             "engine": found.engine,
             "computed": found.computed,
             "cached": found.cached,
         }
-        with job.run.stage("probe"):
+        with context.run.stage("probe"):
             heads = FrozenHeads(
                 self.options,
                 self.data,
-                job,
+                context,
                 objective=self.objective,
                 kind=self.kind,
                 folded=folded,
@@ -119,12 +119,12 @@ class Learner:
             head = heads.best(found.values)
         embedding = with_head(model, head.form.build, unit=head.comparison.kind != "weighted_l1")
         if strategy.name == "probe":
-            job.history.extend(heads.history)
+            context.history.extend(heads.history)
             return Learned(embedding, head.comparison, head.splits, head.roc)
         return self._on_by_gradient(embedding, head.comparison, strategy)
 
     def _strategy(self) -> Strategy:
-        settings = self.job.settings
+        settings = self.context.settings
         strategy = choose(settings.fit, settings.gradient, self.data)
         require_sense(strategy, settings, self.data)
         return strategy
@@ -134,7 +134,7 @@ class Learner:
 
         What trying the heads costs is not estimated; beside the features it is little.
         """
-        strategy, fit, gradient = self._strategy(), self.job.settings.fit, self.job.settings.gradient
+        strategy, fit, gradient = self._strategy(), self.context.settings.fit, self.context.settings.gradient
         scratch, embedding = strategy.name == "scratch", model
         if not scratch:
             dense = keras.layers.Dense(self.options.embedding_dim, name=PROJECTION)
@@ -142,7 +142,7 @@ class Learner:
             embedding = with_head(
                 model, dense if projects else lambda x: x, unit=self.objective.name != "bce"
             )
-        network = training_network(embedding, self.objective, self.job.settings.seed)
+        network = training_network(embedding, self.objective, self.context.settings.seed)
         phases = plan_phases(network, strategy, fit, gradient)
         trains = strategy.name != "probe"
         if self.options.head == "dense" and not scratch:
@@ -180,7 +180,7 @@ class Learner:
         )
 
     def _gradient_settings(self, strategy: Strategy) -> GradientSettings:
-        gradient = self.job.settings.gradient
+        gradient = self.context.settings.gradient
         monitor = (
             NEAREST if self.objective.name in PROXIES and gradient.monitor == "loss" else gradient.monitor
         )
@@ -192,15 +192,15 @@ class Learner:
         )
 
     def _train(self, network: keras.Model, strategy: Strategy) -> None:
-        job = self.job
-        phases = plan_phases(network, strategy, job.settings.fit, job.settings.gradient)
+        context = self.context
+        phases = plan_phases(network, strategy, context.settings.fit, context.settings.gradient)
         set_trainable(network, "none")
-        job.notes["plan"] = phases[0].plan.to_dict() if phases[0].plan else None
-        fit = job.settings.fit
+        context.notes["plan"] = phases[0].plan.to_dict() if phases[0].plan else None
+        fit = context.settings.fit
         train_by_gradient(
             network,
             self.data,
-            job,
+            context,
             phases,
             self.objective,
             self._gradient_settings(strategy),
@@ -212,30 +212,30 @@ class Learner:
 
     def _from_scratch(self, embedding: keras.Model, strategy: Strategy) -> Learned:
         name = f"grey pixels, {PIXELS}x{PIXELS}"
-        note_baseline(self.job, self.data, self._grey_pixels(), self.options.episodes, name)
-        network = training_network(embedding, self.objective, self.job.settings.seed)
+        note_baseline(self.context, self.data, self._grey_pixels(), self.options.episodes, name)
+        network = training_network(embedding, self.objective, self.context.settings.seed)
         self._train(network, strategy)
         return Learned(embedding, trained_comparison(network, self.kind))
 
     def _grey_pixels(self) -> np.ndarray:
         """float32 ``(N, PIXELS^2)``: shrunk, grey, each image's mean taken off."""
-        small = replace(self.job.preprocessing, size=(PIXELS, PIXELS))
+        small = replace(self.context.preprocessing, size=(PIXELS, PIXELS))
         grey = [self.data.images.load(i, small).mean(axis=2).ravel() for i in range(len(self.data))]
         values = np.array(grey, np.float32)
         return values - values.mean(axis=1, keepdims=True)
 
     def _on_by_gradient(self, embedding: keras.Model, comparison: Comparison, strategy: Strategy) -> Learned:
         """Fine-tune from the best head on; what is not better on the validation classes is undone."""
-        job, val, fit = self.job, self.rows["val"], self.job.settings.fit
-        before = outputs_of(embedding, self.data, job, val) if len(val) else None
+        context, val, fit = self.context, self.rows["val"], self.context.settings.fit
+        before = outputs_of(embedding, self.data, context, val) if len(val) else None
         start = [weight.numpy() for weight in embedding.weights]
-        network = training_network(embedding, self.objective, job.settings.seed)
+        network = training_network(embedding, self.objective, context.settings.seed)
         self._train(network, strategy)
         trained = trained_comparison(network, self.kind)
         if before is None:
             return Learned(embedding, trained)
         assert self.guard is not None
-        after = outputs_of(embedding, self.data, job, val)
+        after = outputs_of(embedding, self.data, context, val)
         verdict = self.guard.compare(before, comparison, after, trained)
         better = verdict.better or not fit.guard
         self.guard.note("guard", verdict, better, "head on frozen features", "fine-tuned network")

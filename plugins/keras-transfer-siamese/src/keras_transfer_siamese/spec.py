@@ -46,7 +46,7 @@ class SiameseOptions:
         "strokes and textures rather than things.",
     )
     pooling: str = option(
-        "average",
+        "avg",
         "How a map becomes one vector; flatten keeps where things are, as characters and signatures need it.",
         choices=POOLINGS,
     )

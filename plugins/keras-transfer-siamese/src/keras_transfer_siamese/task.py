@@ -15,7 +15,7 @@ from keras_transfer.data import ImageTable
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.features.pooling import feature_model
 from keras_transfer.settings import DataSettings, TrainSettings
-from keras_transfer.tasks.base import Job, OutputContract, Task, TrainingPlan
+from keras_transfer.tasks.base import OutputContract, Task, TrainingContext, TrainingPlan
 from keras_transfer.tasks.transfer import outputs_of
 from keras_transfer_siamese import pictures
 from keras_transfer_siamese.classes import (
@@ -71,7 +71,7 @@ class Siamese(Task):
             )
         if options.network == "backbone":
             return settings
-        if options.layer is not None or options.pooling != "average":
+        if options.layer is not None or options.pooling != "avg":
             raise UsageError(
                 f"--layer and --pooling choose features of a backbone; --network {options.network} is learned from "
                 "scratch. Leave them out."
@@ -101,18 +101,18 @@ class Siamese(Task):
             source, settings, seed, levels=options.levels, by_image=options.allow_seen_classes
         )
 
-    def build(self, data: ImageTable, job: Job) -> keras.Model:
+    def build(self, data: ImageTable, context: TrainingContext) -> keras.Model:
         """The backbone's averaged features; from scratch with a Dense layer, or a network of a paper."""
-        options, seed, size = self.options, job.settings.seed, job.preprocessing.size
+        options, seed, size = self.options, context.settings.seed, context.preprocessing.size
         unit = options.loss != "bce"
         if options.network == "koch":
             return with_head(koch(size, seed=seed), lambda x: x, unit=unit)
         if options.network == "conv4":
             return with_head(conv4(size, seed=seed), lambda x: x, unit=unit)
-        if job.backbone is None:
+        if context.backbone is None:
             raise UsageError("The siamese task needs a backbone.")
-        extractor = self._extractor(job.backbone, job.settings.model.backbone)
-        if job.settings.fit.strategy != "scratch":
+        extractor = self._extractor(context.backbone, context.settings.model.backbone)
+        if context.settings.fit.strategy != "scratch":
             return extractor
         first = keras.initializers.GlorotUniform(seed=seed)
         dense = keras.layers.Dense(options.embedding_dim, kernel_initializer=first, name=PROJECTION)
@@ -121,15 +121,15 @@ class Siamese(Task):
     def _extractor(self, backbone: keras.Model, name: str) -> keras.Model:
         """Pixels to the features that were asked for."""
         options = self.options
-        if options.layer is None and options.pooling == "average":
+        if options.layer is None and options.pooling == "avg":
             return pooled(backbone)
         levels = pyramid_of(name)
         return feature_model(backbone, layer=options.layer, pooling=options.pooling, pyramid=levels)
 
-    def training_plan(self, model: keras.Model, data: ImageTable, job: Job) -> TrainingPlan:
+    def training_plan(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> TrainingPlan:
         """See :meth:`keras_transfer_siamese.learning.Learner.plan`."""
         self._require_measurable(data)
-        return Learner(self.options, data, job).plan(model)
+        return Learner(self.options, data, context).plan(model)
 
     def _require_measurable(self, data: ImageTable) -> None:
         """Raise ``DataError`` or ``UsageError`` where the result of a training could not be measured."""
@@ -143,30 +143,30 @@ class Siamese(Task):
         last = next(split for split in ("test", "val", "train") if len(data.indices(split)))
         require_possible(data.take(data.indices(last)), self._protocol())
 
-    def fit(self, model: keras.Model, data: ImageTable, job: Job) -> None:
+    def fit(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> None:
         """See :class:`keras_transfer_siamese.learning.Learner`; then a threshold from classes not learned from."""
         self._require_measurable(data)
-        learned = Learner(self.options, data, job).learn(model)
+        learned = Learner(self.options, data, context).learn(model)
         self._shipped, self._comparison = learned.model, learned.comparison
         self._dim = int(learned.model.outputs[0].shape[-1])
         self._trained_on = fingerprints(name for split in learned.splits for name in in_split(data, split))
-        self._thresholds = self._choose_threshold(learned.roc or self._validation_roc(data, job))
-        job.notes.update(
+        self._thresholds = self._choose_threshold(learned.roc or self._validation_roc(data, context))
+        context.notes.update(
             comparison=self._comparison.to_dict(),
             thresholds=self._thresholds,
             embedding_dim=self._dim,
-            preprocessing=job.preprocessing.to_dict(),
+            preprocessing=context.preprocessing.to_dict(),
             trained_on=self._trained_on,
         )
 
-    def _validation_roc(self, data: ImageTable, job: Job) -> Roc | None:
+    def _validation_roc(self, data: ImageTable, context: TrainingContext) -> Roc | None:
         """Of pairs of images of the validation classes; None where there are none of both kinds."""
         assert self._comparison is not None and self._shipped is not None
         val = data.indices("val")
         val = val[thinned(data.labels[val], MOST, SEED)]
         if not len(val):
             return None
-        embeddings = outputs_of(self._shipped, data, job, val)
+        embeddings = outputs_of(self._shipped, data, context, val)
         return Roc.of(*pairs(self._comparison.scores(embeddings, embeddings), data.labels[val]))
 
     def _choose_threshold(self, roc: Roc | None) -> dict[str, float | None]:
@@ -216,9 +216,9 @@ class Siamese(Task):
             raise UsageError("The size of the embeddings is not known before the training.")
         return OutputContract("embeddings", (self._dim,), tuple(f"d{i}" for i in range(self._dim)))
 
-    def plots(self, metrics: Mapping[str, Any], job: Job) -> None:
+    def plots(self, metrics: Mapping[str, Any], context: TrainingContext) -> None:
         """ROC, distances of same and different pairs, a map of the embeddings, the hardest wrong matches."""
-        folder = job.run.plots
+        folder = context.run.plots
         if self._measured is not None:
             measured, data = self._measured
             comparison = self._comparison or Comparison()
@@ -227,5 +227,5 @@ class Siamese(Task):
                 pictures.score_histograms(measured, comparison, folder / "scores.png")
             pictures.embedding_map(measured, data, folder / "embeddings.png")
             pictures.wrong_matches(measured, data, folder / "wrong_matches.png")
-        if job.history:
-            pictures.learning_curve(job.history, folder / "learning_curves.png")
+        if context.history:
+            pictures.learning_curve(context.history, folder / "learning_curves.png")

@@ -29,7 +29,7 @@ UNKNOWN = ModelContract("classification", {}, {}, "probabilities", (), (), {})
 
 
 @dataclass(frozen=True)
-class Subject:
+class LoadedModel:
     """A model that can be asked, with what must be known to ask it.
 
     Attributes:
@@ -68,14 +68,14 @@ class Subject:
         return self.runtime.model if isinstance(self.runtime, KerasRunner) else None
 
 
-def open_subject(
+def open_model(
     model: Any,
     *,
     labels: str | Path | None = None,
     preprocessing: Preprocessing | None = None,
     input_range: tuple[float, float] | None = None,
     logits: bool = False,
-) -> Subject:
+) -> LoadedModel:
     """Open a model for evaluation or prediction.
 
     Args:
@@ -91,32 +91,32 @@ def open_subject(
         UsageError: nothing usable at that path, an input size that cannot be known, or an input range or logits for a
             model whose contract is recorded.
     """
-    subject = _open(model, labels, preprocessing)
-    if input_range is None and subject.run is None and not subject.recorded:
-        input_range = _quantized_range(subject)
-    elif input_range is not None and (subject.run is not None or subject.recorded):
-        raise UsageError(f"{subject.name} has its contract recorded beside it; leave the input range out.")
-    if logits and subject.kind != "probabilities":
-        raise UsageError(f"{subject.name} gives {subject.kind}, no classes; leave out the softmax (logits).")
+    loaded = _open(model, labels, preprocessing)
+    if input_range is None and loaded.run is None and not loaded.recorded:
+        input_range = _quantized_range(loaded)
+    elif input_range is not None and (loaded.run is not None or loaded.recorded):
+        raise UsageError(f"{loaded.name} has its contract recorded beside it; leave the input range out.")
+    if logits and loaded.kind != "probabilities":
+        raise UsageError(f"{loaded.name} gives {loaded.kind}, no classes; leave out the softmax (logits).")
     if input_range is not None:
-        subject = replace(subject, predict=_of_range(subject.predict, *input_range))
-    return replace(subject, predict=_softmax_of(subject.predict)) if logits else subject
+        loaded = replace(loaded, predict=_of_range(loaded.predict, *input_range))
+    return replace(loaded, predict=_softmax_of(loaded.predict)) if logits else loaded
 
 
-def _quantized_range(subject: Subject) -> tuple[float, float] | None:
+def _quantized_range(loaded: LoadedModel) -> tuple[float, float] | None:
     """The range of a quantized input that is not that of pixels: a model of another tool trained on [-1, 1] or [0, 1].
 
     Its bytes are the image's bytes then, whatever the file does to them.
     """
-    if subject.runtime is None or len(subject.runtime.inputs) != 1 or not subject.runtime.inputs[0].quantized:
+    if loaded.runtime is None or len(loaded.runtime.inputs) != 1 or not loaded.runtime.inputs[0].quantized:
         return None
-    tensor = subject.runtime.inputs[0]
+    tensor = loaded.runtime.inputs[0]
     limits = np.iinfo(tensor.dtype)
     low, high = ((limit - tensor.zero_point) * tensor.scale for limit in (limits.min, limits.max))
     if high - low > 64:
         return None
     log.warning(
-        "%s takes numbers from %.3g to %.3g: pixels are brought to that range.", subject.name, low, high
+        "%s takes numbers from %.3g to %.3g: pixels are brought to that range.", loaded.name, low, high
     )
     return low, high
 
@@ -136,9 +136,9 @@ def _softmax_of(predict: Callable[[np.ndarray], np.ndarray]) -> Any:
     return answer
 
 
-def _open(model: Any, labels: str | Path | None, preprocessing: Preprocessing | None) -> Subject:
+def _open(model: Any, labels: str | Path | None, preprocessing: Preprocessing | None) -> LoadedModel:
     names = read_labels(Path(labels)) if labels is not None else None
-    if isinstance(model, Subject):
+    if isinstance(model, LoadedModel):
         return replace(model, names=names or model.names, preprocessing=preprocessing or model.preprocessing)
     if isinstance(model, Run):
         model = model.path
@@ -164,7 +164,7 @@ def _open(model: Any, labels: str | Path | None, preprocessing: Preprocessing | 
         recorded, beside = contract.preprocessing, contract.names
     else:
         recorded, beside = _beside(path, runtime.input_size)
-    return Subject(
+    return LoadedModel(
         str(path),
         runtime.predict,
         preprocessing or recorded,
@@ -195,12 +195,14 @@ def read_labels(path: Path) -> tuple[str, ...]:
     return names
 
 
-def _keras_subject(model: Any, names: tuple[str, ...] | None, preprocessing: Preprocessing | None) -> Subject:
+def _keras_subject(
+    model: Any, names: tuple[str, ...] | None, preprocessing: Preprocessing | None
+) -> LoadedModel:
     if not hasattr(model, "inputs"):
         raise UsageError(f"{type(model).__name__} was given; a path or a Keras model of images is expected.")
     runtime = KerasRunner(model)
     contract = preprocessing or Preprocessing(size=_known_size(model.name, runtime.input_size))
-    return Subject(model.name, runtime.predict, contract, names, UNKNOWN, runtime=runtime)
+    return LoadedModel(model.name, runtime.predict, contract, names, UNKNOWN, runtime=runtime)
 
 
 def _beside(path: Path, size: tuple[int, int] | None) -> tuple[Preprocessing, tuple[str, ...] | None]:

@@ -23,7 +23,7 @@ from keras_transfer.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
-class Deployed:
+class QuantizedBackbone:
     """An int8 backbone that a head was fitted on.
 
     Attributes:
@@ -41,7 +41,7 @@ class Deployed:
     @classmethod
     def make(
         cls, extractor: keras.Model, table: ImageTable, preprocessing: Preprocessing, seed: int
-    ) -> Deployed:
+    ) -> QuantizedBackbone:
         """Quantize an extractor, pixels to features ``(B, D)``, calibrated on a sample of the training images.
 
         Raises ``UsageError`` when it has nothing to quantize, ``ExportError`` when the converter fails.
@@ -55,7 +55,7 @@ class Deployed:
         return cls(convert_integer(extractor, calibration), layer, sample.IMAGES, seed)
 
     @classmethod
-    def read(cls, path: Path, notes: Mapping[str, Any]) -> Deployed:
+    def read(cls, path: Path, notes: Mapping[str, Any]) -> QuantizedBackbone:
         """The backbone a run kept, with what its notes say. Raises ``RunError`` when the file is gone or another."""
         try:
             content = path.read_bytes()

@@ -18,7 +18,7 @@ from keras_transfer.settings import ModelSettings
 _NETWORK = [info for info in describe(ModelSettings) if info.name not in ("backbone", "cut", "input_mode")]
 
 
-def subject_arguments(function: Any) -> Any:
+def model_arguments(function: Any) -> Any:
     """Add ``[MODEL] IMAGES...``, ``--backbone`` and ``--labels-file``."""
     for decorate in (
         click.option(
