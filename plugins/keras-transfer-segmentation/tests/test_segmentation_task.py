@@ -40,6 +40,11 @@ def test_the_task_keeps_its_promises(check):
     check()
 
 
+@conformance("segment")
+def test_the_verb_keeps_its_promises(check):
+    check()
+
+
 @pytest.mark.nightly
 @conformance("segmentation")
 def test_the_task_keeps_its_promises_on_lite0(check):
