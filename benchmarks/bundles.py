@@ -63,7 +63,7 @@ def write_garments(source: Path, folder: Path) -> Path:
 def measure(source: Path, folder: Path, **settings: Any) -> dict[str, Any]:
     """Train, export in every precision, verify; then the same with a head that was fitted for int8."""
     result: dict[str, Any] = {}
-    for name, deploy, precisions in (("", None, PRECISIONS), ("_for_int8", "int8", ("none", "int8"))):
+    for name, deploy, precisions in (("", None, PRECISIONS), ("_for_int8", "int8", ("float32", "int8"))):
         run = train(source, folder / f"run{name}", strategy="probe", deploy=deploy, **settings)
         report = export_run(run, folder / f"edge{name}", precisions=precisions, allow_parity_failure=True)
         content = report.to_dict()

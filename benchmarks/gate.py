@@ -35,7 +35,8 @@ Keras on fewer than 90 % of the decisions beyond chance, and says it where the i
 EfficientNet-Lite0 at {size} px on half of the solar cells and its int8 file answer the other half, {cells} cells: Keras
 {keras:.1%} right, int8 {int8:.1%}, equal decisions {agreement:.1%}. {draws} test sets of each size are drawn from these
 answers. Broken files are the int8 file with right decisions turned at random. Validation images, which an export asks
-where test images cannot tell, are not counted.
+where test images cannot tell, are not counted. A file that is refused for its agreement may be said to be doubtful for
+its accuracy at once.
 
 {table}
 

@@ -9,6 +9,10 @@ SEGMENTATION = "plugins/keras-transfer-segmentation/src/keras_transfer_segmentat
 SEGMENTATION_TESTS = "plugins/keras-transfer-segmentation/tests"
 SIAMESE = "plugins/keras-transfer-siamese/src/keras_transfer_siamese"
 SIAMESE_TESTS = "plugins/keras-transfer-siamese/tests"
+STRICT = (
+    "tests/export/test_strict.py::test_every_file_of_every_task_is_for_one_image_and_can_be_made_for_more"
+    "[classification-float32]"
+)
 
 
 @dataclass(frozen=True)
@@ -320,6 +324,38 @@ MUTATIONS = (
         "same = given.type == wanted.type",
         ("tests/export/test_export_quantization.py::test_stitching_refuses_what_does_not_fit",),
         "A file whose head does not fit its backbone is written.",
+    ),
+    Mutation(
+        "batch-left-open",
+        "keras_transfer/export/strict.py",
+        "            tensor.shapeSignature = None\n",
+        "            pass\n",
+        (STRICT,),
+        "LiteRT.js runs none of the exported files.",
+    ),
+    Mutation(
+        "shapes-left-untrue",
+        "keras_transfer/export/strict.py",
+        "                graph.tensors[index].shape = np.array(shape, np.int32)\n",
+        "                pass\n",
+        (STRICT.replace("classification-float32", "segmentation-all-integer"),),
+        "A microcontroller plans too little memory.",
+    ),
+    Mutation(
+        "reshape-of-one-image",
+        "keras_transfer/export/strict.py",
+        "[-1, *sizes]",
+        "[1, *sizes]",
+        (STRICT,),
+        "A batch of images cannot be asked any more.",
+    ),
+    Mutation(
+        "free-batch-forgotten",
+        "keras_transfer/litert.py",
+        "(-1, *sizes[1:]) if free_batch else sizes",
+        "sizes",
+        (STRICT,),
+        "Every evaluation of an exported file asks one image at a time.",
     ),
     Mutation(
         "labels-attached-sorted",

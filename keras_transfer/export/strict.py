@@ -34,7 +34,7 @@ def for_strict_runtimes(content: bytes) -> bytes:
     Returns:
         A file without ``shape_signature`` in which every shape is that of a batch of one, marked
         :data:`keras_transfer.litert.FREE_BATCH`. For other batches: ``resize_tensor_input(index, (N, ...))``, in the
-        way that is not strict, which is every LiteRT interpreter's default.
+        way that is not strict: the interpreters' default (``CompiledModel`` wants ``strict=False``).
 
     Raises:
         ExportError: the LiteRT runtime is missing.

@@ -102,6 +102,7 @@ def test_the_bundle_tells_where_it_comes_from(exported):
     assert info["training"]["data"] == run.info["data"]["fingerprint"]
     assert info["licences"] == {"weights": "Apache-2.0", "data": None}
     card = (edge / "README.md").read_text()
+    assert "LiteRT takes any batch after `resize_tensor_input`" in card
     front = card.split("---")[1]
     assert 'pipeline_tag: "image-classification"' in front and "model_int8.tflite" in card
 

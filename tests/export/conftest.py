@@ -5,12 +5,14 @@ Lite0 is what parity and eight bits are proven on. What a bundle is, and what is
 
 from __future__ import annotations
 
+import functools
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers_export import lite_classifier, small_network
+from helpers_tasks import write
 
 from keras_transfer.data import batches, load_data
 from keras_transfer.export import About, export_model
@@ -113,3 +115,15 @@ def export(small, table, preprocessing, tmp_path):
         return export_model(arguments.pop("model"), to or tmp_path / "edge", **arguments)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def file_of(table, tmp_path_factory):
+    """``file_of(task, precision)``: a small network's ``.tflite`` and its Keras model. Each is made once."""
+
+    @functools.cache
+    def make(task, precision):
+        path = tmp_path_factory.mktemp(task) / f"{precision}.tflite"
+        return path, write(table, task, precision, path)
+
+    return make

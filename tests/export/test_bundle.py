@@ -343,6 +343,19 @@ def test_other_labels_inside_a_tflite_fail_verification(bundle_copy):
     )
 
 
+def test_files_of_an_earlier_version_with_an_open_batch_are_verified(bundle_copy):
+    """They have the labels, and no mark that their batch is free: the file says it itself."""
+    from keras_transfer.export.metadata import describe_model
+    from keras_transfer.litert import LiteRTModel, convert
+
+    model = keras.models.load_model(bundle_copy / "model.keras", compile=False)
+    earlier = describe_model(convert(model), ["china", "flower"], size=(96, 96), name="m", description="d")
+    assert b"KERAS_TRANSFER_FREE_BATCH" not in earlier and LiteRTModel(earlier).inputs[0].shape[0] == -1
+    (bundle_copy / "model.tflite").write_bytes(earlier)
+    record_again(bundle_copy, "model.tflite")
+    assert verify(bundle_copy).passed
+
+
 @pytest.mark.slow
 def test_changed_expectations_and_pixels_fail_verification(bundle_copy):
     edit_golden(bundle_copy, lambda golden: golden["expected"]["model.keras"][0].reverse())

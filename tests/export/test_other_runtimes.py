@@ -1,7 +1,4 @@
-"""Our files in runtimes of others: onnxruntime (through tf2onnx), and LiteRT.js in Node.
-
-MediaPipe's: ``test_metadata.py``, ``test_export_formats.py`` and the plugins' tests.
-"""
+"""Our files in runtimes of others: onnxruntime (through tf2onnx), and LiteRT.js in Node."""
 
 import json
 import shutil
@@ -12,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers_export import lite_classifier
+from helpers_tasks import ALL, inputs_of
 
 from keras_transfer.export import export_model
 from keras_transfer.litert import LiteRTModel
@@ -20,6 +18,13 @@ pytestmark = pytest.mark.slow
 HARNESS = Path(__file__).with_name("litert_js.mjs")
 MODULES = Path(sys.prefix) / "node" / "node_modules"
 HOW = f"npm install --prefix {MODULES.parent} @litertjs/core@2.5.3"
+
+
+def restored(path, stored):
+    """Real numbers from those that another runtime gave for ``path``."""
+    target = LiteRTModel(path).outputs[0]
+    stored = stored.astype(np.float32)
+    return (stored - target.zero_point) * target.scale if target.quantized else stored
 
 
 def through_onnx(path, batch):
@@ -45,6 +50,17 @@ def test_onnxruntime_answers_the_same(small_bundle, held_out, file, tolerance):
     expected = LiteRTModel(small_bundle / file).predict(held_out)
     assert np.ptp(expected, axis=0).max() > 0.01
     np.testing.assert_allclose(through_onnx(small_bundle / file, held_out), expected, atol=tolerance)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(("task", "precision"), [one for one in ALL if one.values[1] != "int16x8"])
+def test_onnxruntime_answers_the_same_for_every_task(file_of, task, precision):
+    path, _ = file_of(task, precision)
+    inputs = inputs_of(path)
+    expected = LiteRTModel(path).predict(inputs)
+    tolerance = 0.05 if precision in ("int8", "all-integer", "dynamic") else 1e-3
+    answers = restored(path, through_onnx(path, inputs))
+    np.testing.assert_allclose(answers, expected, atol=tolerance * max(1, np.abs(expected).max()))
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +102,12 @@ def test_onnxruntime_answers_the_same_with_real_weights(lite, held_out, file, to
 @pytest.mark.nightly
 def test_onnxruntime_answers_the_same_in_integers(integers, held_out):
     path = integers / "model_int8.tflite"
-    runtime = LiteRTModel(path)
     stored = through_onnx(path, held_out)
     assert stored.dtype == np.uint8
-    target = runtime.outputs[0]
-    answers = (stored.astype(np.float32) - target.zero_point) * target.scale
-    np.testing.assert_allclose(answers, runtime.predict(held_out), atol=5 * target.scale)
+    runtime = LiteRTModel(path)
+    np.testing.assert_allclose(
+        restored(path, stored), runtime.predict(held_out), atol=5 * runtime.outputs[0].scale
+    )
 
 
 @pytest.fixture(scope="module")
@@ -134,12 +150,20 @@ def test_litert_js_answers_the_same(litert_js, lite, held_out, file, tolerance):
 @pytest.mark.nightly
 @pytest.mark.parametrize(("file", "tolerance"), [("model_int8.tflite", 0.02), ("model_int16x8.tflite", 1e-3)])
 def test_litert_js_answers_the_same_in_integers(litert_js, integers, held_out, file, tolerance):
-    runtime = LiteRTModel(integers / file)
-    target = runtime.outputs[0]
-    answers = litert_js(integers / file, held_out)
-    if target.quantized:
-        answers = (answers - target.zero_point) * target.scale
-    np.testing.assert_allclose(answers, runtime.predict(held_out), atol=tolerance)
+    path = integers / file
+    answers = restored(path, litert_js(path, held_out))
+    np.testing.assert_allclose(answers, LiteRTModel(path).predict(held_out), atol=tolerance)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(("task", "precision"), ALL)
+def test_litert_js_answers_the_same_for_every_task(litert_js, file_of, task, precision):
+    path, _ = file_of(task, precision)
+    inputs = inputs_of(path)
+    expected = LiteRTModel(path).predict(inputs)
+    answers = restored(path, litert_js(path, inputs).reshape(expected.shape))
+    tolerance = 1e-4 if precision in ("float32", "float16") else 0.02
+    np.testing.assert_allclose(answers, expected, atol=tolerance * max(1, np.abs(expected).max()))
 
 
 @pytest.mark.nightly

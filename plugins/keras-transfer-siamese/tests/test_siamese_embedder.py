@@ -1,5 +1,6 @@
 """Opening a model: whose embeddings they are, whatever file they come from, and what is no embedding."""
 
+import hashlib
 import json
 import shutil
 
@@ -16,6 +17,7 @@ from keras_transfer.errors import BundleError, DataError, UsageError
 from keras_transfer.export import load_bundle
 from keras_transfer.litert import LiteRTModel, convert
 from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.workflow.verify import verify
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +76,21 @@ def test_a_real_client_opens_it_and_sees_the_same(small_bundle, images, file):
             (found,) = client.embed(picture).embeddings
             assert found.head_name == "embeddings"
             np.testing.assert_allclose(found.embedding, ours.predict(pixels[np.newaxis])[0], atol=1e-5)
+
+
+def test_files_of_an_earlier_version_without_metadata_are_verified(bundle_copy):
+    content = convert(keras.models.load_model(bundle_copy / "model.keras", compile=False))
+    (bundle_copy / "model.tflite").write_bytes(content)
+    _record_again(bundle_copy, content)
+    found = {one.file: one.reasons for one in verify(bundle_copy).artefacts}
+    assert found["model.tflite"] == ()
+
+
+def _record_again(folder, content):
+    info = json.loads((folder / "bundle.json").read_text())
+    row = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    info["files"]["model.tflite"] = row
+    (folder / "bundle.json").write_text(json.dumps(info))
 
 
 def test_the_integer_file_is_the_same_model_at_a_distance_that_was_measured(opened, small_bundle, images):
