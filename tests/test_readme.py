@@ -63,8 +63,8 @@ def test_every_option_named_in_the_text_exists():
         for info in describe(task_spec(status.entry.name).options):
             known |= {info.flag, info.flag.replace("--", "--no-")}
     for option in set(re.findall(OPTION, re.sub(OF_A_SCRIPT, "", TEXT))):
-        if option in ("--normal", "--alarm", "--help"):
-            continue  # of the tutorial's task, of every verb
+        if option in ("--normal", "--alarm", "--help", "--tflite"):
+            continue  # of the tutorial's task, of every verb, of tf2onnx
         if option == "--self-test":
             assert option in SCRIPT
             continue

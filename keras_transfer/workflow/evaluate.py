@@ -230,12 +230,12 @@ def _as_recorded(run: Run, table: ImageTable, default: str) -> tuple[ImageTable,
     if not (splits == "test").any():
         return table, default
     seen = known & np.isin(splits, run.learned_from)
+    chosen = (known & ~seen & (splits == "val")).sum()
     log.warning(
-        "%d of the %d images were trained on, and %d chosen by, as their content tells: they are left out. --split all "
-        "measures all.",
+        "%d of the %d images were trained on%s, as their content tells: they are left out. --split all measures all.",
         seen.sum(),
         len(table),
-        (known & ~seen & (splits == "val")).sum(),
+        f", and {chosen} chosen by" if chosen else "",
     )
     return replace(table, splits=splits), "test"
 

@@ -352,15 +352,10 @@ def install(monkeypatch, *providers) -> None:
                 raise result
             return result
 
-        return SimpleNamespace(
-            name=name, value=f"{package}:get", dist=SimpleNamespace(name=package), load=load
-        )
+        return SimpleNamespace(name=name, distribution=package, load=load)
 
     found = [entry(*provider) for provider in providers]
-    monkeypatch.setattr(
-        "keras_transfer.backbones.weights.metadata.entry_points",
-        lambda group: found if group == "keras_transfer.weights" else [],
-    )
+    monkeypatch.setattr("keras_transfer.backbones.weights.entries", lambda point: found)
 
 
 @pytest.mark.parametrize("kind", ["path", "str", "mapping"])

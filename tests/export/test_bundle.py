@@ -49,14 +49,15 @@ def edit_golden(folder, change):
 def test_it_lists_every_file_and_describes_every_model(small_bundle, table, preprocessing):
     bundle = load_bundle(small_bundle)
     files = {path.relative_to(small_bundle).as_posix() for path in small_bundle.rglob("*") if path.is_file()}
+    told = {row["file"]: row for row in bundle.info["artefacts"]}
     assert set(bundle.info["files"]) == files - {"bundle.json", "README.md"}
     assert bundle.labels == table.classes and bundle.preprocessing == preprocessing
     assert [one.file for one in bundle.artefacts] == ARTEFACTS
     for one in bundle.artefacts:
-        (source,), (target,) = one.info["inputs"], one.info["outputs"]
+        (source,), (target,) = told[one.file]["inputs"], told[one.file]["outputs"]
         assert source["shape"] == [-1, 96, 96, 3] and target["shape"] == [-1, 2]
         assert source["dtype"] == ("uint8" if one.precision == "int8" else "float32")
-        assert one.info["metrics"]["log_loss"] > 0 and 0 <= one.info["accuracy"] <= 1
+        assert told[one.file]["metrics"]["log_loss"] > 0 and 0 <= told[one.file]["accuracy"] <= 1
     assert bundle.info["licences"] == {"weights": "none", "data": None}
     assert (small_bundle / "labels.txt").read_text() == "china\nflower\n"
 

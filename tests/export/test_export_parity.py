@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from keras_transfer.errors import UsageError
-from keras_transfer.export.parity import AGREES, PRECISIONS, Judge, Parity, Tolerance, doubts, tolerance_for
+from keras_transfer.export.parity import AGREES, Judge, Parity, doubts, tolerance_for
 from keras_transfer.export.parity import breaches as judged_breaches
 from keras_transfer.export.parity import compare as judged_compare
+from keras_transfer.records import Tolerance
+from keras_transfer.records.layout import TFLITE
 from keras_transfer.wording import score
 
 REFERENCE = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]], np.float32)
@@ -30,7 +32,7 @@ JUDGE = Judge(
     ("a", "b"),
     measure=lambda answers, table: {"accuracy": float(np.mean(answers.argmax(axis=1) == table.labels))},
 )
-TOLERANCES = {precision: tolerance_for(precision, JUDGE, REFERENCE) for precision in PRECISIONS}
+TOLERANCES = {precision: tolerance_for(precision, JUDGE, REFERENCE) for precision in TFLITE}
 
 
 def compare(reference, candidate, labels):

@@ -13,12 +13,13 @@ from worker_features import PREPROCESSING, small_backbone
 from keras_transfer.backbones import load_backbone
 from keras_transfer.data import batches, load_data
 from keras_transfer.errors import CacheError, DataError, ExportError, UsageError
-from keras_transfer.features import activation_files, engines
+from keras_transfer.features import activation_files
 from keras_transfer.features.activations import activations
 from keras_transfer.features.boundary import cut_at, find_boundary, frozen_dropout_off
 from keras_transfer.features.cache import FeatureCache
 from keras_transfer.freezing import set_trainable
 from keras_transfer.heads import add_head, logits_model
+from keras_transfer.inference import engines
 from keras_transfer.paths import cache_dir
 
 

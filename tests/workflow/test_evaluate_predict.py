@@ -50,8 +50,10 @@ def test_the_model_file_inside_a_run_and_a_keras_object_give_the_same(finished_r
 def test_images_that_were_trained_on_are_counted_and_said(finished_run, photo_folder, caplog):
     result = evaluate(finished_run.path, photo_folder, split="all")
     assert result["images"] == 40
-    assert result["trained_on"] == len(load_data(photo_folder).indices("train")) == 26
-    assert "26 of the 40 images were trained on" in caplog.text
+    table = load_data(photo_folder)
+    learned = len(table.indices("train")) + len(table.indices("val"))  # the head was fitted again on both
+    assert result["trained_on"] == learned == 32 and finished_run.learned_from == ("train", "val")
+    assert "32 of the 40 images were trained on" in caplog.text
 
 
 def test_photos_that_moved_are_known_by_their_content(finished_run, photo_folder, tmp_path, caplog):
@@ -60,7 +62,7 @@ def test_photos_that_moved_are_known_by_their_content(finished_run, photo_folder
     Image.fromarray(255 - new).save(moved / "china" / "new.png")
     result = evaluate(finished_run.path, moved)
     assert (result["split"], result["images"], result["trained_on"]) == ("test", 9, 0)
-    assert "26 of the 41 images were trained on, and 6 chosen by" in caplog.text
+    assert "32 of the 41 images were trained on, as their content tells" in caplog.text
     shutil.rmtree(moved)
     for name in ("china", "flower"):
         (moved / name).mkdir(parents=True)

@@ -18,6 +18,7 @@ from keras_transfer.run import open_run
 from keras_transfer.settings import TrainSettings
 from keras_transfer.tasks.builtin import ClassificationOptions
 from keras_transfer.tasks.planning import FIT_PASSES
+from keras_transfer.training.choosing import FOLDS
 from keras_transfer.training.temperature import fit_temperature
 from keras_transfer.workflow.evaluate import evaluate, run_table
 from keras_transfer.workflow.plan import plan_training
@@ -189,7 +190,7 @@ def test_the_plan_is_what_the_run_then_does_and_nothing_is_written(
     assert plan["data"]["splits"] == finished_run.info["data"]["splits"]
     assert plan["strategy"] == "probe" and plan["learning_rate"] is None
     weights = 64 * 2  # of the head; each step of the fit goes over them and the training images twice
-    assert plan["cost"]["fitting_multiply_adds"] == 2 * FIT_PASSES * 26 * weights
+    assert plan["cost"]["fitting_multiply_adds"] == 2 * FIT_PASSES * FOLDS * 26 * weights
     assert not list(tmp_path.iterdir())
     more = plan_training(
         photo_folder, settings=TrainSettings.of(strategy="finetune", milestone=("2=blocks:4",), **SMALL)

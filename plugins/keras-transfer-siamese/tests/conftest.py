@@ -29,19 +29,21 @@ def small_run(shared):
 def _write_run(folder):
     import json
 
+    from keras_transfer_tests.records import run_record
+
     from keras_transfer.preprocessing import Preprocessing
 
     folder.mkdir()
     from helpers_siamese import small_network
 
     small_network().save(folder / "model.keras")
-    info = {
-        "schema": 1,
-        "request": {"task": "siamese", "options": {}},
-        "preprocessing": Preprocessing((48, 48)).to_dict(),
-        "output": {"kind": "embeddings", "shape": [8], "names": [f"d{i}" for i in range(8)]},
-        "training": NOTES,
-    }
+    record = run_record(
+        preprocessing=Preprocessing((48, 48)).to_dict(),
+        output={"kind": "embeddings", "shape": [8], "names": [f"d{i}" for i in range(8)]},
+        training=NOTES,
+    ).to_dict()
+    record["request"]["task"] = "siamese"
+    info = {"schema": 1, **record}
     (folder / "run.json").write_text(json.dumps(info))
 
 

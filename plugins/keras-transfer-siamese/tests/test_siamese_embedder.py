@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -105,9 +106,8 @@ def test_the_integer_file_is_the_same_model_at_a_distance_that_was_measured(open
 
 def test_a_float_file_that_failed_its_proof_is_measured(bundle_copy):
     bundle = load_bundle(bundle_copy)
-    row = next(one.info for one in bundle.artefacts if one.file == "model.tflite")
     assert bundle_identity(bundle, "model.tflite").cosine == 1.0
-    row["passed"] = False
+    bundle.artefacts = tuple(replace(one, passed=False) for one in bundle.artefacts)
     assert bundle_identity(bundle, "model.tflite").cosine == least_cosine(bundle, "model.tflite") < 1.0 + 1e-6
 
 
