@@ -49,7 +49,7 @@ def multilabel_run(shared, multilabel_crops):
 
 @pytest.fixture(scope="session")
 def regression_crops(shared, photos):
-    """120 real crops, darkened and blurred by known amounts.
+    """340 real crops, darkened and blurred by known amounts: 51 of them are enough to choose the probe's strength on.
 
     The label is the mean brightness (``brightness.csv``), or that and the blur's radius (``both.csv``).
     """
@@ -57,7 +57,7 @@ def regression_crops(shared, photos):
     def make(folder):
         rng = np.random.default_rng(0)
         rows = []
-        for i in range(120):
+        for i in range(340):
             photo = photos[("china", "flower")[i % 2]]
             y, x = rng.integers(0, photo.shape[0] - 96), rng.integers(0, photo.shape[1] - 96)
             crop = Image.fromarray((photo[y : y + 96, x : x + 96] * rng.uniform(0.3, 1)).astype(np.uint8))

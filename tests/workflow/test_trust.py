@@ -18,6 +18,7 @@ from keras_transfer.run import open_run
 from keras_transfer.settings import TrainSettings
 from keras_transfer.tasks.builtin import ClassificationOptions
 from keras_transfer.tasks.planning import FIT_PASSES
+from keras_transfer.training import embedding_problem
 from keras_transfer.training.choosing import FOLDS
 from keras_transfer.training.temperature import fit_temperature
 from keras_transfer.workflow.evaluate import evaluate, run_table
@@ -190,7 +191,7 @@ def test_the_plan_is_what_the_run_then_does_and_nothing_is_written(
     assert plan["data"]["splits"] == finished_run.info["data"]["splits"]
     assert plan["strategy"] == "probe" and plan["learning_rate"] is None
     weights = 64 * 2  # of the head; each step of the fit goes over them and the training images twice
-    assert plan["cost"]["fitting_multiply_adds"] == 2 * FIT_PASSES * FOLDS * 26 * weights
+    assert plan["cost"]["fitting_multiply_adds"] == 2 * FIT_PASSES * FOLDS * 26 * weights, "6 are too few"
     assert not list(tmp_path.iterdir())
     more = plan_training(
         photo_folder, settings=TrainSettings.of(strategy="finetune", milestone=("2=blocks:4",), **SMALL)
@@ -388,7 +389,10 @@ def test_an_interrupted_run_refuses_other_weights_under_the_same_name(photo_fold
 @pytest.mark.parametrize(
     ("head", "least"), [("svm", 0.8), ("svm-rbf", 0.8), ("knn", 0.8), ("prototype", 0.65)]
 )
-def test_every_head_ends_as_one_model_that_answers_like_its_metrics(photo_folder, tmp_path, head, least):
+def test_every_head_ends_as_one_model_that_answers_like_its_metrics(
+    photo_folder, tmp_path, head, least, monkeypatch
+):
+    monkeypatch.setattr(embedding_problem, "ENOUGH", 1)  # the few validation images choose
     run = train(
         photo_folder,
         tmp_path / "run",
