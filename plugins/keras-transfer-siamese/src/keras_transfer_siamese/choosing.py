@@ -66,7 +66,7 @@ class Trial:
         }
 
     def __str__(self) -> str:
-        return self.head if self.shrinkage is None else f"{self.head} (shrinkage {self.shrinkage})"
+        return self.head if self.shrinkage is None else f"{self.head}, shrinkage {self.shrinkage}"
 
 
 @dataclass(frozen=True, eq=False)
