@@ -48,6 +48,7 @@ def test_light_modules_import_nothing_heavy():
     assert heavy_after("\n".join(f"import {name}" for name in LIGHT)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [["--help"], ["--version"], ["backbones"], ["plugins"], *([verb, "--help"] for verb in VERBS)],

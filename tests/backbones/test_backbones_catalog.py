@@ -50,6 +50,7 @@ def _forget_networks():
     keras.backend.clear_session()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", EVERY)
 def test_the_facts_are_true(spec, network_facts):
     size, facts = spec.default_size, network_facts(spec.name)
@@ -104,6 +105,7 @@ def test_the_smallest_size_is_built_with_weights(spec):
     assert np.isfinite(np.asarray(model(np.zeros((1, size, size, 3), "float32"), training=False))).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spec", [pytest.param(CATALOG[name], id=name) for name in ("mobilenet_v2", "efficientnet_lite0")]
 )
@@ -138,6 +140,7 @@ def test_pyramid_of_another_model():
         pyramid_model(load_backbone("mobilenet_v2", "none", 96), CATALOG["resnet50"])
 
 
+@pytest.mark.slow
 def test_names_do_not_depend_on_what_was_built_before():
     first = [operation.name for operation in load_backbone("mobilenet_v3_small", "none", 32).operations]
     keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 1), keras.layers.ReLU()])
@@ -232,6 +235,7 @@ def test_blocks_of_lite0():
     assert members(model)["top"] == ["top_conv", "top_bn", "top_activation"]
 
 
+@pytest.mark.slow
 def test_blocks_of_mobilenet_and_resnet():
     assert members(load_backbone("mobilenet", "none", 32))["block_12"] == [
         *("conv_pad_12", "conv_dw_12", "conv_dw_12_bn", "conv_dw_12_relu"),
@@ -246,6 +250,7 @@ def test_blocks_of_mobilenet_and_resnet():
     assert resnet["conv5_block3"][-1] == "conv5_block3_out"
 
 
+@pytest.mark.slow
 def test_blocks_of_the_historic_networks():
     assert members(load_backbone("alexnet", "none", 67)) == {
         "input": ["image", "scaling"],

@@ -56,6 +56,7 @@ def test_the_names_are_in_the_order_of_the_outputs():
     assert {i: names[i] for i in known} == known
 
 
+@pytest.mark.slow
 def test_lite0_recognises_photographs(pictures):
     found = best(as_is("efficientnet_lite0"), pictures)
     assert found["cat"][0] in CATS
@@ -65,6 +66,7 @@ def test_lite0_recognises_photographs(pictures):
     assert len(set(found["astronaut"])) == 5
 
 
+@pytest.mark.slow
 @needs_mobilenet
 def test_mobilenet_recognises_photographs(pictures):
     found = best(as_is("mobilenet", REAL), pictures)
@@ -73,6 +75,7 @@ def test_mobilenet_recognises_photographs(pictures):
     assert "palace" in found["china"][:2]
 
 
+@pytest.mark.slow
 @needs_mobilenet
 def test_mobilenet_from_keras_cache(pictures, tmp_path, monkeypatch):
     """The file that Keras downloads, put where Keras would put it, is enough; without it the sentence names both."""
@@ -132,6 +135,7 @@ def test_weights_without_the_classifier_are_refused(tmp_path):
         load_classifier("mobilnet_v3_small")
 
 
+@pytest.mark.slow
 def test_a_file_of_the_whole_network_is_taken(tmp_path):
     """keras.applications' own answer, scaling outside, and ours, scaling inside."""
     whole = keras.applications.MobileNetV3Small(weights=None)

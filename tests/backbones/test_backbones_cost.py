@@ -103,6 +103,7 @@ def test_a_dense_layer_multiplies_each_input_by_each_output():
 
 
 # Araujo, Norris, Sim 2019, Computing Receptive Fields of Convolutional Neural Networks (Distill), table of results.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "field"), [("vgg16", 212), ("mobilenet", 315), ("resnet50", 483), ("inception_v3", 1311)]
 )
@@ -133,6 +134,7 @@ def test_a_receptive_field_is_where_gradients_come_from():
     assert rows[-1] - rows[0] + 1 == height == width
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v3_small", "convnext_tiny", "xception"])
 def test_every_layer_of_a_network_adds_up(name):
     model = load_backbone(name, weights="none", image_size=96)
@@ -185,6 +187,7 @@ def test_unknown_layers_are_said_not_guessed():
     assert "mine (Foreign)" in str(found) and "at least" in str(found)
 
 
+@pytest.mark.slow
 def test_nested_models_are_opened_and_left_alone():
     backbone = load_backbone("efficientnet_lite0", weights="none", image_size=64)
     flat = describe(backbone)

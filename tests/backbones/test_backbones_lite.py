@@ -70,6 +70,7 @@ def recognised(network, photo: np.ndarray) -> int:
     return int(np.argmax(features @ tensors["_fc.weight"].T + tensors["_fc.bias"]))
 
 
+@pytest.mark.slow
 def test_it_recognises_a_palace(network, photos):
     assert recognised(network, photos["china"]) == 698
 
@@ -78,6 +79,7 @@ def test_lite0_takes_a_dahlia_for_a_daisy(lite0, tensors, photos):
     assert recognised(("efficientnet_lite0", lite0, tensors), photos["flower"]) == 985
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "imagenet"), [("chelsea.png", {281, 282, 285}), ("coffee.png", {967})], ids=["cat", "espresso"]
 )
@@ -129,6 +131,7 @@ def test_an_incomplete_file(monkeypatch, tensors):
         pip_weights()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LITE)
 def test_without_the_package(monkeypatch, name):
     monkeypatch.setitem(sys.modules, LITE[name].package, None)  # importing it fails

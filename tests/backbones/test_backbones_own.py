@@ -45,6 +45,7 @@ def below(model: keras.Model, name: str, pixels: np.ndarray) -> np.ndarray:
     return np.asarray(keras.Model(model.inputs, model.get_layer(name).output)(pixels))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_the_head_is_dropped_and_the_numbers_below_stay(tmp_path, pixels, suffix):
     model, path = small(scaled=True), tmp_path / f"mine{suffix}"
@@ -67,6 +68,7 @@ def test_stated_preprocessing_becomes_a_layer(tmp_path, pixels):
     np.testing.assert_allclose(backbone(pixels), below(model, "last_map", pixels / 127.5 - 1), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_nested_backbone_is_opened(tmp_path, pixels):
     """What Keras's guide to transfer learning makes: a network inside a Functional model."""
     inner = load_backbone("mobilenet_v3_small", weights="none", image_size=48)
@@ -107,6 +109,7 @@ def test_layers_of_nested_models_may_share_a_name(tmp_path, pixels):
     assert [outer.layers[0].layers[1].name, outer.layers[1].name] == ["conv2d", "conv2d"], "left as they were"
 
 
+@pytest.mark.slow
 def test_it_trains_and_gives_features_like_any_backbone(tmp_path, photo_folder):
     small(scaled=True).save(tmp_path / "mine.keras")
     own = ("--backbone", f"path:{tmp_path / 'mine.keras'}", "--engine", "keras")
@@ -124,6 +127,7 @@ def test_it_trains_and_gives_features_like_any_backbone(tmp_path, photo_folder):
     assert "second" in [row["name"] for row in found["layers"]]
 
 
+@pytest.mark.slow
 def test_a_saved_model_of_keras_2(tmp_path, pixels):
     tf_keras = pytest.importorskip("tf_keras", reason="Keras 2 (extra: saved-model) writes such a SavedModel")
     layers = tf_keras.layers
@@ -200,6 +204,7 @@ def scaling_itself(how: str) -> keras.Model:
     return keras.Model(image, layers.Dense(5, activation="softmax")(layers.GlobalAveragePooling2D()(x)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how", ["behind augmentation", "behind a model of augmentation", "by operations", "in a model"]
 )
@@ -253,6 +258,7 @@ def test_an_h5_file_of_keras_2_with_depthwise_layers(tmp_path, pixels):
     assert (tmp_path / "keras_model.h5").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_a_model_in_half_precision_is_taken_in_float32(tmp_path, pixels, policy, caplog):
     caplog.set_level("INFO", logger="keras_transfer")

@@ -94,6 +94,7 @@ ALL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_a_classifiers_file_gives_its_backbone(files, classifier, pixels, expected, name, caplog):
     with caplog.at_level(logging.INFO, "keras_transfer"):
@@ -142,6 +143,7 @@ def test_a_partial_file_is_used_with_a_warning(files, tmp_path, caplog):
     assert "not in it: 1 (conv1); other shape: 1 (conv1_bn)" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["top.weights.h5", "whole.keras", "whole.h5"])
 def test_a_file_of_another_architecture(files, name):
     model = build(CATALOG["mobilenet_v2"], (SIZE, SIZE))
@@ -152,6 +154,7 @@ def test_a_file_of_another_architecture(files, name):
         np.testing.assert_array_equal(was, now)
 
 
+@pytest.mark.slow
 def test_the_same_names_with_other_widths(tmp_path):
     narrow = keras.applications.MobileNet(
         alpha=0.5, weights=None, include_top=False, input_shape=(SIZE, SIZE, 3)
@@ -196,6 +199,7 @@ def test_files_that_are_no_weights(files, empty, tmp_path):
     refused(tmp_path / "hollow.h5", "no layer with weights")
 
 
+@pytest.mark.slow
 def test_files_that_reach_out_or_declare_too_much(files, empty, tmp_path):
     def refused(edit, words):
         path = edited(files / "top.weights.h5", tmp_path / "odd.weights.h5", edit)
@@ -219,6 +223,7 @@ def test_files_that_reach_out_or_declare_too_much(files, empty, tmp_path):
     refused(lambda file: file["layers/conv2d"].__setitem__("again", file["layers"]), "nested too deep")
 
 
+@pytest.mark.slow
 def test_code_in_a_file_is_not_run(files, pixels, expected, tmp_path):
     """A .keras file whose configuration holds a Lambda gives its weights; the Lambda is not even looked at."""
     evil = tmp_path / "evil.keras"
@@ -277,12 +282,14 @@ def test_offline_without_the_file(keras_home, weights):
     assert caught.value.exit_code == 1
 
 
+@pytest.mark.slow
 def test_offline_by_the_environment(keras_home, monkeypatch):
     monkeypatch.setenv("KERAS_TRANSFER_OFFLINE", "1")
     with pytest.raises(OfflineError, match=r"resnet50_weights_tf_dim_ordering_tf_kernels_notop\.h5"):
         load_backbone("resnet50", "auto", SIZE)
 
 
+@pytest.mark.slow
 def test_the_file_in_keras_cache(keras_home, no_top, pixels, expected):
     (keras_home / SPEC.weights_file).write_bytes(no_top.read_bytes())
     for weights in ("auto", "imagenet"):
@@ -290,6 +297,7 @@ def test_the_file_in_keras_cache(keras_home, no_top, pixels, expected):
         answers(model, pixels, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"not h5", None])
 def test_a_damaged_or_wrong_file_in_keras_cache(keras_home, files, content):
     path = keras_home / SPEC.weights_file
@@ -300,6 +308,7 @@ def test_a_damaged_or_wrong_file_in_keras_cache(keras_home, files, content):
         load_backbone("mobilenet", "imagenet", SIZE, offline=True)
 
 
+@pytest.mark.slow
 def test_a_download_goes_through_keras(keras_home, no_top, pixels, expected, monkeypatch, capsys):
     def get_file(fname, origin, **_):
         sys.stdout.write(f"Downloading data from {origin}\n")
@@ -332,6 +341,7 @@ def test_a_network_that_nobody_ships_weights_for(name):
         load_backbone(name, "auto", 96)
 
 
+@pytest.mark.slow
 def test_a_network_without_any_source(monkeypatch):
     monkeypatch.setattr("keras_transfer.backbones.weights.BUILT_IN_PROVIDERS", {})
     with pytest.raises(

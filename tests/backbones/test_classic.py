@@ -224,6 +224,7 @@ def named(network) -> str:
     return "-".join([constructor.__name__, *(f"{key}={value}" for key, value in options.items())])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [often(network[0], network) for network in NETWORKS], ids=named)
 def test_every_stage_has_the_papers_shape_and_the_parameters_its_count(network):
     constructor, options, stages, parameters, published = network
@@ -295,6 +296,7 @@ def test_the_signature_is_that_of_keras_applications(constructor):
     assert "arXiv:" in constructor.__doc__ or "NIPS" in constructor.__doc__
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("constructor", [often(one, one) for one in ALL], ids=lambda one: one.__name__)
 def test_without_the_classifier(constructor):
     with shapes_only():
@@ -309,6 +311,7 @@ def test_without_the_classifier(constructor):
         assert model.layers[-1].name == f"{kind}_pool"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("constructor", ALL, ids=lambda one: one.__name__)
 def test_bad_arguments(constructor):
     def refused(words, error=UsageError, **arguments):
@@ -339,6 +342,7 @@ def test_bad_options(constructor, arguments, words):
         constructor(**arguments)
 
 
+@pytest.mark.slow
 def test_weights_of_a_file_and_an_input_of_ones_own(tmp_path):
     first = ResNet18(classes=3, input_shape=(32, 32, 3))
     first.save_weights(tmp_path / "ours.weights.h5")
@@ -361,6 +365,7 @@ def noise() -> np.ndarray:
     return np.random.default_rng(0).normal(size=(4, 64, 64, 3)).astype("float32")
 
 
+@pytest.mark.slow
 def test_an_identity_shortcut_passes_its_input_on(noise):
     """With the last normalization of every block at zero, a block gives the ReLU of what its shortcut carries."""
     model = ResNet18(include_top=False, input_shape=(64, 64, 3), shortcut="identity")
@@ -373,6 +378,7 @@ def test_an_identity_shortcut_passes_its_input_on(noise):
     assert not kept[..., 64:].any() and kept.any()
 
 
+@pytest.mark.slow
 def test_concatenation_keeps_input_and_change(noise):
     model = ResNet18(include_top=False, input_shape=(64, 64, 3), merge="concatenate")
     widths = [

@@ -83,6 +83,7 @@ def test_hiding_changes_what_is_hidden_and_nothing_else(photos):
     assert np.array_equal(hidden[~mask], pixels[~mask]) and not np.array_equal(hidden[mask], pixels[mask])
 
 
+@pytest.mark.slow
 def test_what_is_no_classifier_is_refused(photo_folder, tmp_path):
     """A regression's number is no probability; nothing is said of it as if it were one."""
     rows = [f"{name}/{i:03d}.png,{i}.5" for name in ("china", "flower") for i in range(8)]
@@ -110,6 +111,7 @@ def test_probabilities_of_pixels_are_refused(photo_folder, tmp_path):
     assert not (tmp_path / "looks").exists()
 
 
+@pytest.mark.slow
 def test_a_frozen_network_is_explained_like_one_that_trains(photos):
     model = ktr.add_head(ktr.load_backbone("tiny", image_size=64), 8)
     pixels = photos["china"][:64, :64].astype(np.float32)
@@ -144,6 +146,7 @@ def test_where_nothing_is_highlighted_nothing_is_hidden(photos):
     assert 0 < shown["hidden"] <= 4 and shown["elsewhere"] <= 4
 
 
+@pytest.mark.slow
 def test_a_model_file_and_a_class_by_name(tmp_path, photo_folder):
     backbone = ktr.load_backbone("tiny", image_size=64)
     ktr.add_head(backbone, 2).save(tmp_path / "mine.keras")

@@ -13,6 +13,7 @@ from keras_transfer.testing.command import call
 TINY = ("--backbone", "tiny", "--image-size", "64", "--engine", "keras")
 
 
+@pytest.mark.slow
 def test_a_level_with_gem_pca_and_half_precision_as_a_memory_map(photo_folder, tmp_path):
     output = tmp_path / "features.npy"
     common = (photo_folder, *TINY)

@@ -28,6 +28,7 @@ def test_a_photograph_is_named(coffee, tmp_path):
     assert answer["classes"][0]["label"] == "espresso" and len(answer["classes"]) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

@@ -24,6 +24,7 @@ def album(tmp_path_factory, photo_folder):
     return folder
 
 
+@pytest.mark.slow
 def test_the_nearest_show_the_same_and_copies_are_found(album, tmp_path):
     sheet = tmp_path / "sheet.png"
     arguments = (album, album / "china_000.png", album / "flower_000.png", "--top", "4", *NETWORK)

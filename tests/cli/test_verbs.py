@@ -11,6 +11,7 @@ from keras_transfer.testing.command import call
 TINY = ("--backbone", "tiny", "--image-size", "64", "--engine", "keras")
 
 
+@pytest.mark.slow
 def test_train_prints_where_and_how_good(photo_folder, tmp_path):
     output = tmp_path / "run"
     out, err = call("train", photo_folder, "--output", output, "--strategy", "probe", *TINY)
@@ -28,6 +29,7 @@ def test_every_verb_has_help_and_the_group_lists_them():
     assert "--dropout" in call("train", "--help")[0]
 
 
+@pytest.mark.slow
 def test_evaluate_prints_json_and_a_table(finished_run):
     result = json.loads(call("evaluate", finished_run.path, "--json")[0])
     assert result["split"] == "test"
@@ -37,6 +39,7 @@ def test_evaluate_prints_json_and_a_table(finished_run):
     assert "flower" in text
 
 
+@pytest.mark.slow
 def test_predict_answers_the_readable_and_fails_for_the_rest(finished_run, photo_folder, tmp_path):
     run = finished_run.path
     good, bad = photo_folder / "flower" / "003.png", tmp_path / "bad.png"
@@ -48,6 +51,7 @@ def test_predict_answers_the_readable_and_fails_for_the_rest(finished_run, photo
     assert "bad.png" in err
 
 
+@pytest.mark.slow
 def test_features_are_saved_with_paths_and_labels(photo_folder, tmp_path):
     import numpy as np
 

@@ -40,6 +40,7 @@ def table(photo_folder):
         return load_data(photo_folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_what_comes_out_are_pixels_and_the_callers_array_stays(augmenters, pixels, policy, dtype):

@@ -57,6 +57,7 @@ def test_single_images(values, fractions, seed):
                 assert count[name] == 0
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(data=st.data(), values=VALUES, fractions=FRACTIONS, seed=SEEDS)
 def test_groups_and_duplicates_stay_whole_and_order_does_not_matter(data, values, fractions, seed):

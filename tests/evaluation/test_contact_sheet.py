@@ -25,6 +25,7 @@ def strong() -> Augmenter:
     return Augmenter("strong", (32, 32))
 
 
+@pytest.mark.slow
 def test_a_picture_is_written_and_is_the_same_again(table, tmp_path, strong):
     pictures = []
     for name in ("a.png", "b.png"):

@@ -42,6 +42,7 @@ def test_a_certain_mistake_is_finite():
     assert result["log_loss"] == pytest.approx(-np.log(1e-7))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(2, 8), st.integers(1, 30), st.integers(0, 2**32 - 1))
 def test_they_are_those_of_scikit_learn(count, images, seed):

@@ -62,6 +62,7 @@ def test_a_certain_mistake_is_finite():
     assert result["log_loss"] == pytest.approx(-np.log(1e-7))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(1, 6), st.integers(1, 30), st.integers(0, 2**32 - 1))
 def test_they_are_those_of_scikit_learn(count, images, seed):

@@ -72,6 +72,7 @@ def test_golden_images_are_real_and_cover_the_classes(small_bundle, photo_folder
         assert any(np.array_equal(image, original) for original in originals)
 
 
+@pytest.mark.slow
 def test_predict_takes_paths_bytes_and_arrays_and_gives_the_recorded_answers(small_bundle):
     bundle = load_bundle(small_bundle)
     golden = bundle.golden()
@@ -93,6 +94,7 @@ def test_predict_takes_paths_bytes_and_arrays_and_gives_the_recorded_answers(sma
         bundle.predict([3])
 
 
+@pytest.mark.slow
 def test_a_sound_bundle_passes_and_may_be_moved(small_bundle, bundle_copy):
     for folder in (small_bundle, bundle_copy):
         result = verify(folder)
@@ -279,6 +281,7 @@ def test_there_is_no_bundle(tmp_path, export, monkeypatch):
         load_bundle(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_file_that_the_bundle_carries_is_verified_with_it(bundle_copy):
     assert carry(load_bundle(bundle_copy), "notes.bin", b"one") == bundle_copy / "notes.bin"
     carry(load_bundle(bundle_copy), "notes.bin", b"two")
@@ -296,6 +299,7 @@ def test_a_file_that_the_bundle_carries_is_verified_with_it(bundle_copy):
         load_bundle(bundle_copy)
 
 
+@pytest.mark.slow
 def test_a_stranger_in_the_bundle_fails_verification(bundle_copy):
     (bundle_copy / "golden" / "notes.pkl").write_bytes(pickle.dumps("boo"))
     result = verify(bundle_copy)
@@ -317,6 +321,7 @@ def test_a_pickle_in_the_place_of_an_image_is_never_opened(bundle_copy, tmp_path
     assert not (tmp_path / "exploded").exists()
 
 
+@pytest.mark.slow
 def test_another_model_in_the_place_of_one_fails_verification(bundle_copy, small):
     from keras_transfer.litert import convert
 
@@ -329,6 +334,7 @@ def test_another_model_in_the_place_of_one_fails_verification(bundle_copy, small
     assert "differs by" in result.artefacts[2].reasons[0]
 
 
+@pytest.mark.slow
 def test_other_labels_inside_a_tflite_fail_verification(bundle_copy):
     """MediaPipe names the classes by them, whatever labels.txt says."""
     from keras_transfer.export.metadata import describe_model
@@ -344,6 +350,7 @@ def test_other_labels_inside_a_tflite_fail_verification(bundle_copy):
     )
 
 
+@pytest.mark.slow
 def test_files_of_an_earlier_version_with_an_open_batch_are_verified(bundle_copy):
     """They have the labels, and no mark that their batch is free: the file says it itself."""
     from keras_transfer.export.metadata import describe_model

@@ -50,6 +50,7 @@ def files(photos):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rule", RULES, ids=lambda rule: f"{rule.resize}-{rule.interpolation}-{rule.antialias}"
 )
@@ -80,6 +81,7 @@ def in_a_graph(*files):
     return tf.function(lambda encoded: pixels_of(encoded, NEAREST))(tf.constant(list(files))).numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_photographs_are_turned_by_their_exif_orientation(photos, kind):
     """As Pillow turns them; 0 and 9 are no orientations."""
@@ -96,6 +98,7 @@ def test_photographs_are_turned_by_their_exif_orientation(photos, kind):
     np.testing.assert_array_equal(in_a_graph(*files), expected)
 
 
+@pytest.mark.slow
 def test_a_damaged_exif_block_turns_nothing(photos):
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -113,6 +116,7 @@ def test_a_damaged_exif_block_turns_nothing(photos):
         np.testing.assert_array_equal(one, upright)
 
 
+@pytest.mark.slow
 def test_only_what_is_promised_is_admitted(photos):
     picture = Image.fromarray(photos["china"][:90, :120])
 

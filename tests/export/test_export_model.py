@@ -143,6 +143,7 @@ def test_other_peoples_files_are_never_replaced(export, tmp_path):
         export(tmp_path / "file", overwrite=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [RuntimeError("boom"), KeyboardInterrupt()])
 def test_an_interrupted_export_leaves_nothing(export, monkeypatch, tmp_path, error):
     export(formats=("keras",))

@@ -93,6 +93,7 @@ def test_a_model_whose_numbers_are_not_finite_is_refused(table, preprocessing):
         collect_answers([Painter()], table, preprocessing, "test", (96, 96, 3), folder)
 
 
+@pytest.mark.slow
 def test_dropout_and_augmentation_are_off(tmp_path):
     layers = keras.layers
     model = keras.Sequential(
@@ -112,6 +113,7 @@ def test_dropout_and_augmentation_are_off(tmp_path):
             np.testing.assert_allclose(runtime.predict(pixels(size=8)), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pack", [lambda image: image, lambda image: [image], lambda image: {"image": image}])
 def test_however_the_input_is_packed(pack, tmp_path, recwarn):
     image = keras.Input((8, 8, 3), name="image")

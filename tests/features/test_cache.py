@@ -181,6 +181,7 @@ def test_a_list_of_images_that_was_edited_is_not_believed(table, backbone, expec
     assert result.computed == 4 and close(result.values, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [flip_a_byte, truncate, Path.unlink])
 @pytest.mark.parametrize("pattern", ["*.tflite", "*.json"])
 def test_a_damaged_converted_model_is_made_again(table, backbone, expected, kept, damage, pattern):
@@ -244,6 +245,7 @@ def test_interrupted_work_keeps_what_was_done(table, backbone, expected, monkeyp
     assert (result.computed, result.cached) == (28, 12) and close(result.values, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["keras", "litert"])
 @pytest.mark.parametrize("allowed", [0, 5])
 def test_a_full_disk_is_a_warning(table, backbone, expected, monkeypatch, caplog, engine, allowed):

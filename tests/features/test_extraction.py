@@ -26,6 +26,7 @@ def close(values: np.ndarray, expected: np.ndarray) -> bool:
     return values.shape == expected.shape and np.abs(values - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["keras", "litert"])
 def test_values_are_the_pooled_backbone(table, backbone, expected, engine):
     result = extract(backbone, table, preprocessing=PREPROCESSING, engine=engine, batch_size=7)
@@ -181,6 +182,7 @@ class Doubling(keras.layers.Layer):
         return x * 2
 
 
+@pytest.mark.slow
 def test_custom_code_is_computed_every_time(table, backbone, expected, caplog):
     custom = keras.Model(backbone.inputs, Doubling()(backbone.output))
     for _ in range(2):
@@ -197,6 +199,7 @@ def test_an_image_changed_since_it_was_hashed_is_an_error(photo_folder, backbone
         extract(backbone, table, preprocessing=PREPROCESSING, engine="keras")
 
 
+@pytest.mark.slow
 def test_choice_of_engine(monkeypatch):
     lite0 = load_backbone("efficientnet_lite0", weights="none", image_size=224)
     assert engines.macs(lite0) == pytest.approx(0.385e9, rel=0.02)
@@ -207,6 +210,7 @@ def test_choice_of_engine(monkeypatch):
     assert engines.choose(lite0, 5000) == "keras"
 
 
+@pytest.mark.slow
 def test_auto_takes_keras_for_a_few_images_whatever_the_cache_holds(table, backbone):
     first = extract(backbone, table, preprocessing=PREPROCESSING)
     assert first.engine == "keras"

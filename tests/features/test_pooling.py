@@ -29,6 +29,7 @@ def activations_of(backbone, name, pixels) -> np.ndarray:
     return np.asarray(keras.Model(backbone.input, backbone.get_layer(name).output)(pixels, training=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("inner", [False, True])
 def test_every_pooling_of_every_layer_is_what_numpy_says(table, backbone, pooling, inner):

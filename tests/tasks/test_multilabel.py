@@ -79,6 +79,7 @@ def test_thresholds_are_the_best_on_validation_and_the_probabilities_stay_calibr
         assert tuned >= max(f1_score(y[val, i], probabilities[:, i] >= t) for t in np.arange(0.05, 1, 0.05))
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(st.integers(1, 30), st.integers(0, 2**32 - 1))
 def test_no_other_threshold_has_a_higher_f1(images, seed):

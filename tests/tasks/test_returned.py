@@ -114,6 +114,7 @@ def test_a_training_says_what_its_task_did_wrong(photo_folder, tmp_path, monkeyp
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_right_values_train(photo_folder, tmp_path, monkeypatch):
     spec, _ = loading.load_task("classification")
     monkeypatch.setattr(training, "load_task", lambda name, options: (spec, _Wrong(spec.options())))

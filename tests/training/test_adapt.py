@@ -60,6 +60,7 @@ def answers(model, images):
     return np.asarray(model(images.astype("float32"), training=False))
 
 
+@pytest.mark.slow
 def test_the_first_layer_gets_the_statistics_of_all_images_and_one_batch_answers_as_in_training(images):
     model = network()
     seen = keras.Model(model.input, model.get_layer("first").input).predict(

@@ -64,6 +64,7 @@ def own_heads():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["features", "nested", "map"])
 def test_every_rule_trains_the_whole_of_an_own_head(name):
     model = own_heads()[name]
@@ -98,6 +99,7 @@ def test_an_own_head_is_fine_tuned_and_what_the_plan_freezes_stays(name, photo_f
     assert head_layers(again) == head_layers(model)
 
 
+@pytest.mark.slow
 def test_a_probe_trains_an_own_head_on_features_and_refuses_one_on_a_map(pixels, monkeypatch):
     monkeypatch.setattr(hidden_heads, "EPOCHS", 12)
     model = own_heads()["features"]

@@ -46,6 +46,7 @@ def logits_of(head, x):
     return answer(logits_model(head.model), x).astype("float64")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("classes", [2, 4])
 def test_every_kind_learns_and_ends_in_logits_and_probabilities(kind, classes):
@@ -63,6 +64,7 @@ def test_every_kind_learns_and_ends_in_logits_and_probabilities(kind, classes):
     assert any(all(trial[name] == value for name, value in result.chosen.items()) for trial in result.trials)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_validation_images_cross_validation_chooses_and_one_seed_gives_one_model(kind):
     x, y = problem()
@@ -136,6 +138,7 @@ def test_prototypes_are_class_means():
     assert result.chosen["scale"] == min(result.trials, key=lambda trial: trial["val_loss"])["scale"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_weight_zero_is_absence_and_an_absent_class_is_never_predicted(kind):
     x, y = problem(4)

@@ -45,6 +45,7 @@ def few(y):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["one", "a handful", "one class"])
 def test_too_few_images_do_not_choose_the_probes_strength(what):
     """One image answered right calls for the weakest regularisation there is, one answered wrong for the strongest."""
@@ -76,6 +77,7 @@ def test_a_class_that_no_validation_image_shows_is_learned_all_the_same():
     assert (model.predict(x[OTHERS], verbose=0).argmax(axis=1) == 2).sum() > 10
 
 
+@pytest.mark.slow
 def test_a_class_of_one_image_is_learned_in_every_fold_and_one_image_of_each_needs_a_validation_image():
     x, y = clouds()
     firsts = np.array([np.flatnonzero(y == one)[0] for one in range(3)])
@@ -88,6 +90,7 @@ def test_a_class_of_one_image_is_learned_in_every_fold_and_one_image_of_each_nee
     assert fit_probe(head(12, 3), x, y, train=firsts, val=OTHERS[:1]).chosen_on == "validation"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_too_few_images_do_not_choose_another_heads_setting(kind):
     x, y = clouds()
@@ -103,6 +106,7 @@ def test_too_few_images_do_not_choose_another_heads_setting(kind):
     assert fit(OTHERS[:ENOUGH]).chosen_on == "validation"
 
 
+@pytest.mark.slow
 def test_too_few_images_do_not_choose_for_labels_and_numbers():
     x, y = clouds()
     several = np.eye(3, dtype="uint8")[y]

@@ -126,6 +126,7 @@ def test_taken_up_after_any_epoch_it_ends_with_the_same_weights(table, tmp_path,
     assert not same(whole, weights(network())), "nothing was learned, so equality would prove nothing"
 
 
+@pytest.mark.slow
 def test_what_the_plan_freezes_is_bit_identical_and_the_rest_is_not(table):
     model = network()
     before = weights(model)
@@ -236,6 +237,7 @@ def test_a_long_gradient_is_shortened(table, whole_step):
     assert length(moved_by_one_step(table, clip_norm=0.01)) == pytest.approx(0.01, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_classes_of_unequal_size_count_the_same(table):
     """In training by weights or by sampling, and with either where the epoch is chosen."""
     china = np.flatnonzero(table.labels == 0)
@@ -393,6 +395,7 @@ def test_single_image_batches_with_trained_statistics_are_warned_of(table, caplo
     assert "one image a batch" in caplog.text
 
 
+@pytest.mark.slow
 def test_contradictions_and_unknown_names_are_refused(table):
     with pytest.raises(UsageError, match="Known"):
         train(table, monitor="average_precision")

@@ -85,6 +85,7 @@ def test_the_same_answers_and_gradients(convolution, norm):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_the_twin_trains_the_network():
     images = np.random.default_rng(2).normal(size=(16, 9, 9, 4)).astype(np.float32)
     labels = np.arange(16) % 3
@@ -116,6 +117,7 @@ def test_what_trains_or_is_something_else_stays():
     assert fold_frozen_norms(plain) is plain
 
 
+@pytest.mark.slow
 def test_fine_tuning_trains_the_folded_network(photo_folder, monkeypatch):
     trained = []
 

@@ -82,6 +82,7 @@ def test_at_the_same_strength_on_the_same_rows_it_is_the_first_fit_again():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_another_head_keeps_its_setting_and_its_trials(kind):
     x, y = clouds()

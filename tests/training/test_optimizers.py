@@ -85,6 +85,7 @@ def test_in_a_whole_network_biases_and_normalizations_are_not_decayed(backbone, 
     assert decayed(make_optimizer("adamw", 0.1, weight_decay=0.1), model) == kernels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_multipliers_of_one_change_nothing_and_of_zero_leave_a_variable_bit_identical(name):
     options = {"weight_decay": 0.01, "ema": 0.9, "accumulate": 2, "clip_norm": 1.0}
@@ -120,6 +121,7 @@ def test_a_multiplier_scales_step_and_decay():
         assert np.abs(steps[1.0]).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("multipliers", [None, {"deep/kernel": 0.1}])
 def test_a_checkpoint_holds_the_whole_state(name, multipliers, tmp_path):

@@ -64,6 +64,7 @@ def test_noise_is_answered_with_strong_regularisation_and_signal_with_weak():
     assert for_noise.c < for_signal.c
 
 
+@pytest.mark.slow
 def test_without_validation_images_cross_validation_chooses():
     x, y = problem()
     result = fit_probe(classifier(x.shape[1], 3), x, y, train=np.arange(100), val=np.arange(0))

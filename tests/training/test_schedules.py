@@ -48,6 +48,7 @@ def test_constant_stays_and_step_falls_at_sixty_and_eighty_five_percent():
     assert rates(step, [5, 59, 60, 84, 85, 99]) == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("warmup", [0, 7])
 def test_a_schedule_survives_its_configuration_and_works_in_an_optimizer(name, warmup):

@@ -63,6 +63,7 @@ def drawn(data: tf.data.Dataset, batches: int | None = None) -> list[np.ndarray]
 # Order
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"repeat": True}, {"repeat": True, "first_epoch": 2}])
 @pytest.mark.parametrize("sampled", [False, True])
 def test_rows_come_in_the_order_of_the_pipeline(table, options, sampled):

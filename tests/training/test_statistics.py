@@ -36,6 +36,7 @@ def norms(model):
     }
 
 
+@pytest.mark.slow
 def test_statistics_follow_the_images(photo_folder):
     """A pretrained network's momentum of 0.99 forgets the start (mean 0, variance 1) by a third in 40 steps."""
     table = load_data(photo_folder, val_fraction=0.0, test_fraction=0.0)

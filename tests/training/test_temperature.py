@@ -99,6 +99,7 @@ def classifier(**head):
     return add_head(keras.Model(features, keras.layers.Identity()(features)), 3, **head)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hidden", [(), (6,)])
 def test_folding_divides_the_logits_and_keeps_every_decision(hidden):
     model = classifier(hidden=hidden)

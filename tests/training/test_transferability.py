@@ -36,6 +36,7 @@ def brute_force(x, labels):
     return np.mean(scores) / len(labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "dimensions", "signal"),
     [(24, 3, 1.0), (24, 3, 0.2), (12, 30, 1.0), (20, 20, 0.5)],

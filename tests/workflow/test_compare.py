@@ -158,6 +158,7 @@ def test_a_missing_split_is_refused_before_any_network_is_built(photo_folder, mi
         compare(photo_folder, ["vgg16"], **{f"{missing}_fraction": 0.0})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 12])
 def test_the_picture_is_drawn_for_one_and_for_many_that_are_alike(tmp_path, count):
     rows = [

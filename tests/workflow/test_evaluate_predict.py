@@ -31,6 +31,7 @@ def test_a_run_evaluated_again_gives_its_recorded_metrics(finished_run):
     assert result["confusion_matrix"] == recorded["confusion_matrix"]
 
 
+@pytest.mark.slow
 def test_a_run_made_from_a_relative_path_is_evaluated_from_anywhere(photo_folder, tmp_path, monkeypatch):
     from keras_transfer.workflow.train import train
 
@@ -40,6 +41,7 @@ def test_a_run_made_from_a_relative_path_is_evaluated_from_anywhere(photo_folder
     assert evaluate("run")["accuracy"] == run.info["metrics"]["test"]["accuracy"]
 
 
+@pytest.mark.slow
 def test_the_model_file_inside_a_run_and_a_keras_object_give_the_same(finished_run, photo_folder):
     by_path = evaluate(finished_run.model_path, photo_folder, split="all")
     assert by_path["images"] == 40
@@ -89,6 +91,7 @@ def without_softmax(finished_run):
     return keras.Model(model.inputs, model.get_layer("logits").output)
 
 
+@pytest.mark.slow
 def test_logits_are_refused_and_get_a_softmax_where_it_is_asked_for(finished_run, photo_folder, tmp_path):
     model, table = without_softmax(finished_run), load_data(photo_folder)
     photo = next(photo_folder.rglob("*.png"))
@@ -115,6 +118,7 @@ def test_independent_answers_are_no_classes(finished_run, photo_folder):
         evaluate(sigmoid, load_data(photo_folder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (0.0, 1.0)])
 def test_a_quantized_model_of_another_tool_gets_the_range_its_input_tells(
     finished_run, photo_folder, tmp_path, low, high
@@ -154,6 +158,7 @@ def test_a_quantized_model_of_another_tool_gets_the_range_its_input_tells(
     assert abs(wrong - right) > 0.01
 
 
+@pytest.mark.slow
 def test_an_h5_file_is_asked_like_any_other(finished_run, photo_folder, tmp_path):
     """As Teachable Machine's download: pixels in [-1, 1], and labels with numbers in front."""
     inner, image = finished_run.load_model(), keras.Input((64, 64, 3))
@@ -169,6 +174,7 @@ def test_a_recorded_contract_is_not_overridden(finished_run, photo_folder):
         evaluate(finished_run.path, photo_folder, input_range=(-1.0, 1.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [None, "path,label\n"])
 def test_a_run_that_lost_its_split_says_so(finished_run, photo_folder, tmp_path, content):
     damaged = shutil.copytree(finished_run.path, tmp_path / "run")
@@ -197,6 +203,7 @@ def test_wrong_requests_are_refused(finished_run, photo_folder, tmp_path):
         evaluate(finished_run.path, stranger)
 
 
+@pytest.mark.slow
 def test_predictions_are_ordered_named_and_equal_to_the_model(finished_run, photo_folder, tmp_path):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"")
@@ -240,6 +247,7 @@ def test_a_table_in_another_order_of_classes_is_not_measured_in_silence(finished
         evaluate(finished_run, turned)
 
 
+@pytest.mark.slow
 def test_a_model_without_class_names_is_not_guessed_at(finished_run, photo_folder, tmp_path):
     shutil.copy(finished_run.model_path, tmp_path / "bare.keras")
     with pytest.raises(UsageError, match="class names"):

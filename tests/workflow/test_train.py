@@ -74,6 +74,7 @@ def test_one_seed_gives_the_same_split_weights_and_metrics_and_another_does_not(
     assert other.split_path.read_bytes() != finished_run.split_path.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_recorded_split_is_reused_for_moved_files(finished_run, photo_folder, tmp_path):
     import shutil
 
@@ -85,6 +86,7 @@ def test_a_recorded_split_is_reused_for_moved_files(finished_run, photo_folder, 
     assert {row["sha256"]: row["split"] for row in rows(run.split_path)} == before
 
 
+@pytest.mark.slow
 def test_arrays_go_the_same_way(photos, tmp_path):
     rng = np.random.default_rng(0)
     spots = [(photos[name], *rng.integers(0, 300, 2)) for name in ("china", "flower") for _ in range(15)]
@@ -94,6 +96,7 @@ def test_arrays_go_the_same_way(photos, tmp_path):
     assert run.info["metrics"]["test"]["accuracy"] >= 0.8
 
 
+@pytest.mark.slow
 def test_unreadable_files_are_counted_listed_and_left_where_they_are(photo_folder, tmp_path):
     import shutil
 

@@ -154,6 +154,7 @@ def test_a_probe_that_changed_the_backbone_fails(photo_folder, tmp_path, monkeyp
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_neighbours_that_cannot_be_balanced_say_so(photo_folder, tmp_path, caplog):
     options = ClassificationOptions(head="knn")
     train(photo_folder, tmp_path / "run", task_options=options, strategy="probe", balance="weights", **SMALL)
@@ -243,6 +244,7 @@ def test_a_replay_notices_that_a_model_was_tampered_with(finished_run, tmp_path)
     assert not tampered["identical"] and not tampered["weights"] and tampered["split"]
 
 
+@pytest.mark.slow
 def test_a_run_on_arrays_cannot_be_replayed(photos, tmp_path):
     images = np.stack(
         [photos[name][y : y + 64, y : y + 64] for name in ("china", "flower") for y in range(12)]
@@ -270,6 +272,7 @@ def test_a_teacher_may_be_a_model_file(finished_run, photo_folder, tmp_path):
         np.testing.assert_allclose(teacher_probabilities(file, table), answers, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_teacher_answers_once_in_the_order_of_the_data(finished_run, photo_folder, tmp_path, monkeypatch):
     from keras_transfer.data import load_data
     from keras_transfer.workflow import teacher
@@ -297,6 +300,7 @@ def test_a_teacher_answers_once_in_the_order_of_the_data(finished_run, photo_fol
     assert sum(asked) == 40
 
 
+@pytest.mark.slow
 def test_a_teacher_of_other_classes_is_refused_by_name(finished_run, photo_folder, tmp_path):
     from keras_transfer.data import load_data
 
@@ -409,6 +413,7 @@ def test_every_head_ends_as_one_model_that_answers_like_its_metrics(
         train(photo_folder, tmp_path / "no", task_options=options, strategy="full", **SMALL)
 
 
+@pytest.mark.slow
 def test_more_views_are_another_answer_and_one_is_the_same(finished_run):
     one, two = evaluate(finished_run), evaluate(finished_run, views=2)
     assert one["log_loss"] == finished_run.info["metrics"]["test"]["log_loss"]

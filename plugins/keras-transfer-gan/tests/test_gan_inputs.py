@@ -64,6 +64,7 @@ def test_settings_that_cannot_be_followed(fashion_folder, tmp_path):
         refuse(match, fashion_folder, tmp_path, settings=settings, **values)
 
 
+@pytest.mark.slow
 def test_data_that_cannot_be_used(fashion_folder, fashion, mixed, tmp_path):
     refuse(
         "fewer than a step takes.*--batch-size 64", fashion_folder, tmp_path, DataError, {"batch_size": 64}
@@ -152,6 +153,7 @@ def test_what_is_measured_is_resized_as_asked(wide, tmp_path, monkeypatch):
     assert [round(white_share(real), 1) for real in compared] == [0.0, 0.0, 0.5]
 
 
+@pytest.mark.slow
 def test_decoding_holds_few_bytes_a_pixel(tmp_path, monkeypatch):
     """Of grey images, whose luma is computed from floats: those of one batch, not of all."""
     images = np.random.default_rng(0).integers(0, 256, (3000, 28, 28, 1)).astype(np.uint8)

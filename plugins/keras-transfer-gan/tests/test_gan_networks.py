@@ -24,6 +24,7 @@ def facts(**values):
     return Facts(**{**defaults, **values})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["dcgan", "residual"])
 @pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 3), (64, 3), (128, 1)])
 def test_images_have_the_size_and_the_discriminator_takes_them(architecture, size, channels):

@@ -190,6 +190,7 @@ def test_numbers_that_are_none_end_it_and_the_last_good_epoch_is_kept(tmp_path, 
     assert again.ended == "diverged" and again.done == 2
 
 
+@pytest.mark.slow
 def test_numbers_that_are_none_from_the_start_are_an_error(tmp_path, fashion):
     for _ in range(2):  # the same command again does not take untrained networks for a result
         with pytest.raises(DataError, match=r"before one epoch was done.*--learning-rate"):

@@ -289,6 +289,7 @@ def test_specs_that_cannot_be_read_are_refused(spec, named):
         WeightedSum(spec)
 
 
+@pytest.mark.slow
 @given(st.text(max_size=20))
 def test_any_text_is_read_or_refused(text):
     try:

@@ -164,6 +164,7 @@ def test_unknown_encodings_and_missing_files_are_named(tmp_path):
         read_mask(tmp_path / "none.png", THREE)
 
 
+@pytest.mark.slow
 @given(
     arrays.arrays(
         np.uint8,

@@ -76,6 +76,7 @@ def test_an_image_that_is_ignored_altogether_is_no_image():
         measure([(np.full((2, 4), 255), PREDICTION)])
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(TRUTHS, PREDICTIONS), min_size=1, max_size=4))
 def test_equal_to_counting_pixel_by_pixel(pairs):
     counted = [
@@ -110,6 +111,7 @@ def test_predictions_under_ignored_pixels_change_nothing(truth, prediction, othe
         assert measure([(truth, prediction)]) == measure([(truth, other)])
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(TRUTHS, PREDICTIONS), min_size=2, max_size=4))
 def test_the_order_of_images_does_not_matter(pairs):
     if all((truth == 255).all() for truth, _ in pairs):

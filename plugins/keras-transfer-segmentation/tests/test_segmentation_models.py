@@ -69,6 +69,7 @@ def ready(name):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_one_probability_for_each_class_in_each_pixel(name):
     model = ready(name)
@@ -83,6 +84,7 @@ def test_one_probability_for_each_class_in_each_pixel(name):
     assert probabilities.std(axis=(0, 1, 2)).min() > 1e-4  # it looks at the image
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 32), (33, 47)])
 @pytest.mark.parametrize("name", ["unet", "unet_from_scratch"])
 def test_any_size_will_do(name, size):
@@ -243,6 +245,7 @@ def test_a_small_network_learns_where_the_bright_half_is():
     assert right.mean() > 0.95
 
 
+@pytest.mark.slow
 def test_the_paper_s_network_has_its_layers():
     """23 convolutional layers, 64 to 1024 channels, 31 million weights."""
     model = unet_from_scratch((32, 32), 2, normalize=False)

@@ -276,6 +276,7 @@ def writer(path, first, count):
     )
 
 
+@pytest.mark.slow
 def test_two_processes_write_at_once_and_nothing_is_lost(tmp_path):
     path, count = tmp_path / "new.sqlite", 40
     writers = [writer(path, first, count) for first in (1, 2)]

@@ -132,6 +132,7 @@ LOSSES = [
 IDS = [f"{loss.name}-{place}" for place, (loss, _) in enumerate(LOSSES)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loss", "formula"), LOSSES, ids=IDS)
 @settings(max_examples=15)
 @given(labels=st.lists(st.integers(0, 3), min_size=2, max_size=10), seed=st.integers(0, 1000))

@@ -127,6 +127,7 @@ def clusters(people, images, size, seed=0):
     return names, near.astype(np.float32), queries.astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cosine", "euclidean"])
 @pytest.mark.parametrize("score", ["best", "mean"])
 def test_the_index_finds_what_the_exact_search_finds(kind, score):

@@ -219,6 +219,7 @@ def test_arguments_that_cannot_be(gallery, letters, small_run, tmp_path):
         assert said in err, err
 
 
+@pytest.mark.slow
 def test_without_a_threshold_one_is_asked_for(letters, tmp_path):
     small_network().save(tmp_path / "bare.keras")
     call(
