@@ -51,7 +51,7 @@ def main() -> int:
         table = ktr.load_data(crops(Path(folder) / "photos", arguments.images))
         backbone = ktr.load_backbone("efficientnet_lite0", image_size=SIZE)
         pixels = ktr.Preprocessing(size=(SIZE, SIZE))
-        first, second = (ktr.extract(backbone, table, preprocessing=pixels) for _ in range(2))
+        first, second = (ktr.extract(table, backbone, preprocessing=pixels) for _ in range(2))
     same = bool(np.array_equal(first.values, second.values))
     result = {
         "images": len(table),

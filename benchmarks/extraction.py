@@ -101,7 +101,7 @@ def measure(count: int, rounds: int, folder: Path) -> dict:
     preprocessing = Preprocessing(SIZE)
     backbone = load_backbone("efficientnet_lite0", image_size=SIZE)
 
-    start = extract(backbone, table, preprocessing=preprocessing, engine="litert", indices=rows[:32])
+    start = extract(table, backbone, preprocessing=preprocessing, engine="litert", indices=rows[:32])
     (converted,) = (cache_dir() / "litert").glob("*.tflite")
     content = converted.read_bytes()
     memory = [b.astype(np.float32) for b in batches(table, preprocessing, best_batch(*SIZE), indices=rows)]
@@ -118,7 +118,7 @@ def measure(count: int, rounds: int, folder: Path) -> dict:
         return result
 
     def features():
-        return extract(backbone, table, preprocessing=preprocessing, engine="litert", indices=rows)
+        return extract(table, backbone, preprocessing=preprocessing, engine="litert", indices=rows)
 
     def predict():
         return pooled.predict(array, batch_size=32, verbose=0)

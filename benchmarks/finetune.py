@@ -94,7 +94,7 @@ def compare(rule: str, table, epochs: int, seeds: int, batch_size: int) -> dict:
     def probe(seed: int) -> keras.Model:
         keras.utils.set_random_seed(seed)
         model = add_head(load_backbone("efficientnet_lite0", image_size=SIZE), len(table.classes))
-        features = extract(split_head(model)[0], table, preprocessing=preprocessing, engine="litert").values
+        features = extract(table, split_head(model)[0], preprocessing=preprocessing, engine="litert").values
         fit_probe(model, features, table.labels, train=train, val=val)
         set_trainable(model, rule)
         return model

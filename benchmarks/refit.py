@@ -70,7 +70,7 @@ class Source:
 def features_of(table: ImageTable, pixels: int) -> np.ndarray:
     backbone = load_backbone("efficientnet_lite0", image_size=pixels)
     preprocessing = Preprocessing((pixels, pixels))
-    return extract(backbone, table, preprocessing=preprocessing, engine="litert").values
+    return extract(table, backbone, preprocessing=preprocessing, engine="litert").values
 
 
 def cells(folder: Path) -> Source:

@@ -126,7 +126,7 @@ def features_of(one: DataSet, args: argparse.Namespace) -> tuple[np.ndarray, np.
         source = one.read(args, Path(work))
         table = load_data(source, levels=one.levels, min_per_class=1, val_fraction=0, test_fraction=0)
         backbone = load_backbone("efficientnet_lite0", image_size=one.size)
-        found = extract(backbone, table, preprocessing=Preprocessing((one.size, one.size)))
+        found = extract(table, backbone, preprocessing=Preprocessing((one.size, one.size)))
     return found.values, table.labels
 
 

@@ -6,7 +6,7 @@
     pixels = ktr.Preprocessing(size=(224, 224))                # the contract that travels with the model
     backbone = ktr.load_backbone("efficientnet_lite0")         # a plain Keras model, ImageNet weights
     model = ktr.add_head(backbone, len(table.classes))         # + GlobalAveragePooling + Dense
-    features = ktr.extract(backbone, table, preprocessing=pixels)   # computed once, kept on disk
+    features = ktr.extract(table, backbone, preprocessing=pixels)   # computed once, kept on disk
     ktr.fit_probe(model, features.values, table.labels, train=table.indices("train"), val=table.indices("val"))
     ktr.unfreeze_from(model, "block6a")                        # or stop at the probe
     ktr.fine_tune(model, table, pixels, epochs=5)

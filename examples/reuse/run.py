@@ -26,8 +26,8 @@ def main(photos: Path, photo: Path, output: Path, size: int) -> None:
     table = ktr.load_data(photos)
     backbone = ktr.load_backbone("efficientnet_lite0", image_size=size)
     pixels = ktr.Preprocessing(size=(size, size))
-    vectors = ktr.extract(feature_model(backbone, pooling="gem"), table, preprocessing=pixels)
-    again = ktr.extract(feature_model(backbone, pooling="gem"), table, preprocessing=pixels)
+    vectors = ktr.extract(table, feature_model(backbone, pooling="gem"), preprocessing=pixels)
+    again = ktr.extract(table, feature_model(backbone, pooling="gem"), preprocessing=pixels)
     print(f"feature extractor: {vectors.values.shape}, then {again.cached} from the disk")
 
     train, test = table.indices("train"), table.indices("test")

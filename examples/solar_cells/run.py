@@ -22,7 +22,7 @@ def main(output: Path, images: int, size: int) -> None:
     table = ktr.load_data(cells, image_root=elpv_folder(), val_fraction=0.1, test_fraction=0.25, seed=0)
     pixels = ktr.Preprocessing(size=(size, size))
     backbone = ktr.load_backbone("efficientnet_lite0", image_size=size)
-    features = ktr.extract(backbone, table, preprocessing=pixels)
+    features = ktr.extract(table, backbone, preprocessing=pixels)
     train, val, test = (table.indices(split) for split in ("train", "val", "test"))
 
     model = ktr.add_head(backbone, len(table.classes))

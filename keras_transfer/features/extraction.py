@@ -53,8 +53,8 @@ class Features:
 
 
 def extract(
-    backbone: keras.Model,
     table: ImageTable,
+    backbone: keras.Model,
     *,
     preprocessing: Preprocessing,
     engine: str = "auto",
@@ -69,8 +69,8 @@ def extract(
     every 256 images or 10 seconds, so an interrupted call goes on where it stopped.
 
     Args:
-        backbone: pixels float32 (B, H, W, 3) in [0, 255] to (B, h, w, D), which is averaged, or (B, D).
         table: the images.
+        backbone: pixels float32 (B, H, W, 3) in [0, 255] to (B, h, w, D), which is averaged, or (B, D).
         preprocessing: its size is the backbone's.
         engine: ``litert`` (converted once, all CPU cores; Keras instead, with a warning, when it fails or
             differs from Keras by more than 1e-3 of the scale on the first few images), ``keras``, or

@@ -202,8 +202,8 @@ def _fit_probe(
         )
     with context.run.stage("extraction"):
         features = extract(
-            extractor,
             data,
+            extractor,
             preprocessing=context.preprocessing,
             engine=context.settings.fit.engine,
             indices=rows,

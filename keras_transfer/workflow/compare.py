@@ -181,7 +181,7 @@ def _measure(table: ImageTable, settings: TrainSettings, metric: str) -> dict[st
     preprocessing = preprocessing_for(wanted, size)
     model = add_head(backbone, len(table.classes), seed=settings.seed)
     extractor, head = split_head(model)
-    found = extract(extractor, table, preprocessing=preprocessing, engine=settings.fit.engine)
+    found = extract(table, extractor, preprocessing=preprocessing, engine=settings.fit.engine)
     train, val, test = (table.indices(split) for split in ("train", "val", "test"))
     fit_probe(
         model,

@@ -77,7 +77,7 @@ def save_features(
         pyramid=pyramid_of(model.backbone),
     )
     preprocessing = preprocessing_for(model, backbone.input_shape[1:3])
-    found = extract(extractor, table, preprocessing=preprocessing, engine=engine)
+    found = extract(table, extractor, preprocessing=preprocessing, engine=engine)
     values = found.values
     if features.pca is not None:
         projection = fit_pca(values, table.indices("train"), features.pca)

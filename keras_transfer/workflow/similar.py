@@ -99,11 +99,11 @@ def find_similar(
     levels = pyramid_of(model.backbone)
     network = feature_model(backbone, layer=features.layer, pooling=features.pooling, pyramid=levels)
     preprocessing = preprocessing_for(model, backbone.input_shape[1:3])
-    found = extract(network, table, preprocessing=preprocessing, engine=engine)
+    found = extract(table, network, preprocessing=preprocessing, engine=engine)
     values = normalize(found.values)
     answers, computed = [], found.computed
     if query_table is not None:
-        asked_for = extract(network, query_table, preprocessing=preprocessing, engine=engine)
+        asked_for = extract(query_table, network, preprocessing=preprocessing, engine=engine)
         computed += asked_for.computed
         answers = _nearest(table, values, query_table, normalize(asked_for.values), top)
     return Similar(

@@ -54,7 +54,7 @@ def kept(filled):
 
 
 def run(table, backbone, engine="keras", preprocessing=PREPROCESSING, **options):
-    return extract(backbone, table, preprocessing=preprocessing, engine=engine, batch_size=4, **options)
+    return extract(table, backbone, preprocessing=preprocessing, engine=engine, batch_size=4, **options)
 
 
 def shards(suffix: str = ".json") -> list[Path]:

@@ -29,7 +29,7 @@ def close(values: np.ndarray, expected: np.ndarray) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["keras", "litert"])
 def test_values_are_the_pooled_backbone(table, backbone, expected, engine):
-    result = extract(backbone, table, preprocessing=PREPROCESSING, engine=engine, batch_size=7)
+    result = extract(table, backbone, preprocessing=PREPROCESSING, engine=engine, batch_size=7)
     assert result.engine == engine and (result.computed, result.cached) == (40, 0)
     assert result.values.dtype == np.float32 and close(result.values, expected)
 
@@ -41,7 +41,7 @@ def test_values_are_the_pooled_backbone_lite0(table, engine):
     rows = np.arange(0, 40, 4)
     pixels = np.concatenate(list(batches(table, preprocessing, indices=rows))).astype(np.float32)
     expected = np.asarray(backbone(pixels, training=False)).mean(axis=(1, 2))
-    result = extract(backbone, table, preprocessing=preprocessing, engine=engine, indices=rows)
+    result = extract(table, backbone, preprocessing=preprocessing, engine=engine, indices=rows)
     assert result.engine == engine and close(result.values, expected)
 
 
@@ -52,29 +52,29 @@ def test_a_backbone_too_large_for_many_copies_runs_in_one_interpreter(table, bac
     monkeypatch.setattr(
         litert_runner, "LiteRTModel", lambda *a, **options: made.append(options) or honest(*a, **options)
     )
-    result = extract(backbone, table, preprocessing=PREPROCESSING, engine="litert")
+    result = extract(table, backbone, preprocessing=PREPROCESSING, engine="litert")
     assert result.engine == "litert" and close(result.values, expected)
     assert made == [{"threads": default_threads()}]
 
 
 def test_rows_come_in_the_order_asked_for(table, backbone, expected):
     rows = [7, 3, 3, 39, 0]
-    result = extract(backbone, table, preprocessing=PREPROCESSING, engine="keras", indices=rows)
+    result = extract(table, backbone, preprocessing=PREPROCESSING, engine="keras", indices=rows)
     assert close(result.values, expected[rows])
     assert result.computed == 4, "row 3 is computed once"
-    again = extract(backbone, table, preprocessing=PREPROCESSING, engine="keras")
+    again = extract(table, backbone, preprocessing=PREPROCESSING, engine="keras")
     assert (again.computed, again.cached) == (36, 4) and close(again.values, expected)
 
 
 def test_no_rows_are_no_work(table, backbone):
-    result = extract(backbone, table, preprocessing=PREPROCESSING, indices=[])
+    result = extract(table, backbone, preprocessing=PREPROCESSING, indices=[])
     assert result.values.shape == (0, DIM) and result.computed == 0
 
 
 @pytest.mark.parametrize("rows", [[40], [-1], [0.5], [True, False], [[1]]])
 def test_impossible_rows_are_refused(table, backbone, rows):
     with pytest.raises(UsageError, match="0 to 39"):
-        extract(backbone, table, preprocessing=PREPROCESSING, indices=rows)
+        extract(table, backbone, preprocessing=PREPROCESSING, indices=rows)
 
 
 def test_equal_images_are_computed_once(photo_folder, backbone, tmp_path):
@@ -83,7 +83,7 @@ def test_equal_images_are_computed_once(photo_folder, backbone, tmp_path):
         shutil.copy(photo_folder / "china" / "000.png", tmp_path / "data" / "china" / f"copy{i}.png")
     table = load_data(tmp_path / "data")
     assert len(table) == 45
-    result = extract(backbone, table, preprocessing=PREPROCESSING, engine="keras", cache=False)
+    result = extract(table, backbone, preprocessing=PREPROCESSING, engine="keras", cache=False)
     assert result.computed == 40
     copies = [i for i in range(45) if table.sha256.count(table.sha256[i]) > 1]
     assert len(copies) == 6 and np.ptp(result.values[copies], axis=0).max() == 0
@@ -93,47 +93,47 @@ def test_equal_images_are_computed_once(photo_folder, backbone, tmp_path):
 
 def test_a_backbone_that_already_pools_is_taken_as_it_is(table, backbone, expected):
     pooled = keras.Model(backbone.inputs, keras.layers.GlobalAveragePooling2D()(backbone.output))
-    result = extract(pooled, table, preprocessing=PREPROCESSING, engine="keras")
+    result = extract(table, pooled, preprocessing=PREPROCESSING, engine="keras")
     assert close(result.values, expected)
-    shared = extract(backbone, table, preprocessing=PREPROCESSING, engine="keras")
+    shared = extract(table, backbone, preprocessing=PREPROCESSING, engine="keras")
     assert shared.computed == 0, "it is the same network as the backbone with pooling added"
 
 
 @pytest.mark.parametrize("engine", ["keras", "litert"])
 def test_a_backbone_of_any_size_is_run_at_the_preprocessing_size(table, expected, engine):
     free = small_backbone(size=(None, None))
-    result = extract(free, table, preprocessing=PREPROCESSING, engine=engine)
+    result = extract(table, free, preprocessing=PREPROCESSING, engine=engine)
     assert result.engine == engine and close(result.values, expected)
 
 
 def test_a_wrong_size_is_refused(table, backbone):
     with pytest.raises(UsageError, match=r"\(48, 48, 3\).*\(32, 32, 3\)"):
-        extract(backbone, table, preprocessing=Preprocessing((32, 32)))
+        extract(table, backbone, preprocessing=Preprocessing((32, 32)))
 
 
 def test_a_model_that_gives_no_features_is_refused(table, backbone):
     flat = keras.Model(backbone.inputs, keras.layers.Reshape((144, DIM))(backbone.output))
     with pytest.raises(UsageError, match="expected"):
-        extract(flat, table, preprocessing=PREPROCESSING)
+        extract(table, flat, preprocessing=PREPROCESSING)
     two = keras.Model(backbone.inputs, [backbone.output, backbone.layers[2].output])
     with pytest.raises(UsageError, match="2 outputs"):
-        extract(two, table, preprocessing=PREPROCESSING)
+        extract(table, two, preprocessing=PREPROCESSING)
 
 
 def test_an_unknown_engine_names_the_known_ones(table, backbone):
     with pytest.raises(UsageError, match="Did you mean litert"):
-        extract(backbone, table, preprocessing=PREPROCESSING, engine="lite_rt")
+        extract(table, backbone, preprocessing=PREPROCESSING, engine="lite_rt")
 
 
 def test_litert_that_disagrees_is_not_believed(table, backbone, expected, monkeypatch, caplog):
     honest = litert.LiteRTModel.predict
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING, "keras_transfer"):
         patch.setattr(litert.LiteRTModel, "predict", lambda self, batch: honest(self, batch) * 1.01)
-        result = extract(backbone, table, preprocessing=PREPROCESSING, engine="litert")
+        result = extract(table, backbone, preprocessing=PREPROCESSING, engine="litert")
     assert result.engine == "keras" and close(result.values, expected)
     assert "differ from Keras's" in caplog.text
     caplog.clear()
-    again = extract(backbone, table, preprocessing=PREPROCESSING, engine="litert")  # the check is remembered
+    again = extract(table, backbone, preprocessing=PREPROCESSING, engine="litert")  # the check is remembered
     assert again.engine == "keras" and again.computed == 0
     assert "differ from Keras's" in caplog.text
 
@@ -142,7 +142,7 @@ def test_litert_that_gives_nan_is_not_believed(table, backbone, expected, monkey
     monkeypatch.setattr(
         litert.LiteRTModel, "predict", lambda self, batch: np.full((len(batch), DIM), np.nan, np.float32)
     )
-    result = extract(backbone, table, preprocessing=PREPROCESSING, engine="litert")
+    result = extract(table, backbone, preprocessing=PREPROCESSING, engine="litert")
     assert result.engine == "keras" and close(result.values, expected)
 
 
@@ -152,7 +152,7 @@ def test_the_self_check_looks_at_the_users_images(table, backbone, monkeypatch):
     monkeypatch.setattr(
         engines, "self_check", lambda e, m, pixels: seen.append(pixels) or honest(e, m, pixels)
     )
-    extract(backbone, table, preprocessing=PREPROCESSING, engine="litert")
+    extract(table, backbone, preprocessing=PREPROCESSING, engine="litert")
     wanted = np.concatenate(list(batches(table, PREPROCESSING, indices=[0, 1, 2, 3])))
     assert len(seen) == 1 and np.array_equal(seen[0], wanted)
 
@@ -162,7 +162,7 @@ def test_a_conversion_that_fails_leaves_keras(table, backbone, expected, monkeyp
         raise ExportError("no such operator")
 
     monkeypatch.setattr(engines, "convert", fail)
-    result = extract(backbone, table, preprocessing=PREPROCESSING, engine="litert")
+    result = extract(table, backbone, preprocessing=PREPROCESSING, engine="litert")
     assert result.engine == "keras" and close(result.values, expected)
     assert "no such operator" in caplog.text
 
@@ -172,7 +172,7 @@ def test_conversion_happens_once(table, backbone, monkeypatch):
     honest = engines.convert
     monkeypatch.setattr(engines, "convert", lambda model: count.append(1) or honest(model))
     for rows in ([0, 1], [2, 3]):
-        result = extract(backbone, table, preprocessing=PREPROCESSING, engine="litert", indices=rows)
+        result = extract(table, backbone, preprocessing=PREPROCESSING, engine="litert", indices=rows)
         assert (result.engine, result.computed) == ("litert", 2)
     assert len(count) == 1
 
@@ -186,7 +186,7 @@ class Doubling(keras.layers.Layer):
 def test_custom_code_is_computed_every_time(table, backbone, expected, caplog):
     custom = keras.Model(backbone.inputs, Doubling()(backbone.output))
     for _ in range(2):
-        result = extract(custom, table, preprocessing=PREPROCESSING, engine="keras")
+        result = extract(table, custom, preprocessing=PREPROCESSING, engine="keras")
         assert result.computed == 40 and close(result.values, 2 * expected)
     assert "no lasting identity" in caplog.text
 
@@ -196,7 +196,7 @@ def test_an_image_changed_since_it_was_hashed_is_an_error(photo_folder, backbone
     table = load_data(tmp_path / "data")
     shutil.copy(table.images.path(1), table.images.path(30))
     with pytest.raises(DataError, match="changed"):
-        extract(backbone, table, preprocessing=PREPROCESSING, engine="keras")
+        extract(table, backbone, preprocessing=PREPROCESSING, engine="keras")
 
 
 @pytest.mark.slow
@@ -212,11 +212,11 @@ def test_choice_of_engine(monkeypatch):
 
 @pytest.mark.slow
 def test_auto_takes_keras_for_a_few_images_whatever_the_cache_holds(table, backbone):
-    first = extract(backbone, table, preprocessing=PREPROCESSING)
+    first = extract(table, backbone, preprocessing=PREPROCESSING)
     assert first.engine == "keras"
-    extract(backbone, table, preprocessing=PREPROCESSING, engine="litert")
+    extract(table, backbone, preprocessing=PREPROCESSING, engine="litert")
     clear()
-    extract(backbone, table, preprocessing=PREPROCESSING, engine="litert")
-    again = extract(backbone, table, preprocessing=PREPROCESSING)
+    extract(table, backbone, preprocessing=PREPROCESSING, engine="litert")
+    again = extract(table, backbone, preprocessing=PREPROCESSING)
     assert again.engine == "keras"
     np.testing.assert_array_equal(again.values, first.values)

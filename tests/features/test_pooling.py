@@ -37,8 +37,8 @@ def test_every_pooling_of_every_layer_is_what_numpy_says(table, backbone, poolin
     pixels = np.concatenate(list(batches(table, PREPROCESSING))).astype(np.float32)
     expected = BY_HAND[pooling](activations_of(backbone, layer, pixels))
     found = extract(
-        feature_model(backbone, layer=layer, pooling=pooling),
         table,
+        feature_model(backbone, layer=layer, pooling=pooling),
         preprocessing=PREPROCESSING,
         engine="keras",
     )
@@ -52,7 +52,7 @@ def test_every_pooling_of_every_layer_is_what_numpy_says(table, backbone, poolin
 def test_the_edge_runtime_gives_the_same(table, backbone, pooling):
     model = feature_model(backbone, pooling=pooling)
     ours, theirs = (
-        extract(model, table, preprocessing=PREPROCESSING, engine=engine) for engine in ("keras", "litert")
+        extract(table, model, preprocessing=PREPROCESSING, engine=engine) for engine in ("keras", "litert")
     )
     assert theirs.engine == "litert"
     np.testing.assert_allclose(theirs.values, ours.values, atol=1e-4 * np.abs(ours.values).max())
@@ -66,8 +66,8 @@ def test_the_cache_keeps_them_apart(table, backbone):
     assert len({model_hash(model) for model in models}) == len(models)
     rows = range(6)
     for model in models:
-        first = extract(model, table, preprocessing=PREPROCESSING, engine="keras", indices=rows)
-        again = extract(model, table, preprocessing=PREPROCESSING, engine="keras", indices=rows)
+        first = extract(table, model, preprocessing=PREPROCESSING, engine="keras", indices=rows)
+        again = extract(table, model, preprocessing=PREPROCESSING, engine="keras", indices=rows)
         assert (first.computed, again.computed, again.cached) == (6, 0, 6)
         np.testing.assert_array_equal(first.values, again.values)
 
@@ -79,8 +79,8 @@ def test_the_power_of_gem_is_part_of_the_key(backbone, monkeypatch):
 
 
 def test_average_of_the_last_map_is_what_was_cached_before(table, backbone):
-    extract(backbone, table, preprocessing=PREPROCESSING, engine="keras")
-    found = extract(feature_model(backbone), table, preprocessing=PREPROCESSING, engine="keras")
+    extract(table, backbone, preprocessing=PREPROCESSING, engine="keras")
+    found = extract(table, feature_model(backbone), preprocessing=PREPROCESSING, engine="keras")
     assert (found.computed, found.cached) == (0, 40)
 
 

@@ -61,7 +61,7 @@ def main(folder: str, output: str, engine: str, pause: str) -> None:
     table = load(Path(folder))
     backbone = small_backbone()
     print(model_hash(backbone), flush=True)  # noqa: T201
-    result = extraction.extract(backbone, table, preprocessing=PREPROCESSING, engine=engine, batch_size=4)
+    result = extraction.extract(table, backbone, preprocessing=PREPROCESSING, engine=engine, batch_size=4)
     np.save(output, result.values)
 
 

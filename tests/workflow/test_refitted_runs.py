@@ -27,7 +27,7 @@ def cached(run):
     """Table, features of all its images from the cache, and an empty head on the run's network."""
     table, model = run_table(run), run.load_model()
     pixels = Preprocessing.from_dict(run.info["preprocessing"])
-    found = extract(split_head(model)[0], table, preprocessing=pixels, engine="keras")
+    found = extract(table, split_head(model)[0], preprocessing=pixels, engine="keras")
     return table, found.values, pixels, model
 
 

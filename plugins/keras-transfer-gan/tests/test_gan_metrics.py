@@ -118,7 +118,7 @@ def test_images_that_were_made_leave_nothing_in_the_cache():
     found = compare_kernels(real, made)
     assert set(found) == {"kid_lite0", "kid_lite0_error", "kid_lite0_floor"}
     cached = [
-        extract(metric_backbone(), as_table(images), preprocessing=Preprocessing(size=(96, 96))).cached
+        extract(as_table(images), metric_backbone(), preprocessing=Preprocessing(size=(96, 96))).cached
         for images in (real, made)
     ]
     assert cached == [4, 0]

@@ -46,8 +46,8 @@ class Novelty(Task):
             raise DataError(f"{len(train)} normal images are left to learn from; at least 2 are needed.")
         with context.run.stage("extraction"):
             features = extract(
-                context.backbone,
                 data,
+                context.backbone,
                 preprocessing=context.preprocessing,
                 engine=context.settings.fit.engine,
                 indices=np.concatenate([train, val]),

@@ -34,7 +34,7 @@ def features_of(images: np.ndarray, name: str = BACKBONE, *, keep: bool = True) 
     """
     backbone = metric_backbone(name)
     contract = Preprocessing(size=backbone.input_shape[1:3])
-    return extract(backbone, as_table(images), preprocessing=contract, cache=keep).values
+    return extract(as_table(images), backbone, preprocessing=contract, cache=keep).values
 
 
 def as_table(images: np.ndarray) -> ImageTable:

@@ -100,7 +100,7 @@ class Learner:
             return self._from_scratch(model, strategy)
         set_trainable(model, "none")
         with context.run.stage("extraction"):
-            found = extract(model, self.data, preprocessing=context.preprocessing, engine=settings.fit.engine)
+            found = extract(self.data, model, preprocessing=context.preprocessing, engine=settings.fit.engine)
         context.notes["features"] = {
             "engine": found.engine,
             "computed": found.computed,
