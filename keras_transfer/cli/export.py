@@ -33,8 +33,8 @@ from keras_transfer.wording import percent, score
     "--quantize",
     "precisions",
     multiple=True,
-    type=click.Choice(["float32", "float16", "dynamic", "int8", "int16x8"]),
-    help="Precision of the TFLite files; repeatable; default: float32.",
+    type=click.Choice(["float32", "none", "float16", "dynamic", "int8", "int16x8"]),
+    help="Precision of the TFLite files; repeatable; default: float32, which none means, too.",
 )
 @run_data_option
 @click.option(

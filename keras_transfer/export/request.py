@@ -20,6 +20,8 @@ log = logging.getLogger("keras_transfer")
 FORMATS = ("keras", "saved-model", "tflite")
 PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16x8")
 CALIBRATED = ("int8", "int16x8")
+UNQUANTIZED = {"none": "float32"}
+"""What people answer to "quantize?" besides the name of the precision."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ def plan_targets(formats: Sequence[str], precisions: Sequence[str]) -> list[Targ
 
     Raises ``UsageError`` for an unknown format or precision, none at all, or a precision without ``tflite``.
     """
-    formats, precisions = list(dict.fromkeys(formats)), list(dict.fromkeys(precisions))
+    formats = list(dict.fromkeys(formats))
+    precisions = list(dict.fromkeys(UNQUANTIZED.get(name, name) for name in precisions))
     for what, given, known in (("format", formats, FORMATS), ("precision", precisions, PRECISIONS)):
         for name in given:
             if name not in known:

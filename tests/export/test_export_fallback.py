@@ -5,6 +5,7 @@ import pytest
 
 from keras_transfer.errors import ExportError, ParityError, UsageError
 from keras_transfer.export import conversion, load_bundle
+from keras_transfer.export.request import plan_targets
 
 pytestmark = pytest.mark.slow
 
@@ -83,3 +84,12 @@ def test_when_none_is_good_enough_nothing_is_exported(export, trained, worse_int
 def test_impossible_budgets_are_refused(export, changes, message):
     with pytest.raises(UsageError, match=message):
         export(**changes)
+
+
+def test_none_is_float32_by_another_name():
+    targets = plan_targets(("tflite",), ("none", "int8", "float32"))
+    assert [(one.file, one.precision) for one in targets] == [
+        ("model.tflite", "float32"),
+        ("model_int8.tflite", "int8"),
+    ]
+    assert plan_targets(("keras",), ("none",)) == plan_targets(("keras",), ("float32",))
