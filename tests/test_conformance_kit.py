@@ -440,13 +440,8 @@ def test_a_task_without_sample_asks_for_data(install, monkeypatch):
     Kit(name, data=two_photographs).check("data_are_read_alike")
 
 
-@pytest.mark.parametrize(
-    "task",
-    [
-        "classification",
-        *(pytest.param(task, marks=pytest.mark.nightly) for task in ("multilabel", "regression")),
-    ],
-)
+@pytest.mark.nightly
+@pytest.mark.parametrize("task", ["classification", "multilabel", "regression"])
 def test_the_built_in_tasks_keep_their_promises_with_a_probe(task):
     """All but those in another process: ``tests/tasks/test_tasks_with_keras_alone.py`` has one for all three."""
     kit = Kit(task, settings=TINY)

@@ -41,7 +41,7 @@ def test_the_tables_of_checks_are_the_kit():
     }
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_example_keeps_its_promises(tmp_path, monkeypatch):
     """As if it were installed; installing it is tried in test_installs.py."""
     as_installed(tmp_path, tomllib.loads(FILES["pyproject.toml"])["project"])

@@ -91,6 +91,7 @@ def test_a_smaller_size_than_the_smallest_is_refused(spec):
             constructor(include_top=False, weights=None, input_shape=(size, size, 3))
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("_forget_networks")
 @pytest.mark.parametrize("spec", WITH_WEIGHTS)
 def test_the_smallest_size_is_built_with_weights(spec):

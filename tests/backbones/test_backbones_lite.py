@@ -70,7 +70,7 @@ def recognised(network, photo: np.ndarray) -> int:
     return int(np.argmax(features @ tensors["_fc.weight"].T + tensors["_fc.bias"]))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_it_recognises_a_palace(network, photos):
     assert recognised(network, photos["china"]) == 698
 

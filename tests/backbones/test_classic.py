@@ -296,7 +296,7 @@ def test_the_signature_is_that_of_keras_applications(constructor):
     assert "arXiv:" in constructor.__doc__ or "NIPS" in constructor.__doc__
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("constructor", [often(one, one) for one in ALL], ids=lambda one: one.__name__)
 def test_without_the_classifier(constructor):
     with shapes_only():

@@ -36,7 +36,7 @@ def softmax(scores):
 
 @pytest.fixture(scope="module")
 def run(shared, photo_folder):
-    made = shared("deployed_run", lambda to: train(photo_folder, to / "run", deploy="int8", **TINY))
+    made = shared("deployed_run", lambda to: train(photo_folder, to / "run", deploy="int8", refit=False, **TINY))
     return open_run(made / "run")
 
 
@@ -83,13 +83,14 @@ def test_the_bundle_tells_it(bundle):
     assert json.loads((bundle / "bundle.json").read_text())["training"]["head_fitted_on"] == "int8 backbone"
 
 
+@pytest.mark.nightly
 def test_the_run_can_be_repeated_to_the_bit(run):
     assert replay(run)["identical"]
 
 
 def test_another_head_goes_to_the_phone_the_same_way(photo_folder, table, tmp_path):
     output, to = tmp_path / "run", tmp_path / "edge"
-    call("train", photo_folder, "-o", output, *OPTIONS, "--head", "prototype")
+    call("train", photo_folder, "-o", output, *OPTIONS, "--head", "prototype", "--no-refit")
     # Its 8 test images are too few for the usual proof: one that int8 turns is 12 points.
     call("export", output, "--to", to, "--format", "tflite", "--quantize", "int8", "--allow-parity-failure")
     run, pixels = open_run(output), images(table, "test")

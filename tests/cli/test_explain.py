@@ -27,7 +27,7 @@ def pictures(tmp_path_factory, photos):
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_hiding_what_is_highlighted_costs_more_than_hiding_as_much_elsewhere(pictures, tmp_path):
     found = list(explain(as_is("efficientnet_lite0"), [pictures], tmp_path / "looks"))
     assert len(found) == 5 and {row["layer"] for row in found} == {"top_activation"}

@@ -233,7 +233,7 @@ def test_caching_is_worthwhile_high_up_and_for_many_epochs():
     assert not no and "too little" in why, "a conversion takes longer"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_what_was_measured_on_lite0_is_decided_accordingly():
     model = add_head(load_backbone("efficientnet_lite0", image_size=224), 2)
     answers = {

@@ -233,7 +233,7 @@ def test_a_replay_is_bit_identical(photo_folder, tmp_path):
     assert result["identical"] and result["largest_weight_difference"] == 0.0 and not result["versions"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_replay_notices_that_a_model_was_tampered_with(finished_run, tmp_path):
     run = open_run(shutil.copytree(finished_run.path, tmp_path / "run"))
     model = run.load_model()
