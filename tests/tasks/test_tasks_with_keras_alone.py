@@ -38,7 +38,7 @@ def test_models_of_every_task_load_with_keras_alone_and_answer_alike_when_conver
     for name, (run, unit, least) in cases.items():
         model = run.load_model()
         preprocessing = Preprocessing(size=model.input_shape[1:3])
-        loaded = [preprocessing.load(multilabel_crops.parent / f"{i}.png") for i in range(8)]
+        loaded = [preprocessing.load(multilabel_crops.parent / f"{i}.png") for i in range(24)]
         pixels = np.stack(loaded).astype("float32")
         expected[name] = model.predict(pixels, verbose=0) / unit
         assert (np.ptp(expected[name], axis=0) > least).all()
