@@ -571,7 +571,7 @@ MUTATIONS = (
         "yield np.arange(len(labels)), np.flatnonzero(inside)",
         (
             f"{SIAMESE_TESTS}/test_siamese_choosing.py::"
-            "test_the_threshold_is_that_of_classes_not_learned_from",
+            "test_each_pair_is_scored_by_a_head_that_has_learned_from_neither_class",
         ),
         "A head is chosen, and its threshold, on classes that it has learned from.",
     ),
