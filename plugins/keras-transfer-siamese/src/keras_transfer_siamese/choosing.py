@@ -35,7 +35,7 @@ LDA_FROM = 30
 """Classes from which on ``lda`` is tried: it keeps fewer numbers than there are classes, too few to tell many apart."""
 WITHIN = 0.25
 """Standard errors that a simpler head may be behind the best."""
-MOST = 1000
+MOST = 500
 """Images that folds look at. Of more, evenly many of each class are taken."""
 
 
