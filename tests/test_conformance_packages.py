@@ -15,6 +15,7 @@ from keras_transfer.testing.command import call
 BACKBONES, WEIGHTS, COMMANDS = (f"keras_transfer.{group}" for group in ("backbones", "weights", "commands"))
 
 
+@pytest.mark.slow
 @conformance("tiny")
 def test_the_backbone_and_the_weights_of_the_tests_keep_their_promises(check):
     check()
@@ -370,6 +371,7 @@ def test_a_wrong_verb_fails_its_check_with_one_sentence(tmp_path, monkeypatch, n
         kit.check(check)
 
 
+@pytest.mark.slow
 def test_a_right_verb_and_a_right_backbone_keep_all_promises(install, tmp_path):
     distribution(tmp_path, "kt-verb", "right", VERB.format(**RIGHT_VERB), group=COMMANDS)
     kit = Kit(install("right", {}, ""))
@@ -404,6 +406,7 @@ def test_what_cannot_be_checked_is_said(install):
         Kit(install("broken", {}, "", "raise RuntimeError('on import')"))
 
 
+@pytest.mark.slow
 def test_the_command_line_finds_out_what_it_is(install, monkeypatch):
     for check in ("converts_to_tflite", "reloads_with_keras_alone"):  # costly, and not what is tried here
         monkeypatch.setitem(CHECKS_OF["backbone"], check, lambda trial: None)

@@ -106,6 +106,7 @@ def test_the_environment_restricts_plugins_but_never_the_built_in_task(site, mon
     ]
 
 
+@pytest.mark.slow
 def test_the_command_line_survives_them_all(site):
     environment = {**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{os.environ['PYTHONPATH']}"}
     for arguments, code in (

@@ -58,6 +58,7 @@ def test_float32_agrees_with_keras_at_any_batch_size(model, content, pixels):
     assert runtime.input_size == (24, 24)
 
 
+@pytest.mark.slow
 def test_the_file_is_the_one_that_the_converter_makes_of_a_keras_model(model, content, pixels):
     from ai_edge_litert.interpreter import Interpreter
 
@@ -72,6 +73,7 @@ def test_uint8_and_float32_pixels_are_the_same_images(content, pixels):
     assert np.array_equal(runtime.predict(pixels), runtime.predict(pixels.astype(np.float32)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float16", "dynamic"])
 def test_reduced_precisions_stay_close(model, content, pixels, precision):
     small = convert(model, precision)
@@ -80,11 +82,13 @@ def test_reduced_precisions_stay_close(model, content, pixels, precision):
     assert difference < 0.02
 
 
+@pytest.mark.slow
 def test_float16_halves_the_file():
     wide = keras.Sequential([keras.Input((16,)), keras.layers.Dense(4000)])
     assert len(convert(wide, "float16")) < 0.6 * len(convert(wide))
 
 
+@pytest.mark.slow
 def test_integer_tensors_are_quantised_and_dequantised(model, pixels):
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]

@@ -400,6 +400,7 @@ def test_missing_file(tmp_path):
         decode(tmp_path / "link.png")
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(data=st.data(), format=st.sampled_from(["JPEG", "PNG", "BMP", "GIF", "WEBP"]))
 def test_damaged_bytes_decode_or_are_an_image_error(data, format):

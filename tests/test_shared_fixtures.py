@@ -82,6 +82,7 @@ def test_its_answers_depend_on_the_image_and_are_not_those_of_a_fresh_network(ne
     assert np.abs(features - fresh).max() > 0.1
 
 
+@pytest.mark.slow
 def test_the_statistics_of_every_normalization_are_live(network, crops):
     """None is that of a fresh layer, and without any one of them the answers change."""
     norms = normalizations(network)
@@ -165,6 +166,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.slow
 def test_of_two_processes_that_ask_at_once_one_makes_it_and_both_read_it(asking):
     children = [asking("one"), asking("other")]
     for child in children:

@@ -119,6 +119,7 @@ def test_rectangles_and_pooling(spec):
     assert pooled.name == spec.name
 
 
+@pytest.mark.slow
 def test_the_default_size():
     assert load_backbone("mobilenet_v2", "none").input.shape == (None, 224, 224, 3)
 
@@ -136,6 +137,7 @@ def test_unknown_names():
         load_backbone("mobilenet_v2", "none", pooling="max")
 
 
+@pytest.mark.slow
 def test_pyramid_of_another_model():
     with pytest.raises(UsageError, match=r"no layer 'conv2_block3_out'.*load_backbone\('resnet50'\)"):
         pyramid_model(load_backbone("mobilenet_v2", "none", 96), CATALOG["resnet50"])
@@ -226,6 +228,7 @@ def members(model) -> dict[str, list[str]]:
     return dict(blocks(model))
 
 
+@pytest.mark.slow
 def test_blocks_of_lite0():
     model = load_backbone("efficientnet_lite0", "none", 64)
     names = [name for name, _ in blocks(model)]

@@ -159,6 +159,7 @@ def test_every_layer_of_a_network_adds_up(name):
     json.dumps(found.to_dict())
 
 
+@pytest.mark.slow
 def test_published_multiply_adds():
     """Howard et al. 2017: MobileNet has 569 M with its classifier; Simonyan and Zisserman's VGG-16 15.5 G."""
     assert describe(load_backbone("mobilenet", weights="none")).totals.multiply_adds == pytest.approx(

@@ -230,6 +230,7 @@ def test_a_network_with_weights_first_scales_nothing(tmp_path):
         load_backbone(f"path:{tmp_path / 'mine.keras'}")
 
 
+@pytest.mark.slow
 def test_an_h5_file_of_keras_2_with_depthwise_layers(tmp_path, pixels):
     """Keras 2 writes ``groups`` for them, which Keras 3 does not take: every MobileNet has some."""
     tf_keras = pytest.importorskip("tf_keras", reason="Keras 2 (extra: saved-model) writes such a file")

@@ -235,6 +235,7 @@ INSTRUCTIONS = st.lists(
 ).map(b"".join)
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(
     st.binary(max_size=300)

@@ -111,6 +111,7 @@ def test_a_classifiers_file_gives_its_backbone(files, classifier, pixels, expect
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
+@pytest.mark.slow
 def test_the_report(files):
     model = build(SPEC, (SIZE, SIZE))
     report = load_weights(model, SPEC, str(files / "top.weights.h5"))
@@ -129,6 +130,7 @@ def edited(source: Path, target: Path, edit) -> Path:
     return target
 
 
+@pytest.mark.slow
 def test_a_partial_file_is_used_with_a_warning(files, tmp_path, caplog):
     def edit(file):
         del file["layers/conv2d"]  # conv1, 864 of 3.2 million parameters
@@ -246,6 +248,7 @@ def test_neither_a_word_nor_a_file(empty, weights):
         load_weights(empty, SPEC, weights)
 
 
+@pytest.mark.slow
 def test_none_gives_random_weights_of_the_same_architecture(files):
     fresh, filled = (
         load_backbone("mobilenet", "none", SIZE),
@@ -274,6 +277,7 @@ def no_top(classifier, tmp_path_factory) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["auto", "imagenet"])
 def test_offline_without_the_file(keras_home, weights):
     with pytest.raises(OfflineError) as caught:
@@ -321,6 +325,7 @@ def test_a_download_goes_through_keras(keras_home, no_top, pixels, expected, mon
     assert capsys.readouterr().out == ""  # a library does not print
 
 
+@pytest.mark.slow
 def test_a_failed_download_says_what_to_do(keras_home, monkeypatch):
     def get_file(fname, origin, **_):
         raise Exception(f"URL fetch failure on {origin}: None -- Temporary failure in name resolution")
@@ -333,6 +338,7 @@ def test_a_failed_download_says_what_to_do(keras_home, monkeypatch):
     assert not isinstance(caught.value, OfflineError)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["alexnet", "resnet18"])
 def test_a_network_that_nobody_ships_weights_for(name):
     with pytest.raises(

@@ -59,6 +59,7 @@ def test_the_heat_map_is_the_formula(ending):
     np.testing.assert_allclose(GradCam(model)(pixels, 1), expected / expected.max(), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_layer_called_logits_that_is_no_score_an_output_is_not_followed(photos):
     """A plugin's: its second number stands for something else than the second label."""
     keras.utils.set_random_seed(0)

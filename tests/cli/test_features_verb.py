@@ -46,6 +46,7 @@ def test_a_level_with_gem_pca_and_half_precision_as_a_memory_map(photo_folder, t
     assert (flat["dimensions"], flat["computed"]) == (2 * 2 * 64, 40)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -60,6 +61,7 @@ def test_mistakes_are_said_in_a_sentence(arguments, said, photo_folder, tmp_path
     assert not (tmp_path / "f.npz").exists()
 
 
+@pytest.mark.slow
 def test_no_file_is_replaced_unasked_and_the_data_never(photo_folder, tmp_path):
     """An array has its images in a CSV beside it: that must not be the CSV the images are listed in."""
     source = tmp_path / "mine.csv"

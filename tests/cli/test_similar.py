@@ -46,6 +46,7 @@ def test_the_nearest_show_the_same_and_copies_are_found(album, tmp_path):
     assert "identical" in out and "copy.png" in out
 
 
+@pytest.mark.slow
 def test_similarity_is_the_cosine_of_the_features(album, photo_folder, tmp_path):
     network = (*NETWORK, "--layer", "P3")
     arguments = (album, album / "china_001.png", "--top", "1", *network)

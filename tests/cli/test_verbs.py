@@ -75,6 +75,7 @@ def test_features_are_saved_with_paths_and_labels(photo_folder, tmp_path):
     assert ".parquet" in call("features", *common, "--output", tmp_path / "f.txt", code=2)[1]
 
 
+@pytest.mark.slow
 def test_the_cache_is_listed_pruned_and_cleared(photo_folder, tmp_path):
     call("features", photo_folder, *TINY, "-o", tmp_path / "f.npz")
     listed = json.loads(call("cache", "ls", "--json")[0])
@@ -108,6 +109,7 @@ def test_plugins_lists_the_built_in_task():
     }
 
 
+@pytest.mark.slow
 def test_mistakes_get_a_sentence_and_exit_code_2(finished_run, photo_folder, tmp_path):
     run, out = finished_run.path, tmp_path / "out"
     finetune = ("--strategy", "finetune", *TINY)
@@ -148,6 +150,7 @@ def test_failures_get_a_sentence_and_exit_code_1(photo_folder, tmp_path):
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_the_options_of_one_task_do_not_stay_for_the_next(photo_folder, tmp_path):
     first = json.loads(call("train", photo_folder, *TINY, "--dry-run", "--json", "--head", "svm")[0])
     assert first["strategy"] == "probe"

@@ -193,6 +193,7 @@ def test_a_grey_dataset_with_names(pixels):
     assert np.array_equal(table.images.load(2), np.repeat(pixels[2, :, :, :1], 3, axis=2))
 
 
+@pytest.mark.slow
 def test_a_dataset_streams(pixels):
     """At most a bounded number of elements is drawn before the first ones are written."""
     import tensorflow as tf

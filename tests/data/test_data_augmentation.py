@@ -257,6 +257,7 @@ def test_a_training_taken_up_sees_the_same_images(table, augmenters):
     assert equal(as_arrays(later.take(6)), epochs[2] + epochs[3])
 
 
+@pytest.mark.slow
 def test_the_pipeline_varies_with_epoch_and_step(table, augmenters):
     rows = [3, 8, 21, 30, 5, 1]
     dataset = tf_dataset(table, SMALL, 4, indices=rows, augment=augmenters["standard"], first_epoch=7)
@@ -268,12 +269,14 @@ def test_the_pipeline_varies_with_epoch_and_step(table, augmenters):
             assert np.array_equal(images, expected) and np.array_equal(labels, plain[step][1])
 
 
+@pytest.mark.slow
 def test_no_policy_is_no_augmentation(table, augmenters):
     for options in ({}, {"one_hot": True, "weights": True}):
         plain = as_arrays(tf_dataset(table, SMALL, 16, **options))
         assert equal(as_arrays(tf_dataset(table, SMALL, 16, augment=augmenters["none"], **options)), plain)
 
 
+@pytest.mark.slow
 def test_class_indices_are_not_mixed(table, augmenters):
     dataset = tf_dataset(table, SMALL, 16, augment=augmenters["strong"])
     images, labels = as_arrays(dataset)[0]
@@ -282,6 +285,7 @@ def test_class_indices_are_not_mixed(table, augmenters):
     assert np.array_equal(images, augmenters["strong"].images(plain, (0, 0)))
 
 
+@pytest.mark.slow
 def test_a_mixtures_loss_is_the_mixture_of_the_weighted_losses(table, augmenters):
     weights = np.where(table.labels == 0, 3.0, 0.5).astype(np.float32)
     weights[:4] = 0

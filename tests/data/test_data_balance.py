@@ -77,6 +77,7 @@ def labels_of(dataset) -> list[int]:
     return np.concatenate([labels for _, labels in dataset.as_numpy_iterator()]).tolist()
 
 
+@pytest.mark.slow
 def test_balanced_epochs(table):
     chances = sampling_probabilities(table.labels)
     dataset = tf_dataset(table, SMALL, 16, seed=3, sampling=chances)

@@ -109,6 +109,7 @@ def test_decoding_runs_ahead_and_no_further(table, monkeypatch):
     assert most <= 3 * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["close", "forget", "exhaust"])
 def test_no_thread_outlives_the_generator(table, way):
     before = workers()
@@ -125,6 +126,7 @@ def test_no_thread_outlives_the_generator(table, way):
     assert workers() == before
 
 
+@pytest.mark.slow
 def test_an_error_of_the_consumer_stops_the_threads(table):
     before = workers()
     with pytest.raises(KeyError):
@@ -213,6 +215,7 @@ def order(batches_: list[tuple[np.ndarray, ...]], expected: np.ndarray) -> list[
     ]
 
 
+@pytest.mark.slow
 def test_shuffling_follows_the_seed_alone(table, expected):
     import tensorflow as tf
 
@@ -279,6 +282,7 @@ def test_parallel_under_op_determinism(table, expected, monkeypatch):
     assert order(found, expected) == list(range(40))
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_rows(table, monkeypatch):
     """Counted: images decoded before the consumer has seen any but the first batch."""
     decoded = [0]

@@ -36,6 +36,7 @@ def split(labels, sha256, groups, fractions, seed):
     )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @example(values=[0, 0, 0, 1, 1, 1], fractions=(0.375, 0.4375), seed=0)  # what test rounds up, val lacked
 @example(values=[0] * 5 + [1] * 5, fractions=(0.45, 0.45), seed=0)

@@ -66,6 +66,7 @@ def test_they_are_those_of_scikit_learn(count, images, seed):
             assert row[name] is None or row[name] == pytest.approx(value, abs=1e-12)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.integers(2, 8), st.integers(1, 30), st.integers(0, 2**32 - 1))
 def test_invariants(count, images, seed):

@@ -28,6 +28,7 @@ def test_an_interrupted_picture_leaves_the_old_one(tmp_path, monkeypatch):
     assert picture.read_bytes() == before and list(tmp_path.iterdir()) == [picture]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("suffix", "begin"), [("svg", b"<?xml"), ("pdf", b"%PDF"), ("PNG", b"\x89PNG")])
 def test_the_suffix_chooses_the_form(tmp_path, suffix, begin):
     confusion_matrix(COUNTS, CLASSES, tmp_path / "new" / f"matrix.{suffix}")

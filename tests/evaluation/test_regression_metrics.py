@@ -67,6 +67,7 @@ def test_what_cannot_be_measured_is_said(values, targets, said):
         regression_metrics(values, targets, ["a"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_panel_is_drawn_for_each_target(tmp_path, count):
     rng = np.random.default_rng(0)

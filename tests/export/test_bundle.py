@@ -205,6 +205,7 @@ def test_a_list_that_is_no_list(bundle_copy, content):
         load_bundle(bundle_copy)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_replaces_a_field_nothing_but_a_sentence_comes_out(bundle_copy, data):

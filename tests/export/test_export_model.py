@@ -89,6 +89,7 @@ def test_the_export_works_after_a_failed_one_without_overwriting(export, wrong, 
     assert "model.tflite" in names(tmp_path / "edge")
 
 
+@pytest.mark.slow
 def test_a_failure_that_is_allowed_is_kept_and_said(export, wrong, tmp_path, caplog):
     report = export(allow_parity_failure=True)
     assert not report.passed and not report.to_dict()["artefacts"][0]["passed"]
@@ -180,6 +181,7 @@ def test_an_image_that_is_gone_stops_the_export(export, photo_folder, tmp_path):
     assert names(tmp_path) == ["photos"]
 
 
+@pytest.mark.slow
 def test_the_split(export, photo_folder, caplog):
     without_test = load_data(photo_folder, test_fraction=0, val_fraction=0.3)
     assert export(table=without_test, formats=("keras",)).split == "val"
@@ -278,6 +280,7 @@ def test_a_model_with_broken_weights_is_refused(export, small, tmp_path):
     assert names(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_the_artefact_that_was_proven_is_the_one_in_the_folder(export, held_out, small, tmp_path):
     export()
     answer = load_runner(tmp_path / "edge" / "model.tflite").predict(held_out)

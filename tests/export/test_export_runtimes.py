@@ -28,6 +28,7 @@ def pixels(count=3, size=96):
     return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
 
 
+@pytest.mark.slow
 def test_keras_file_and_saved_model_answer_like_the_model(small, saved, tmp_path):
     small.save(tmp_path / "model.keras")
     expected = np.asarray(small(pixels(40).astype(np.float32)))

@@ -37,6 +37,7 @@ def test_the_model_computes_the_same_and_the_file_is_the_same_each_time(small, h
     assert described(content, ["china", "flower"]) == once
 
 
+@pytest.mark.slow
 def test_labels_in_any_script(small):
     labels = ["שלום עולם", "🪴 Blume, groß"]
     assert attached_labels(described(convert(small), labels)) == tuple(labels)

@@ -68,6 +68,7 @@ def test_the_same_pixels_bit_for_bit(tmp_path_factory, contract, size, mode, ori
     np.testing.assert_array_equal(given, contract.load(path))
 
 
+@pytest.mark.slow
 def test_it_prints_what_the_bundle_predicts(small_bundle):
     bundle = load_bundle(small_bundle)
     images = [small_bundle / row["image"] for row in bundle.golden()["images"]][:3]
@@ -96,6 +97,7 @@ def test_one_unreadable_image_stops_nothing(small_bundle, tmp_path):
         run_here(small_bundle, *wrong, code=2)
 
 
+@pytest.mark.slow
 def test_the_self_test_passes_also_where_only_some_files_were_copied(small_bundle, bundle_copy):
     out, _ = run_script(small_bundle, "--self-test")
     assert "pixels identical" in out and out.endswith("passed\n")
@@ -145,6 +147,7 @@ def test_the_self_test_measures_and_does_not_only_compare_hashes(bundle_copy):
     assert "bundle.json cannot be read" in err
 
 
+@pytest.mark.slow
 def test_labels_in_any_script_are_printed(export, table, tmp_path):
     classes = ("שלום עולם", "🪴 Blume")
     export(tmp_path / "edge", table=replace(table, classes=classes), classes=classes)
@@ -225,6 +228,7 @@ def test_benchmark_times_every_artefact(small_bundle):
     json.dumps(result)
 
 
+@pytest.mark.slow
 def test_benchmark_says_what_is_wrong(export, tmp_path):
     export(tmp_path / "edge")
     bundle = load_bundle(tmp_path / "edge")

@@ -66,6 +66,7 @@ def close(values, expected) -> bool:
     return np.abs(values - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["keras", "litert"])
 def test_the_second_time_nothing_is_computed(table, backbone, expected, engine):
     first, second = run(table, backbone, engine), run(table, backbone, engine)
@@ -74,11 +75,13 @@ def test_the_second_time_nothing_is_computed(table, backbone, expected, engine):
     assert np.array_equal(first.values, second.values) and close(second.values, expected)
 
 
+@pytest.mark.slow
 def test_the_engines_do_not_share_features(table, backbone):
     run(table, backbone, "keras")
     assert run(table, backbone, "litert").computed == 40
 
 
+@pytest.mark.slow
 def test_without_cache_nothing_is_read_or_written(table, backbone, kept):
     before = {path: path.stat().st_mtime_ns for path in cache_dir().rglob("*")}
     for engine in ("keras", "litert"):
@@ -86,6 +89,7 @@ def test_without_cache_nothing_is_read_or_written(table, backbone, kept):
     assert {path: path.stat().st_mtime_ns for path in cache_dir().rglob("*")} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "preprocessing",
     [
@@ -99,12 +103,14 @@ def test_another_preprocessing_is_computed(table, backbone, preprocessing, kept)
     assert run(table, backbone, preprocessing=preprocessing).computed == 40
 
 
+@pytest.mark.slow
 def test_another_size_is_computed(table):
     free = small_backbone(size=(None, None))
     run(table, free)
     assert run(table, free, preprocessing=Preprocessing((32, 32))).computed == 40
 
 
+@pytest.mark.slow
 def test_one_weight_changed_is_computed(table):
     model = small_backbone()
     before = run(table, model)
@@ -115,6 +121,7 @@ def test_one_weight_changed_is_computed(table):
     assert after.computed == 40 and np.abs(after.values - before.values).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_one_pixel_changed_is_computed_alone(photo_folder, backbone, tmp_path):
     shutil.copytree(photo_folder, tmp_path / "data")
     before = run(load_data(tmp_path / "data"), backbone)
@@ -138,6 +145,7 @@ def test_renamed_images_are_still_known(photo_folder, backbone, tmp_path):
     assert run(load_data(tmp_path / "other"), backbone).computed == 0
 
 
+@pytest.mark.slow
 def test_a_moved_cache_still_answers(table, backbone, tmp_path, monkeypatch):
     for engine in ("keras", "litert"):
         run(table, backbone, engine)
@@ -304,6 +312,7 @@ def age(path: Path, days: float) -> None:
             os.utime(part, (time.time() - days * 86400,) * 2)
 
 
+@pytest.mark.slow
 def test_the_limit_evicts_what_was_used_least_recently(table, backbone, monkeypatch):
     old = run(table, backbone, indices=range(20))
     assert old.computed == 20
@@ -356,6 +365,7 @@ def test_prune_removes_leftovers_of_crashes(table, backbone):
     assert run(table, backbone).computed == 0
 
 
+@pytest.mark.slow
 def test_entries_and_clear_cover_everything(table, backbone):
     run(table, backbone, "keras"), run(table, backbone, "litert", indices=range(8))
     (cache_dir() / "images" / "ab").mkdir(parents=True)
@@ -412,6 +422,7 @@ def test_looking_at_the_cache_loads_no_tensorflow():
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
+@pytest.mark.slow
 def test_the_module_functions_are_the_default_cache(table, backbone):
     run(table, backbone)
     assert cache_module.entries() == FeatureCache().entries()

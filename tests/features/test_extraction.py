@@ -57,6 +57,7 @@ def test_a_backbone_too_large_for_many_copies_runs_in_one_interpreter(table, bac
     assert made == [{"threads": default_threads()}]
 
 
+@pytest.mark.slow
 def test_rows_come_in_the_order_asked_for(table, backbone, expected):
     rows = [7, 3, 3, 39, 0]
     result = extract(table, backbone, preprocessing=PREPROCESSING, engine="keras", indices=rows)
@@ -99,6 +100,7 @@ def test_a_backbone_that_already_pools_is_taken_as_it_is(table, backbone, expect
     assert shared.computed == 0, "it is the same network as the backbone with pooling added"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["keras", "litert"])
 def test_a_backbone_of_any_size_is_run_at_the_preprocessing_size(table, expected, engine):
     free = small_backbone(size=(None, None))
@@ -125,6 +127,7 @@ def test_an_unknown_engine_names_the_known_ones(table, backbone):
         extract(table, backbone, preprocessing=PREPROCESSING, engine="lite_rt")
 
 
+@pytest.mark.slow
 def test_litert_that_disagrees_is_not_believed(table, backbone, expected, monkeypatch, caplog):
     honest = litert.LiteRTModel.predict
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING, "keras_transfer"):
@@ -138,6 +141,7 @@ def test_litert_that_disagrees_is_not_believed(table, backbone, expected, monkey
     assert "differ from Keras's" in caplog.text
 
 
+@pytest.mark.slow
 def test_litert_that_gives_nan_is_not_believed(table, backbone, expected, monkeypatch):
     monkeypatch.setattr(
         litert.LiteRTModel, "predict", lambda self, batch: np.full((len(batch), DIM), np.nan, np.float32)
@@ -167,6 +171,7 @@ def test_a_conversion_that_fails_leaves_keras(table, backbone, expected, monkeyp
     assert "no such operator" in caplog.text
 
 
+@pytest.mark.slow
 def test_conversion_happens_once(table, backbone, monkeypatch):
     count = []
     honest = engines.convert

@@ -33,6 +33,7 @@ def test_the_same_network_built_twice_has_one_hash():
     assert model_hash(first) == model_hash(second)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

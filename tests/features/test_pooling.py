@@ -58,6 +58,7 @@ def test_the_edge_runtime_gives_the_same(table, backbone, pooling):
     np.testing.assert_allclose(theirs.values, ours.values, atol=1e-4 * np.abs(ours.values).max())
 
 
+@pytest.mark.slow
 def test_the_cache_keeps_them_apart(table, backbone):
     """Another layer, pooling or power is another model: nothing is found under its key."""
     middle = [each.name for each in backbone.layers if len(each.output.shape) == 4][-3]

@@ -68,6 +68,7 @@ def test_it_learns_without_touching_what_lies_below(hidden, monkeypatch):
         np.testing.assert_array_equal(before, after)
 
 
+@pytest.mark.slow
 def test_thresholds_are_the_best_on_validation_and_the_probabilities_stay_calibrated():
     x, y = problem(600)
     model, val = head(x.shape[1]), np.arange(200, 600)
@@ -122,6 +123,7 @@ def test_a_label_that_does_not_vary_gets_its_smoothed_share_and_a_warning(caplog
     assert np.ptp(probabilities[:, 2]) > 0.2
 
 
+@pytest.mark.slow
 def test_without_validation_images_cross_validation_chooses_and_one_label_is_enough():
     x, y = problem()
     model = head(x.shape[1], 1)
@@ -133,6 +135,7 @@ def test_without_validation_images_cross_validation_chooses_and_one_label_is_eno
         fit_multilabel_probe(model, x, y[:, 2:], train=np.arange(1), val=np.arange(0))
 
 
+@pytest.mark.slow
 def test_an_image_without_weight_is_not_learned_from():
     x, y = problem()
     weight = np.where(np.arange(len(x)) < 100, 0.0, 1.0)

@@ -70,6 +70,7 @@ def test_it_learns_without_touching_what_lies_below(hidden, monkeypatch):
         np.testing.assert_array_equal(before, after)
 
 
+@pytest.mark.slow
 def test_other_units_give_the_same_model_in_those_units():
     x, y = problem()
     first, second = head(x.shape[1]), head(x.shape[1])

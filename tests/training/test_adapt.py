@@ -96,6 +96,7 @@ def test_a_network_that_normalises_its_input_is_measured_on_what_it_computes(ima
     np.testing.assert_allclose(layer.moving_variance, given.var(axis=(0, 1, 2)), rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nested", [False, True])
 def test_nothing_else_is_touched(images, nested):
     model = network(nested)
@@ -144,6 +145,7 @@ def test_array_table_and_batches_agree_and_order_does_not_depend_on_anything_but
     np.testing.assert_array_equal(*twice)
 
 
+@pytest.mark.slow
 def test_momentum_keeps_a_share_of_the_old_statistics_and_a_last_batch_of_one_is_avoided(images):
     whole, half = network(), network()
     assert adapt_batchnorm(whole, images[:9], batch_size=4).images == 9
@@ -154,6 +156,7 @@ def test_momentum_keeps_a_share_of_the_old_statistics_and_a_last_batch_of_one_is
     assert json.loads(json.dumps(report.to_dict()))["layer_shifts"].keys() == {"first", "second"}
 
 
+@pytest.mark.slow
 def test_what_cannot_be_adapted_is_refused_and_the_model_stays_as_it_was(images):
     model = network()
     before = model.get_weights()

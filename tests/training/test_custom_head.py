@@ -30,6 +30,7 @@ def pixels(photos):
     return np.stack(parts).astype("float32")
 
 
+@pytest.mark.slow
 def test_a_stack_on_a_classifiers_pooled_features(pixels):
     model = add_head(backbone(), 4, hidden=(6,))
     model.get_layer("block1_conv").trainable = False
@@ -45,6 +46,7 @@ def test_a_stack_on_a_classifiers_pooled_features(pixels):
     np.testing.assert_allclose(keras.ops.softmax(logits), answer, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_function_on_a_backbones_map_equals_the_same_layers_applied_by_hand(pixels):
     base, dense = backbone(), Dense(3)
     new = replace_head(base, lambda x: dense(GlobalAveragePooling2D()(x)))
@@ -118,6 +120,7 @@ def test_a_probe_trains_an_own_head_on_features_and_refuses_one_on_a_map(pixels,
         fit_probe(own_heads()["map"], features, labels, train=np.arange(6), val=np.arange(0))
 
 
+@pytest.mark.slow
 def test_layers_of_the_backbone_can_be_replaced_too_and_their_weights_are_not_touched(pixels):
     base = backbone()
     before = base.predict(pixels, verbose=0)
@@ -138,6 +141,7 @@ def test_a_replaced_head_can_be_replaced_again():
     assert len([layer for layer in second.layers if isinstance(layer, Dense)]) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layers", "match"),
     [

@@ -76,6 +76,7 @@ def test_without_validation_images_cross_validation_chooses_and_one_seed_gives_o
     assert np.mean(answer(first.model, x[TEST]).argmax(1) == y[TEST]) > 0.75
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("machine", ["rbf", "linear", "linear for many images"])
 @pytest.mark.parametrize("classes", [2, 4])
 def test_the_logits_are_scikit_learns_decision_values_on_a_scale_of_their_own(machine, classes, monkeypatch):
@@ -97,6 +98,7 @@ def test_the_logits_are_scikit_learns_decision_values_on_a_scale_of_their_own(ma
         np.testing.assert_allclose(slope * values + offset, logit, atol=1e-4 * np.ptp(logit))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["svm", "svm-rbf"])
 def test_an_svm_that_learned_noise_is_not_sure_of_it(kind):
     x, _ = problem()
@@ -153,6 +155,7 @@ def test_weight_zero_is_absence_and_an_absent_class_is_never_predicted(kind):
     assert np.all(np.isfinite(far)) and far[:, 2].max() < 1e-8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["svm", "svm-rbf"])
 def test_weights_count(kind):
     x, _ = problem(2)

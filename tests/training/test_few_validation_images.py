@@ -61,6 +61,7 @@ def test_too_few_images_do_not_choose_the_probes_strength(what):
     assert enough.chosen_on == "validation"
 
 
+@pytest.mark.slow
 def test_validation_images_of_a_class_without_training_images_choose_nothing():
     x, y = clouds()
     train, val = TRAIN[y[TRAIN] != 2], np.resize(OTHERS[y[OTHERS] == 2], ENOUGH)

@@ -169,6 +169,7 @@ def test_kept_activations_train_like_the_whole_network(table):
         assert np.abs(split[path] - value).max() <= 0.02 * moved, path
 
 
+@pytest.mark.slow
 def test_the_optimizer_gets_every_setting(table, monkeypatch):
     class Made(Exception):
         """The optimizer, before anything is trained."""
@@ -434,6 +435,7 @@ def test_a_teacher_draws_the_student_to_its_answers(table):
     assert taught < sureness()
 
 
+@pytest.mark.slow
 def test_patience_counts_from_the_best_trained_epoch_of_the_last_phase(tmp_path):
     """The start may be better than the first epochs (the guard decides in the end), and every phase gets its turn."""
     model = network()
@@ -449,6 +451,7 @@ def test_patience_counts_from_the_best_trained_epoch_of_the_last_phase(tmp_path)
     assert record.finished
 
 
+@pytest.mark.slow
 def test_of_an_accuracy_the_highest_epoch_is_kept(tmp_path):
     model = network()
     record = Record(tmp_path, model, "val_accuracy", higher=True, patience=9, patient_until=0)

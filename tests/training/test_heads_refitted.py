@@ -37,6 +37,7 @@ def standard(x, rows):
     return (x - mean) / deviation
 
 
+@pytest.mark.slow
 def test_the_probes_are_scikit_learns_on_all_rows():
     x, y = clouds()
     z = standard(x, BOTH)

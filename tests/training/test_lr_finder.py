@@ -141,6 +141,7 @@ def test_a_loss_that_never_falls_and_too_few_batches_are_said(dataset):
         find_learning_rate(network(), bad, loss=LOSS, steps=12)
 
 
+@pytest.mark.slow
 def test_impossible_arguments_are_refused(dataset):
     for options in ({"low": 0.0}, {"low": 1.0, "high": 0.1}, {"high": math.inf}, {"smoothing": 1.0}):
         with pytest.raises(UsageError, match="expected"):

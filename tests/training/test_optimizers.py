@@ -66,6 +66,7 @@ def decayed(optimizer, model):
     return {path for path, value in values(model).items() if not np.array_equal(value, np.ones_like(value))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("multipliers", [None, {"last/kernel": 1.0}])
 def test_kernels_are_decayed_whatever_their_layers_are_called_and_nothing_else_is(name, multipliers):
@@ -105,6 +106,7 @@ def test_multipliers_of_one_change_nothing_and_of_zero_leave_a_variable_bit_iden
     assert all(not np.array_equal(after[path], before[path]) for path in before if path != "last/kernel")
 
 
+@pytest.mark.slow
 def test_a_multiplier_scales_step_and_decay():
     for decay, gradient in ((0.0, 1.0), (0.1, 0.0)):
         steps = {}

@@ -25,6 +25,7 @@ def classifier(dimensions, classes, **head):
     return add_head(keras.Model(features, keras.layers.Identity()(features)), classes, **head)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 3, 5])
 def test_the_dense_layer_equals_the_standardised_regression(classes):
     x, y = problem(classes)
@@ -71,6 +72,7 @@ def test_without_validation_images_cross_validation_chooses():
     assert result.chosen_on == "cross-validation"
 
 
+@pytest.mark.slow
 def test_weights_count():
     x, _ = problem(2)
     y = np.random.default_rng(1).integers(0, 2, len(x))  # nothing to learn but how often each class counts
@@ -82,6 +84,7 @@ def test_weights_count():
     assert weighted.predict(x, verbose=0)[:, 1].mean() > plain.predict(x, verbose=0)[:, 1].mean() + 0.2
 
 
+@pytest.mark.slow
 def test_the_strength_is_chosen_by_what_counts():
     """Validation rows that count nothing have no say: the trials are those of the rest alone."""
     x, y = problem(3)
@@ -95,6 +98,7 @@ def test_the_strength_is_chosen_by_what_counts():
     assert some.trials[0]["val_loss"] != pytest.approx(whole.trials[0]["val_loss"])
 
 
+@pytest.mark.slow
 def test_a_class_without_training_images_is_never_predicted_and_one_class_is_refused():
     x, y = problem(3)
     train = np.flatnonzero(y[:160] != 1)
@@ -105,6 +109,7 @@ def test_a_class_without_training_images_is_never_predicted_and_one_class_is_ref
         fit_probe(model, x, y, train=np.flatnonzero(y == 0), val=np.arange(10))
 
 
+@pytest.mark.slow
 def test_a_constant_feature_does_not_explode():
     x, y = problem(2)
     x = np.concatenate([x, np.full((len(x), 1), 7.0, "float32")], axis=1)

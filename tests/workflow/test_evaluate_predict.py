@@ -20,6 +20,7 @@ from keras_transfer.workflow.loaded_model import read_labels
 from keras_transfer.workflow.predict import predict
 
 
+@pytest.mark.slow
 def test_a_run_evaluated_again_gives_its_recorded_metrics(finished_run):
     result = evaluate(finished_run.path)
     recorded = finished_run.info["metrics"]["test"]
@@ -49,6 +50,7 @@ def test_the_model_file_inside_a_run_and_a_keras_object_give_the_same(finished_r
     assert by_object["log_loss"] == pytest.approx(by_path["log_loss"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_images_that_were_trained_on_are_counted_and_said(finished_run, photo_folder, caplog):
     result = evaluate(finished_run.path, photo_folder, split="all")
     assert result["images"] == 40
@@ -58,6 +60,7 @@ def test_images_that_were_trained_on_are_counted_and_said(finished_run, photo_fo
     assert "32 of the 40 images were trained on" in caplog.text
 
 
+@pytest.mark.slow
 def test_photos_that_moved_are_known_by_their_content(finished_run, photo_folder, tmp_path, caplog):
     moved = shutil.copytree(photo_folder, tmp_path / "pictures")
     new = load_data(photo_folder).images.load(0)
@@ -111,6 +114,7 @@ def test_logits_are_refused_and_get_a_softmax_where_it_is_asked_for(finished_run
     assert one["classes"][0]["probability"] == pytest.approx(other["classes"][0]["probability"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_independent_answers_are_no_classes(finished_run, photo_folder):
     model = without_softmax(finished_run)
     sigmoid = keras.Model(model.inputs, keras.ops.sigmoid(5 + 0 * model.output))
@@ -185,6 +189,7 @@ def test_a_run_that_lost_its_split_says_so(finished_run, photo_folder, tmp_path,
         evaluate(damaged, photo_folder, split="all")
 
 
+@pytest.mark.slow
 def test_wrong_requests_are_refused(finished_run, photo_folder, tmp_path):
     with pytest.raises(UsageError, match="one of train, val, test, all"):
         evaluate(finished_run.path, split="tset")
@@ -258,6 +263,7 @@ def test_a_model_without_class_names_is_not_guessed_at(finished_run, photo_folde
     assert named["accuracy"] > 0.8
 
 
+@pytest.mark.slow
 def test_what_an_archive_left_in_a_folder_is_no_image(finished_run, photo_folder, tmp_path):
     shutil.copy(photo_folder / "china" / "000.png", tmp_path / "a.png")
     (tmp_path / "._a.png").write_bytes(b"resource fork")

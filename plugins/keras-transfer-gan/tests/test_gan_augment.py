@@ -52,6 +52,7 @@ def test_cutout_takes_at_most_a_quarter():
     assert 0 < shares.max() <= 0.25
 
 
+@pytest.mark.slow
 def test_the_chance_falls_to_nothing_unless_the_discriminator_overfits():
     chance = 1.0
     for _ in range(400):

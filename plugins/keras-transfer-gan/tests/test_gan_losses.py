@@ -75,6 +75,7 @@ def images(count=6):
     return tf.constant(np.random.default_rng(1).uniform(-1, 1, (count, 28, 28, 1)).astype(np.float32))
 
 
+@pytest.mark.slow
 def test_r1_is_half_its_weight_times_the_squared_gradient_at_real_images():
     losses = []
     for r1 in (0.0, 3.0):
@@ -92,6 +93,7 @@ def test_the_gradient_penalty_pulls_the_gradients_norm_to_one():
     assert found == pytest.approx(10 * (np.sqrt(square) - 1) ** 2, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("steps", "decay"), [(1, 2 / 11), (10**6, 0.999)])
 def test_a_step_of_the_average(steps, decay):
     """Its decay grows with the steps up to the one that was asked for."""

@@ -40,6 +40,7 @@ def planned(pair, images=64, epochs=3, **values):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("made", "values"),
     [
@@ -78,6 +79,7 @@ def test_what_cannot_be_trained_is_refused():
         planned(networks(), freeze_lower=9)
 
 
+@pytest.mark.slow
 def test_a_dry_run_tells_both_networks_and_writes_nothing(fashion_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shown, _ = call("train", fashion_folder, *GAN, "--dry-run", "-o", "run")

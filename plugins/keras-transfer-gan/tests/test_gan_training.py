@@ -235,6 +235,7 @@ def test_images_that_were_always_alike_are_told(tmp_path, fashion, caplog):
     assert not watch._collapsed(0.1) and not caplog.text  # once
 
 
+@pytest.mark.slow
 def test_one_image_a_class_is_a_collapse(tmp_path, fashion):
     """Each class another image, all of a class the same: diverse on the whole, and not within the classes."""
     adversarial = model(conditional=True, rate=1e-9, eagerly=True)
@@ -255,6 +256,7 @@ def sorted_by_class(count=100):
     return Material(pixels, labels, pixels, labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("conditional", [True, False])
 def test_every_class_is_looked_at(tmp_path, conditional):
     images = sorted_by_class()

@@ -104,6 +104,7 @@ def test_equal_to_counting_pixel_by_pixel(pairs):
     assert sum(map(sum, result["confusion_matrix"])) == result["pixels"] == len(counted)
 
 
+@pytest.mark.slow
 @given(TRUTHS, PREDICTIONS, PREDICTIONS)
 def test_predictions_under_ignored_pixels_change_nothing(truth, prediction, other):
     other = np.where(truth == 255, other, prediction)
@@ -147,6 +148,7 @@ def slow_boundary_f1(truth, prediction, c, tolerance):
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
+@pytest.mark.slow
 @given(TRUTHS, PREDICTIONS, st.sampled_from([0, 1, 1.5, 2, 3]))
 def test_boundary_f1_is_equal_to_searching_pixel_by_pixel(truth, prediction, tolerance):
     scores = boundary_f1(truth, prediction, 3, tolerance)

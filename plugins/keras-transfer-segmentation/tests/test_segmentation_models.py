@@ -101,6 +101,7 @@ def test_the_model_is_flat_and_of_keras_alone(name):
         assert type(layer).__module__.startswith("keras.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_reach_every_weight(name):
     model = ready(name)
@@ -163,6 +164,7 @@ def test_tflite_gives_the_same_classes(name):
     np.testing.assert_allclose(got, expected, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_backbones_weights_are_in_the_model():
     """Shared where 32 divides the size, copied where it does not."""
     exact = load_backbone("tiny", weights="none", image_size=64)
@@ -220,6 +222,7 @@ def test_one_seed_one_beginning(name):
     assert len({one[path].tobytes() for path in kernels}) == len(kernels)
 
 
+@pytest.mark.slow
 def test_dropout_is_active_in_training_only():
     model = make("unet", (32, 32), dropout=0.5)
     images = pixels((32, 32))

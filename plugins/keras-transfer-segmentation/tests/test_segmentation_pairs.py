@@ -109,6 +109,7 @@ def test_the_split_is_the_content_s_and_the_seed_s(folder, tmp_path_factory):
     assert len({frozenset(held_out(folder, seed)) for seed in range(5)}) > 1
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(st.integers(0, 99), st.lists(st.integers(0, 4), min_size=6, max_size=12))
 def test_groups_are_never_torn(tmp_path_factory, seed, groups):

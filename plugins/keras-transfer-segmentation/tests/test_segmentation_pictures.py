@@ -62,6 +62,7 @@ def test_areas_by_hand():
     assert area_percent(np.full((2, 2), 255), CLASSES) == {"ground": 0, "tree": 0, "road": 0}
 
 
+@pytest.mark.slow
 @given(
     arrays.arrays(
         np.uint8,

@@ -210,12 +210,14 @@ def test_features_that_tell_nothing():
         closed_forms(x, labels, 4, "wccn")
 
 
+@pytest.mark.slow
 def test_lda_is_tried_from_thirty_classes_on():
     for classes, tried in ((29, False), (30, True)):
         trials = chosen_from(*features(classes, 2, 0)).trials
         assert any("lda" in trial.head for trial in trials) == tried
 
 
+@pytest.mark.slow
 def test_one_seed_fixes_the_choice_and_more_images_than_are_looked_at_are_thinned(monkeypatch):
     x, labels = features(12, 6, 0)
     first, second = chosen_from(x, labels), chosen_from(x, labels)

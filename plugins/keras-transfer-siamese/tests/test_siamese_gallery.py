@@ -296,6 +296,7 @@ def test_two_processes_write_at_once_and_nothing_is_lost(tmp_path):
         np.testing.assert_array_equal(embedding, picture(1000 * first + number).embedding)
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_a_sound_file(tmp_path):
     path = tmp_path / "new.sqlite"
     killed = writer(path, 1, 100_000)

@@ -20,6 +20,7 @@ def features(classes, each, seed):
     return (x + 5).astype(np.float32), labels
 
 
+@pytest.mark.slow
 def test_every_head_is_built_as_it_is_computed():
     x, labels = features(12, 6, 0)
     x[:, 0] -= 8  # some are below 0
@@ -72,6 +73,7 @@ def test_the_root_keeps_the_sign():
     assert signed_root(np.array([-4.0, 0.0, 9.0])) == pytest.approx([-2, 0, 3], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_networks_of_the_papers():
     twin = koch((105, 105), seed=0)
     shapes = [layer.output.shape[1:] for layer in twin.layers if isinstance(layer, keras.layers.Conv2D)]

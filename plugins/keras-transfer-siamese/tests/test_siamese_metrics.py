@@ -224,6 +224,7 @@ def test_a_large_set_is_thinned_evenly_and_alike():
     assert np.array_equal(rows, thinned(labels, 300, 0))
 
 
+@pytest.mark.slow
 def test_a_thousand_episodes_take_seconds():
     import time
 

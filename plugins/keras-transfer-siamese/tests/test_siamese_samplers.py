@@ -31,6 +31,7 @@ def test_batches_are_full_and_mixed(sizes, per_class, asked, seed):
         assert len(found) > 1 and counts.max() > 1
 
 
+@pytest.mark.slow
 @given(
     sizes=st.lists(st.lists(st.integers(2, 9), min_size=2, max_size=9), min_size=1, max_size=4),
     asked=st.integers(4, 40),
