@@ -22,7 +22,8 @@ BACKWARD = 2.0
 for the inputs' (Kaplan et al. 2020, arXiv:2001.08361, count the same way)."""
 FIT_PASSES = 1600
 """How often a probe's fit goes over the training features, all strengths together: L-BFGS took 1,600 steps for 1,200
-classes; a few hundred where there are few."""
+classes; a few hundred where there are few. Fitting it again at the strength chosen, with the folds of its calibration,
+takes about as many."""
 
 
 def plan_transfer(model: keras.Model, data: ImageTable, context: TrainingContext) -> TrainingPlan:
@@ -37,7 +38,8 @@ def plan_transfer(model: keras.Model, data: ImageTable, context: TrainingContext
     if strategy.name in ("probe", "finetune", "full"):
         folds = 1 if val >= ENOUGH else FOLDS
         weights = model.get_layer(LOGITS).kernel.shape
-        fitting = 2.0 * FIT_PASSES * folds * train * weights[0] * weights[1]
+        again = train + val if context.settings.fit.refit and val and len(data.indices("test")) else 0
+        fitting = 2.0 * FIT_PASSES * (folds * train + again) * weights[0] * weights[1]
     trains = strategy.name != "probe"
     return TrainingPlan(
         strategy=strategy.name,
