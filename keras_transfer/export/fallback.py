@@ -9,7 +9,7 @@ from dataclasses import replace
 from keras_transfer.errors import UsageError
 from keras_transfer.export.parity import Judge, breaches, doubts
 from keras_transfer.export.report import ArtefactReport
-from keras_transfer.export.request import Target, plan_targets
+from keras_transfer.export.request import UNQUANTIZED, Target, plan_targets
 from keras_transfer.records import Tolerance
 
 FALLBACK = ("int8", "int16x8", "float16")
@@ -33,7 +33,8 @@ def plan_fallback(
         raise UsageError(
             "accuracy_budget chooses among TFLite files, and the format 'tflite' was not asked for."
         )
-    both = [name for name in fallback if name in precisions]
+    asked = {UNQUANTIZED.get(name, name) for name in precisions}
+    both = [name for name in fallback if UNQUANTIZED.get(name, name) in asked]
     if both:
         raise UsageError(
             f"Precision {', '.join(both)} is asked for and in fallback, too; leave it out of one of them."

@@ -78,6 +78,7 @@ def test_when_none_is_good_enough_nothing_is_exported(export, trained, worse_int
         ({"accuracy_budget": 1, "fallback": ("int4",)}, "no precision 'int4'"),
         ({"accuracy_budget": 1, "fallback": ()}, "No precision"),
         ({"accuracy_budget": 1, "fallback": ("float32", "int8")}, "float32 is asked for and in fallback"),
+        ({"accuracy_budget": 1, "fallback": ("none", "int8")}, "none is asked for and in fallback"),
         ({"accuracy_budget": 1, "formats": ("keras",)}, "'tflite' was not asked for"),
     ],
 )
