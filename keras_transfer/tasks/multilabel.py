@@ -17,7 +17,7 @@ from keras_transfer.heads import add_head
 from keras_transfer.settings import DataSettings
 from keras_transfer.tasks.base import OutputContract, Task, TrainingContext, TrainingPlan
 from keras_transfer.tasks.planning import plan_transfer
-from keras_transfer.tasks.transfer import fit_transfer, may_refit, outputs_of, probe_kept
+from keras_transfer.tasks.transfer import fit_transfer, may_refit, outputs_of, probe_kept, refit
 from keras_transfer.training.multilabel_probe import (
     EVEN,
     fit_multilabel_probe,
@@ -129,15 +129,7 @@ class MultiLabel(Task):
         context.notes["thresholds"] = dict(self.thresholds)
         chosen = context.notes.get("probe", {}).get("C")
         if chosen is not None and may_refit(data, context):
-            features, rows = seen[0]
-            refit_multilabel_probe(
-                model,
-                features,
-                data.labels[rows],
-                rows=np.arange(len(rows)),
-                c=chosen,
-                sample_weight=data.weights[rows],
-            )
+            refit(refit_multilabel_probe, model, data, seen[0], c=chosen)
 
     def evaluate(self, outputs: np.ndarray, data: ImageTable) -> dict[str, Any]:
         """Average precision, F1 at the thresholds and their relatives; see :func:`multilabel_metrics`.

@@ -17,7 +17,7 @@ from keras_transfer.heads import add_head
 from keras_transfer.settings import DataSettings
 from keras_transfer.tasks.base import OutputContract, Task, TrainingContext, TrainingPlan
 from keras_transfer.tasks.planning import plan_transfer
-from keras_transfer.tasks.transfer import fit_transfer, may_refit
+from keras_transfer.tasks.transfer import fit_transfer, may_refit, refit
 from keras_transfer.training.regression_probe import fit_regression_probe, refit_regression_probe
 
 LOSS = "mean squared error (1: the mean)"
@@ -97,15 +97,7 @@ class Regression(Task):
         fit_transfer(model, data, context, self, probe)
         chosen = context.notes.get("probe", {}).get("alpha")
         if chosen is not None and may_refit(data, context):
-            features, rows = seen[0]
-            refit_regression_probe(
-                model,
-                features,
-                data.labels[rows],
-                rows=np.arange(len(rows)),
-                alpha=chosen,
-                sample_weight=data.weights[rows],
-            )
+            refit(refit_regression_probe, model, data, seen[0], alpha=chosen)
 
     def evaluate(self, outputs: np.ndarray, data: ImageTable) -> dict[str, Any]:
         """Mean absolute error and its relatives; see :func:`regression_metrics`."""

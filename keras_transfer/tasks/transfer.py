@@ -115,6 +115,27 @@ def may_refit(data: ImageTable, context: TrainingContext) -> bool:
     return True
 
 
+def refit(
+    fit: Callable[..., None],
+    model: keras.Model,
+    data: ImageTable,
+    seen: tuple[np.ndarray, np.ndarray],
+    **strength: float,
+) -> None:
+    """Fit a probe once more, on everything it has seen: ``(features (n, D), rows (n,) of the table)``, where
+    :func:`may_refit` says so. ``fit`` is the probe's function for it, ``strength`` what was chosen.
+    """
+    features, rows = seen
+    fit(
+        model,
+        features,
+        data.labels[rows],
+        rows=np.arange(len(rows)),
+        sample_weight=data.weights[rows],
+        **strength,
+    )
+
+
 def require_sense(strategy: Strategy, settings: TrainSettings, data: ImageTable) -> None:
     """Refuse what contradicts itself, before anything is computed.
 
