@@ -55,6 +55,7 @@ class FreezePlan:
         rows: the blocks, bottom to top.
         layers: names of the layers that train, batch normalization included where it learns.
         multipliers: block name -> learning-rate multiplier, for the blocks that train.
+        head: names of the layers that were put on the backbone.
     """
 
     rule: str
@@ -62,10 +63,17 @@ class FreezePlan:
     rows: tuple[PlanRow, ...]
     layers: tuple[str, ...]
     multipliers: Mapping[str, float]
+    head: tuple[str, ...] = ()
 
     @classmethod
     def for_model(
-        cls, model: keras.Model, rule: Rule, *, batchnorm: str = "frozen", layer_decay: float = 1.0
+        cls,
+        model: keras.Model,
+        rule: Rule,
+        *,
+        batchnorm: str = "frozen",
+        layer_decay: float = 1.0,
+        backbone: keras.Model | None = None,
     ) -> FreezePlan:
         """Plan without touching the model.
 
@@ -76,6 +84,8 @@ class FreezePlan:
             batchnorm: ``"frozen"``, ``"train"`` or ``"adapt"``.
             layer_decay: each trained block's learning rate is this times that of the block above it, in (0, 1]
                 (discriminative rates: Howard & Ruder 2018, arXiv:1801.06146).
+            backbone: what the model was built on: whatever is not one of its layers is the head, which always trains.
+                Not needed for heads of ``heads.add_head``.
 
         Raises:
             UsageError: the rule is none, names nothing, or covers nothing or everything without saying so.
@@ -87,9 +97,9 @@ class FreezePlan:
                 f"layer_decay={layer_decay!r} was given; a number above 0, at most 1, is expected."
             )
         layers = {layer.name: layer for layer in leaf_layers(model)}
-        head = set(head_layers(model))
+        head = set(head_layers(model, backbone))
         body = {name for name, layer in layers.items() if name not in head and _has_kernel(layer)}
-        chosen = chosen_layers(model, rule) | head
+        chosen = chosen_layers(model, rule, head) | head
         learns = {
             name
             for name in chosen
@@ -116,6 +126,7 @@ class FreezePlan:
             ),
             layers=tuple(name for name in layers if name in learns),
             multipliers=multipliers,
+            head=tuple(name for name in layers if name in head),
         )
 
     def apply(self, model: keras.Model) -> list[str]:
@@ -125,7 +136,7 @@ class FreezePlan:
     def variable_multipliers(self, model: keras.Model) -> dict[str, float]:
         """``variable.path`` -> learning-rate multiplier, for every trained variable that has another than 1."""
         layers = {layer.name: layer for layer in leaf_layers(model)}
-        names = dict(_groups(model, set(head_layers(model))))
+        names = dict(_groups(model, set(self.head)))
         return {
             variable.path: rate
             for block, rate in self.multipliers.items()

@@ -8,7 +8,7 @@ most common way to ruin a fine-tuning (keras#9522, keras#9965; the transfer-lear
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import keras
 
@@ -105,10 +105,11 @@ def _top_share(model: keras.Model, share: float, head: set[str]) -> set[str]:
     return set() if nearest is None else set(names[names.index(starts[nearest]) :])
 
 
-def chosen_layers(model: keras.Model, rule: Rule) -> set[str]:
+def chosen_layers(model: keras.Model, rule: Rule, head: Collection[str] | None = None) -> set[str]:
     """Names of the layers a rule of :func:`set_trainable` picks; raises ``UsageError`` when it names nothing.
 
-    Shares and blocks are counted on the backbone; the head is above them and goes with them.
+    Shares and blocks are counted on the backbone; the head is above them and goes with them. ``head``: its layers'
+    names, where they are not those of :func:`~keras_transfer.heads.head_layers`.
     """
     names = [layer.name for layer in leaf_layers(model)]
     if callable(rule):
@@ -117,7 +118,7 @@ def chosen_layers(model: keras.Model, rule: Rule) -> set[str]:
         return set()
     if rule == "all":
         return set(names)
-    head = head_layers(model)
+    head = head_layers(model) if head is None else head
     if match := re.fullmatch(r"(\d+(?:\.\d+)?)%", rule):
         share = float(match[1]) / 100
         if share > 1:

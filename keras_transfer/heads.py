@@ -83,11 +83,23 @@ def add_head(
     return keras.Model(backbone.inputs, x, name=f"{backbone.name}_{kind}")
 
 
-def head_layers(model: keras.Model) -> list[str]:
+def has_logits(model: keras.Model) -> bool:
+    """Whether a model has a layer of scores, as :func:`add_head` gives it."""
+    return any(layer.name == LOGITS for layer in model.layers)
+
+
+def head_layers(model: keras.Model, backbone: keras.Model | None = None) -> list[str]:
     """Names of the layers put on a backbone, if any were, those inside nested models included.
 
-    They are ``head_...``, ``decoder_...``, logits and what follows, and everything above :data:`CUT`.
+    Args:
+        model: with a head or without.
+        backbone: what it was built on, where that is known: every layer that is not one of its layers is the head's.
+            Where it is not, the head is ``head_...``, ``decoder_...``, logits and what follows, and everything above
+            :data:`CUT`.
     """
+    if backbone is not None:
+        below = {layer.name for layer in leaf_layers(backbone)}
+        return [layer.name for layer in leaf_layers(model) if layer.name not in below]
     names = [layer.name for layer in model.layers]
     if LOGITS not in names:
         return []
@@ -139,5 +151,9 @@ def split_head(model: keras.Model) -> tuple[keras.Model, keras.Model]:
 
 
 def logits_model(model: keras.Model) -> keras.Model:
-    """The same network up to its logits, for a loss that is computed from them (numerically safer)."""
-    return keras.Model(model.inputs, model.get_layer(LOGITS).output, name=model.name)
+    """The same network up to its logits, for a loss that is computed from them (numerically safer).
+
+    A head of a task's own may have none: then up to its output.
+    """
+    output = model.get_layer(LOGITS).output if has_logits(model) else model.output
+    return keras.Model(model.inputs, output, name=model.name)

@@ -38,7 +38,7 @@ import keras
 import numpy as np
 from keras_transfer import load_data
 from keras_transfer.data import batches
-from keras_transfer.tasks.base import OutputContract, Task
+from keras_transfer.tasks.base import Fitted, OutputContract, Task
 
 class Right(Task):
     def load_data(self, source, settings, seed, *, names=None):
@@ -55,9 +55,11 @@ class Right(Task):
         rows = data.indices("train")
         pixels = np.concatenate(list(batches(data, context.preprocessing, indices=rows)))
         model.compile(keras.optimizers.SGD(20.0), "sparse_categorical_crossentropy")
+        history = []
         for epoch in range(40):
             loss = model.train_on_batch(pixels.astype("float32"), data.labels[rows])
-            context.history.append({"epoch": epoch, "loss": float(loss)})
+            history.append({"epoch": epoch, "loss": float(loss)})
+        return Fitted(model, history=history)
 
     def evaluate(self, outputs, data):
         right = outputs.argmax(axis=1) == data.labels
@@ -66,14 +68,8 @@ class Right(Task):
     def predict(self, outputs, names, top):
         return [{"label": names[int(row.argmax())]} for row in outputs]
 
-    def inference_model(self, model):
-        return model
-
-    def output_contract(self, data):
+    def output_contract(self, shape, data):
         return OutputContract("probabilities", (len(data.classes),), data.classes)
-
-    def plots(self, metrics, context):
-        pass
 
 class Colours(Right):
     pass
@@ -131,6 +127,7 @@ WRONG = {
         def fit(self, model, data, context):
             dense = model.get_layer("logits")
             dense.set_weights([np.full_like(weight, np.nan) for weight in dense.get_weights()])
+            return Fitted(model)
         """,
     ),
     "thawing": (
@@ -145,6 +142,7 @@ WRONG = {
         def fit(self, model, data, context):
             for layer in model.layers:
                 layer.set_weights([weight * 1.01 for weight in layer.get_weights()])
+            return Fitted(model)
         """,
     ),
     "upside_down": (
@@ -164,11 +162,12 @@ WRONG = {
             dense = model.get_layer("logits")
             noise = np.random.default_rng(int.from_bytes(os.urandom(8), "big"))
             dense.set_weights([weight + noise.normal(0, 1e-3, weight.shape) for weight in dense.get_weights()])
+            return Fitted(model)
         """,
     ),
     "numpy": (
         "predictions_are_json",
-        "no JSON",
+        "predict holds 'probability', which JSON cannot hold",
         {},
         """
         def predict(self, outputs, names, top):
@@ -180,8 +179,30 @@ WRONG = {
         "output_contract says 1 names",
         {},
         """
-        def output_contract(self, data):
+        def output_contract(self, shape, data):
             return OutputContract("probabilities", (2,), ("one",))
+        """,
+    ),
+    "absent_minded": (
+        "nothing_is_remembered",
+        "predict of a new task answers otherwise than of one that was asked before",
+        {},
+        """
+        found = None
+        def evaluate(self, outputs, data):
+            self.found = super().evaluate(outputs, data)
+            return self.found
+        def predict(self, outputs, names, top):
+            return [{"label": names[0], "known": self.found is not None} for row in outputs]
+        """,
+    ),
+    "two_faced": (
+        "nothing_is_remembered",
+        r"score says that accuracy is 0.0, and evaluate",
+        {},
+        """
+        def score(self, outputs, data, metric):
+            return 0.0
         """,
     ),
     "clinging": (
@@ -225,8 +246,7 @@ WRONG = {
             phase = {"epoch": 0, "rule": "all", "parameters": 9, "trainable": 9, "blocks": []}
             return TrainingPlan("full", "it sounds better", [phase])
         def fit(self, model, data, context):
-            super().fit(model, data, context)
-            context.notes["strategy"] = "probe"
+            return Fitted(model, {"strategy": "probe"}, super().fit(model, data, context).history)
         """,
     ),
     "sketchy": (

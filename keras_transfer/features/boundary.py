@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from inspect import signature
@@ -87,7 +87,9 @@ def cut_at(model: keras.Model, name: str, *, output: str = "logits") -> tuple[ke
 
 
 @contextlib.contextmanager
-def frozen_dropout_off(model: keras.Model, *, trained_too: bool = False) -> Iterator[list[str]]:
+def frozen_dropout_off(
+    model: keras.Model, *, trained_too: bool = False, head: Collection[str] | None = None
+) -> Iterator[list[str]]:
     """Within this context, dropout in the frozen part at the bottom does nothing, as with ``base(x, training=False)``.
 
     A ``Dropout`` with ``trainable=False`` still drops in ``fit``. An EfficientNet has one in every residual block
@@ -100,13 +102,14 @@ def frozen_dropout_off(model: keras.Model, *, trained_too: bool = False) -> Iter
         model: the classifier.
         trained_too: the dropout of trained layers below the head is off as well: the whole backbone runs as in
             inference, and only the head drops.
+        head: names of the head's layers, where they are not those of :func:`~keras_transfer.heads.head_layers`.
 
     Yields:
         Names of the layers that are off: every frozen dropout below which nothing trains.
     """
     found = _leaves(model) if trained_too else _still(model)
-    head = set(head_layers(model)) if trained_too else set()
-    layers = [leaf for leaf in found if isinstance(leaf, _DROPOUT) and leaf.rate and leaf.name not in head]
+    above = set(head_layers(model) if head is None else head) if trained_too else set()
+    layers = [leaf for leaf in found if isinstance(leaf, _DROPOUT) and leaf.rate and leaf.name not in above]
     rates = [layer.rate for layer in layers]
     for layer in layers:
         layer.rate = 0.0

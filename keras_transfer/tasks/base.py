@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+
+from keras_transfer.settings import DataSettings, FitSettings, GradientSettings, TrainSettings
 
 if TYPE_CHECKING:
     import keras
@@ -20,15 +23,16 @@ if TYPE_CHECKING:
     from keras_transfer.data import ImageTable
     from keras_transfer.preprocessing import Preprocessing
     from keras_transfer.run import RunWriter
-    from keras_transfer.settings import DataSettings, TrainSettings
 
 CONTRACT = 1
 """The contract version this core speaks. An optional field with a default keeps it; a new required method raises it."""
 OLDEST_CONTRACT = 1
 """The oldest version still accepted."""
 
-Predict = Any
-"""``(B, H, W, 3)`` pixels in [0, 255] -> the model's output, whatever runtime computes it."""
+FIT = tuple(one.name for one in fields(FitSettings))
+GRADIENT = tuple(one.name for one in fields(GradientSettings))
+"""The settings of a training that a task may honour (:attr:`TaskSpec.honours`)."""
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,9 @@ class TaskSpec:
         drop: how much of the main metric int8 and the other reduced precisions may lose: an amount where higher is
             better, a share of Keras's where lower is.
         tolerance: how far the float32 TFLite file may be from the Keras model, as a share of the outputs' scale.
+        honours: names of the settings of training (:data:`FIT`, :data:`GRADIENT`) that :meth:`Task.fit` follows. The
+            core refuses any other that is not at its default, so that none is ignored in silence. ``engine``, and the
+            strategies ``auto`` and ``probe`` (the backbone stays as it is), need not be listed.
         generates: the model makes images from numbers instead of looking at images: the core gives it what
             :meth:`Task.draw_inputs` draws, one input for each real image it is measured against.
         standalone: ``"package.module"``, a script that runs without this package: it is copied into every bundle with a
@@ -73,6 +80,7 @@ class TaskSpec:
     sample: str = ""
     drop: float = 0.01
     tolerance: float = 1e-4
+    honours: tuple[str, ...] = ()
     generates: bool = False
     standalone: str = ""
 
@@ -90,31 +98,52 @@ class OutputContract:
         return {"kind": self.kind, "shape": list(self.shape), "names": list(self.names)}
 
 
-@dataclass
-class TrainingContext:
-    """What the core lends a task for one training.
+@dataclass(frozen=True, kw_only=True)
+class BuildContext:
+    """What the core lends a task that builds a model.
 
     Attributes:
-        settings: what the user asked for.
+        settings: what the user asked for, as :meth:`Task.settings_for` gave it.
         preprocessing: how an image becomes the model's pixels.
-        run: the run folder being made (``run.state`` for checkpoints, ``run.plots``, ``run.stage``).
         task: name of the task.
         backbone: the loaded backbone, where the spec needs one.
-        teacher: float ``(N, C)``, a teacher's probabilities for every image of the data, where one was given.
-        history: one dictionary an epoch; the core writes ``history.csv`` from it.
-        notes: what the task decided and why, JSON-able; it becomes ``run.json``'s ``training``.
-        say: tells the user one line.
     """
 
     settings: TrainSettings
     preprocessing: Preprocessing
-    run: RunWriter
     task: str = ""
     backbone: keras.Model | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingContext(BuildContext):
+    """What the core lends a task for one training.
+
+    Attributes:
+        run: the run folder being made (``run.state`` for checkpoints, ``run.plots``, ``run.stage``).
+        teacher: float ``(N, C)``, a teacher's probabilities for every image of the data, where one was given.
+        say: tells the user one line.
+    """
+
+    run: RunWriter
     teacher: np.ndarray | None = None
-    history: list[dict[str, Any]] = field(default_factory=list)
-    notes: dict[str, Any] = field(default_factory=dict)
     say: Callable[[str], None] = lambda line: None
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What :meth:`Task.fit` gives.
+
+    Attributes:
+        model: what is saved and exported: from pixels ``(B, H, W, 3)`` to the task's output.
+        notes: what the training decided and why, JSON-able. ``run.json`` and the bundle keep it, and the task is made
+            with it when the model is opened again. ``strategy``, and ``plan`` (``FreezePlan.to_dict``), are shown.
+        history: one dictionary of numbers per epoch; ``history.csv`` is written from it.
+    """
+
+    model: keras.Model
+    notes: Mapping[str, Any] = NOTHING
+    history: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -147,34 +176,30 @@ class TrainingPlan:
 class Task(abc.ABC):
     """One kind of model. Subclasses implement every abstract method; the others where they need them.
 
+    A task remembers nothing: what a method answers depends on its arguments and on what the task was made with, never
+    on which method was called before.
+
     Args:
         options: an instance of the spec's options dataclass, already checked.
+        notes: what ``fit`` noted, of a finished training; empty before it. A subclass that reads more than single
+            values from it does so in its constructor and raises ``ValueError``, ``KeyError`` or ``TypeError`` for notes
+            that are damaged.
+        run_path: the run folder of that training; None before it, and for a model without a run.
     """
 
-    run_path: Path | None = None
-    """The finished run folder that the task was opened for; None in a training, and for a model without a run."""
-
-    def __init__(self, options: Any) -> None:
-        self.options = options
-
-    def restore(self, notes: Mapping[str, Any]) -> None:  # noqa: B027  (most tasks have nothing to take up)
-        """Take up what ``fit`` had left in ``context.notes`` of a finished run, before ``evaluate`` or ``predict``.
-
-        Called when a model of a run is opened again. The default does nothing.
-        """
+    def __init__(
+        self, options: Any, notes: Mapping[str, Any] = NOTHING, run_path: Path | None = None
+    ) -> None:
+        self.options, self.notes, self.run_path = options, notes, run_path
 
     def settings_for(self, settings: TrainSettings) -> TrainSettings:
         """The settings as this task follows them, given its options; called before a training and before its plan.
 
-        The default changes nothing, and refuses ``--deploy``, which is for classifiers.
+        The default changes nothing. What :attr:`TaskSpec.honours` does not list is refused by the core.
 
         Raises:
             UsageError: settings that contradict the task's options.
         """
-        if settings.fit.deploy is not None:
-            from keras_transfer.errors import UsageError
-
-            raise UsageError(f"--deploy {settings.fit.deploy} is for classifiers so far. Leave it out.")
         return settings
 
     def draw_inputs(self, data: ImageTable) -> np.ndarray:
@@ -195,12 +220,12 @@ class Task(abc.ABC):
         return True
 
     def training_plan(
-        self, model: keras.Model, data: ImageTable, context: TrainingContext
+        self, model: keras.Model, data: ImageTable, context: BuildContext
     ) -> TrainingPlan | None:
         """What :meth:`fit` would do with the model that :meth:`build` made, for ``train --dry-run``. Trains nothing.
 
-        ``context.backbone`` has random weights then, and what is written into ``context.run`` is thrown away. Tasks
-        that call ``fit_transfer`` return ``keras_transfer.tasks.planning.plan_transfer(model, data, context)``.
+        ``context.backbone`` has random weights then. Tasks that call ``fit_transfer`` return
+        ``keras_transfer.tasks.planning.plan_transfer(model, data, context)``.
 
         The default is None: the core tells the data, the network, and what one pass over the images costs.
 
@@ -227,32 +252,48 @@ class Task(abc.ABC):
         """
 
     @abc.abstractmethod
-    def build(self, data: ImageTable, context: TrainingContext) -> keras.Model:
+    def build(self, data: ImageTable, context: BuildContext) -> keras.Model:
         """The untrained model, from pixels ``(B, H, W, 3)`` in [0, 255] to what is exported.
 
         Where the spec says ``generates``: from inputs as :meth:`draw_inputs` draws them to images.
         """
 
     @abc.abstractmethod
-    def fit(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> None:
-        """Train the model in place; fill ``context.history`` and ``context.notes``."""
+    def fit(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> Fitted:
+        """Train the model that :meth:`build` made, in place or as the lower part of another.
+
+        Pictures of how it was trained (learning curves) go into ``context.run.plots``.
+        """
 
     @abc.abstractmethod
     def evaluate(self, outputs: np.ndarray, data: ImageTable) -> dict[str, Any]:
         """Metrics of the model's ``outputs`` for all images of ``data``, JSON-able; the spec's metrics at least."""
+
+    def score(self, outputs: np.ndarray, data: ImageTable, metric: str) -> float | None:
+        """One of the metrics of :meth:`evaluate`, the same number; the guard asks some 400 times a verdict.
+
+        The default evaluates everything. A task whose metrics are costly computes the one.
+        """
+        value = self.evaluate(outputs, data)[metric]
+        return None if value is None else float(value)
 
     @abc.abstractmethod
     def predict(self, outputs: np.ndarray, names: Sequence[str], top: int) -> list[dict[str, Any]]:
         """What to tell the user for each output, JSON-able."""
 
     @abc.abstractmethod
-    def inference_model(self, model: keras.Model) -> keras.Model:
-        """What export ships."""
+    def output_contract(self, shape: tuple[int, ...], data: ImageTable) -> OutputContract:
+        """Kind, shape and names of what a model for these data gives.
 
-    @abc.abstractmethod
-    def output_contract(self, data: ImageTable) -> OutputContract:
-        """Names and shape of what the exported model gives."""
+        ``shape``: of the model's output, without the batch.
+        """
 
-    @abc.abstractmethod
-    def plots(self, metrics: Mapping[str, Any], context: TrainingContext) -> None:
-        """Draw what is better looked at than read into ``context.run.plots``."""
+    def plots(  # noqa: B027  (some tasks have nothing to show)
+        self, outputs: np.ndarray, data: ImageTable, metrics: Mapping[str, Any], folder: Path
+    ) -> None:
+        """Draw into ``folder`` what is better looked at than read of a finished training's answers.
+
+        Args:
+            outputs: of the model, for all images of ``data``.
+            metrics: what :meth:`evaluate` gave for them.
+        """

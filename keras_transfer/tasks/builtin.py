@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from keras_transfer.options import option
-from keras_transfer.tasks.base import TaskSpec
+from keras_transfer.tasks.base import FIT, GRADIENT, TaskSpec
 
+FOR_SINGLE_CLASSES = ("balance", "teacher", "temperature", "teacher_weight", "deploy")
+FOR_LABELS = ("focal", "label_smoothing")
+HONOURED = (*FIT, *GRADIENT)
 HEADS = ("linear", "svm", "svm-rbf", "knn", "prototype")
 
 
@@ -36,8 +39,10 @@ CLASSIFICATION = TaskSpec(
         "balanced_accuracy": "higher",
         "macro_f1": "higher",
         "log_loss": "lower",
+        "calibration_error": "lower",
     },
     main_metric="accuracy",
+    honours=HONOURED,
     sample="keras_transfer.testing.samples:two_photographs",
 )
 
@@ -61,6 +66,7 @@ MULTILABEL = TaskSpec(
         "log_loss": "lower",
     },
     main_metric="mean_average_precision",
+    honours=tuple(name for name in HONOURED if name not in FOR_SINGLE_CLASSES),
     sample="keras_transfer.testing.samples:with_labels",
 )
 
@@ -77,6 +83,7 @@ REGRESSION = TaskSpec(
     options=RegressionOptions,
     metrics={"mae": "lower", "rmse": "lower", "r2": "higher"},
     main_metric="mae",
+    honours=tuple(name for name in HONOURED if name not in (*FOR_SINGLE_CLASSES, *FOR_LABELS)),
     drop=0.05,
     sample="keras_transfer.testing.samples:with_numbers",
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -14,18 +15,25 @@ from keras_transfer.data import ImageTable, load_data
 from keras_transfer.errors import UsageError
 from keras_transfer.evaluation import plots
 from keras_transfer.evaluation.calibration import calibration_error, reliability
-from keras_transfer.evaluation.metrics import classification_metrics
+from keras_transfer.evaluation.metrics import SMALLEST, classification_metrics
 from keras_transfer.evaluation.plots_calibration import reliability_plot
 from keras_transfer.heads import add_head, logits_model, split_head
 from keras_transfer.settings import DataSettings, TrainSettings
-from keras_transfer.tasks.base import OutputContract, Task, TrainingContext, TrainingPlan
+from keras_transfer.tasks.base import (
+    BuildContext,
+    Fitted,
+    OutputContract,
+    Task,
+    TrainingContext,
+    TrainingPlan,
+)
 from keras_transfer.tasks.planning import plan_transfer
 from keras_transfer.tasks.transfer import (
+    Transferred,
     fit_transfer,
-    may_refit,
     outputs_of,
-    probe_kept,
     probe_weights,
+    refit_on,
 )
 from keras_transfer.training.embedding_heads import fit_embedding_head
 from keras_transfer.training.feeds import balancing_weights
@@ -39,12 +47,6 @@ ENOUGH_TO_CALIBRATE = 50
 
 class Classification(Task):
     """Backbone, GlobalAveragePooling, Dense: one probability a class, summing to 1."""
-
-    _shipped: keras.Model | None = None
-    _measured: tuple[np.ndarray, np.ndarray] | None = None
-    _seen: tuple[np.ndarray, np.ndarray, np.ndarray] | None = (
-        None  # what the probe was given: features, rows, val
-    )
 
     def settings_for(self, settings: TrainSettings) -> TrainSettings:
         """A head that is no Dense layer sits on frozen features: ``auto`` is ``probe``, anything more is refused."""
@@ -73,7 +75,7 @@ class Classification(Task):
             )
         return table
 
-    def build(self, data: ImageTable, context: TrainingContext) -> keras.Model:
+    def build(self, data: ImageTable, context: BuildContext) -> keras.Model:
         """GlobalAveragePooling, dropout, hidden layers and Dense on the backbone."""
         if context.backbone is None:
             raise UsageError("The classification task needs a backbone.")
@@ -85,16 +87,15 @@ class Classification(Task):
             seed=context.settings.seed,
         )
 
-    def training_plan(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> TrainingPlan:
+    def training_plan(self, model: keras.Model, data: ImageTable, context: BuildContext) -> TrainingPlan:
         """See :func:`~keras_transfer.tasks.planning.plan_transfer`."""
         return plan_transfer(model, data, context)
 
-    def fit(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> None:
+    def fit(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> Fitted:
         """The head on cached features; then, unless that is all that was asked for, gradient training from it.
 
         A probe that is kept then learns from the validation images, too, and is calibrated by cross-validation.
         """
-        self._shipped = model
         if self.options.head != "linear":
             return self._fit_on_embeddings(model, data, context)
         weights, judged = (
@@ -105,7 +106,6 @@ class Classification(Task):
         def probe(
             features: np.ndarray, rows: np.ndarray, train: np.ndarray, val: np.ndarray
         ) -> dict[str, Any]:
-            self._seen = features, rows, val
             result = fit_probe(
                 model,
                 features,
@@ -118,28 +118,34 @@ class Classification(Task):
             )
             return {"probe": {"C": result.c, "chosen_on": result.chosen_on, "trials": result.trials}}
 
-        fit_transfer(model, data, context, self, probe)
-        chosen = context.notes.get("probe", {}).get("C")
-        seen = self._seen if chosen is not None and may_refit(data, context) else None
+        done = fit_transfer(model, data, context, probe=probe, score=self.score)
+        notes = done.notes
+        if "probe" in notes:
+            _draw_probe(notes["probe"], context.run.plots)
+        chosen = notes.get("probe", {}).get("C")
+        again = refit_on(data, context) if chosen is not None and done.probe_kept else None
+        if again is not None:
+            notes["refit"] = again
+        seen = done.seen if again is not None and again["images"] else None
         if seen is not None:
-            features, rows, _ = seen
+            rows = seen.rows
             given = {"rows": np.arange(len(rows)), "c": chosen, "sample_weight": weights[rows]}
-            refit_probe(model, features, data.labels[rows], **given)
+            refit_probe(model, seen.features, data.labels[rows], **given)
         if self.options.calibrate:
             if seen is not None:
                 asked, logits = out_of_fold_logits(
-                    features, data.labels[rows], len(data.classes), seed=context.settings.seed, **given
+                    seen.features, data.labels[rows], len(data.classes), seed=context.settings.seed, **given
                 )
                 asked = rows[asked]
             else:
-                asked, logits = data.indices("val"), self._held_out_logits(model, data, context)
-            temperature = _temperature(logits, data, asked, context.notes["refit"] if seen else None)
-            context.notes["temperature"] = temperature
+                asked, logits = data.indices("val"), _held_out_logits(model, data, context, done)
+            temperature = _temperature(logits, data, asked, again if seen is not None else None)
+            notes["temperature"] = temperature
             if temperature["value"] != 1.0:
                 fold_temperature(model, temperature["value"])
-        self._seen = None
+        return Fitted(model, notes, done.history)
 
-    def _fit_on_embeddings(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> None:
+    def _fit_on_embeddings(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> Fitted:
         """A head that is no Dense layer: nothing is trained through it."""
         if self.options.head == "knn" and context.settings.gradient.balance != "none":
             log.warning(
@@ -151,10 +157,12 @@ class Classification(Task):
             probe_weights(data, context),
             balancing_weights(data, context.settings.gradient.balance),
         )
+        shipped: list[keras.Model] = []
 
         def probe(
             features: np.ndarray, rows: np.ndarray, train: np.ndarray, val: np.ndarray
         ) -> dict[str, Any]:
+            again = refit_on(data, context)  # these heads are all that is trained
             result = fit_embedding_head(
                 extractor,
                 self.options.head,
@@ -166,28 +174,40 @@ class Classification(Task):
                 sample_weight=weights[rows],
                 judged=None if judged is None else judged[rows],
                 seed=context.settings.seed,
-                refit=may_refit(data, context),
+                refit=again is not None and again["images"] > 0,
             )
-            self._shipped = result.model
+            shipped.append(result.model)
             chosen = {"kind": result.kind, **result.chosen, "chosen_on": result.chosen_on}
-            return {"head": {**chosen, "trials": result.trials}}
+            found: dict[str, Any] = {"head": {**chosen, "trials": result.trials}}
+            return found if again is None else {**found, "refit": again}
 
-        fit_transfer(model, data, context, self, probe)
-
-    def _held_out_logits(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> np.ndarray:
-        """Of the validation images, which the model has not learned from; none where they are too few to be asked."""
-        val = data.indices("val")
-        if len(val) < ENOUGH_TO_CALIBRATE:
-            return np.empty((len(val), len(data.classes)))
-        if probe_kept(context) and self._seen is not None:  # the network is what gave the features
-            features, _, held_out = self._seen
-            return np.asarray(split_head(model)[1](features[held_out], training=False))
-        return outputs_of(logits_model(model), data, context, val)
+        done = fit_transfer(model, data, context, probe=probe, score=self.score)
+        return Fitted(shipped[0], done.notes, done.history)
 
     def evaluate(self, outputs: np.ndarray, data: ImageTable) -> dict[str, Any]:
-        """Accuracy and its relatives; see :func:`classification_metrics`."""
-        self._measured = np.asarray(outputs), data.labels
-        return classification_metrics(outputs, data.labels, data.classes)
+        """Accuracy and its relatives; see :func:`classification_metrics`.
+
+        Of a model with a temperature, ``uncalibrated_error``, too: the calibration error without it.
+        """
+        metrics = classification_metrics(outputs, data.labels, data.classes)
+        if self._temperature != 1.0:
+            before = _uncalibrated(outputs, self._temperature)
+            metrics["uncalibrated_error"] = calibration_error(reliability(before, data.labels))
+        return metrics
+
+    def score(self, outputs: np.ndarray, data: ImageTable, metric: str) -> float | None:
+        """One of the metrics; the two that the guard asks for are not counted from the whole table."""
+        if metric == "accuracy":
+            return float(np.mean(outputs.argmax(axis=1) == data.labels))
+        if metric == "log_loss":
+            true = np.asarray(outputs, np.float64)[np.arange(len(data.labels)), data.labels]
+            return float(-np.log(np.clip(true, SMALLEST, 1.0)).mean())
+        return super().score(outputs, data, metric)
+
+    @property
+    def _temperature(self) -> float:
+        """By which the logits of a finished training were divided."""
+        return float(self.notes.get("temperature", {}).get("value", 1.0))
 
     def decide(self, outputs: np.ndarray) -> np.ndarray:
         """The most probable class, ``(N,)``."""
@@ -203,45 +223,54 @@ class Classification(Task):
             )
         return results
 
-    def inference_model(self, model: keras.Model) -> keras.Model:
-        """Pixels to probabilities: the model itself, or with another head what was built from it."""
-        return self._shipped if self._shipped is not None else model
-
-    def output_contract(self, data: ImageTable) -> OutputContract:
+    def output_contract(self, shape: tuple[int, ...], data: ImageTable) -> OutputContract:
         """One probability a class."""
         return OutputContract("probabilities", (len(data.classes),), data.classes)
 
-    def plots(self, metrics: Mapping[str, Any], context: TrainingContext) -> None:
-        """The confusion matrix, the learning curves, and the probe's regularisation."""
+    def plots(self, outputs: np.ndarray, data: ImageTable, metrics: Mapping[str, Any], folder: Path) -> None:
+        """The confusion matrix, and how reliable the probabilities are without the temperature and with it."""
         names = list(metrics["per_class"])
-        plots.confusion_matrix(metrics["confusion_matrix"], names, context.run.plots / "confusion_matrix.png")
-        temperature = context.notes.get("temperature", {}).get("value", 1.0)
-        if self._measured is not None and temperature != 1.0:
-            after, labels = self._measured
-            scores = (
-                np.maximum(after.astype(np.float64), 1e-12) ** temperature
-            )  # softmax(z / T) back to softmax(z)
-            before = scores / scores.sum(axis=1, keepdims=True)
-            first, second = reliability(before, labels), reliability(after, labels)
-            reliability_plot(first, second, context.run.plots / "reliability.png")
-            errors = {"before": calibration_error(first), "after": calibration_error(second)}
-            context.notes["temperature"]["calibration_error"] = errors
-        if context.history:
-            plots.learning_curves(context.history, context.run.plots / "learning_curves.png")
-        probe = context.notes.get("probe")
-        if probe and probe["C"] is not None:
-            plots.regularisation_curve(probe["trials"], probe["C"], context.run.plots / "regularisation.png")
-        elif probe:
-            rows = [
-                {
-                    "epoch": t["epoch"] + 1,
-                    "loss": t["train_loss"],
-                    "val_loss": t["val_loss"],
-                    "val_accuracy": t["val_accuracy"],
-                }
-                for t in probe["trials"]
-            ]
-            plots.learning_curves(rows, context.run.plots / "probe_curves.png")
+        plots.confusion_matrix(metrics["confusion_matrix"], names, folder / "confusion_matrix.png")
+        if self._temperature != 1.0:
+            given = _uncalibrated(outputs, self._temperature), outputs
+            first, second = (reliability(probabilities, data.labels) for probabilities in given)
+            reliability_plot(first, second, folder / "reliability.png")
+
+
+def _draw_probe(found: Mapping[str, Any], folder: Path) -> None:
+    """How the probe was chosen, or how it learned."""
+    if found["C"] is not None:
+        plots.regularisation_curve(found["trials"], found["C"], folder / "regularisation.png")
+        return
+    rows = [
+        {
+            "epoch": trial["epoch"] + 1,
+            "loss": trial["train_loss"],
+            "val_loss": trial["val_loss"],
+            "val_accuracy": trial["val_accuracy"],
+        }
+        for trial in found["trials"]
+    ]
+    plots.learning_curves(rows, folder / "probe_curves.png")
+
+
+def _held_out_logits(
+    model: keras.Model, data: ImageTable, context: TrainingContext, done: Transferred
+) -> np.ndarray:
+    """Of the validation images, which the model has not learned from; none where they are too few to be asked."""
+    val = data.indices("val")
+    if len(val) < ENOUGH_TO_CALIBRATE:
+        return np.empty((len(val), len(data.classes)))
+    if done.probe_kept and done.seen is not None:  # the network is what gave the features
+        held_out = done.seen.features[len(data.indices("train")) :]
+        return np.asarray(split_head(model)[1](held_out, training=False))
+    return outputs_of(logits_model(model), data, context, val)
+
+
+def _uncalibrated(outputs: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities ``(N, C)`` as they would be without the temperature: softmax(z / T) back to softmax(z)."""
+    scores = np.maximum(outputs.astype(np.float64), 1e-12) ** temperature
+    return scores / scores.sum(axis=1, keepdims=True)
 
 
 def _temperature(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from keras_transfer import options as option_tools
@@ -12,12 +13,18 @@ from keras_transfer.discovery import entries, guarded, import_object
 from keras_transfer.errors import PluginError, RunError, UsageError, unknown_name
 from keras_transfer.records import ModelContract, Origin
 from keras_transfer.run import Run
-from keras_transfer.tasks.base import Task, TaskSpec
+from keras_transfer.tasks.base import NOTHING, TaskSpec
+from keras_transfer.tasks.checked import CheckedTask
 from keras_transfer.tasks.specs import TASKS, task_spec
 
 
-def load_task(name: str, task_options: Any = None) -> tuple[TaskSpec, Task]:
-    """Import a task and give it its options, checked.
+def load_task(
+    name: str,
+    task_options: Any = None,
+    notes: Mapping[str, Any] = NOTHING,
+    run_path: Path | None = None,
+) -> tuple[TaskSpec, CheckedTask]:
+    """Import a task and give it its options, checked; of a finished training its notes and its run folder, too.
 
     Raises:
         UsageError: unknown task, or an option out of range.
@@ -34,10 +41,14 @@ def load_task(name: str, task_options: Any = None) -> tuple[TaskSpec, Task]:
     factory, reason = guarded(lambda: import_object(spec.factory))
     if reason:
         raise PluginError(f"The task {name!r} cannot be loaded from {spec.factory}: {reason}")
-    task, reason = guarded(lambda: factory(task_options))
-    if reason:
-        raise PluginError(f"The task {name!r} cannot be made by {spec.factory}: {reason}")
-    return spec, task
+    if notes:  # what is wrong with them is no fault of the plugin's: the caller says whose it is
+        task = factory(task_options, notes, run_path)
+    else:
+        task, reason = guarded(lambda: factory(task_options, NOTHING, run_path))
+        if reason:
+            raise PluginError(f"The task {name!r} cannot be made by {spec.factory}: {reason}")
+    found = origin(name)
+    return spec, CheckedTask(task, spec, f"{found.distribution} {found.version}")
 
 
 Changes = Mapping[str, Any] | Sequence[str]
@@ -67,7 +78,7 @@ def changed_options(name: str, recorded: Mapping[str, Any], changes: Changes) ->
     return option_tools.to_dict(option_tools.from_dict(spec.options, {**recorded, **values}))
 
 
-def task_of_run(run: Run, changes: Changes = ()) -> tuple[TaskSpec, Task]:
+def task_of_run(run: Run, changes: Changes = ()) -> tuple[TaskSpec, CheckedTask]:
     """The task a run was made with, its options as they were and what the training had noted taken up.
 
     ``changes`` are options to measure with instead of the recorded ones, see :func:`changed_options`.
@@ -79,9 +90,7 @@ def task_of_run(run: Run, changes: Changes = ()) -> tuple[TaskSpec, Task]:
     contract = run.record.contract
     require_installed(contract.task, str(run.path), run.record.plugin)
     options = changed_options(contract.task, contract.options, changes)
-    spec, task = task_with_notes(replace(contract, options=options))
-    task.run_path = run.path
-    return spec, task
+    return task_with_notes(replace(contract, options=options), run.path)
 
 
 def require_installed(name: str, what: str, package: Origin | None) -> None:
@@ -97,17 +106,19 @@ def require_installed(name: str, what: str, package: Origin | None) -> None:
     )
 
 
-def task_with_notes(contract: ModelContract) -> tuple[TaskSpec, Task]:
-    """An installed task with recorded options, and what a training had noted taken up. Errors: :func:`load_task`."""
+def task_with_notes(contract: ModelContract, run_path: Path | None = None) -> tuple[TaskSpec, CheckedTask]:
+    """An installed task with recorded options and what a training had noted. Errors: :func:`load_task`.
+
+    Raises ``RunError`` for options or notes that the task cannot read.
+    """
     spec = task_spec(contract.task)
     try:
-        _, task = load_task(contract.task, option_tools.from_dict(spec.options, dict(contract.options)))
-        task.restore(contract.notes)
+        options = option_tools.from_dict(spec.options, dict(contract.options))
+        return load_task(contract.task, options, contract.notes, run_path)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError) as error:
         raise RunError(
             f"The recorded options or notes do not fit the task {contract.task!r} ({error!r}). Train or export again."
         ) from error
-    return spec, task
 
 
 def origin(name: str) -> Origin:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -15,9 +16,17 @@ from keras_transfer.evaluation import plots, plots_tasks
 from keras_transfer.evaluation.multilabel import multilabel_metrics
 from keras_transfer.heads import add_head
 from keras_transfer.settings import DataSettings
-from keras_transfer.tasks.base import OutputContract, Task, TrainingContext, TrainingPlan
+from keras_transfer.tasks.base import (
+    NOTHING,
+    BuildContext,
+    Fitted,
+    OutputContract,
+    Task,
+    TrainingContext,
+    TrainingPlan,
+)
 from keras_transfer.tasks.planning import plan_transfer
-from keras_transfer.tasks.transfer import fit_transfer, may_refit, outputs_of, probe_kept, refit
+from keras_transfer.tasks.transfer import fit_transfer, outputs_of, refit_probe_kept
 from keras_transfer.training.multilabel_probe import (
     EVEN,
     fit_multilabel_probe,
@@ -30,19 +39,20 @@ class MultiLabel(Task):
     """Backbone, GlobalAveragePooling, Dense, sigmoid: one probability a label, independent of the others.
 
     Attributes:
-        thresholds: from which probability on a label is given, by label in the order of the outputs; set by ``fit``
-            and ``restore``. None: not known, 0.5 for every label.
+        thresholds: from which probability on a label is given, by label in the order of the outputs, as a training
+            noted them. None: not known, 0.5 for every label.
+
+    Raises ``ValueError`` for notes with something else as thresholds.
     """
 
-    thresholds: Mapping[str, float] | None = None
-    _measured: tuple[np.ndarray, np.ndarray] | None = None
-
-    def restore(self, notes: Mapping[str, Any]) -> None:
-        """Take up the thresholds of a finished run. Raises ``ValueError`` for something else."""
+    def __init__(
+        self, options: Any, notes: Mapping[str, Any] = NOTHING, run_path: Path | None = None
+    ) -> None:
+        super().__init__(options, notes, run_path)
         found = notes.get("thresholds")
         if found is not None and not isinstance(found, Mapping):
             raise ValueError(f"thresholds are {found!r}")
-        self.thresholds = (
+        self.thresholds: Mapping[str, float] | None = (
             None if found is None else {str(name): float(value) for name, value in found.items()}
         )
 
@@ -66,7 +76,7 @@ class MultiLabel(Task):
             )
         return table
 
-    def build(self, data: ImageTable, context: TrainingContext) -> keras.Model:
+    def build(self, data: ImageTable, context: BuildContext) -> keras.Model:
         """GlobalAveragePooling, dropout, hidden layers, Dense and sigmoid on the backbone."""
         if context.backbone is None:
             raise UsageError("The multilabel task needs a backbone.")
@@ -79,21 +89,19 @@ class MultiLabel(Task):
             activation="sigmoid",
         )
 
-    def training_plan(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> TrainingPlan:
+    def training_plan(self, model: keras.Model, data: ImageTable, context: BuildContext) -> TrainingPlan:
         """See :func:`~keras_transfer.tasks.planning.plan_transfer`."""
         return plan_transfer(model, data, context)
 
-    def fit(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> None:
+    def fit(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> Fitted:
         """The probe on cached features, gradient training from it if asked for, and a threshold for every label.
 
         A probe that is kept then learns from the validation images, too; its thresholds remain.
         """
-        seen: list[tuple[np.ndarray, np.ndarray]] = []
 
         def probe(
             features: np.ndarray, rows: np.ndarray, train: np.ndarray, val: np.ndarray
         ) -> dict[str, Any]:
-            seen.append((features, rows))
             result = fit_multilabel_probe(
                 model,
                 features,
@@ -104,32 +112,35 @@ class MultiLabel(Task):
                 sample_weight=data.weights[rows],
                 seed=context.settings.seed,
             )
-            self.thresholds = dict(zip(data.classes, result.thresholds.tolist(), strict=True))
             constant = [data.classes[i] for i in result.constant]
             return {
+                "thresholds": dict(zip(data.classes, result.thresholds.tolist(), strict=True)),
                 "probe": {
                     "C": result.c,
                     "chosen_on": result.chosen_on,
                     "constant_labels": constant,
                     "trials": result.trials,
-                }
+                },
             }
 
-        fit_transfer(model, data, context, self, probe)
-        if not probe_kept(context):  # other probabilities than the probe's need other thresholds
-            val = data.indices("val")
-            if len(val):
-                learned = data.labels[data.indices("train")]
-                chances = outputs_of(model, data, context, val)
-                found = tuned_thresholds(chances, data.labels[val], learned, calibrated=False)
-                self.thresholds = dict(zip(data.classes, found.tolist(), strict=True))
-            else:
-                self.thresholds = None
-        self.thresholds = self.thresholds or dict.fromkeys(data.classes, EVEN)
-        context.notes["thresholds"] = dict(self.thresholds)
-        chosen = context.notes.get("probe", {}).get("C")
-        if chosen is not None and may_refit(data, context):
-            refit(refit_multilabel_probe, model, data, seen[0], c=chosen)
+        done = fit_transfer(model, data, context, probe=probe, score=self.score)
+        if not done.probe_kept:  # other probabilities than the probe's need other thresholds
+            done.notes["thresholds"] = self._tuned(model, data, context)
+        found = done.notes.get("probe")
+        if found:
+            _draw_probe(found, context.run.plots)
+            refit_probe_kept(done, context, refit_multilabel_probe, model, data, c=found["C"])
+        return Fitted(model, done.notes, done.history)
+
+    def _tuned(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> dict[str, float]:
+        """Thresholds of a trained network, from the validation images."""
+        val = data.indices("val")
+        if not len(val):
+            return dict.fromkeys(data.classes, EVEN)
+        learned = data.labels[data.indices("train")]
+        chances = outputs_of(model, data, context, val)
+        found = tuned_thresholds(chances, data.labels[val], learned, calibrated=False)
+        return dict(zip(data.classes, found.tolist(), strict=True))
 
     def evaluate(self, outputs: np.ndarray, data: ImageTable) -> dict[str, Any]:
         """Average precision, F1 at the thresholds and their relatives; see :func:`multilabel_metrics`.
@@ -143,7 +154,6 @@ class MultiLabel(Task):
                 f"{': it does not know ' + ', '.join(map(repr, unknown)) if unknown else ''}. It gives "
                 f"{', '.join(self.thresholds)}, in this order: load the data with these classes."
             )
-        self._measured = np.asarray(outputs), data.labels
         return multilabel_metrics(outputs, data.labels, data.classes, self._cuts(len(data.classes)))
 
     def decide(self, outputs: np.ndarray) -> np.ndarray:
@@ -168,29 +178,23 @@ class MultiLabel(Task):
             )
         return results
 
-    def inference_model(self, model: keras.Model) -> keras.Model:
-        """The model itself: pixels to probabilities."""
-        return model
-
-    def output_contract(self, data: ImageTable) -> OutputContract:
+    def output_contract(self, shape: tuple[int, ...], data: ImageTable) -> OutputContract:
         """One probability a label."""
         return OutputContract("probabilities", (len(data.classes),), data.classes)
 
-    def plots(self, metrics: Mapping[str, Any], context: TrainingContext) -> None:
-        """Precision-recall curves of what was evaluated last, and how the probe was chosen."""
-        folder = context.run.plots
-        if self._measured is not None:
-            plots_tasks.precision_recall_curves(
-                *self._measured, metrics["per_class"], folder / "precision_recall.png"
-            )
-        probe = context.notes.get("probe")
-        if probe and probe["C"] is not None:
-            plots.regularisation_curve(probe["trials"], probe["C"], folder / "regularisation.png")
-        elif probe:
-            plots_tasks.loss_curves(probe["trials"], "epoch", folder / "probe_curves.png", loss="log loss")
-        if context.history:
-            plots.learning_curves(context.history, folder / "learning_curves.png", "average_precision")
+    def plots(self, outputs: np.ndarray, data: ImageTable, metrics: Mapping[str, Any], folder: Path) -> None:
+        """Precision-recall curves."""
+        path = folder / "precision_recall.png"
+        plots_tasks.precision_recall_curves(outputs, data.labels, metrics["per_class"], path)
 
     def _cuts(self, count: int) -> np.ndarray:
         known = self.thresholds or {}
         return np.array(list(known.values())) if len(known) == count else np.full(count, EVEN)
+
+
+def _draw_probe(found: Mapping[str, Any], folder: Path) -> None:
+    """How the probe was chosen, or how it learned."""
+    if found["C"] is None:
+        plots_tasks.loss_curves(found["trials"], "epoch", folder / "probe_curves.png", loss="log loss")
+    else:
+        plots.regularisation_curve(found["trials"], found["C"], folder / "regularisation.png")

@@ -10,10 +10,11 @@ import keras
 from keras_transfer.backbones.blocks import leaf_layers
 from keras_transfer.backbones.cost import layer_macs, macs
 from keras_transfer.data import ImageTable
-from keras_transfer.heads import LOGITS
-from keras_transfer.tasks.base import TrainingContext, TrainingPlan
+from keras_transfer.heads import LOGITS, has_logits
+from keras_transfer.tasks.base import BuildContext, TrainingPlan
 from keras_transfer.tasks.transfer import follow
 from keras_transfer.training.choosing import ENOUGH, FOLDS
+from keras_transfer.training.objective import TrainingObjective
 from keras_transfer.training.phases import Phase
 from keras_transfer.training.strategy import Strategy
 
@@ -26,16 +27,23 @@ classes; a few hundred where there are few. Fitting it again at the strength cho
 takes about as many."""
 
 
-def plan_transfer(model: keras.Model, data: ImageTable, context: TrainingContext) -> TrainingPlan:
+def plan_transfer(
+    model: keras.Model,
+    data: ImageTable,
+    context: BuildContext,
+    objective: TrainingObjective | None = None,
+) -> TrainingPlan:
     """What :func:`~keras_transfer.tasks.transfer.fit_transfer` would do with this model and these data.
 
     Raises:
         UsageError, DataError: what it would refuse before it computes anything.
     """
-    strategy, phases = follow(model, data, context)
+    strategy, phases = follow(model, data, context, objective)
     train, val = (len(data.indices(split)) for split in ("train", "val"))
-    fitting = 0.0
-    if strategy.name in ("probe", "finetune", "full"):
+    fitting: float | None = 0.0
+    if not has_logits(model):
+        fitting = None  # how a head of the task's own is fitted is not known
+    elif strategy.name in ("probe", "finetune", "full"):
         folds = 1 if val >= ENOUGH else FOLDS
         weights = model.get_layer(LOGITS).kernel.shape
         again = train + val if context.settings.fit.refit and val and len(data.indices("test")) else 0
@@ -55,7 +63,7 @@ def plan_transfer(model: keras.Model, data: ImageTable, context: TrainingContext
 def plan_gradient(
     model: keras.Model,
     data: ImageTable,
-    context: TrainingContext,
+    context: BuildContext,
     strategy: Strategy,
     phases: Sequence[Phase],
     learning_rate: float,

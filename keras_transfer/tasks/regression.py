@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -11,13 +12,20 @@ import numpy as np
 
 from keras_transfer.data import ImageTable, load_data
 from keras_transfer.errors import DataError, UsageError
-from keras_transfer.evaluation import plots, plots_tasks
+from keras_transfer.evaluation import plots_tasks
 from keras_transfer.evaluation.regression import regression_metrics
 from keras_transfer.heads import add_head
 from keras_transfer.settings import DataSettings
-from keras_transfer.tasks.base import OutputContract, Task, TrainingContext, TrainingPlan
+from keras_transfer.tasks.base import (
+    BuildContext,
+    Fitted,
+    OutputContract,
+    Task,
+    TrainingContext,
+    TrainingPlan,
+)
 from keras_transfer.tasks.planning import plan_transfer
-from keras_transfer.tasks.transfer import fit_transfer, may_refit, refit
+from keras_transfer.tasks.transfer import fit_transfer, refit_probe_kept
 from keras_transfer.training.regression_probe import fit_regression_probe, refit_regression_probe
 
 LOSS = "mean squared error (1: the mean)"
@@ -25,8 +33,6 @@ LOSS = "mean squared error (1: the mean)"
 
 class Regression(Task):
     """Backbone, GlobalAveragePooling, Dense: one number a target, in the units of the labels."""
-
-    _measured: tuple[np.ndarray, np.ndarray] | None = None
 
     def load_data(
         self, source: Any, settings: DataSettings, seed: int, *, names: Sequence[str] | None = None
@@ -54,7 +60,7 @@ class Regression(Task):
             )
         return table
 
-    def build(self, data: ImageTable, context: TrainingContext) -> keras.Model:
+    def build(self, data: ImageTable, context: BuildContext) -> keras.Model:
         """GlobalAveragePooling, dropout, hidden layers and Dense on the backbone."""
         if context.backbone is None:
             raise UsageError("The regression task needs a backbone.")
@@ -67,21 +73,19 @@ class Regression(Task):
             activation="linear",
         )
 
-    def training_plan(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> TrainingPlan:
+    def training_plan(self, model: keras.Model, data: ImageTable, context: BuildContext) -> TrainingPlan:
         """See :func:`~keras_transfer.tasks.planning.plan_transfer`."""
         return plan_transfer(model, data, context)
 
-    def fit(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> None:
+    def fit(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> Fitted:
         """The probe on cached features; then gradient training from it if asked for.
 
         A probe that is kept then learns from the validation images, too.
         """
-        seen: list[tuple[np.ndarray, np.ndarray]] = []
 
         def probe(
             features: np.ndarray, rows: np.ndarray, train: np.ndarray, val: np.ndarray
         ) -> dict[str, Any]:
-            seen.append((features, rows))
             result = fit_regression_probe(
                 model,
                 features,
@@ -94,45 +98,39 @@ class Regression(Task):
             )
             return {"probe": {"alpha": result.alpha, "chosen_on": result.chosen_on, "trials": result.trials}}
 
-        fit_transfer(model, data, context, self, probe)
-        chosen = context.notes.get("probe", {}).get("alpha")
-        if chosen is not None and may_refit(data, context):
-            refit(refit_regression_probe, model, data, seen[0], alpha=chosen)
+        done = fit_transfer(model, data, context, probe=probe, score=self.score)
+        found = done.notes.get("probe")
+        if found:
+            _draw_probe(found, context.run.plots)
+            refit_probe_kept(done, context, refit_regression_probe, model, data, alpha=found["alpha"])
+        return Fitted(model, done.notes, done.history)
 
     def evaluate(self, outputs: np.ndarray, data: ImageTable) -> dict[str, Any]:
         """Mean absolute error and its relatives; see :func:`regression_metrics`."""
-        metrics = regression_metrics(outputs, data.labels, target_names(data))
-        self._measured = np.asarray(outputs), data.labels
-        return metrics
+        return regression_metrics(outputs, data.labels, target_names(data))
 
     def predict(self, outputs: np.ndarray, names: Sequence[str], top: int) -> list[dict[str, Any]]:
         """``{"values": {name: number}}`` for each image; all targets, whatever ``top`` is."""
         return [{"values": dict(zip(names, map(float, row), strict=True))} for row in np.asarray(outputs)]
 
-    def inference_model(self, model: keras.Model) -> keras.Model:
-        """The model itself: pixels to numbers."""
-        return model
-
-    def output_contract(self, data: ImageTable) -> OutputContract:
+    def output_contract(self, shape: tuple[int, ...], data: ImageTable) -> OutputContract:
         """One number a target."""
         names = target_names(data)
         return OutputContract("values", (len(names),), names)
 
-    def plots(self, metrics: Mapping[str, Any], context: TrainingContext) -> None:
-        """What the model said against what is true, for what was evaluated last, and how the probe was chosen."""
-        folder = context.run.plots
-        if self._measured is not None:
-            plots_tasks.predicted_against_true(
-                *self._measured, metrics["per_target"], folder / "predicted_against_true.png"
-            )
-        probe = context.notes.get("probe")
-        if probe and probe["alpha"] is not None:
-            path = folder / "regularisation.png"
-            plots_tasks.loss_curves(probe["trials"], "alpha", path, loss=LOSS, chosen=probe["alpha"])
-        elif probe:
-            plots_tasks.loss_curves(probe["trials"], "epoch", folder / "probe_curves.png", loss=LOSS)
-        if context.history:
-            plots.learning_curves(context.history, folder / "learning_curves.png", "mean_absolute_error")
+    def plots(self, outputs: np.ndarray, data: ImageTable, metrics: Mapping[str, Any], folder: Path) -> None:
+        """What the model said against what is true."""
+        path = folder / "predicted_against_true.png"
+        plots_tasks.predicted_against_true(outputs, data.labels, metrics["per_target"], path)
+
+
+def _draw_probe(found: Mapping[str, Any], folder: Path) -> None:
+    """How the probe was chosen, or how it learned."""
+    if found["alpha"] is None:
+        plots_tasks.loss_curves(found["trials"], "epoch", folder / "probe_curves.png", loss=LOSS)
+        return
+    path = folder / "regularisation.png"
+    plots_tasks.loss_curves(found["trials"], "alpha", path, loss=LOSS, chosen=found["alpha"])
 
 
 def target_names(data: ImageTable) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from keras_transfer.backbones.blocks import leaf_layers
 from keras_transfer.data.pipeline import input_batches
 from keras_transfer.errors import KerasTransferError
 from keras_transfer.litert import LiteRTModel, convert
-from keras_transfer.tasks.base import TrainingContext
+from keras_transfer.tasks.base import BuildContext
 from keras_transfer.testing.overwriting import nothing_is_overwritten
 from keras_transfer.testing.promises import Broken, answers_of, no_network, require, require_light
 from keras_transfer.testing.trial import Trial
@@ -69,7 +69,9 @@ def builds_offline(trial: Trial) -> None:
             )
         size = (settings.model.image_size or 224,) * 2 if backbone is None else backbone.input_shape[1:3]
         preprocessing = preprocessing_for(settings.model, size)
-        context = TrainingContext(settings, preprocessing, run=None, task=trial.name, backbone=backbone)  # type: ignore[arg-type]
+        context = BuildContext(
+            settings=settings, preprocessing=preprocessing, task=trial.name, backbone=backbone
+        )
         task = trial.task()
         model = task.build(trial.table, context)
     shape = tuple(model.inputs[0].shape)
@@ -217,6 +219,27 @@ def bad_input_is_said(trial: Trial) -> None:
             raise Broken(f"load_data took the {path.name} folder and said nothing.")
 
 
+def nothing_is_remembered(trial: Trial) -> None:
+    """A task answers from its arguments, its options and its notes: a new one says the same as one that was used.
+
+    ``score`` gives the numbers of ``evaluate``.
+    """
+    used, names = trial.trained[0], trial.run.record.contract.names
+    first = used.evaluate(trial.outputs, trial.measured)
+    new = trial.task_again()
+    require(
+        new.predict(trial.outputs, names, 3) == used.predict(trial.outputs, names, 3),
+        "predict of a new task answers otherwise than of one that was asked before.",
+    )
+    require(
+        json.dumps(new.evaluate(trial.outputs, trial.measured)) == json.dumps(first),
+        "evaluate gave other metrics for the same outputs.",
+    )
+    name = trial.spec.main_metric
+    found = new.score(trial.outputs, trial.measured, name)
+    require(found == first[name], f"score says that {name} is {found}, and evaluate {first[name]}.")
+
+
 def predictions_are_json(trial: Trial) -> None:
     """``predict`` gives one JSON-able dictionary an image."""
     names = trial.run.record.contract.names
@@ -263,6 +286,7 @@ CHECKS: dict[str, Callable[[Trial], None]] = {
         the_plan_is_told,
         frozen_weights_stay,
         metrics_are_as_declared,
+        nothing_is_remembered,
         same_seed_same_result,
         predictions_are_json,
         output_contract_fits,

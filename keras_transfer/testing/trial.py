@@ -17,7 +17,8 @@ from keras_transfer.export import ExportReport
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.run import Run
 from keras_transfer.settings import TrainSettings
-from keras_transfer.tasks.base import Task, TaskSpec
+from keras_transfer.tasks.base import FIT, GRADIENT, TaskSpec
+from keras_transfer.tasks.checked import CheckedTask
 from keras_transfer.tasks.loading import load_task, task_of_run
 from keras_transfer.tasks.specs import TASKS, task_spec
 from keras_transfer.workflow.export import export_run
@@ -64,10 +65,15 @@ class Trial:
         return self.spec.options() if self._options is None else self._options
 
     def settings(self, **values: Any) -> TrainSettings:
-        """The kit's settings, the author's over them, and ``values`` over both."""
-        return TrainSettings.of(**{**DEFAULTS, **self._settings, **values})
+        """The kit's settings as far as the task honours them, the author's over them, and ``values`` over both."""
+        mine = {
+            name: value
+            for name, value in DEFAULTS.items()
+            if name in (*self.spec.honours, "engine") or name not in (*FIT, *GRADIENT)
+        }
+        return TrainSettings.of(**{**mine, **self._settings, **values})
 
-    def task(self) -> Task:
+    def task(self) -> CheckedTask:
         """A new task."""
         return load_task(self.name, self.options)[1]
 
@@ -132,12 +138,12 @@ class Trial:
             self._failed[name] = error
             raise
 
-    def task_again(self) -> Task:
+    def task_again(self) -> CheckedTask:
         """The task as ``evaluate`` and ``predict`` open it for the run."""
         return task_of_run(self.run)[1]
 
     @cached_property
-    def trained(self) -> tuple[Task, Any]:
+    def trained(self) -> tuple[CheckedTask, Any]:
         """The task and the model of the run, opened again."""
         return self.task_again(), self.run.load_model()
 

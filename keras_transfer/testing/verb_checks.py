@@ -22,7 +22,6 @@ from keras_transfer.run import PLOTS
 from keras_transfer.testing.command import call
 from keras_transfer.testing.promises import Broken, no_network, require
 from keras_transfer.testing.trial import Trial
-from keras_transfer.workflow.judging import decisions
 from keras_transfer.workflow.plan import plan_training
 from keras_transfer.workflow.verify import verify
 
@@ -86,7 +85,7 @@ def _trained(phase: Mapping[str, Any]) -> set[str]:
 def decisions_fit(trial: Trial) -> None:
     """`decide` gives one decision an image (an array or a list), twice the same for the same outputs; or nothing."""
     task = trial.trained[0]
-    first, second = (decisions(trial.name, task, trial.outputs) for _ in range(2))
+    first, second = (task.decide(trial.outputs) for _ in range(2))
     require((first is None) == (second is None), "decide gave decisions once, and None the other time.")
     if first is not None and second is not None:
         require(np.array_equal(first, second), "decide gave two decisions for the same outputs.")

@@ -6,6 +6,7 @@ random head distorts pretrained features before the head has become useful.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -25,7 +26,7 @@ from keras_transfer.backbones.blocks import leaf_layers
 from keras_transfer.data import ImageTable
 from keras_transfer.errors import DataError, UsageError, unknown_name
 from keras_transfer.features.boundary import frozen_dropout_off
-from keras_transfer.heads import LOGITS, logits_model
+from keras_transfer.heads import LOGITS, head_layers, logits_model
 from keras_transfer.paths import atomic_write
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.settings import GradientSettings
@@ -115,12 +116,14 @@ def fine_tune(
     if not len(train):
         raise DataError(f"{table.source}: no image is in the training split.")
     objective = objective or default_objective(model, table, settings)
+    planned = phases[0].plan
+    head = head_layers(model) if planned is None else planned.head
     monitor = _monitor(settings.monitor, objective, len(val) > 0)
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
     with (
         tempfile.TemporaryDirectory() as temporary,
-        computing_in(model, settings.precision),
+        computing_in(model, settings.precision, head),
         objective.in_training_units(model),
     ):
         call = {
@@ -145,7 +148,7 @@ def fine_tune(
         feeds = partial(
             make_feed, model, network, table, preprocessing, objective, settings, teacher=teacher, seed=seed
         )
-        training = _Training(model, record, objective, settings, partial(feeds, boundary), len(val) > 0)
+        training = _Training(model, record, objective, settings, partial(feeds, boundary), len(val) > 0, head)
         for phase, end in zip(phases, [*starts[1:], settings.epochs], strict=True):
             training.run(phase, min(end, settings.epochs))
         if record.diverged is not None:
@@ -168,9 +171,10 @@ class _Training:
         settings: GradientSettings,
         feed: Callable[[], Feed],
         held_out: bool,
+        head: Sequence[str],
     ) -> None:
         self.model, self.record, self.objective, self.settings = model, record, objective, settings
-        self.feed, self.held_out = feed, held_out
+        self.feed, self.held_out, self.head = feed, held_out, head
         factor = SGD_FACTOR if settings.optimizer == "sgd" else 1.0
         self.peak = settings.learning_rate or RATES["finetune"] * factor
         self.finding: LearningRateFinding | None = None
@@ -188,7 +192,7 @@ class _Training:
             return
         record.restore()
         snapshot = None if phase.plan is None else phase.plan.snapshot_frozen(self.model)
-        with frozen_dropout_off(self.model, trained_too=not _trains_statistics(self.model, phase)):
+        with self._inference_below(phase):
             feed = self.feed()
             feed = replace(feed, network=fold_frozen_norms(feed.network))
             self.boundaries += [feed.about] if feed.about else []
@@ -203,10 +207,15 @@ class _Training:
         if snapshot is not None and phase.plan is not None:
             phase.plan.check(self.model, snapshot)
 
+    def _inference_below(self, phase: Phase) -> contextlib.AbstractContextManager[Any]:
+        """No dropout in the backbone, unless its batch normalization learns."""
+        trained_too = not _trains_statistics(self.model, phase)
+        return frozen_dropout_off(self.model, trained_too=trained_too, head=self.head)
+
     def explain(self, make_feed: Callable[[], Feed], phase: Phase, kept: int) -> None:
         """Say what to do about a loss that became NaN or infinite: the finder's rate, from the weights kept."""
         try:
-            with frozen_dropout_off(self.model, trained_too=not _trains_statistics(self.model, phase)):
+            with self._inference_below(phase):
                 suggestion = self._find(make_feed(), phase).suggestion
             advice = f"The learning-rate finder suggests --learning-rate {suggestion:.1g}."
         except DataError as error:
@@ -319,19 +328,29 @@ def default_objective(model: keras.Model, table: ImageTable, settings: GradientS
     return Objective(table.kind, settings.label_smoothing, settings.focal or None, centre=centre, scale=scale)
 
 
-def refuse_contradictions(settings: GradientSettings, kind: str, *, cache: str, teacher: bool) -> None:
+def refuse_contradictions(
+    settings: GradientSettings,
+    kind: str,
+    *,
+    cache: str,
+    teacher: bool,
+    objective: TrainingObjective | None = None,
+) -> None:
     """Raise ``UsageError`` for what :func:`fine_tune` would refuse, before anything is computed.
 
     Args:
         kind: of the labels, as in ``ImageTable``.
         cache: of the boundary.
         teacher: whether there is one.
+        objective: where it is not the one that these settings ask for.
     """
-    objective = Objective(
-        kind, settings.label_smoothing, settings.focal or None, temperature=1.0 if teacher else None
-    )
+    if objective is None:
+        objective = Objective(
+            kind, settings.label_smoothing, settings.focal or None, temperature=1.0 if teacher else None
+        )
     _monitor(settings.monitor, objective, held_out=True)
-    objective.refuse_mixing(settings)
+    if isinstance(objective, Objective):
+        objective.refuse_mixing(settings)
     refuse_kept_mixing(cache, settings)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import keras
 import numpy as np
 from scipy.stats import norm, t
 
@@ -71,6 +72,33 @@ class Verdict:
             f"{self.metric.replace('_', ' ')} on the same {self.images} validation images: probe {self.probe:.4f}, "
             f"fine-tuned {self.tuned:.4f} (difference {self.low:+.4f} to {self.high:+.4f}, {certain})"
         )
+
+
+def keep_better(
+    model: keras.Model,
+    train: Callable[[], None],
+    answers: Callable[[], np.ndarray] | None,
+    is_better: Callable[[np.ndarray, np.ndarray], bool],
+) -> bool:
+    """Train a model, and take its weights back unless what it answers is better for it.
+
+    Args:
+        model: whose weights ``train`` changes.
+        train: trains it.
+        answers: gives its outputs ``(N, ...)`` for the images that decide; None: nothing does, and it is kept.
+        is_better: the answers before and after -> whether the trained weights are kept.
+
+    Returns:
+        Whether they were.
+    """
+    before = None if answers is None else answers()
+    start = [weight.numpy() for weight in model.weights]
+    train()
+    if answers is None or before is None or is_better(before, answers()):
+        return True
+    for weight, value in zip(model.weights, start, strict=True):
+        weight.assign(value)
+    return False
 
 
 def deciding(verdicts: Sequence[Verdict]) -> Verdict:

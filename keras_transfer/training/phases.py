@@ -21,9 +21,15 @@ class Phase:
 
 
 def plan_phases(
-    model: keras.Model, strategy: Strategy, fit: FitSettings, gradient: GradientSettings
+    model: keras.Model,
+    strategy: Strategy,
+    fit: FitSettings,
+    gradient: GradientSettings,
+    backbone: keras.Model | None = None,
 ) -> list[Phase]:
     """The freeze plan of every phase: the strategy's, then one for each ``--milestone EPOCH=RULE``.
+
+    ``backbone``: what the model was built on, see :meth:`FreezePlan.for_model`.
 
     Raises:
         UsageError: a milestone that is not one, out of order, or beyond the last epoch.
@@ -31,7 +37,11 @@ def plan_phases(
 
     def plan(rule: str) -> FreezePlan:
         return FreezePlan.for_model(
-            model, rule, batchnorm=strategy.batchnorm, layer_decay=gradient.layer_decay
+            model,
+            rule,
+            batchnorm=strategy.batchnorm,
+            layer_decay=gradient.layer_decay,
+            backbone=backbone,
         )
 
     phases = [Phase(0, plan(strategy.rule))]

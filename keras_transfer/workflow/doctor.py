@@ -53,7 +53,7 @@ def diagnose_quantization(
         DataError: the split holds no image.
         ExportError: the converter failed.
     """
-    opened, task, table = open_with_data(run, data)
+    opened, _, table = open_with_data(run, data)
     if opened.record.request.task != "classification":
         raise UsageError(f"{opened.path} is no classifier's run; the doctor examines classifiers so far.")
     if "deploy" in opened.record.contract.notes:
@@ -71,7 +71,7 @@ def diagnose_quantization(
         )
     seed = opened.record.request.settings.seed
     sample = calibration.calibration_rows(table, calibration_size, seed)
-    model = task.inference_model(opened.load_model())
+    model = opened.load_model()
     pixels = np.concatenate(list(batches(table, preprocessing, indices=rows)))
     labels = table.labels[rows]
     expected = KerasRunner(model).predict(pixels).argmax(axis=1)

@@ -199,7 +199,7 @@ def _require_order(name: str, names: tuple[str, ...] | None, table: ImageTable, 
     """A table brings its own numbering of the classes; with another one every metric would be wrong in silence."""
     if names is None:
         return
-    given = task.output_contract(table).names
+    given = task.output_contract((len(names),), table).names
     if tuple(given) != tuple(names):
         raise UsageError(
             f"{table.source} has the classes {', '.join(given)}; {name} gives "

@@ -19,7 +19,7 @@ from keras_transfer.export.quantized_backbone import QuantizedBackbone
 from keras_transfer.features.identity import model_hash
 from keras_transfer.run import BACKBONE, INFO, Run, open_run
 from keras_transfer.settings import DataSettings
-from keras_transfer.tasks.base import Task
+from keras_transfer.tasks.checked import CheckedTask
 from keras_transfer.tasks.loading import task_of_run
 from keras_transfer.tasks.specs import task_spec
 from keras_transfer.workflow.evaluate import run_table
@@ -72,7 +72,7 @@ def export_run(
     record = opened.record
     deploy = record.contract.notes.get("deploy")
     wanted = "int8" in precisions or (accuracy_budget is not None and "int8" in fallback)
-    model = task.inference_model(opened.load_model())
+    model = opened.load_model()
     return export_model(
         model,
         Path(to),
@@ -81,7 +81,7 @@ def export_run(
         table=_as_learned(opened, table),
         preprocessing=record.contract.preprocessing,
         classes=record.contract.names,
-        judge=None if record.request.task == "classification" else judge_of(opened, task),
+        judge=judge_of(opened, task),
         uint8_input=uint8_input,
         all_integer=all_integer,
         keep_float=keep_float,
@@ -109,12 +109,12 @@ def _as_learned(run: Run, table: ImageTable) -> ImageTable:
     return replace(table, splits=np.where(np.isin(table.splits, run.learned_from), "train", table.splits))
 
 
-def judge_of(run: Run, task: Task) -> Judge:
+def judge_of(run: Run, task: CheckedTask) -> Judge:
     """How a run's task judges the outputs of its model."""
     return judge_for(task_spec(run.record.request.task), task, run.record.contract)
 
 
-def open_with_data(run: str | Path | Run, data: Any = None) -> tuple[Run, Task, ImageTable]:
+def open_with_data(run: str | Path | Run, data: Any = None) -> tuple[Run, CheckedTask, ImageTable]:
     """A run, its task, and its data with the recorded split; ``data``: see :func:`export_run`.
 
     Raises ``UsageError`` for data that are not found.

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -14,18 +12,16 @@ from keras_transfer import options as option_tools
 from keras_transfer.backbones.blocks import blocks, leaf_layers
 from keras_transfer.backbones.cost import is_counted, macs
 from keras_transfer.data import ImageTable
-from keras_transfer.errors import PluginError
 from keras_transfer.inference.engines import COSTS
-from keras_transfer.run import BACKBONE, HISTORY, INFO, MODEL, PLOTS, SKIPPED, SPLIT, RunWriter
+from keras_transfer.run import BACKBONE, HISTORY, INFO, MODEL, PLOTS, SKIPPED, SPLIT
 from keras_transfer.settings import FitSettings, TrainSettings
-from keras_transfer.tasks.base import TrainingContext, TrainingPlan
+from keras_transfer.tasks.base import BuildContext, TrainingPlan
 from keras_transfer.tasks.loading import load_task
-from keras_transfer.tasks.returned import plain, returned
+from keras_transfer.tasks.returned import plain
 from keras_transfer.workflow.train import backbone_for, preprocessing_for
 
 FIT_PER_GMAC = 0.1
 """Seconds on two cores for a billion multiply-adds of fitting a head (double precision)."""
-PHASE = ("epoch", "rule", "parameters", "trainable", "blocks")
 UNTOLD = "the task tells no plan"
 
 
@@ -59,25 +55,18 @@ def plan_training(
     spec, worker = load_task(task, task_options)
     settings = worker.settings_for(settings)
     data = worker.load_data(source, settings.data, settings.seed)
-    returned(spec.name, "load_data", data, ImageTable, "an ImageTable")
     # Weights are not needed to plan; without them nothing is downloaded.
     model_settings = replace(settings.model, weights="none")
     backbone = backbone_for(model_settings) if spec.needs_backbone and worker.takes_backbone() else None
     size = (settings.model.image_size or 224,) * 2 if backbone is None else tuple(backbone.input_shape[1:3])
-    with tempfile.TemporaryDirectory(prefix="keras_transfer_plan_") as folder:
-        context = TrainingContext(
-            settings=replace(settings, model=model_settings),
-            preprocessing=preprocessing_for(settings.model, size),
-            run=RunWriter(Path(folder), Path(folder), resumed=False),
-            task=spec.name,
-            backbone=backbone,
-        )
-        model = returned(spec.name, "build", worker.build(data, context), keras.Model, "a Keras model")
-        plan = worker.training_plan(model, data, context)
-    if plan is None:
-        plan = TrainingPlan(settings.fit.strategy, UNTOLD)
-    returned(spec.name, "training_plan", plan, TrainingPlan, "a TrainingPlan, or None,")
-    _require_phases(spec.name, plan)
+    context = BuildContext(
+        settings=replace(settings, model=model_settings),
+        preprocessing=preprocessing_for(settings.model, size),
+        task=spec.name,
+        backbone=backbone,
+    )
+    model = worker.build(data, context)
+    plan = worker.training_plan(model, data, context) or TrainingPlan(settings.fit.strategy, UNTOLD)
     return {
         "task": spec.name,
         "data": {"source": data.source, **data.summary()},
@@ -91,16 +80,6 @@ def plan_training(
         "cost": _cost(model, data, plan),
         "files": _files(plan, settings.fit),
     }
-
-
-def _require_phases(task: str, plan: TrainingPlan) -> None:
-    for phase in plan.phases:
-        missing = [name for name in PHASE if name not in phase]
-        if missing:
-            raise PluginError(
-                f"The task {task!r}: training_plan gave a phase without {', '.join(missing)}; `epoch` and what "
-                "FreezePlan.to_dict gives are expected. That is a fault of the task: tell its author."
-            )
 
 
 def _network(model: keras.Model, backbone: keras.Model | None, fit: FitSettings) -> dict[str, Any]:

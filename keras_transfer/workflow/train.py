@@ -24,7 +24,7 @@ from keras_transfer.backbones import load_backbone
 from keras_transfer.catalog import OWN
 from keras_transfer.data import ImageTable
 from keras_transfer.data.checking import write_skipped
-from keras_transfer.errors import PluginError, UsageError
+from keras_transfer.errors import UsageError
 from keras_transfer.export.report import digest
 from keras_transfer.features import model_hash
 from keras_transfer.inference import KerasRunner, outputs
@@ -32,9 +32,10 @@ from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records import BackboneRecord, DataRecord, ModelContract, RunRecord, TrainingRequest
 from keras_transfer.run import HISTORY, MODEL, SKIPPED, SPLIT, Run, RunWriter, new_run, open_run
 from keras_transfer.settings import ModelSettings, TrainSettings
-from keras_transfer.tasks.base import OutputContract, Task, TaskSpec, TrainingContext
+from keras_transfer.tasks.base import Task, TaskSpec, TrainingContext
+from keras_transfer.tasks.checked import CheckedTask, output_shape
+from keras_transfer.tasks.frozen import layer_hashes, require_frozen
 from keras_transfer.tasks.loading import load_task, origin
-from keras_transfer.tasks.returned import checked_metrics, checked_notes, returned
 from keras_transfer.workflow.teacher import teacher_probabilities
 
 log = logging.getLogger("keras_transfer")
@@ -155,7 +156,7 @@ def _train_into(
     run: RunWriter,
     source: Any,
     spec: TaskSpec,
-    task: Task,
+    task: CheckedTask,
     request: TrainingRequest,
     overwrite: bool,
 ) -> None:
@@ -164,7 +165,6 @@ def _train_into(
     keras.utils.set_random_seed(settings.seed)
     with run.stage("data"):
         data = task.load_data(source, settings.data, settings.seed)
-        returned(spec.name, "load_data", data, ImageTable, "an ImageTable")
     if run.has_checkpoints and (difference := _difference(run.path / SPLIT, data)):
         if not overwrite:
             raise UsageError(
@@ -180,28 +180,28 @@ def _train_into(
     size = (
         tuple(backbone.input_shape[1:3]) if backbone is not None else (settings.model.image_size or 224,) * 2
     )
+    teacher = None
+    if settings.fit.teacher is not None:
+        with run.stage("teacher"):
+            teacher = teacher_probabilities(settings.fit.teacher, data)
     context = TrainingContext(
         settings=settings,
         preprocessing=preprocessing_for(settings.model, size),
         run=run,
         task=spec.name,
         backbone=backbone,
+        teacher=teacher,
         say=log.info,
     )
-    if settings.fit.teacher is not None:
-        with run.stage("teacher"):
-            context.teacher = teacher_probabilities(settings.fit.teacher, data)
     keras.utils.set_random_seed(settings.seed)
-    model = returned(spec.name, "build", task.build(data, context), keras.Model, "a Keras model")
-    task.fit(model, data, context)
-    _require_frozen(spec, settings, backbone, recorded)
-    shipped = returned(
-        spec.name, "inference_model", task.inference_model(model), keras.Model, "a Keras model"
-    )
-    contract = returned(
-        spec.name, "output_contract", task.output_contract(data), OutputContract, "an OutputContract"
-    )
-    _require_output(spec, contract, shipped)
+    model = task.build(data, context)
+    before = {} if backbone is None else layer_hashes(backbone)
+    fitted = task.fit(model, data, context)
+    shipped, notes = fitted.model, dict(fitted.notes)
+    if backbone is not None:
+        require_frozen(task.who, settings.fit, notes, backbone, before)
+    _, task = load_task(spec.name, task.options, notes, run.path)
+    contract = task.output_contract(output_shape(shipped), data)
     split = "test" if counts["test"] else "val" if counts["val"] else "train"
     if split != "test":
         log.warning("There is no test split: the metrics are measured on the %s images.", split)
@@ -209,12 +209,11 @@ def _train_into(
         measured = data.take(data.indices(split))
         draw = task.draw_inputs if spec.generates else None
         answers = outputs_for(shipped, measured, context.preprocessing, "Evaluating", draw)
-        found = checked_metrics(spec.name, task.evaluate(answers, measured), spec.metrics)
+        found = task.evaluate(answers, measured)
         metrics = {"images": len(measured), **found}
-    task.plots(metrics, context)
-    notes = checked_notes(spec.name, context.notes)
-    tried = context.notes.get("probe") or context.notes.get("head") or {}
-    run.write_rows(HISTORY, context.history or tried.get("trials", []))
+    task.plots(answers, measured, found, run.plots)
+    tried = notes.get("probe") or notes.get("head") or {}
+    run.write_rows(HISTORY, fitted.history or tried.get("trials", []))
     shipped.save(run.path / MODEL)
     summary = data.summary()
     run.write_record(
@@ -240,34 +239,6 @@ def _train_into(
             metrics={split: metrics},
         )
     )
-
-
-def _require_frozen(
-    spec: TaskSpec, settings: TrainSettings, backbone: keras.Model | None, recorded: BackboneRecord | None
-) -> None:
-    """``PluginError`` where a task trained the backbone that ``--strategy probe`` leaves as it is."""
-    if (
-        backbone is None
-        or recorded is None
-        or settings.fit.strategy != "probe"
-        or settings.fit.batchnorm == "adapt"
-    ):
-        return
-    if model_hash(backbone) != recorded.hash:
-        raise PluginError(
-            f"The task {spec.name!r} changed the backbone under --strategy probe, which leaves it as it is. That is a "
-            "fault of the task: tell its author."
-        )
-
-
-def _require_output(spec: TaskSpec, contract: OutputContract, shipped: keras.Model) -> None:
-    """``PluginError`` where a model gives something else than its task says."""
-    shape = tuple(shipped.outputs[0].shape)[1:]
-    if tuple(contract.shape) != shape or len(contract.names) != shape[-1]:
-        raise PluginError(
-            f"The task {spec.name!r}: output_contract says {len(contract.names)} names and the shape "
-            f"{tuple(contract.shape)}; the model gives {shape}. That is a fault of the task: tell its author."
-        )
 
 
 def _difference(recorded: Path, data: ImageTable) -> str:

@@ -21,7 +21,7 @@ from keras_transfer.export.verify import (
     check_pixels,
 )
 from keras_transfer.inference import Runner
-from keras_transfer.tasks.base import Task
+from keras_transfer.tasks.checked import CheckedTask
 from keras_transfer.tasks.loading import Changes, changed_options, require_installed, task_with_notes
 from keras_transfer.workflow.evaluate import check_split, labelled, rows_of
 from keras_transfer.workflow.judging import judge_for
@@ -87,14 +87,12 @@ def verify(
     )
 
 
-def _task_and_judge(bundle: Bundle, changes: Changes) -> tuple[Task, Judge]:
+def _task_and_judge(bundle: Bundle, changes: Changes) -> tuple[CheckedTask, Judge]:
     """The bundle's task, with its options (but for ``changes``) and what its training had noted."""
     contract = bundle.record.contract
     require_installed(contract.task, str(bundle.path), bundle.record.origin)
     contract = replace(contract, options=changed_options(contract.task, contract.options, changes))
     spec, task = task_with_notes(contract)
-    if spec.name == "classification":
-        return task, Judge(bundle.labels)
     return task, judge_for(spec, task, contract)
 
 

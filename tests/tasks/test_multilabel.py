@@ -201,10 +201,10 @@ def test_a_table_with_other_labels_than_the_models_is_refused(multilabel_crops):
     table = load_data(multilabel_crops)
     outputs = np.full((len(table), 3), 0.4)
     assert task.evaluate(outputs, table)["per_class"]["flower"]["threshold"] == 0.5
-    task.restore({"thresholds": {"blurred": 0.3, "bright": 0.5, "dog": 0.1}})
+    task = MultiLabel(MultiLabelOptions(), {"thresholds": {"blurred": 0.3, "bright": 0.5, "dog": 0.1}})
     with pytest.raises(DataError, match="does not know 'flower'"):
         task.evaluate(outputs, table)
-    task.restore({"thresholds": dict.fromkeys(reversed(LABELS), 0.3)})
+    task = MultiLabel(MultiLabelOptions(), {"thresholds": dict.fromkeys(reversed(LABELS), 0.3)})
     with pytest.raises(DataError, match="flower, bright, blurred, in this order"):
         task.evaluate(outputs, table)
 
@@ -214,7 +214,7 @@ def test_an_answer_lists_what_reaches_its_threshold_and_the_most_probable():
     outputs = np.array([[0.4, 0.6, 0.9], [0.1, 0.2, 0.3]], "float32")
     named = [[row["label"] for row in answer["labels"]] for answer in task.predict(outputs, LABELS, 2)]
     assert named == [["flower", "bright"], []]
-    task.restore({"thresholds": dict(zip(LABELS, (0.3, 0.7, 0.25), strict=True))})
+    task = MultiLabel(MultiLabelOptions(), {"thresholds": dict(zip(LABELS, (0.3, 0.7, 0.25), strict=True))})
     first, second = task.predict(outputs, LABELS, 2)
     assert [row["label"] for row in first["labels"]] == ["flower", "blurred"]
     assert [row["label"] for row in first["classes"]] == ["flower", "bright"]

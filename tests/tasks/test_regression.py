@@ -135,8 +135,8 @@ def test_whole_numbers_are_numbers_here(regression_crops, tmp_path):
     table = task.load_data(tmp_path / "a.csv", settings, 0)
     assert table.kind == "regression"
     np.testing.assert_array_equal(table.labels, [[3], [5], [8]])
-    assert task.output_contract(table).names == ("target",)
-    both = task.output_contract(task.load_data(regression_crops / "both.csv", EVERYTHING, 0))
+    assert task.output_contract((1,), table).names == ("target",)
+    both = task.output_contract((2,), task.load_data(regression_crops / "both.csv", EVERYTHING, 0))
     assert (both.kind, both.shape, both.names) == ("values", (2,), ("target_0", "target_1"))
 
 

@@ -11,10 +11,9 @@ from keras_transfer_tests import SMALL
 
 from keras_transfer.errors import PluginError
 from keras_transfer.tasks import loading
-from keras_transfer.tasks.base import OutputContract
+from keras_transfer.tasks.base import Fitted, OutputContract
 from keras_transfer.tasks.classification import Classification
 from keras_transfer.tasks.returned import checked_metrics, checked_notes, plain
-from keras_transfer.workflow import train as training
 from keras_transfer.workflow.train import train
 
 
@@ -32,19 +31,21 @@ from keras_transfer.workflow.train import train
 )
 def test_metrics_that_cannot_be_told(given, words):
     with pytest.raises(PluginError, match=rf"The task 'novelty'.*{words}"):
-        checked_metrics("novelty", given, {"score": "higher"})
+        checked_metrics("The task 'novelty'", given, {"score": "higher"})
 
 
 def test_numbers_of_numpy_are_numbers():
     given = {"score": np.float32(0.5), "by_class": {"a": np.arange(2)}, "none": None, "images": np.int64(3)}
-    found = checked_metrics("novelty", given, {"score": "higher", "none": "lower"})
+    found = checked_metrics("The task 'novelty'", given, {"score": "higher", "none": "lower"})
     assert json.loads(json.dumps(found)) == {
         "score": 0.5,
         "by_class": {"a": [0, 1]},
         "none": None,
         "images": 3,
     }
-    assert checked_notes("novelty", {"threshold": np.float64(0.25), "pair": (1, np.bool_(True))}) == {
+    assert checked_notes(
+        "The task 'novelty'", {"threshold": np.float64(0.25), "pair": (1, np.bool_(True))}
+    ) == {
         "threshold": 0.25,
         "pair": [1, True],
     }
@@ -52,8 +53,8 @@ def test_numbers_of_numpy_are_numbers():
 
 
 def test_a_note_that_no_file_can_hold_is_named():
-    with pytest.raises(PluginError, match=r"context.notes holds 'model', which JSON cannot hold"):
-        checked_notes("novelty", {"fine": 1, "model": object()})
+    with pytest.raises(PluginError, match=r"fit's notes holds 'model', which JSON cannot hold"):
+        checked_notes("The task 'novelty'", {"fine": 1, "model": object()})
 
 
 class _Wrong(Classification):
@@ -70,22 +71,24 @@ class _Wrong(Classification):
         return [model] if self.mistake == "a list of models" else model
 
     def fit(self, model, data, context):
-        super().fit(model, data, context)
+        fitted = super().fit(model, data, context)
         if self.mistake == "a trained backbone":
             layer = next(layer for layer in context.backbone.layers if layer.weights)
             layer.set_weights([weight + 0.01 for weight in layer.get_weights()])
-        if self.mistake == "an odd note":
-            context.notes["seen"] = {1, 2}
+        wrong = {
+            "nothing fitted": None,
+            "nothing to ship": Fitted(None),
+            "an odd note": Fitted(model, {"seen": {1, 2}}),
+            "odd rows": Fitted(model, {}, [("loss", 0.5)]),
+        }
+        return wrong.get(self.mistake, fitted)
 
-    def output_contract(self, data):
+    def output_contract(self, shape, data):
         if self.mistake == "no contract":
             return None
         if self.mistake == "another shape":
             return OutputContract("probabilities", (3,), ("a", "b", "c"))
-        return super().output_contract(data)
-
-    def inference_model(self, model):
-        return None if self.mistake == "nothing to ship" else super().inference_model(model)
+        return super().output_contract(shape, data)
 
     def evaluate(self, outputs, data):
         return None if self.mistake == "no metrics" else super().evaluate(outputs, data)
@@ -100,23 +103,23 @@ class _Wrong(Classification):
         ("no contract", r"output_contract gave None; an OutputContract is expected"),
         ("another shape", r"output_contract says 3 names and the shape \(3,\); the model gives \(2,\)"),
         ("a trained backbone", "changed the backbone under --strategy probe"),
-        ("nothing to ship", r"inference_model gave None; a Keras model is expected"),
+        ("nothing fitted", r"fit gave None; a Fitted is expected"),
+        ("nothing to ship", r"fit's model gave None; a Keras model is expected"),
+        ("odd rows", r"fit's history gave a tuple .*; one dictionary per epoch is expected"),
         ("no metrics", "evaluate gave None"),
-        ("an odd note", "context.notes holds 'seen'"),
+        ("an odd note", "fit's notes holds 'seen', which JSON cannot hold"),
     ],
 )
 def test_a_training_says_what_its_task_did_wrong(photo_folder, tmp_path, monkeypatch, mistake, words):
     monkeypatch.setattr(_Wrong, "mistake", mistake)
-    spec, _ = loading.load_task("classification")
-    monkeypatch.setattr(training, "load_task", lambda name, options: (spec, _Wrong(spec.options())))
-    with pytest.raises(PluginError, match=rf"The task 'classification'.*{words}"):
+    monkeypatch.setattr(loading, "import_object", lambda factory: _Wrong)
+    with pytest.raises(PluginError, match=rf"The task 'classification' of keras-transfer .*{words}"):
         train(photo_folder, tmp_path / "run", strategy="probe", **SMALL)
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
 def test_right_values_train(photo_folder, tmp_path, monkeypatch):
-    spec, _ = loading.load_task("classification")
-    monkeypatch.setattr(training, "load_task", lambda name, options: (spec, _Wrong(spec.options())))
+    monkeypatch.setattr(loading, "import_object", lambda factory: _Wrong)
     run = train(photo_folder, tmp_path / "run", strategy="probe", **SMALL)
     assert isinstance(run.load_model(), keras.Model)

@@ -9,7 +9,7 @@ from keras_transfer_tests import SMALL
 from keras_transfer.features import extract
 from keras_transfer.heads import add_head, split_head
 from keras_transfer.preprocessing import Preprocessing
-from keras_transfer.tasks.transfer import may_refit
+from keras_transfer.tasks.transfer import Seen, Transferred, refit_probe_kept
 from keras_transfer.training.probe import fit_probe, refit_probe
 from keras_transfer.workflow.evaluate import evaluate, run_table
 from keras_transfer.workflow.export import _as_learned
@@ -81,16 +81,30 @@ def test_without_test_images_validation_images_are_the_measure_and_are_not_learn
     assert list(run.info["metrics"]) == ["val"]
 
 
-def asked(strategy, kept=None, *, refit=True, val=3, test=2):
+def asked(strategy, kept=None, *, refit=True, val=3, test=2, strength=0.5):
+    """Whether the probe is fitted again, what is noted of it, and what is said."""
     splits = {"train": 5, "val": val, "test": test}
-    data = SimpleNamespace(indices=lambda split: np.arange(splits[split]))
-    said = []
+    data = SimpleNamespace(
+        indices=lambda split: np.arange(splits[split]), labels=np.zeros(10), weights=np.ones(10)
+    )
+    said, fitted = [], []
     context = SimpleNamespace(
         settings=SimpleNamespace(fit=SimpleNamespace(refit=refit)),
-        notes={"strategy": strategy, **({"guard": {"kept": kept}} if kept else {})},
         say=said.append,
     )
-    return may_refit(data, context), context.notes.get("refit"), said
+    rows = np.arange(5 + val)
+    done = Transferred(
+        SimpleNamespace(name=strategy),
+        {"guard": {"kept": kept}} if kept else {},
+        seen=None if strategy == "scratch" else Seen(np.zeros((len(rows), 2)), rows),
+    )
+
+    def fit(model, features, labels, **given):
+        fitted.append((len(features), given["c"], len(given["sample_weight"])))
+
+    refit_probe_kept(done, context, fit, None, data, c=strength)
+    assert fitted in ([], [(5 + val, strength, 5 + val)])
+    return bool(fitted), done.notes.get("refit"), said
 
 
 def test_only_a_probe_that_is_kept_is_fitted_again():
@@ -101,4 +115,5 @@ def test_only_a_probe_that_is_kept_is_fitted_again():
     assert asked("probe", refit=False) == (False, None, [])
     assert asked("probe", val=0) == (False, None, [])
     assert len(asked("probe")[2]) == 1 and "from before" in asked("probe")[2][0]
-    assert "measure" in asked("probe", test=0)[1]["why"]
+    assert asked("probe", strength=None) == (False, None, [])
+    assert not asked("probe", test=0)[0] and "measure" in asked("probe", test=0)[1]["why"]

@@ -273,9 +273,15 @@ def test_a_dry_run_tells_the_decoder_and_what_the_backbone_learns(data, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--balance", "weights"], "--balance is for classifiers"),
-        (["--label-smoothing", "0.1"], "--label-smoothing is for classifiers"),
-        (["--deploy", "int8"], "--deploy is for classifiers"),
+        (
+            ["--balance", "weights"],
+            "--balance weights was given, and the task segmentation does not follow it",
+        ),
+        (
+            ["--label-smoothing", "0.1"],
+            "--label-smoothing 0.1 was given, and the task segmentation does not follow it",
+        ),
+        (["--deploy", "int8"], "--deploy int8 was given, and the task segmentation does not follow it"),
         (["--architecture", "unet-scratch", "--strategy", "probe"], "has no backbone"),
         (["--loss", "cross_entropy+dize"], "dice"),
         (["--class-weights", "heavy"], "--class-weights: 'heavy' was given"),

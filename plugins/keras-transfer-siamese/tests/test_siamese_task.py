@@ -197,7 +197,7 @@ def _split(run):
 @pytest.fixture
 def without_plots(monkeypatch):
     """Drawing takes a third of a small training."""
-    monkeypatch.setattr(Siamese, "plots", lambda self, metrics, job: None)
+    monkeypatch.setattr(Siamese, "plots", lambda self, outputs, data, metrics, folder: None)
 
 
 @pytest.mark.nightly
@@ -270,8 +270,11 @@ def test_alphabets_are_kept_apart(glyphs, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--balance", "weights"], "--balance is for classifiers"),
-        (["--label-smoothing", "0.1"], "--label-smoothing is for classifiers"),
+        (["--balance", "weights"], "--balance weights was given, and the task siamese does not follow it"),
+        (
+            ["--label-smoothing", "0.1"],
+            "--label-smoothing 0.1 was given, and the task siamese does not follow it",
+        ),
         (["--deploy", "int8"], "--deploy"),
         (["--network", "koch", "--strategy", "probe"], "no pretrained weights"),
         (["--comparison", "weighted_l1"], "--loss bce"),

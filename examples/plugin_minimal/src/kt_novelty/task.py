@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from keras_transfer import extract, load_data
 from keras_transfer.errors import DataError
-from keras_transfer.tasks.base import OutputContract, Task
+from keras_transfer.tasks.base import Fitted, OutputContract, Task
 
 
 class Novelty(Task):
@@ -15,9 +15,6 @@ class Novelty(Task):
 
     Rippel et al. 2021 (arXiv:2005.14140) model normal images this way, with a full covariance.
     """
-
-    alarm_above = None
-    measured = None
 
     def load_data(self, source, settings, seed, *, names=None):
         """A folder with one sub-folder a class, or anything else ``load_data`` reads."""
@@ -58,56 +55,49 @@ class Novelty(Task):
         held_out = features[len(train) :] if len(val) else learned
         score = keras.Model(standardise.input, model.output)
         scores = np.asarray(score(held_out, training=False))
-        self.alarm_above = float(np.quantile(scores, self.options.alarm))
-        context.notes.update(strategy="distance", alarm_above=self.alarm_above)
+        alarm = float(np.quantile(scores, self.options.alarm))
+        return Fitted(model, {"strategy": "distance", "alarm_above": alarm})
 
     def normal_rows(self, data, split):
         """Rows of the normal images of a split."""
         rows = data.indices(split)
         return rows[data.labels[rows] == data.classes.index(self.options.normal)]
 
-    def restore(self, notes):
-        """A finished run is opened again: what ``fit`` had noted."""
-        self.alarm_above = float(notes["alarm_above"])
+    def unusual(self, data):
+        """Which images are not normal, ``(N,)``."""
+        return data.labels != data.classes.index(self.options.normal)
 
     def evaluate(self, outputs, data):
         """How well the score tells unusual from normal, and how often it cries wolf."""
-        scores, unusual = (
-            outputs[:, 0],
-            data.labels != data.classes.index(self.options.normal),
-        )
+        scores, unusual = outputs[:, 0], self.unusual(data)
         if unusual.all() or not unusual.any():
             raise DataError("Measuring needs normal images and others; here are only the ones or the others.")
-        self.measured = scores, unusual
         return {
             "images": len(scores),
             "auroc": float(roc_auc_score(unusual, scores)),
-            "false_alarms": float(np.mean(scores[~unusual] > self.alarm_above)),
+            "false_alarms": float(np.mean(scores[~unusual] > self.notes["alarm_above"])),
         }
 
     def predict(self, outputs, names, top):
         """The score of each image, and whether it raises an alarm."""
-        return [{"novelty": float(score), "alarm": bool(score > self.alarm_above)} for score in outputs[:, 0]]
+        alarm = self.notes["alarm_above"]
+        return [{"novelty": float(score), "alarm": bool(score > alarm)} for score in outputs[:, 0]]
 
-    def inference_model(self, model):
-        """The model itself."""
-        return model
-
-    def output_contract(self, data):
+    def output_contract(self, shape, data):
         """One score an image."""
         return OutputContract("score", (1,), ("novelty",))
 
-    def plots(self, metrics, context):
+    def plots(self, outputs, data, metrics, folder):
         """The scores of normal and unusual images."""
-        scores, unusual = self.measured
+        scores, unusual = outputs[:, 0], self.unusual(data)
         figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
         axes.hist([scores[~unusual], scores[unusual]], bins=20, label=["normal", "unusual"])
-        axes.axvline(self.alarm_above, color="black", linestyle=":", label="alarm")
+        axes.axvline(self.notes["alarm_above"], color="black", linestyle=":", label="alarm")
         axes.set(
             xlabel="novelty",
             ylabel="images",
             title=f"AUROC {metrics['auroc']:.3f}",
         )
         axes.legend()
-        figure.savefig(context.run.plots / "novelty.png", dpi=120)
+        figure.savefig(folder / "novelty.png", dpi=120)
         plt.close(figure)

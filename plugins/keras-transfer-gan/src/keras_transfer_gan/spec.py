@@ -91,6 +91,7 @@ GAN = TaskSpec(
         "diversity": "higher",
     },
     main_metric="kid_lite0",
+    honours=("strategy", "epochs", "batch_size", "learning_rate", "clip_norm", "ema", "label_smoothing"),
     sample="keras_transfer_gan.sample:textures",
     drop=0.25,
     tolerance=0.01,  # a grey level where the brightest has 100: what is rounded up here may be rounded down there

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -20,28 +21,33 @@ from keras_transfer.data import ImageTable
 from keras_transfer.data.folder import find_images
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.preprocessing import Preprocessing
-from keras_transfer.settings import DataSettings, GradientSettings, TrainSettings
-from keras_transfer.tasks.base import OutputContract, Task, TrainingContext, TrainingPlan
-from keras_transfer_gan import pictures
+from keras_transfer.settings import DataSettings, TrainSettings
+from keras_transfer.tasks.base import (
+    NOTHING,
+    BuildContext,
+    Fitted,
+    OutputContract,
+    Task,
+    TrainingContext,
+    TrainingPlan,
+)
 from keras_transfer_gan.adversarial import Adversarial, Recipe
 from keras_transfer_gan.augment import parse_changes
-from keras_transfer_gan.drawing import (
-    COLUMNS,
-    between,
-    draw,
-    grid_labels,
-    labels_in_turn,
-    make,
-    with_labels,
-)
+from keras_transfer_gan.drawing import draw
 from keras_transfer_gan.features import BACKBONE, metric_backbone
+from keras_transfer_gan.looking import draw_training, look_for_copies
 from keras_transfer_gan.material import channels_of, material_of
-from keras_transfer_gan.measuring import compare, memorised, pixels_of, require_enough, spread
+from keras_transfer_gan.measuring import compare, pixels_of, require_enough, spread
 from keras_transfer_gan.networks import Facts, make_discriminator, make_generator, to_bytes
 from keras_transfer_gan.planning import STRATEGY, plan_adversarial
 from keras_transfer_gan.spec import SIZES
-from keras_transfer_gan.training import Material, Schedule, accuracy, answers, steps_an_epoch, train
-from keras_transfer_gan.transfer import frozen_discriminator, load_networks, save_networks
+from keras_transfer_gan.training import Schedule, accuracy, answers, steps_an_epoch, train
+from keras_transfer_gan.transfer import (
+    frozen_discriminator,
+    load_discriminator,
+    load_networks,
+    save_networks,
+)
 
 log = logging.getLogger("keras_transfer")
 RATE = 2e-4
@@ -52,54 +58,36 @@ FEW = 5000
 """Images below which a discriminator soon knows them all by heart."""
 LOOK_AFTER = 8
 """Steps between two looks at a training whose epochs have fewer."""
-UNUSED = ("schedule", "warmup", "layer_decay", "weight_decay", "momentum", "flips", "monitor", "patience")
-"""Settings of gradient training that two networks at odds have no use for."""
 NAMES = {1: ("grey",), 3: ("red", "green", "blue")}
 DRAW_SEED = 1
-SHOWN, STRIPS, STEPS, FRAMES = 16, 4, 9, 60
-SEARCHED_FOR = 256
-"""Made images whose nearest training images are looked for."""
 
 
 class Gan(Task):
     """Noise to images. The images of a split are what those made are measured against, not what they are made from."""
 
-    _facts: Facts | None = None
-    _preprocessing: Preprocessing | None = None
-    _loss = "non-saturating"
-    _networks: tuple[keras.Model, keras.Model, keras.Model] | None = None
-    _job: TrainingContext | None = None
-    _material: Material | None = None
+    def __init__(
+        self, options: Any, notes: Mapping[str, Any] = NOTHING, run_path: Path | None = None
+    ) -> None:
+        super().__init__(options, notes, run_path)
+        self._facts = Facts.from_dict(dict(notes["gan"])) if notes.get("gan") else None
+        pixels = notes.get("preprocessing")
+        self._preprocessing = Preprocessing.from_dict(pixels) if pixels else None
 
     def settings_for(self, settings: TrainSettings) -> TrainSettings:
-        """28 px unless told otherwise; what is for classifiers is refused.
+        """28 px unless told otherwise.
 
         Raises ``UsageError`` for settings that cannot be followed.
         """
-        gradient, fit = settings.gradient, settings.fit
-        for asked, given in (
-            (f"--strategy {fit.strategy}", fit.strategy not in ("auto", "scratch")),
-            ("--teacher", fit.teacher is not None),
-            ("--deploy", fit.deploy is not None),
-            ("--balance", gradient.balance != "none"),
-            ("--focal", gradient.focal is not None),
-            ("--find-lr", gradient.find_lr),
-            ("--optimizer sgd", gradient.optimizer != "adamw"),
-            ("--accumulate", gradient.accumulate > 1),
-            ("--precision mixed_bfloat16", gradient.precision != "float32"),
-        ):
-            if given:
-                raise UsageError(f"{asked} is for models that look at images; leave it out for --task gan.")
+        gradient = settings.gradient
         if gradient.augment != "none":
             raise UsageError(
                 "--augment changes what is learned, and the generator would make changed images. --diff-augment fixed "
                 "changes only what the discriminator sees."
             )
-        default = GradientSettings()
-        unused = [name for name in UNUSED if getattr(gradient, name) != getattr(default, name)]
-        if unused:
-            flags = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
-            raise UsageError(f"{flags}: nothing in --task gan follows that. Leave it out.")
+        if settings.fit.strategy not in ("auto", "scratch"):
+            raise UsageError(
+                f"--strategy {settings.fit.strategy} is for models that look at images; leave it out for --task gan."
+            )
         options = self.options
         if options.freeze_lower and options.feature_network is not None:
             raise UsageError("--feature-network is frozen as a whole; leave --freeze-lower out.")
@@ -155,19 +143,25 @@ class Gan(Task):
 
     def draw_inputs(self, data: ImageTable) -> np.ndarray:
         """Noise, and for a conditional generator the class of each of the images of ``data``."""
-        facts = self._facts
-        if facts is None:
-            raise UsageError("What the generator takes is not known before it is built.")
+        facts = self._facts or self._facts_of(data, SIZES[0], 3)  # neither has a say in it
         labels = data.labels.astype(np.int64) if facts.conditional else None
         return draw(facts, len(data), DRAW_SEED, labels)
 
-    def build(self, data: ImageTable, context: TrainingContext) -> keras.Model:
-        """Generator, discriminator and the average of the generator, which is what the model returned is made of."""
+    def build(self, data: ImageTable, context: BuildContext) -> keras.Model:
+        """What the average of the generator becomes when it is exported."""
+        facts = self._facts_for(data, context)
+        return to_bytes(self._networks(facts, context)[0], facts)
+
+    def _facts_for(self, data: ImageTable, context: BuildContext) -> Facts:
+        channels = channels_of(data, self.options.channels, context.preprocessing.resize)
+        return self._facts_of(data, context.preprocessing.size[0], channels)
+
+    def _facts_of(self, data: ImageTable, size: int, channels: int) -> Facts:
         options = self.options
-        self._facts = facts = Facts(
+        return Facts(
             architecture=options.architecture,
-            size=context.preprocessing.size[0],
-            channels=channels_of(data, options.channels, context.preprocessing.resize),
+            size=size,
+            channels=channels,
             noise=options.noise_size,
             width=options.width,
             classes=tuple(data.classes),
@@ -175,32 +169,32 @@ class Gan(Task):
             normalization=options.normalization,
             feature_network=options.feature_network,
         )
-        self._loss, self._preprocessing = options.loss, context.preprocessing
-        backbone = None
+
+    def _networks(self, facts: Facts, context: BuildContext) -> tuple[keras.Model, keras.Model]:
+        """Generator and discriminator before the training: the same every time."""
+        options, backbone = self.options, None
         if options.feature_network is not None:
             model = context.settings.model
             backbone = load_backbone(
                 options.feature_network, weights=model.weights, image_size=max(96, facts.size)
             )
+        keras.utils.set_random_seed(context.settings.seed)
         generator, discriminator = make_generator(facts), make_discriminator(facts, backbone)
         if options.start_from is not None:
             load_networks(options.start_from, facts, generator, discriminator)
-        average = make_generator(facts)
-        average.set_weights(generator.get_weights())
-        self._networks = generator, discriminator, average
-        return to_bytes(average, facts)
+        return generator, discriminator
 
-    def training_plan(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> TrainingPlan:
+    def training_plan(self, model: keras.Model, data: ImageTable, context: BuildContext) -> TrainingPlan:
         """Both networks, and what their steps cost; see :func:`keras_transfer_gan.planning.plan_adversarial`."""
-        assert self._networks is not None
         require_enough(data, while_training=self.options.measure_every > 0)
-        rate = context.settings.gradient.learning_rate or RATE
-        return plan_adversarial(*self._networks[:2], self.options, data, context.settings.gradient, rate)
+        gradient = context.settings.gradient
+        networks = self._networks(self._facts_for(data, context), context)
+        return plan_adversarial(*networks, self.options, data, gradient, gradient.learning_rate or RATE)
 
-    def fit(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> None:
-        """Train both networks. ``context.history`` has a row an epoch; the run gets ``networks/``, to go on from."""
-        assert self._networks is not None and self._facts is not None
-        options, gradient, facts = self.options, context.settings.gradient, self._facts
+    def fit(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> Fitted:
+        """Train both networks. The history has a row an epoch; the run gets ``networks/``, to go on from."""
+        options, gradient = self.options, context.settings.gradient
+        facts = self._facts_for(data, context)
         # Before the long part: what could not be measured in the end.
         train_rows = data.indices("train")
         steps = steps_an_epoch(len(train_rows), gradient.batch_size, options.critic_steps)
@@ -210,7 +204,9 @@ class Gan(Task):
                 metric_backbone(name)
         with context.run.stage("decoding"):
             material = material_of(data, facts, context.preprocessing, context.run.state)
-        generator, discriminator, average = self._networks
+        generator, discriminator = self._networks(facts, context)
+        average = model.get_layer(generator.name)
+        average.set_weights(generator.get_weights())
         few = len(train_rows) < FEW
         kind = options.diff_augment if options.diff_augment != "auto" else "adaptive" if few else "none"
         recipe = Recipe(
@@ -224,10 +220,8 @@ class Gan(Task):
             adaptive=kind == "adaptive",
         )
         rate = gradient.learning_rate or RATE
-        context.notes["plan"] = None
         with frozen_discriminator(discriminator, options.freeze_lower) as plan:
-            if plan is not None:
-                context.notes["plan"] = plan.to_dict()
+            planned = None if plan is None else plan.to_dict()
             tf.config.experimental.enable_op_determinism()
             adversarial = Adversarial(generator, discriminator, average, facts, recipe, context.settings.seed)
             clip = gradient.clip_norm
@@ -244,30 +238,30 @@ class Gan(Task):
             )
             with context.run.stage("training"):
                 keeper = train(adversarial, material, schedule, context.run.state)
-        context.history.extend(keeper.rows)
         save_networks(context.run.path, average, discriminator)
-        self._job, self._material = context, material
-        context.notes.update(
-            strategy=STRATEGY,
-            gan=facts.to_dict(),
-            preprocessing=context.preprocessing.to_dict(),
-            loss=options.loss,
-            learning_rates={"generator": rate, "discriminator": rate * options.rate_ratio},
-            average_decay=recipe.decay,
-            diff_augment={"kind": kind, "changes": list(recipe.changes), "chance": float(adversarial.chance)},
-            steps=int(adversarial.steps),
-            epochs=keeper.done,
-            ended=keeper.ended,
-            started_from=None if options.start_from is None else options.start_from.name,
-        )
-
-    def restore(self, notes: Mapping[str, Any]) -> None:
-        """What the networks are, and how real images become pixels."""
-        if notes.get("gan"):
-            self._facts = Facts.from_dict(dict(notes["gan"]))
-            self._loss = str(notes["loss"])
-        if notes.get("preprocessing"):
-            self._preprocessing = Preprocessing.from_dict(notes["preprocessing"])
+        draw_training(facts, average, keeper.rows, context.settings.seed, context.run.plots)
+        notes = {
+            "plan": planned,
+            "strategy": STRATEGY,
+            "gan": facts.to_dict(),
+            "preprocessing": context.preprocessing.to_dict(),
+            "loss": options.loss,
+            "learning_rates": {"generator": rate, "discriminator": rate * options.rate_ratio},
+            "average_decay": recipe.decay,
+            "diff_augment": {
+                "kind": kind,
+                "changes": list(recipe.changes),
+                "chance": float(adversarial.chance),
+            },
+            "steps": int(adversarial.steps),
+            "epochs": keeper.done,
+            "ended": keeper.ended,
+            "started_from": None if options.start_from is None else options.start_from.name,
+            "memorisation": look_for_copies(
+                facts, average, material, options.metric_images, context.settings.seed, context.run.plots
+            ),
+        }
+        return Fitted(model, notes, keeper.rows)
 
     def evaluate(self, outputs: np.ndarray, data: ImageTable) -> dict[str, Any]:
         """Made images against the real ones of ``data``; see :func:`keras_transfer_gan.measuring.compare`.
@@ -283,82 +277,25 @@ class Gan(Task):
         real = pixels_of(chosen, preprocessing, facts.channels)
         made = np.rint(outputs[rows]).clip(0, 255).astype(np.uint8)
         found = compare(real, made, also=self.options.metric_backbone)
-        discriminator = self._discriminator()
+        discriminator = self._discriminator
         if discriminator is not None:
             labels = chosen.labels if facts.conditional else np.zeros(len(rows), np.int64)
             told = [answers(discriminator, facts, images, labels) for images in (real, made)]
-            found["discriminator_accuracy"] = accuracy(self._loss, *told)
+            found["discriminator_accuracy"] = accuracy(str(self.notes["loss"]), *told)
         return found
 
+    @functools.cached_property
     def _discriminator(self) -> keras.Model | None:
-        if self._networks is not None:
-            return self._networks[1]
-        if self.run_path is None or self._facts is None:
-            return None
-        discriminator = load_networks(self.run_path, self._facts)[1]
-        self._networks = (discriminator,) * 3
-        return discriminator
+        """The run's; None without a run."""
+        return None if self.run_path is None else load_discriminator(self.run_path)
 
     def predict(self, outputs: np.ndarray, names: Sequence[str], top: int) -> list[dict[str, Any]]:
         """The mean brightness of each image made, 0 to 255: there is nothing else to tell."""
         return [{"brightness": round(float(image.mean()), 3)} for image in outputs]
 
-    def inference_model(self, model: keras.Model) -> keras.Model:
-        """The model itself: noise (and class) to images uint8."""
-        return model
-
-    def output_contract(self, data: ImageTable) -> OutputContract:
+    def output_contract(self, shape: tuple[int, ...], data: ImageTable) -> OutputContract:
         """An image."""
-        facts = self._facts
-        assert facts is not None
-        return OutputContract("images", (facts.size, facts.size, facts.channels), NAMES[facts.channels])
-
-    def plots(self, metrics: Mapping[str, Any], context: TrainingContext) -> None:
-        """Samples, the way there, strips between images, the nearest training images, the curves."""
-        assert self._networks is not None and self._facts is not None and self._material is not None
-        facts, average, folder = self._facts, self._networks[2], context.run.plots
-        labels = grid_labels(facts)
-        made = make(average, draw(facts, len(labels), context.settings.seed, labels))
-        pictures.write_png(folder / "samples.png", pictures.grid(made, COLUMNS))
-        grids = sorted((folder / "epochs").glob("*.png"))
-        if grids:
-            frames = [pictures.read_rgb(grids[place]) for place in spread(len(grids), FRAMES)]
-            for name in ("training.gif", "training.webp"):
-                pictures.write_animation(folder / name, frames)
-        ends = draw(replace(facts, conditional=False), 2 * STRIPS, context.settings.seed)
-        strips = [between(ends[2 * i], ends[2 * i + 1], STEPS) for i in range(STRIPS)]
-        strip_labels = np.repeat(labels_in_turn(facts, STRIPS), STEPS)
-        strip = make(average, with_labels(facts, np.concatenate(strips), strip_labels))
-        pictures.write_png(folder / "interpolation.png", pictures.grid(strip, STEPS))
-        self._look_for_copies(context)
-        pictures.draw_curves(context.history, folder / "curves.png")
-
-    def _look_for_copies(self, context: TrainingContext) -> None:
-        """How far made images are from their nearest training images: in the notes, and a picture of some."""
-        assert self._networks is not None and self._facts is not None and self._material is not None
-        facts, material = self._facts, self._material
-        inputs = draw(facts, SEARCHED_FOR, context.settings.seed, labels_in_turn(facts, SEARCHED_FOR))
-        made = make(self._networks[2], inputs)
-        held_out = material.held_out[spread(len(material.held_out), self.options.metric_images)]
-        places, ratio = memorised(made, material.pixels, held_out)
-        # Classes come in turn: the first of each, or where they are many, of some from all over them.
-        shown = spread(min(max(SHOWN, len(facts.classes)), SEARCHED_FOR), SHOWN)
-        pictures.write_png(
-            context.run.plots / "nearest_training_images.png",
-            pictures.pairs(made[shown], material.pixels[places[shown]]),
-        )
-        context.notes["memorisation"] = {
-            "ratio": ratio,
-            "made": SEARCHED_FOR,
-            "compared_with": len(material.pixels),
-        }
-        if ratio is not None and ratio < 0.5:
-            log.warning(
-                "The images made are %.2g times as far from their nearest training images as held-out real ones "
-                "are: it "
-                "copies. Look at plots/nearest_training_images.png; train on more images, or for fewer epochs.",
-                ratio,
-            )
+        return OutputContract("images", shape, NAMES[shape[-1]])
 
 
 def _adam(rate: float, clip_norm: float | None) -> keras.optimizers.Optimizer:

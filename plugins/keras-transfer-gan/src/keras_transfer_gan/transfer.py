@@ -66,6 +66,11 @@ def load_networks(
     return found[0], found[1]
 
 
+def load_discriminator(run: Path) -> keras.Model:
+    """Of a run folder, also of one that is being made. Raises ``RunError`` where it is damaged."""
+    return _load(run / NETWORKS / DISCRIMINATOR)
+
+
 def _load(path: Path) -> keras.Model:
     try:
         return keras.models.load_model(path, compile=False, custom_objects={"SpectralNorm": SpectralNorm})

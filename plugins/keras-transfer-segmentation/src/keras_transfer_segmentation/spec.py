@@ -6,9 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_transfer.options import option
-from keras_transfer.tasks.base import TaskSpec
+from keras_transfer.tasks.base import FIT, GRADIENT, TaskSpec
 
 ARCHITECTURES = ("unet", "fpn", "deeplab", "unet-scratch")
+ELSEWHERE = (
+    *("guard", "refit", "cache_boundary", "views", "teacher", "temperature", "teacher_weight", "deploy"),
+    *("focal", "label_smoothing", "balance"),
+)
+"""Settings for classifiers, or for what is fitted before the gradient training: nothing here follows them."""
 ENCODINGS = ("auto", "index", "binary", "color")
 
 
@@ -52,6 +57,7 @@ SEGMENTATION = TaskSpec(
         "boundary_f1": "higher",
     },
     main_metric="mean_iou",
+    honours=tuple(name for name in (*FIT, *GRADIENT) if name not in ELSEWHERE),
     sample="keras_transfer_segmentation.sample:for_the_kit",
     standalone="keras_transfer_segmentation.standalone.segment",
 )

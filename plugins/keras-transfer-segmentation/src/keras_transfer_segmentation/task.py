@@ -18,7 +18,15 @@ from keras_transfer.evaluation import plots
 from keras_transfer.freezing import set_trainable
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.settings import DataSettings, GradientSettings, TrainSettings
-from keras_transfer.tasks.base import OutputContract, Task, TrainingContext, TrainingPlan
+from keras_transfer.tasks.base import (
+    NOTHING,
+    BuildContext,
+    Fitted,
+    OutputContract,
+    Task,
+    TrainingContext,
+    TrainingPlan,
+)
 from keras_transfer.tasks.planning import plan_gradient
 from keras_transfer.tasks.transfer import train_by_gradient
 from keras_transfer.training.phases import Phase, plan_phases
@@ -43,28 +51,20 @@ SHOWN = 3
 class Segmentation(Task):
     """Backbone and decoder, a probability for every class in every pixel."""
 
-    _classes: Classes | None = None
-    _preprocessing: Preprocessing | None = None
-    _measured: tuple[np.ndarray, ImageTable] | None = None
+    def __init__(
+        self, options: Any, notes: Mapping[str, Any] = NOTHING, run_path: Path | None = None
+    ) -> None:
+        super().__init__(options, notes, run_path)
+        pixels = notes.get("preprocessing")
+        self._preprocessing = Preprocessing.from_dict(pixels) if pixels else None
 
     def settings_for(self, settings: TrainSettings) -> TrainSettings:
-        """Masks are no single classes: nothing is balanced, distilled, or fitted in closed form.
+        """A network of its own is trained from scratch.
 
-        Raises ``UsageError`` for settings that ask for it.
+        Raises ``UsageError`` for another strategy, and for class weights that are none.
         """
-        gradient, fit = settings.gradient, settings.fit
+        fit = settings.fit
         parse_weights(self.options.class_weights)
-        for asked, given in (
-            ("--balance", gradient.balance != "none"),
-            ("--focal", gradient.focal is not None),
-            ("--label-smoothing", gradient.label_smoothing > 0),
-            ("--teacher", fit.teacher is not None),
-            ("--deploy", fit.deploy is not None),
-        ):
-            if given:
-                raise UsageError(
-                    f"{asked} is for classifiers; segmentation has --loss instead. Leave it out."
-                )
         if self.options.architecture == "unet-scratch" and fit.strategy not in ("auto", "scratch"):
             raise UsageError(
                 f"--architecture unet-scratch has no backbone to {fit.strategy}; it goes with --strategy scratch."
@@ -89,7 +89,6 @@ class Segmentation(Task):
             test_fraction=settings.test_fraction,
             seed=seed,
         )
-        self._classes = pairs.classes
         table = ImageTable(
             source=pairs.source,
             images=pairs.images,
@@ -116,10 +115,9 @@ class Segmentation(Task):
         known = tuple(options.class_names or names or ())
         return Classes(known, ignore_index=options.ignore_index) if known else None
 
-    def build(self, data: ImageTable, context: TrainingContext) -> keras.Model:
+    def build(self, data: ImageTable, context: BuildContext) -> keras.Model:
         """The decoder that ``--architecture`` names, on the backbone."""
         options, seed = self.options, context.settings.seed
-        self._preprocessing = context.preprocessing
         if options.architecture == "unet-scratch":
             return unet_from_scratch(context.preprocessing.size, len(data.classes), seed=seed)
         if context.backbone is None:
@@ -128,7 +126,7 @@ class Segmentation(Task):
         return make(context.backbone, len(data.classes), dropout=options.decoder_dropout, seed=seed)
 
     def _follow(
-        self, model: keras.Model, data: ImageTable, context: TrainingContext
+        self, model: keras.Model, data: ImageTable, context: BuildContext
     ) -> tuple[Strategy, list[Phase], GradientSettings, SegmentationObjective]:
         """What is trained, how, and on what. Raises ``UsageError`` for settings that these data cannot follow."""
         fit, gradient, pairs = context.settings.fit, context.settings.gradient, data.labels.pairs
@@ -138,36 +136,32 @@ class Segmentation(Task):
         factor = SGD_FACTOR if gradient.optimizer == "sgd" else 1.0
         settings = replace(gradient, learning_rate=gradient.learning_rate or factor * RATE)
         objective = SegmentationObjective(self.options.loss, pairs.classes, weights)
-        return strategy, plan_phases(model, strategy, fit, gradient), settings, objective
+        return strategy, plan_phases(model, strategy, fit, gradient, context.backbone), settings, objective
 
-    def training_plan(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> TrainingPlan:
+    def training_plan(self, model: keras.Model, data: ImageTable, context: BuildContext) -> TrainingPlan:
         """Gradient training from the first epoch on; the plan refuses a loss that is none, too."""
         strategy, phases, settings, objective = self._follow(model, data, context)
         objective.loss()
         return plan_gradient(model, data, context, strategy, phases, settings.learning_rate or RATE)
 
-    def fit(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> None:
+    def fit(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> Fitted:
         """Gradient training: of the decoder alone (``probe``), of the top of the backbone too, or of everything."""
         strategy, phases, settings, objective = self._follow(model, data, context)
         weights = objective.class_weights
         context.say(f"Strategy: {strategy.name} ({strategy.why}).")
         set_trainable(model, "none")
-        train_by_gradient(model, data, context, phases, objective, settings)
-        context.notes.update(
-            strategy=strategy.name,
-            why=strategy.why,
-            plan=phases[0].plan.to_dict() if phases[0].plan else None,
-            classes=objective.classes.to_dict(),
-            class_weights=None if weights is None else dict(zip(data.classes, weights, strict=True)),
-            preprocessing=context.preprocessing.to_dict(),
-        )
-
-    def restore(self, notes: Mapping[str, Any]) -> None:
-        """The classes and the size of a finished run."""
-        if notes.get("classes"):
-            self._classes = Classes.from_dict(dict(notes["classes"]))
-        if notes.get("preprocessing"):
-            self._preprocessing = Preprocessing.from_dict(notes["preprocessing"])
+        done = train_by_gradient(model, data, context, phases, objective, settings)
+        plots.learning_curves(done.history, context.run.plots / "learning_curves.png", "pixel_accuracy")
+        notes = {
+            **done.notes,
+            "strategy": strategy.name,
+            "why": strategy.why,
+            "plan": phases[0].plan.to_dict() if phases[0].plan else None,
+            "classes": objective.classes.to_dict(),
+            "class_weights": None if weights is None else dict(zip(data.classes, weights, strict=True)),
+            "preprocessing": context.preprocessing.to_dict(),
+        }
+        return Fitted(model, notes, done.history)
 
     def evaluate(self, outputs: np.ndarray, data: ImageTable) -> dict[str, Any]:
         """IoU and its relatives at the model's size; see :class:`SegmentationMetrics`.
@@ -184,7 +178,6 @@ class Segmentation(Task):
         )
         for i, output in enumerate(outputs):
             metrics.update(data.labels.load(i, preprocessing), output.argmax(axis=-1))
-        self._measured = outputs, data
         return {**metrics.result(), **(self._at_own_size(outputs, data) if self.options.own_size else {})}
 
     def _at_own_size(self, outputs: np.ndarray, data: ImageTable) -> dict[str, Any]:
@@ -216,28 +209,18 @@ class Segmentation(Task):
             results.append({"areas": [{"label": name, "percent": round(areas[name], 4)} for name in order]})
         return results
 
-    def inference_model(self, model: keras.Model) -> keras.Model:
-        """The model itself: pixels to probabilities."""
-        return model
-
-    def output_contract(self, data: ImageTable) -> OutputContract:
+    def output_contract(self, shape: tuple[int, ...], data: ImageTable) -> OutputContract:
         """A probability for every class in every pixel."""
-        if self._preprocessing is None:
-            raise UsageError("The model's size is not known before it is built.")
-        return OutputContract("probabilities", (*self._preprocessing.size, len(data.classes)), data.classes)
+        return OutputContract("probabilities", (*shape[:-1], len(data.classes)), data.classes)
 
-    def plots(self, metrics: Mapping[str, Any], context: TrainingContext) -> None:
-        """The best, the median and the worst image; the confusion of pixels; the learning curves."""
-        folder = context.run.plots
+    def plots(self, outputs: np.ndarray, data: ImageTable, metrics: Mapping[str, Any], folder: Path) -> None:
+        """The best, the median and the worst image, and the confusion of pixels."""
         names = list(metrics["per_class"])
         plots.confusion_matrix(metrics["confusion_matrix"], names, folder / "confusion_matrix.png")
-        if context.history:
-            plots.learning_curves(context.history, folder / "learning_curves.png", "pixel_accuracy")
-        if self._measured is not None and self._classes is not None:
-            save_picture(folder / "examples.png", self._examples(*self._measured))
+        save_picture(folder / "examples.png", self._examples(outputs, data))
 
     def _examples(self, outputs: np.ndarray, data: ImageTable) -> np.ndarray:
-        assert self._classes is not None
+        classes = data.labels.pairs.classes
         preprocessing, scores = self._at(outputs), []
         for i, output in enumerate(outputs):
             one = SegmentationMetrics(
@@ -252,7 +235,7 @@ class Segmentation(Task):
                 data.images.load(i, preprocessing),
                 data.labels.load(i, preprocessing),
                 outputs[i].argmax(axis=-1),
-                self._classes,
+                classes,
                 alpha=0.5,
             )
             for i in chosen

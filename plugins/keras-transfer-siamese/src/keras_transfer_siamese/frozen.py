@@ -61,6 +61,7 @@ class FrozenHeads:
         kind: of the comparison.
         folded: see :func:`folded_splits`.
         guard: the judge on validation classes; None: there are none, or the head learns from them.
+        notes: what is tried and chosen is noted here.
     """
 
     def __init__(
@@ -73,16 +74,18 @@ class FrozenHeads:
         kind: str,
         folded: tuple[str, ...],
         guard: ClassGuard | None,
+        notes: dict[str, Any],
     ) -> None:
         self.options, self.data, self.context = options, data, context
         self.objective, self.kind, self.folded, self.guard = objective, kind, folded, guard
+        self.notes = notes
         self.train, self.val = data.indices("train"), data.indices("val")
         self.history: list[dict[str, Any]] = []
         """Epochs of the head that was trained by gradient."""
 
     def best(self, features: np.ndarray) -> Head:
         """The best head for features ``(N, D)`` of all images, as far as the options leave a choice; noted and said."""
-        note_baseline(self.context, self.data, features, self.options.episodes)
+        note_baseline(self.notes, self.context, self.data, features, self.options.episodes)
         return self._by_folds(features) if self.folded else self._by_validation(features)
 
     def _by_folds(self, features: np.ndarray) -> Head:
@@ -91,7 +94,7 @@ class FrozenHeads:
         x, labels = features[rows], self.data.labels[rows]
         choice = choose_by_folds(x, labels, dim, self.kind, context.settings.seed)
         form = choice.fit(x, labels, dim)
-        context.notes["head"] = {
+        self.notes["head"] = {
             "kind": form.name,
             "shrinkage": form.shrinkage,
             "chosen_on": "cross-validation",
@@ -116,13 +119,13 @@ class FrozenHeads:
             names = [head.form.name for head in heads]
             best = heads[names.index(DEFAULT_FORM) if DEFAULT_FORM in names else 0]
             why = f"fewer than {FEWEST} classes with two images" if few else "no validation classes"
-            context.notes["head"] = {"kind": best.form.name, "chosen_on": f"nothing: {why}"}
+            self.notes["head"] = {"kind": best.form.name, "chosen_on": f"nothing: {why}"}
             context.say(f"Head: {best.form.name}; there are {why} to choose on.")
             return self._trained_head(features, best, heads) if options.head == "dense" else best
         guard = self.guard
         scores = [guard.score(head.embed(features[val]), head.comparison) for head in heads]
         best = heads[max(range(len(heads)), key=lambda place: scores[place])]
-        context.notes["head"] = {
+        self.notes["head"] = {
             "kind": best.form.name,
             "chosen_on": "validation",
             "trials": [
@@ -182,7 +185,7 @@ class FrozenHeads:
         )
         self.history = trained.history
         head = Head(trained.form, trained.comparison)
-        context.notes["trained_head"] = {
+        self.notes["trained_head"] = {
             "loss": self.objective.name,
             "start": start.form.name,
             "best_epoch": trained.best_epoch,
@@ -196,7 +199,7 @@ class FrozenHeads:
         kept = head if verdict.better or (self.options.head == "dense" and not fit.guard) else best
         guard.note("head_guard", verdict, kept is head, best.form.name, "trained head")
         if kept is head:
-            context.notes["head"]["kind"] = "dense"
+            self.notes["head"]["kind"] = "dense"
         return kept
 
 

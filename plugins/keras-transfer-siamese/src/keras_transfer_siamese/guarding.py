@@ -25,14 +25,16 @@ class ClassGuard:
     Args:
         labels: int ``(N,)`` of the validation images.
         episodes: how many.
-        context: of the core.
+        context: of the core. notes: what was compared and kept is noted here.
 
     Raises:
         DataError: not even two classes have two images.
     """
 
-    def __init__(self, labels: np.ndarray, episodes: int, context: TrainingContext) -> None:
-        self.episodes, self.context = episodes, context
+    def __init__(
+        self, labels: np.ndarray, episodes: int, context: TrainingContext, notes: dict[str, Any]
+    ) -> None:
+        self.episodes, self.context, self.notes = episodes, context, notes
         self.trial = OneShot.draw(labels, episodes, SEED)
 
     def score(self, embeddings: np.ndarray, comparison: Comparison) -> tuple[float, float]:
@@ -57,7 +59,7 @@ class ClassGuard:
     def note(self, key: str, verdict: Verdict, better: bool, old: str, new: str) -> None:
         """Record and say which of the two was kept."""
         kept = new if better else old
-        self.context.notes[key] = {
+        self.notes[key] = {
             **verdict.to_dict(),
             "kept": kept,
             "guard": self.context.settings.fit.guard,
@@ -70,7 +72,12 @@ class ClassGuard:
 
 
 def note_baseline(
-    context: TrainingContext, data: ImageTable, features: np.ndarray, episodes: int, name: str = "raw"
+    notes: dict[str, Any],
+    context: TrainingContext,
+    data: ImageTable,
+    features: np.ndarray,
+    episodes: int,
+    name: str = "raw",
 ) -> None:
     """What untrained features ``(N, D)`` come to, by cosine: the floor that everything else stands on."""
     found: dict[str, Any] = {"embedding": name}
@@ -84,7 +91,7 @@ def note_baseline(
         embeddings = ClosedForm("raw").embed(features[rows])
         mean, half = interval(trial.accuracies(embeddings, comparison))
         found[split] = {"one_shot_accuracy": mean, "interval": half}
-    context.notes["baseline"] = found
+    notes["baseline"] = found
     told = [
         f"{values['one_shot_accuracy']:.1%} one-shot on {split} classes"
         for split, values in found.items()

@@ -19,11 +19,12 @@ from keras_transfer.data import ImageTable
 from keras_transfer.features import extract
 from keras_transfer.freezing import set_trainable
 from keras_transfer.settings import GradientSettings
-from keras_transfer.tasks.base import TrainingContext, TrainingPlan
+from keras_transfer.tasks.base import BuildContext, TrainingContext, TrainingPlan
 from keras_transfer.tasks.planning import gradient_macs, told
 from keras_transfer.tasks.transfer import outputs_of, require_sense, train_by_gradient
 from keras_transfer.training.feeds import Boundary
-from keras_transfer.training.phases import plan_phases
+from keras_transfer.training.guard import keep_better
+from keras_transfer.training.phases import Phase, plan_phases
 from keras_transfer.training.strategy import Strategy, choose
 from keras_transfer_siamese.comparison import Comparison
 from keras_transfer_siamese.frozen import FrozenHeads, folded_splits
@@ -50,18 +51,21 @@ class Learned:
     """Pixels to embeddings ``(B, D)``, and how these are compared.
 
     Attributes:
+        notes: what was tried and chosen, JSON-able. history: one dictionary per epoch.
         splits: whose classes it learned from.
         roc: of scores that tell a threshold; None: the validation classes are to tell it.
     """
 
     model: keras.Model
     comparison: Comparison
+    notes: dict[str, Any]
+    history: list[dict[str, Any]]
     splits: tuple[str, ...] = ("train",)
     roc: Roc | None = None
 
 
-class Learner:
-    """One training: its data, options and context.
+class Learning:
+    """How one training goes: what its data, options and settings come to.
 
     Args:
         options: of the task.
@@ -69,10 +73,10 @@ class Learner:
         context: of the core.
     """
 
-    def __init__(self, options: Any, data: ImageTable, context: TrainingContext) -> None:
-        self.options, self.data, self.context = options, data, context
+    def __init__(self, options: Any, data: ImageTable, context: BuildContext) -> None:
+        self.options, self.data, self.settings = options, data, context.settings
+        self.backbone = context.backbone
         self.rows = {split: data.indices(split) for split in ("train", "val", "test")}
-        self.guard: ClassGuard | None = None
         kind = options.comparison
         self.kind = "cosine" if kind in ("auto", "weighted_l1") else kind
         self.objective = SiameseObjective(
@@ -82,6 +86,77 @@ class Learner:
             options.scale,
             training_columns(data),
         )
+
+    def _strategy(self) -> Strategy:
+        settings = self.settings
+        strategy = choose(settings.fit, settings.gradient, self.data)
+        require_sense(strategy, settings, self.data)
+        return strategy
+
+    def plan(self, model: keras.Model) -> TrainingPlan:
+        """What :meth:`learn` would do. Which head is best shows only then: the largest that may be is planned.
+
+        What trying the heads costs is not estimated; beside the features it is little.
+        """
+        strategy, gradient = self._strategy(), self.settings.gradient
+        scratch, embedding = strategy.name == "scratch", model
+        if not scratch:
+            dense = keras.layers.Dense(self.options.embedding_dim, name=PROJECTION)
+            projects = self.options.head not in ("raw", "centred", "power")
+            embedding = with_head(
+                model, dense if projects else lambda x: x, unit=self.objective.name != "bce"
+            )
+        network = training_network(embedding, self.objective, self.settings.seed)
+        phases = self.phases(network, strategy)
+        trains = strategy.name != "probe"
+        if self.options.head == "dense" and not scratch:
+            self._batch_size(gradient)
+        return TrainingPlan(
+            strategy=strategy.name,
+            why=strategy.why,
+            phases=told(phases),
+            learning_rate=self._gradient_settings(strategy).learning_rate if trains else None,
+            extraction=0.0 if scratch else macs(model) * len(self.data),
+            fitting=0.0 if scratch else None,
+            training=gradient_macs(network, phases, self.data, gradient.epochs) if trains else 0.0,
+        )
+
+    def _batch_size(self, gradient: GradientSettings) -> int:
+        return batch_size_for(
+            self.data.labels[self.rows["train"]], gradient.batch_size, self.options.images_per_class
+        )
+
+    def _gradient_settings(self, strategy: Strategy) -> GradientSettings:
+        gradient = self.settings.gradient
+        monitor = (
+            NEAREST if self.objective.name in PROXIES and gradient.monitor == "loss" else gradient.monitor
+        )
+        return replace(
+            gradient,
+            learning_rate=strategy.learning_rate,
+            batch_size=self._batch_size(gradient),
+            monitor=monitor,
+        )
+
+    def phases(self, network: keras.Model, strategy: Strategy) -> list[Phase]:
+        """What trains of a network, and from which epoch on."""
+        return plan_phases(network, strategy, self.settings.fit, self.settings.gradient, self.backbone)
+
+
+class Learner(Learning):
+    """One training, carried out.
+
+    Args:
+        options, data: see :class:`Learning`.
+        context: of the core.
+    """
+
+    def __init__(self, options: Any, data: ImageTable, context: TrainingContext) -> None:
+        super().__init__(options, data, context)
+        self.context = context
+        self.notes: dict[str, Any] = {}
+        self.history: list[dict[str, Any]] = []
+        self.guard: ClassGuard | None = None
 
     def learn(self, model: keras.Model) -> Learned:
         """Follow the strategy, and note what was done.
@@ -94,14 +169,16 @@ class Learner:
         context.say(f"Strategy: {strategy.name} ({strategy.why}).")
         folded = folded_splits(self.options, self.data, strategy)
         if len(self.rows["val"]) and "val" not in folded:
-            self.guard = ClassGuard(self.data.labels[self.rows["val"]], self.options.episodes, context)
-        context.notes.update(strategy=strategy.name, why=strategy.why, classes=self._classes())
+            self.guard = ClassGuard(
+                self.data.labels[self.rows["val"]], self.options.episodes, context, self.notes
+            )
+        self.notes.update(strategy=strategy.name, why=strategy.why, classes=self._classes())
         if strategy.name == "scratch":
             return self._from_scratch(model, strategy)
         set_trainable(model, "none")
         with context.run.stage("extraction"):
             found = extract(self.data, model, preprocessing=context.preprocessing, engine=settings.fit.engine)
-        context.notes["features"] = {
+        self.notes["features"] = {
             "engine": found.engine,
             "computed": found.computed,
             "cached": found.cached,
@@ -115,47 +192,14 @@ class Learner:
                 kind=self.kind,
                 folded=folded,
                 guard=self.guard,
+                notes=self.notes,
             )
             head = heads.best(found.values)
         embedding = with_head(model, head.form.build, unit=head.comparison.kind != "weighted_l1")
         if strategy.name == "probe":
-            context.history.extend(heads.history)
-            return Learned(embedding, head.comparison, head.splits, head.roc)
+            self.history.extend(heads.history)
+            return self._learned(embedding, head.comparison, head.splits, head.roc)
         return self._on_by_gradient(embedding, head.comparison, strategy)
-
-    def _strategy(self) -> Strategy:
-        settings = self.context.settings
-        strategy = choose(settings.fit, settings.gradient, self.data)
-        require_sense(strategy, settings, self.data)
-        return strategy
-
-    def plan(self, model: keras.Model) -> TrainingPlan:
-        """What :meth:`learn` would do. Which head is best shows only then: the largest that may be is planned.
-
-        What trying the heads costs is not estimated; beside the features it is little.
-        """
-        strategy, fit, gradient = self._strategy(), self.context.settings.fit, self.context.settings.gradient
-        scratch, embedding = strategy.name == "scratch", model
-        if not scratch:
-            dense = keras.layers.Dense(self.options.embedding_dim, name=PROJECTION)
-            projects = self.options.head not in ("raw", "centred", "power")
-            embedding = with_head(
-                model, dense if projects else lambda x: x, unit=self.objective.name != "bce"
-            )
-        network = training_network(embedding, self.objective, self.context.settings.seed)
-        phases = plan_phases(network, strategy, fit, gradient)
-        trains = strategy.name != "probe"
-        if self.options.head == "dense" and not scratch:
-            self._batch_size(gradient)
-        return TrainingPlan(
-            strategy=strategy.name,
-            why=strategy.why,
-            phases=told(phases),
-            learning_rate=self._gradient_settings(strategy).learning_rate if trains else None,
-            extraction=0.0 if scratch else macs(model) * len(self.data),
-            fitting=0.0 if scratch else None,
-            training=gradient_macs(network, phases, self.data, gradient.epochs) if trains else 0.0,
-        )
 
     def _classes(self) -> dict[str, Any]:
         """How many classes each split has, and those that can only be told from others."""
@@ -172,32 +216,13 @@ class Learner:
             )
         return {**counts, "with_one_training_image": len(single)}
 
-    # Training by gradient
-
-    def _batch_size(self, gradient: GradientSettings) -> int:
-        return batch_size_for(
-            self.data.labels[self.rows["train"]], gradient.batch_size, self.options.images_per_class
-        )
-
-    def _gradient_settings(self, strategy: Strategy) -> GradientSettings:
-        gradient = self.context.settings.gradient
-        monitor = (
-            NEAREST if self.objective.name in PROXIES and gradient.monitor == "loss" else gradient.monitor
-        )
-        return replace(
-            gradient,
-            learning_rate=strategy.learning_rate,
-            batch_size=self._batch_size(gradient),
-            monitor=monitor,
-        )
-
     def _train(self, network: keras.Model, strategy: Strategy) -> None:
         context = self.context
-        phases = plan_phases(network, strategy, context.settings.fit, context.settings.gradient)
+        phases = self.phases(network, strategy)
         set_trainable(network, "none")
-        context.notes["plan"] = phases[0].plan.to_dict() if phases[0].plan else None
+        self.notes["plan"] = phases[0].plan.to_dict() if phases[0].plan else None
         fit = context.settings.fit
-        train_by_gradient(
+        done = train_by_gradient(
             network,
             self.data,
             context,
@@ -209,13 +234,15 @@ class Learner:
             else Boundary("off"),
             needs_an_epoch=strategy.name == "scratch",
         )
+        self.notes.update(done.notes)
+        self.history.extend(done.history)
 
     def _from_scratch(self, embedding: keras.Model, strategy: Strategy) -> Learned:
         name = f"grey pixels, {PIXELS}x{PIXELS}"
-        note_baseline(self.context, self.data, self._grey_pixels(), self.options.episodes, name)
+        note_baseline(self.notes, self.context, self.data, self._grey_pixels(), self.options.episodes, name)
         network = training_network(embedding, self.objective, self.context.settings.seed)
         self._train(network, strategy)
-        return Learned(embedding, trained_comparison(network, self.kind))
+        return self._learned(embedding, trained_comparison(network, self.kind))
 
     def _grey_pixels(self) -> np.ndarray:
         """float32 ``(N, PIXELS^2)``: shrunk, grey, each image's mean taken off."""
@@ -226,21 +253,25 @@ class Learner:
 
     def _on_by_gradient(self, embedding: keras.Model, comparison: Comparison, strategy: Strategy) -> Learned:
         """Fine-tune from the best head on; what is not better on the validation classes is undone."""
-        context, val, fit = self.context, self.rows["val"], self.context.settings.fit
-        before = outputs_of(embedding, self.data, context, val) if len(val) else None
-        start = [weight.numpy() for weight in embedding.weights]
+        context, val = self.context, self.rows["val"]
         network = training_network(embedding, self.objective, context.settings.seed)
-        self._train(network, strategy)
-        trained = trained_comparison(network, self.kind)
-        if before is None:
-            return Learned(embedding, trained)
-        assert self.guard is not None
-        after = outputs_of(embedding, self.data, context, val)
-        verdict = self.guard.compare(before, comparison, after, trained)
-        better = verdict.better or not fit.guard
-        self.guard.note("guard", verdict, better, "head on frozen features", "fine-tuned network")
-        if better:
-            return Learned(embedding, trained)
-        for weight, value in zip(embedding.weights, start, strict=True):
-            weight.assign(value)
-        return Learned(embedding, comparison)
+
+        def is_better(before: np.ndarray, after: np.ndarray) -> bool:
+            assert self.guard is not None
+            verdict = self.guard.compare(before, comparison, after, trained_comparison(network, self.kind))
+            better = verdict.better or not context.settings.fit.guard
+            self.guard.note("guard", verdict, better, "head on frozen features", "fine-tuned network")
+            return better
+
+        answers = (lambda: outputs_of(embedding, self.data, context, val)) if len(val) else None
+        kept = keep_better(embedding, lambda: self._train(network, strategy), answers, is_better)
+        return self._learned(embedding, trained_comparison(network, self.kind) if kept else comparison)
+
+    def _learned(
+        self,
+        embedding: keras.Model,
+        comparison: Comparison,
+        splits: tuple[str, ...] = ("train",),
+        roc: Roc | None = None,
+    ) -> Learned:
+        return Learned(embedding, comparison, self.notes, self.history, splits, roc)

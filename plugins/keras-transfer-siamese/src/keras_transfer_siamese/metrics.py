@@ -61,15 +61,44 @@ class Protocol:
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
-    """Embeddings that were measured, for the plots: ``rows`` of the table are those of ``embeddings`` ``(M, D)``."""
+class Compared:
+    """Embeddings ``(M, D)`` of the images ``rows`` ``(M,)`` of a table, each compared with each.
+
+    Attributes:
+        labels: int ``(M,)``.
+        likeness: how alike any two of them are.
+        roc: of the pairs; None where there are not both kinds.
+    """
 
     rows: np.ndarray
     labels: np.ndarray
     embeddings: np.ndarray
-    scores: np.ndarray
+    likeness: Likeness
     roc: Roc | None
-    metrics: dict[str, Any]
+
+    @classmethod
+    def of(cls, embeddings: np.ndarray, table: ImageTable, comparison: Comparison, seed: int) -> Compared:
+        """Of embeddings ``(N, D)`` of the N images of a table: at most :data:`MOST` of them, decided by the seed.
+
+        Raises ``DataError`` for embeddings that are not finite.
+        """
+        embeddings = np.asarray(embeddings, np.float32)
+        broken = ~np.isfinite(embeddings).all(axis=1)
+        if broken.any():
+            raise DataError(
+                f"{int(broken.sum())} of {len(embeddings)} embeddings are no finite numbers, such as that of "
+                f"{table.images.describe(int(broken.argmax()))}. The model is damaged or diverged: train it again, "
+                "with a lower --learning-rate."
+            )
+        rows = thinned(table.labels, MOST, seed)
+        labels, chosen = table.labels[rows], embeddings[rows]
+        likeness = Likeness(chosen, comparison)
+        return cls(rows, labels, chosen, likeness, Roc.of(*pairs(likeness.scores, labels)))
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Float ``(M, M)``: how alike each is to each."""
+        return self.likeness.scores
 
 
 def measure(
@@ -78,10 +107,10 @@ def measure(
     comparison: Comparison,
     protocol: Protocol,
     thresholds: Mapping[str, float | None] = MappingProxyType({}),
-) -> Measured:
-    """Measure embeddings ``(N, D)`` of the N images of a table.
+) -> dict[str, Any]:
+    """Metrics of embeddings ``(N, D)`` of the N images of a table.
 
-    ``metrics`` has what the spec of the task declares, and: ``one_shot_interval`` (half the width of the 95 %
+    There is what the spec of the task declares, and: ``one_shot_interval`` (half the width of the 95 %
     interval), ``one_shot_ways``, ``episodes`` (every setting with its accuracy and interval), ``accuracy_20x1`` and the
     like, ``false_accept_rate`` and ``true_accept_rate`` at the comparison's threshold, ``at_chosen_thresholds`` (the
     same two, and the ``threshold``, for each of ``thresholds``, which were chosen on other classes for the false accept
@@ -90,27 +119,17 @@ def measure(
     Raises:
         DataError: embeddings that are not finite, or too few classes or images for what is asked.
     """
-    embeddings = np.asarray(embeddings, np.float32)
-    broken = ~np.isfinite(embeddings).all(axis=1)
-    if broken.any():
-        raise DataError(
-            f"{int(broken.sum())} of {len(embeddings)} embeddings are no finite numbers, such as that of "
-            f"{table.images.describe(int(broken.argmax()))}. The model is damaged or diverged: train it again, with a "
-            "lower --learning-rate."
-        )
-    rows = thinned(table.labels, MOST, protocol.seed)
-    labels, chosen = table.labels[rows], embeddings[rows]
-    likeness = Likeness(chosen, comparison)
-    metrics = _episodes(likeness, table.take(rows), protocol)
-    roc = Roc.of(*pairs(likeness.scores, labels))
-    metrics |= _verification(roc, comparison, thresholds)
+    compared = Compared.of(embeddings, table, comparison, protocol.seed)
+    likeness, labels = compared.likeness, compared.labels
+    metrics = _episodes(likeness, table.take(compared.rows), protocol)
+    metrics |= _verification(compared.roc, comparison, thresholds)
     metrics |= retrieval(likeness.scores, labels)
     strangers = open_set(likeness.scores, labels, protocol.seed)
     metrics["open_set_auroc"] = strangers["auroc"] if strangers else None
     metrics["open_set"] = strangers
     metrics["classes"] = len(np.unique(labels))
-    metrics["compared"] = len(rows)
-    return Measured(rows, labels, chosen, likeness.scores, roc, metrics)
+    metrics["compared"] = len(compared.rows)
+    return metrics
 
 
 def thinned(labels: np.ndarray, most: int, seed: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from sklearn.manifold import TSNE
 from keras_transfer.data import ImageTable
 from keras_transfer.evaluation.plots import ACCENT, INK, SOFT, new_figure, save_figure, shorten
 from keras_transfer_siamese.comparison import Comparison
-from keras_transfer_siamese.metrics import Measured
+from keras_transfer_siamese.metrics import Compared
 from keras_transfer_siamese.verification import pairs
 
 MOST_NAMED = 20
@@ -24,9 +24,9 @@ ENOUGH_FOR_TSNE = 30
 SHOWN = 8
 
 
-def roc_curves(measured: Measured, comparison: Comparison, path: Path) -> None:
+def roc_curves(compared: Compared, metrics: Mapping[str, Any], comparison: Comparison, path: Path) -> None:
     """Draw true against false accepts of pairs, and beside it how many enrolled are found at what false alarms."""
-    roc, strangers = measured.roc, measured.metrics["open_set"]
+    roc, strangers = compared.roc, metrics["open_set"]
     assert roc is not None
     figure, axes = new_figure(9.6, 4.2, columns=2)
     left, right = axes
@@ -38,7 +38,7 @@ def roc_curves(measured: Measured, comparison: Comparison, path: Path) -> None:
         left.legend(frameon=False, loc="lower right")
     left.set_xlabel("false accept rate")
     left.set_ylabel("true accept rate")
-    error = measured.metrics["equal_error_rate"]
+    error = metrics["equal_error_rate"]
     left.set_title(f"Is it the same? AUC {roc.auc:.3f}, equal error rate {error:.1%}", color=INK, fontsize=10)
     if strangers is not None:
         curve = strangers["curve"]
@@ -50,9 +50,9 @@ def roc_curves(measured: Measured, comparison: Comparison, path: Path) -> None:
     save_figure(figure, path)
 
 
-def score_histograms(measured: Measured, comparison: Comparison, path: Path) -> None:
+def score_histograms(compared: Compared, comparison: Comparison, path: Path) -> None:
     """Draw how alike pairs of one class are, and pairs of two."""
-    scores, same = pairs(measured.scores, measured.labels)
+    scores, same = pairs(compared.scores, compared.labels)
     edges = np.linspace(float(scores.min()), float(scores.max()) or 1.0, 60)
     figure, axes = new_figure(6.4, 3.6)
     for chosen, label, colour in ((~same, "different", SOFT), (same, "same", ACCENT)):
@@ -65,18 +65,18 @@ def score_histograms(measured: Measured, comparison: Comparison, path: Path) -> 
     save_figure(figure, path)
 
 
-def embedding_map(measured: Measured, table: ImageTable, path: Path) -> None:
+def embedding_map(compared: Compared, table: ImageTable, path: Path) -> None:
     """Draw the embeddings in two dimensions, a colour a class: t-SNE (van der Maaten & Hinton 2008) from PCA."""
-    points = flattened(measured.embeddings)
-    names = np.unique(measured.labels)
+    points = flattened(compared.embeddings)
+    names = np.unique(compared.labels)
     figure, axes = new_figure(7.6, 5.2)
     for place, label in enumerate(names[:MOST_NAMED].tolist()):
-        chosen = points[measured.labels == label]
+        chosen = points[compared.labels == label]
         marker = "o" if place < 10 else "^"
         axes.scatter(
             *chosen.T, s=18, marker=marker, label=shorten(table.classes[label]), color=f"C{place % 10}"
         )
-    rest = points[~np.isin(measured.labels, names[:MOST_NAMED])]
+    rest = points[~np.isin(compared.labels, names[:MOST_NAMED])]
     if len(rest):
         axes.scatter(*rest.T, s=8, color="#bbbbbb", label=f"{len(names) - MOST_NAMED} more", zorder=0)
     axes.set_xticks([])
@@ -96,12 +96,12 @@ def flattened(embeddings: np.ndarray) -> np.ndarray:
     return TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(main)
 
 
-def wrong_matches(measured: Measured, table: ImageTable, path: Path) -> None:
+def wrong_matches(compared: Compared, table: ImageTable, path: Path) -> None:
     """Show images whose most alike other image is of another class, the surest first, above what they are taken for."""
-    scores = measured.scores.copy()
+    scores = compared.scores.copy()
     np.fill_diagonal(scores, -np.inf)
     nearest = scores.argmax(axis=1)
-    wrong = np.flatnonzero(measured.labels[nearest] != measured.labels)
+    wrong = np.flatnonzero(compared.labels[nearest] != compared.labels)
     if not len(wrong):
         return
     order = wrong[np.argsort(-scores[wrong, nearest[wrong]], kind="stable")][:SHOWN]
@@ -111,9 +111,9 @@ def wrong_matches(measured: Measured, table: ImageTable, path: Path) -> None:
     for column, place in enumerate(order.tolist()):
         for row, shown in ((0, place), (1, int(nearest[place]))):
             axis = grid[row, column]
-            axis.imshow(table.images.load(int(measured.rows[shown])))
+            axis.imshow(table.images.load(int(compared.rows[shown])))
             axis.set_axis_off()
-            axis.set_title(shorten(table.classes[measured.labels[shown]]), fontsize=8, color=INK)
+            axis.set_title(shorten(table.classes[compared.labels[shown]]), fontsize=8, color=INK)
     figure.suptitle(f"{len(wrong)} of {len(scores)} images are most alike one of another class", fontsize=10)
     save_figure(figure, path)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from keras_transfer.options import option
 from keras_transfer.settings import POOLINGS
-from keras_transfer.tasks.base import TaskSpec
+from keras_transfer.tasks.base import FIT, GRADIENT, TaskSpec
 
 NETWORKS = ("backbone", "koch", "conv4")
 HEADS = ("auto", "raw", "centred", "power", "wccn", "lda", "dense")
@@ -21,6 +21,10 @@ LOSSES = (
     "softmax",
 )
 COMPARISONS = ("auto", "cosine", "euclidean", "weighted_l1")
+ELSEWHERE = (
+    *("refit", "teacher", "temperature", "teacher_weight", "deploy", "focal", "label_smoothing", "balance"),
+)
+"""Settings for classifiers: nothing here follows them."""
 PROTOCOLS = ("episodes", "omniglot")
 
 
@@ -103,6 +107,7 @@ SIAMESE = TaskSpec(
         "open_set_auroc": "higher",
     },
     main_metric="one_shot_accuracy",
+    honours=tuple(name for name in (*FIT, *GRADIENT) if name not in ELSEWHERE),
     sample="keras_transfer_siamese.sample:glyphs",
     tolerance=1e-3,
     standalone="keras_transfer_siamese.standalone.recognise",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -15,7 +15,15 @@ from keras_transfer.data import ImageTable
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.features.pooling import feature_model
 from keras_transfer.settings import DataSettings, TrainSettings
-from keras_transfer.tasks.base import OutputContract, Task, TrainingContext, TrainingPlan
+from keras_transfer.tasks.base import (
+    NOTHING,
+    BuildContext,
+    Fitted,
+    OutputContract,
+    Task,
+    TrainingContext,
+    TrainingPlan,
+)
 from keras_transfer.tasks.transfer import outputs_of
 from keras_transfer_siamese import pictures
 from keras_transfer_siamese.classes import (
@@ -27,8 +35,8 @@ from keras_transfer_siamese.classes import (
 from keras_transfer_siamese.comparison import Comparison
 from keras_transfer_siamese.episodes import Setting
 from keras_transfer_siamese.guarding import SEED
-from keras_transfer_siamese.learning import Learner
-from keras_transfer_siamese.metrics import MOST, Measured, Protocol, measure, require_possible, thinned
+from keras_transfer_siamese.learning import Learner, Learning
+from keras_transfer_siamese.metrics import MOST, Compared, Protocol, measure, require_possible, thinned
 from keras_transfer_siamese.networks import PROJECTION, SIZES, conv4, koch, pooled, with_head
 from keras_transfer_siamese.verification import Roc, chosen_thresholds, pairs
 
@@ -36,31 +44,24 @@ from keras_transfer_siamese.verification import Roc, chosen_thresholds, pairs
 class Siamese(Task):
     """A network and a head: one embedding an image, near those of its class and far from all others."""
 
-    _comparison: Comparison | None = None
-    _dim: int | None = None
-    _trained_on: Sequence[str] = ()
-    _thresholds: Mapping[str, float | None] = MappingProxyType({})
-    _shipped: keras.Model | None = None
-    _measured: tuple[Measured, ImageTable] | None = None
+    def __init__(
+        self, options: Any, notes: Mapping[str, Any] = NOTHING, run_path: Path | None = None
+    ) -> None:
+        super().__init__(options, notes, run_path)
+        if notes:
+            self._protocol()  # options may be others than those of the training
+        known = notes.get("comparison")
+        self._comparison = Comparison() if known is None else Comparison.from_dict(known)
+        self._trained_on: Sequence[str] = list(notes.get("trained_on", ()))
+        self._thresholds: Mapping[str, float | None] = dict(notes.get("thresholds", {}))
 
     def settings_for(self, settings: TrainSettings) -> TrainSettings:
         """What goes together: a loss and its comparison, a network and its strategy and image size.
 
         Raises ``UsageError`` for what does not.
         """
-        options, gradient = self.options, settings.gradient
-        settings = super().settings_for(settings)
+        options = self.options
         self._protocol()
-        for asked, given in (
-            ("--balance", gradient.balance != "none"),
-            ("--focal", gradient.focal is not None),
-            ("--label-smoothing", gradient.label_smoothing > 0),
-            ("--teacher", settings.fit.teacher is not None),
-        ):
-            if given:
-                raise UsageError(
-                    f"{asked} is for classifiers; siamese compares images, see --loss. Leave it out."
-                )
         if options.comparison == "weighted_l1" and options.loss != "bce":
             raise UsageError(
                 f"--comparison weighted_l1 is learned by --loss bce; {options.loss} goes with cosine or euclidean."
@@ -101,7 +102,7 @@ class Siamese(Task):
             source, settings, seed, levels=options.levels, by_image=options.allow_seen_classes
         )
 
-    def build(self, data: ImageTable, context: TrainingContext) -> keras.Model:
+    def build(self, data: ImageTable, context: BuildContext) -> keras.Model:
         """The backbone's averaged features; from scratch with a Dense layer, or a network of a paper."""
         options, seed, size = self.options, context.settings.seed, context.preprocessing.size
         unit = options.loss != "bce"
@@ -126,10 +127,10 @@ class Siamese(Task):
         levels = pyramid_of(name)
         return feature_model(backbone, layer=options.layer, pooling=options.pooling, pyramid=levels)
 
-    def training_plan(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> TrainingPlan:
-        """See :meth:`keras_transfer_siamese.learning.Learner.plan`."""
+    def training_plan(self, model: keras.Model, data: ImageTable, context: BuildContext) -> TrainingPlan:
+        """See :meth:`keras_transfer_siamese.learning.Learning.plan`."""
         self._require_measurable(data)
-        return Learner(self.options, data, context).plan(model)
+        return Learning(self.options, data, context).plan(model)
 
     def _require_measurable(self, data: ImageTable) -> None:
         """Raise ``DataError`` or ``UsageError`` where the result of a training could not be measured."""
@@ -143,39 +144,23 @@ class Siamese(Task):
         last = next(split for split in ("test", "val", "train") if len(data.indices(split)))
         require_possible(data.take(data.indices(last)), self._protocol())
 
-    def fit(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> None:
+    def fit(self, model: keras.Model, data: ImageTable, context: TrainingContext) -> Fitted:
         """See :class:`keras_transfer_siamese.learning.Learner`; then a threshold from classes not learned from."""
         self._require_measurable(data)
         learned = Learner(self.options, data, context).learn(model)
-        self._shipped, self._comparison = learned.model, learned.comparison
-        self._dim = int(learned.model.outputs[0].shape[-1])
-        self._trained_on = fingerprints(name for split in learned.splits for name in in_split(data, split))
-        self._thresholds = self._choose_threshold(learned.roc or self._validation_roc(data, context))
-        context.notes.update(
-            comparison=self._comparison.to_dict(),
-            thresholds=self._thresholds,
-            embedding_dim=self._dim,
-            preprocessing=context.preprocessing.to_dict(),
-            trained_on=self._trained_on,
-        )
-
-    def _validation_roc(self, data: ImageTable, context: TrainingContext) -> Roc | None:
-        """Of pairs of images of the validation classes; None where there are none of both kinds."""
-        assert self._comparison is not None and self._shipped is not None
-        val = data.indices("val")
-        val = val[thinned(data.labels[val], MOST, SEED)]
-        if not len(val):
-            return None
-        embeddings = outputs_of(self._shipped, data, context, val)
-        return Roc.of(*pairs(self._comparison.scores(embeddings, embeddings), data.labels[val]))
-
-    def _choose_threshold(self, roc: Roc | None) -> dict[str, float | None]:
-        """The threshold of equal errors becomes the comparison's; those of false accept rates are returned."""
-        assert self._comparison is not None
-        if roc is None:
-            return {}
-        self._comparison = self._comparison.at(roc.equal_error[1])
-        return chosen_thresholds(roc)
+        if learned.history:
+            pictures.learning_curve(learned.history, context.run.plots / "learning_curves.png")
+        roc = learned.roc or _validation_roc(learned.model, learned.comparison, data, context)
+        comparison = learned.comparison if roc is None else learned.comparison.at(roc.equal_error[1])
+        notes = {
+            **learned.notes,
+            "comparison": comparison.to_dict(),
+            "thresholds": {} if roc is None else chosen_thresholds(roc),
+            "embedding_dim": int(learned.model.outputs[0].shape[-1]),
+            "preprocessing": context.preprocessing.to_dict(),
+            "trained_on": fingerprints(name for split in learned.splits for name in in_split(data, split)),
+        }
+        return Fitted(learned.model, notes, learned.history)
 
     def _protocol(self) -> Protocol:
         """What is to be measured. Raises ``UsageError`` for what cannot be."""
@@ -183,49 +168,37 @@ class Siamese(Task):
         settings = tuple(map(Setting.parse, options.episodes_at))
         return Protocol(settings, options.episodes, options.protocol == "omniglot", SEED)
 
-    def restore(self, notes: Mapping[str, Any]) -> None:
-        """The comparison, thresholds, the size of the embeddings, and which classes were trained on."""
-        self._protocol()  # options may be others than those of the training
-        if "comparison" in notes:
-            self._comparison = Comparison.from_dict(notes["comparison"])
-            self._dim = int(notes["embedding_dim"])
-            self._trained_on = list(notes["trained_on"])
-            self._thresholds = dict(notes.get("thresholds", {}))
-
     def evaluate(self, outputs: np.ndarray, data: ImageTable) -> dict[str, Any]:
         """Episodes, verification, retrieval and open set; see :func:`keras_transfer_siamese.metrics.measure`."""
         if not self.options.allow_seen_classes:
             require_unseen(data, self._trained_on)
-        measured = measure(
-            outputs, data, self._comparison or Comparison(), self._protocol(), self._thresholds
-        )
-        self._measured = measured, data
-        return measured.metrics
+        return measure(outputs, data, self._comparison, self._protocol(), self._thresholds)
 
     def predict(self, outputs: np.ndarray, names: Sequence[str], top: int) -> list[dict[str, Any]]:
         """``embedding``: the numbers that are kept of an enrolled image, and compared."""
         return [{"embedding": [round(float(value), 6) for value in row]} for row in outputs]
 
-    def inference_model(self, model: keras.Model) -> keras.Model:
-        """Pixels to embeddings."""
-        return self._shipped if self._shipped is not None else model
-
-    def output_contract(self, data: ImageTable) -> OutputContract:
+    def output_contract(self, shape: tuple[int, ...], data: ImageTable) -> OutputContract:
         """One embedding."""
-        if self._dim is None:
-            raise UsageError("The size of the embeddings is not known before the training.")
-        return OutputContract("embeddings", (self._dim,), tuple(f"d{i}" for i in range(self._dim)))
+        return OutputContract("embeddings", shape, tuple(f"d{i}" for i in range(shape[-1])))
 
-    def plots(self, metrics: Mapping[str, Any], context: TrainingContext) -> None:
+    def plots(self, outputs: np.ndarray, data: ImageTable, metrics: Mapping[str, Any], folder: Path) -> None:
         """ROC, distances of same and different pairs, a map of the embeddings, the hardest wrong matches."""
-        folder = context.run.plots
-        if self._measured is not None:
-            measured, data = self._measured
-            comparison = self._comparison or Comparison()
-            if measured.roc is not None:
-                pictures.roc_curves(measured, comparison, folder / "roc.png")
-                pictures.score_histograms(measured, comparison, folder / "scores.png")
-            pictures.embedding_map(measured, data, folder / "embeddings.png")
-            pictures.wrong_matches(measured, data, folder / "wrong_matches.png")
-        if context.history:
-            pictures.learning_curve(context.history, folder / "learning_curves.png")
+        compared = Compared.of(outputs, data, self._comparison, SEED)
+        if compared.roc is not None:
+            pictures.roc_curves(compared, metrics, self._comparison, folder / "roc.png")
+            pictures.score_histograms(compared, self._comparison, folder / "scores.png")
+        pictures.embedding_map(compared, data, folder / "embeddings.png")
+        pictures.wrong_matches(compared, data, folder / "wrong_matches.png")
+
+
+def _validation_roc(
+    model: keras.Model, comparison: Comparison, data: ImageTable, context: TrainingContext
+) -> Roc | None:
+    """Of pairs of images of the validation classes; None where there are none of both kinds."""
+    val = data.indices("val")
+    val = val[thinned(data.labels[val], MOST, SEED)]
+    if not len(val):
+        return None
+    embeddings = outputs_of(model, data, context, val)
+    return Roc.of(*pairs(comparison.scores(embeddings, embeddings), data.labels[val]))
