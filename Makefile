@@ -20,7 +20,7 @@ fast: $(VENV)/.test
 	$(PYTEST)
 
 nightly: $(VENV)/.test $(VENV)/.node
-	$(PYTEST) -m nightly
+	KERAS_TRANSFER_TEST_EXAMPLES=150 $(PYTEST) -m "nightly or drawn"
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -7,14 +7,15 @@ import json
 import re
 from pathlib import Path
 
+import click
 import pytest
 from keras_transfer_tests.documents import on_tiny, python_on_tiny, smaller, words
 
+from keras_transfer.cli import cli
 from keras_transfer.testing.command import call
 
 TEXT = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^    (keras-transfer .*)$", TEXT, re.MULTILINE)
-ALWAYS = ("--unfreeze from:block6a --cache-boundary", "--accumulate")
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
@@ -47,16 +48,18 @@ def workplace(tmp_path_factory, photo_folder, backbone):
     return folder
 
 
-def how_often(line):
-    """``make test`` has one training by gradient of each kind; all others are in ``make nightly``."""
-    gradient = re.search("--strategy (finetune|full|scratch)", line) and "--dry-run" not in line
-    return (
-        pytest.mark.nightly if gradient and not any(option in line for option in ALWAYS) else pytest.mark.slow
-    )
+@pytest.mark.parametrize("line", COMMANDS)
+def test_the_command_is_understood(line):
+    verb, *arguments = words(line)
+    command = cli.get_command(click.Context(cli), verb)
+    assert command.make_context(verb, arguments).params
 
 
-@pytest.mark.parametrize("line", [pytest.param(line, marks=how_often(line)) for line in COMMANDS])
-def test_the_command_runs(line, workplace, backbone, tmp_path, monkeypatch):
+@pytest.mark.slow
+@pytest.mark.parametrize("line", COMMANDS)
+def test_the_command_runs(line, workplace, backbone, tmp_path, monkeypatch, request):
+    if backbone == "tiny":
+        request.getfixturevalue("eagerly")
     monkeypatch.chdir(workplace)
     monkeypatch.setenv("KERAS_TRANSFER_CACHE", str(workplace / "cache"))
     arguments = (on_tiny if backbone == "tiny" else smaller)(words(line))

@@ -144,14 +144,20 @@ def output_shape(model: keras.Model) -> tuple[int, ...]:
 
 
 def refuse_ignored(spec: TaskSpec, settings: TrainSettings) -> None:
-    """Raise ``UsageError`` for a setting of training that is not at its default and that a task does not honour."""
-    for given, default in ((settings.fit, FitSettings()), (settings.gradient, GradientSettings())):
-        for name, value in vars(given).items():
-            ignored = value != getattr(default, name) and name not in (*spec.honours, "engine")
-            if ignored and not (name == "strategy" and value in LEAVES):
-                raise UsageError(
-                    f"{_flag(name, value)} was given, and the task {spec.name} does not follow it. Leave it out."
-                )
+    """Raise ``UsageError`` for settings of training that are not at their default and that a task does not honour."""
+    ignored = [
+        _flag(name, value)
+        for given, default in ((settings.fit, FitSettings()), (settings.gradient, GradientSettings()))
+        for name, value in vars(given).items()
+        if value != getattr(default, name)
+        and name not in (*spec.honours, "engine")
+        and not (name == "strategy" and value in LEAVES)
+    ]
+    if ignored:
+        were, them = ("was", "it") if len(ignored) == 1 else ("were", "them")
+        raise UsageError(
+            f"{', '.join(ignored)} {were} given, and the task {spec.name} does not follow {them}. Leave {them} out."
+        )
 
 
 def _flag(name: str, value: Any) -> str:

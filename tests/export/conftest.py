@@ -37,11 +37,10 @@ def held_out(table, preprocessing):
 
 
 @pytest.fixture(scope="session")
-def lite(shared, table, held_out, preprocessing):
-    """A folder with Lite0's export in every format (``edge/``) and Keras's answers (``expected.npy``)."""
+def every_format(table, held_out, preprocessing):
+    """Write the export of a classifier in every format (``edge/``) and Keras's answers (``expected.npy``)."""
 
-    def make(folder):
-        classifier = lite_classifier(table, preprocessing)
+    def write_formats(classifier, folder):
         np.save(
             folder / "expected.npy", np.asarray(classifier([held_out.astype(np.float32)], training=False))
         )
@@ -55,7 +54,13 @@ def lite(shared, table, held_out, preprocessing):
             calibration_size=10,
         )
 
-    return shared("lite_export", make)
+    return write_formats
+
+
+@pytest.fixture(scope="session")
+def lite(shared, every_format, table, preprocessing):
+    """A folder with Lite0's export in every format (``edge/``) and Keras's answers (``expected.npy``)."""
+    return shared("lite_export", lambda folder: every_format(lite_classifier(table, preprocessing), folder))
 
 
 @pytest.fixture(scope="session")

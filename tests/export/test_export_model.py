@@ -249,10 +249,16 @@ def wrapped(layer):
 
 @pytest.mark.slow
 def test_a_custom_layer_is_exported_or_one_sentence(export, tmp_path):
-    assert export(model=wrapped(Registered()), formats=("keras", "tflite")).passed
+    assert export(model=wrapped(Registered()), formats=("keras",)).passed
     with pytest.raises(ExportError, match=r"custom layers or code.*Leave out the format 'keras'"):
         export(tmp_path / "other", model=wrapped(Unregistered()), formats=("keras", "tflite"))
     assert not (tmp_path / "other").exists()
+    assert export(tmp_path / "other", model=wrapped(Unregistered()), formats=("tflite",)).passed
+
+
+@pytest.mark.nightly
+def test_a_custom_layer_is_exported_to_every_format(export, tmp_path):
+    assert export(model=wrapped(Registered()), formats=("keras", "tflite")).passed
     assert export(tmp_path / "other", model=wrapped(Unregistered()), formats=("saved-model", "tflite")).passed
 
 

@@ -217,8 +217,8 @@ def test_two_processes_at_once(photo_folder, table, backbone, expected, tmp_path
     assert (result.computed, result.cached) == (0, 40) and close(result.values, expected)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("stop", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
 def test_stopped_in_the_middle_then_resumed(photo_folder, table, backbone, expected, tmp_path, stop):
     process = worker(photo_folder, tmp_path / "never.npy", "keras", pause=0.5)
     deadline = time.monotonic() + 200

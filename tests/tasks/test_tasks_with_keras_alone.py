@@ -24,16 +24,23 @@ for folder, model in zip(sys.argv[1::2], sys.argv[2::2]):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    "tasks",
+    [
+        pytest.param(("classification",), marks=pytest.mark.slow),
+        pytest.param(("multilabel", "regression"), marks=pytest.mark.nightly),
+    ],
+)
 def test_models_of_every_task_load_with_keras_alone_and_answer_alike_when_converted(
-    finished_run, multilabel_run, regression_run, multilabel_crops, regression_crops, tmp_path
+    tasks, request, multilabel_crops, regression_crops, tmp_path
 ):
     deviation = load_data(regression_crops / "both.csv").labels.std(axis=0)
-    cases = {  # a run, the unit of its answers, and by how many they differ among the images at least
-        "classification": (finished_run, 1.0, 0.1),
-        "multilabel": (multilabel_run, 1.0, 0.1),
-        "regression": (regression_run, deviation, 1 / deviation),
+    units = {  # the fixture of a run, the unit of its answers, and by how many they differ among the images at least
+        "classification": ("finished_run", 1.0, 0.1),
+        "multilabel": ("multilabel_run", 1.0, 0.1),
+        "regression": ("regression_run", deviation, 1 / deviation),
     }
+    cases = {name: (request.getfixturevalue(units[name][0]), *units[name][1:]) for name in tasks}
     arguments, expected = [], {}
     for name, (run, unit, least) in cases.items():
         model = run.load_model()

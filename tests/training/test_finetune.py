@@ -72,13 +72,12 @@ EVERYTHING = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "cache"),
     [
-        pytest.param(EVERYTHING, "on", id="everything-on"),
+        pytest.param(EVERYTHING, "on", id="everything-on", marks=pytest.mark.nightly),
         pytest.param(EVERYTHING, "off", id="everything-off", marks=pytest.mark.nightly),
-        pytest.param({}, "on", id="plain-on", marks=pytest.mark.nightly),
+        pytest.param({}, "on", id="plain-on", marks=pytest.mark.slow),
         pytest.param({}, "off", id="plain-off", marks=pytest.mark.nightly),
     ],
 )

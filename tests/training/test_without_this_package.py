@@ -9,7 +9,7 @@ from keras_transfer.training.custom_head import replace_head
 from keras_transfer.training.embedding_heads import KINDS, fit_embedding_head
 from keras_transfer.training.temperature import fold_temperature
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 
 @pytest.fixture
@@ -26,7 +26,6 @@ def extractor():
     return keras.Model(image, keras.layers.Identity()(image))
 
 
-@pytest.mark.nightly
 def test_a_head_of_the_user_s_own(photos, answers_alike_anywhere):
     keras.utils.set_random_seed(0)
     image = keras.Input((16, 16, 3))
@@ -43,7 +42,6 @@ def test_a_folded_temperature(features, answers_alike_anywhere):
     answers_alike_anywhere(model, features[0])
 
 
-@pytest.mark.nightly
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_head_on_embeddings(kind, features, answers_alike_anywhere):
     x, y = features

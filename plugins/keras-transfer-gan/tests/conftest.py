@@ -46,7 +46,7 @@ def _metric_network_is_traced_once():
 @pytest.fixture(autouse=True)
 def _few_are_searched_for_copies(monkeypatch):
     """Of a training in a test; a module's run has its 256."""
-    monkeypatch.setattr("keras_transfer_gan.task.SEARCHED_FOR", 16)
+    monkeypatch.setattr("keras_transfer_gan.looking.SEARCHED_FOR", 16)
 
 
 @pytest.fixture

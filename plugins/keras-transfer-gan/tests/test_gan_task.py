@@ -137,9 +137,9 @@ def test_every_file_of_the_export_makes_the_same_images(run, bundle, fashion_fol
         made = loaded.runtime(one.file).predict(inputs)
         assert made.shape == expected.shape
         assert np.abs(made - expected).max() <= (1 if one.precision == "float32" else 8)
-    found = verify(bundle, fashion_folder, split="all")
+    found = verify(bundle, fashion_folder, split="test")
     assert found.passed, [one.reasons for one in found.artefacts]
-    alone = evaluate(bundle / "model.tflite", fashion_folder, split="all")
+    alone = evaluate(bundle / "model.tflite", fashion_folder, split="test")
     assert alone["kid_lite0"] == next(
         one.metrics["kid_lite0"] for one in found.artefacts if one.file == "model.tflite"
     )

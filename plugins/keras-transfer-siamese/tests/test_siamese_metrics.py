@@ -17,7 +17,7 @@ from keras_transfer_siamese.episodes import (
     fitting,
     interval,
 )
-from keras_transfer_siamese.metrics import Protocol, _writers, measure, require_possible, thinned
+from keras_transfer_siamese.metrics import Compared, Protocol, _writers, measure, require_possible, thinned
 from keras_transfer_siamese.retrieval import open_set, retrieval
 from keras_transfer_siamese.verification import Roc, pairs
 
@@ -206,8 +206,8 @@ def test_strangers_are_told_apart_by_good_embeddings_and_not_by_noise():
 def test_collapsed_embeddings_are_worth_chance():
     _, labels = points([6] * 5, 0)
     measured = measure(np.ones((30, 4), np.float32), table(labels), Comparison(), Protocol(episodes=200))
-    assert measured.metrics["one_shot_accuracy"] == pytest.approx(0.2)
-    assert measured.metrics["verification_auc"] == pytest.approx(0.5, abs=0.02)
+    assert measured["one_shot_accuracy"] == pytest.approx(0.2)
+    assert measured["verification_auc"] == pytest.approx(0.5, abs=0.02)
 
 
 def test_embeddings_that_are_no_numbers_are_refused():
@@ -261,9 +261,10 @@ def test_thresholds_of_other_classes_are_judged_on_these():
     measured = measure(
         x, table(labels), Comparison(), Protocol(episodes=2), {"0.1": 0.5, "0.01": 0.9, "0.001": None}
     )
-    found = measured.metrics["at_chosen_thresholds"]
+    found = measured["at_chosen_thresholds"]
     assert set(found) == {"0.1", "0.01"}
-    scores, same = pairs(measured.scores, measured.labels)
+    compared = Compared.of(x, table(labels), Comparison(), 0)
+    scores, same = pairs(compared.scores, compared.labels)
     for row in found.values():
         accepted = scores >= row["threshold"]
         assert row["true_accept_rate"] == pytest.approx(accepted[same].mean())

@@ -26,9 +26,18 @@ from keras_transfer_tests.sharing import Shared
 
 # TensorFlow's own objects are a million: what looks for garbage among them looks seldom.
 gc.set_threshold(50_000, 20, 20)
-# A busy machine must not fail a property.
-settings.register_profile("unhurried", deadline=None)
+# A busy machine must not fail a property. `make nightly` draws more examples than `make test`.
+EXAMPLES = int(os.environ.get("KERAS_TRANSFER_TEST_EXAMPLES", "30"))
+settings.register_profile("unhurried", deadline=None, max_examples=EXAMPLES)
 settings.load_profile("unhurried")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark the tests whose inputs Hypothesis draws: ``make nightly`` runs them, too, with more examples."""
+    for item in items:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker(pytest.mark.drawn)
 
 
 @pytest.fixture(autouse=True)
