@@ -16,6 +16,11 @@ from keras_transfer.testing.command import call
 
 TEXT = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^    (keras-transfer .*)$", TEXT, re.MULTILINE)
+ALWAYS = (
+    *("--dry-run", "--unfreeze from:block6a --cache-boundary", "--accumulate", "--batchnorm adapt"),
+    *("--head svm", "evaluate", "multilabel", "regression"),
+)
+"""What is run in ``make test``; every other command is only parsed there, and run in ``make nightly``."""
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
@@ -48,6 +53,12 @@ def workplace(tmp_path_factory, photo_folder, backbone):
     return folder
 
 
+def how_often(line):
+    """``make test`` has one command of each kind; all are in ``make nightly``, where the backbones are real, too."""
+    chosen = any(re.search(rf"{option}(?![-\w])", line) for option in ALWAYS)
+    return pytest.mark.slow if chosen else pytest.mark.nightly
+
+
 @pytest.mark.parametrize("line", COMMANDS)
 def test_the_command_is_understood(line):
     verb, *arguments = words(line)
@@ -55,11 +66,8 @@ def test_the_command_is_understood(line):
     assert command.make_context(verb, arguments).params
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("line", COMMANDS)
-def test_the_command_runs(line, workplace, backbone, tmp_path, monkeypatch, request):
-    if backbone == "tiny":
-        request.getfixturevalue("eagerly")
+@pytest.mark.parametrize("line", [pytest.param(line, marks=how_often(line)) for line in COMMANDS])
+def test_the_command_runs(line, workplace, backbone, tmp_path, monkeypatch):
     monkeypatch.chdir(workplace)
     monkeypatch.setenv("KERAS_TRANSFER_CACHE", str(workplace / "cache"))
     arguments = (on_tiny if backbone == "tiny" else smaller)(words(line))
