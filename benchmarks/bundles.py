@@ -47,7 +47,7 @@ SAMPLE = 3000
 
 
 def write_garments(source: Path, folder: Path) -> Path:
-    """The first images of Fashion-MNIST's training part as PNG files, one folder a class."""
+    """The first images of Fashion-MNIST's training part as PNG files, one folder per class."""
     pixels, labels = (
         np.frombuffer(gzip.decompress((source / f"train-{name}-ubyte.gz").read_bytes()), np.uint8)
         for name in ("images-idx3", "labels-idx1")

@@ -14,7 +14,7 @@ prototypical network they are 28x28, and each alphabet that is learned from is t
 leave out the loops that tell its letters apart).
 
 ``fashion``: product photos of Fashion-MNIST (Debian: dataset-fashion-mnist), 6 classes learned from, 2 and 2 held out.
-``elpv``: solar cells, are two in the same state (pip: elpv-dataset)? ``throughput``: images a second of training on
+``elpv``: solar cells, are two in the same state (pip: elpv-dataset)? ``throughput``: images per second of training on
 cached features and end to end, in one run. With ``--work`` runs are kept, and a later call goes on from them. Exit code
 1 unless a network reaches 92 % on the characters, the head that is chosen is 3 points above raw features, and cached
 features are 20 times as fast.

@@ -107,7 +107,7 @@ def main() -> int:
     features = Features()
     of_test = features.of(test)
     lines = [
-        "| real images a class | learned from | logistic regression on Lite0 | small network |",
+        "| real images per class | learned from | logistic regression on Lite0 | small network |",
         "|---|---|---|---|",
     ]
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""The command line. One file a verb; nothing here imports TensorFlow, Keras or NumPy before a verb runs."""
+"""The command line. One file per verb; nothing here imports TensorFlow, Keras or NumPy before a verb runs."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def features(
     quiet: bool,
     **values: Any,
 ) -> None:
-    """Save features of the images in DATA: paths, labels, and one vector an image.
+    """Save features of the images in DATA: paths, labels, and one vector per image.
 
     \b
     keras-transfer features photos/ --output features.npz

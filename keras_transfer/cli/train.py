@@ -77,7 +77,7 @@ def train(
 ) -> None:
     """Train a model on DATA and leave a run folder.
 
-    DATA is a folder with one sub-folder a class (with or without train/, val/, test/ above them), a CSV with the
+    DATA is a folder with one sub-folder per class (with or without train/, val/, test/ above them), a CSV with the
     columns path and label, or tfds:NAME. An interrupted training goes on when the same command is given again.
     """
     command = ctx.command

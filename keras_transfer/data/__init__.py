@@ -60,7 +60,7 @@ def load_data(
     """Find the images of a source, check every one, and deal them out to train, val and test.
 
     Args:
-        source: a folder with one folder a class (with or without ``train/``, ``val/``, ``test/`` above); a
+        source: a folder with one folder per class (with or without ``train/``, ``val/``, ``test/`` above); a
             ``.csv`` with ``path,label`` and optionally ``split,group,weight``;
             ``tfds:NAME[/CONFIG][:VERSION]``; a pair of arrays (images, labels); or a ``tf.data.Dataset`` of
             (image, label).

@@ -12,7 +12,7 @@ def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
     """How much each class must count for all to count the same.
 
     Args:
-        labels: whole numbers (N,), class indices; or 0/1 (N, C), several labels an image.
+        labels: whole numbers (N,), class indices; or 0/1 (N, C), several labels per image.
         classes: the number of classes ``C``.
 
     Returns:
@@ -51,7 +51,7 @@ def sampling_probabilities(labels: np.ndarray) -> np.ndarray:
         float64 (N,), which add up to 1: for ``tf_dataset(sampling=...)``.
 
     Raises:
-        UsageError: another shape; with several labels an image, no sampling makes all equally likely.
+        UsageError: another shape; with several labels per image, no sampling makes all equally likely.
         DataError: no image.
     """
     labels = np.asarray(labels)

@@ -87,7 +87,7 @@ def _checked(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray,
     if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1]:
         raise DataError(
             f"Probabilities of shape {probabilities.shape} and labels of shape {labels.shape} were given; "
-            "(N, C) and (N,) are expected: one row and one class index an image."
+            "(N, C) and (N,) are expected: one row and one class index per image."
         )
     if not len(labels):
         raise DataError("There are no images to measure calibration on.")

@@ -53,7 +53,7 @@ def learning_curves(rows: Sequence[Mapping[str, Any]], path: Path, metric: str =
     """Draw loss and a metric of training and validation over the epochs.
 
     Args:
-        rows: one dictionary an epoch: ``epoch``, ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``.
+        rows: one dictionary per epoch: ``epoch``, ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``.
         path: the PNG to write.
         metric: what is drawn beside the loss.
     """

@@ -63,7 +63,7 @@ class GoldenImages:
 
 
 def choose_rows(table: ImageTable, split: str, seed: int) -> np.ndarray:
-    """Rows of ``table``: stratified over ``split``, one a class but at least 8 and at most 24; sorted.
+    """Rows of ``table``: stratified over ``split``, one per class but at least 8 and at most 24; sorted.
 
     Other splits fill up what a small split lacks; with a warning, fewer than 8 when the data have no more.
     """

@@ -48,7 +48,7 @@ def evaluate(
         split: ``train``, ``val``, ``test`` or ``all``. Default: ``test`` for a run's own data and for data that
             come with splits, ``all`` otherwise; of images that a run knows by their content, those it did not learn
             from.
-        labels: file with the class names, one a line, where nothing beside the model tells them.
+        labels: file with the class names, one per line, where nothing beside the model tells them.
         preprocessing: overrides what is recorded beside the model.
         settings: how the data are read.
         views: test-time augmentation: the mean of the outputs for so many views of each image, 1 to 12; see
@@ -143,7 +143,7 @@ def labelled(
         return data
     if names is None:
         raise UsageError(
-            f"Nothing beside {name} tells its class names and their order. Put labels.txt (one name a "
+            f"Nothing beside {name} tells its class names and their order. Put labels.txt (one name per "
             "line) beside it, pass --labels-file (labels= from Python), or evaluate the run folder."
         )
     plain = settings or DataSettings(val_fraction=0.0, test_fraction=0.0, min_per_class=1)

@@ -34,7 +34,7 @@ def decisions(name: str, task: Task, outputs: np.ndarray) -> np.ndarray | None:
     """What outputs ``(N, ...)`` come to, ``(N, ...)``, as the task ``name`` says, which may give a list; None: nothing.
 
     Raises:
-        PluginError: it gives something else than one decision an image, or decisions of several shapes.
+        PluginError: it gives something else than one decision per image, or decisions of several shapes.
     """
     given = task.decide(outputs)
     if given is None:
@@ -46,7 +46,7 @@ def decisions(name: str, task: Task, outputs: np.ndarray) -> np.ndarray | None:
     if decided.dtype == object or decided.shape[:1] != (len(outputs),):
         shape = f"something of the shape {decided.shape}" if decided.ndim else f"a {type(given).__name__}"
         raise PluginError(
-            f"The task {name!r}: decide gave {shape} for {len(outputs)} images; one decision an image, all of one "
+            f"The task {name!r}: decide gave {shape} for {len(outputs)} images; one decision per image, all of one "
             "shape, is expected, or None. That is a fault of the task: tell its author."
         )
     return decided

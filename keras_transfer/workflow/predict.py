@@ -1,4 +1,4 @@
-"""Asking a model about images: one answer an image, and one unreadable file stops nothing."""
+"""Asking a model about images: one answer per image, and one unreadable file stops nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def predict(
     input_range: tuple[float, float] | None = None,
     logits: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """Ask a model about images, one answer an image, in order.
+    """Ask a model about images, one answer per image, in order.
 
     Args:
         model: as in :func:`evaluate`.

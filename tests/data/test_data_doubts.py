@@ -223,7 +223,9 @@ def test_a_small_range_in_sixteen_bits_is_said(tmp_path, caplog, top, told):
     if told is None:
         assert "16 bits" not in caplog.text
     else:
-        assert f"8 images have 16 bits a value and use {100 * top / 65535:.1f} % of that range" in caplog.text
+        assert (
+            f"8 images have 16 bits per value and use {100 * top / 65535:.1f} % of that range" in caplog.text
+        )
         assert f"Multiply their values by {told}," in caplog.text
 
 

@@ -218,7 +218,7 @@ def classify(
 ) -> list[str]:
     if answer.ndim != 1:
         raise Problem(
-            f"The model gives {answer.shape} for an image, not one number a name. Use {bundle.get('script')}."
+            f"The model gives {answer.shape} for an image, not one number per name. Use {bundle.get('script')}."
         )
     return told(bundle, answer, options.top)
 

@@ -102,7 +102,7 @@ def boundary_f1(
 
 
 class SegmentationMetrics:
-    """Adds up images and gives all metrics at the end. Needs the memory of one matrix and a few numbers an image.
+    """Adds up images and gives all metrics at the end. Needs the memory of one matrix and a few numbers per image.
 
     Args:
         classes: the ``C`` class names.

@@ -36,7 +36,7 @@ def siamese() -> None:
 @click.argument("gallery")
 @click.argument("images", nargs=-1)
 @click.option("--name", metavar="WHO", help="Who or what IMAGES show.")
-@click.option("--from", "folder", metavar="FOLDER", help="Enrol a folder with one folder of images a name.")
+@click.option("--from", "folder", metavar="FOLDER", help="Enrol a folder with one folder of images per name.")
 @model_option
 @click.option("--add", is_flag=True, help="The name may be enrolled already: add images to it.")
 @click.option(
