@@ -300,11 +300,12 @@ def throughput(args: argparse.Namespace, work: Path) -> tuple[list[str], bool]:
 
 REPORT = """    python benchmarks/siamese.py --report docs/results.md
 
-Characters in up to 20 typefaces, each filling its square, rendered with small turns, shears and shifts; 27 alphabets
-are learned from, Hebrew chooses, Thai and Georgian are measured: 1,000 episodes within one alphabet, 20 characters of
-one typeface against the same 20 of another (the protocol of Lake et al. 2015). This is not Omniglot, and no figure
-published for it can be compared; the target here is {target:.0%}. On one CPU both networks from scratch are short of
-training (four blocks: {epochs} epochs; twin network: {koch}). Machine: {machine}.
+The images are characters in up to 20 typefaces. Each character fills its square and is rendered with small rotations,
+shears and shifts. 27 alphabets are training data, Hebrew is validation data, Thai and Georgian are test data. The test
+has 1,000 episodes within one alphabet: 20 characters of one typeface against the same 20 of another (the protocol of
+Lake et al. 2015). This is not Omniglot, so figures published for Omniglot cannot be compared; the target here is
+{target:.0%}. On one CPU both networks from scratch had too little training (four blocks: {epochs} epochs; twin network:
+{koch}). Machine: {machine}.
 """
 
 
