@@ -4,9 +4,9 @@
         [--report docs/results.md]
 
 One query against a gallery, with cosine: ``Search.top(query, 5)`` against one NumPy matrix product of that size
-(``query (1, D) @ gallery (D, N)``), for a gallery of as many names as entries, and one of five entries per name. Entries
-are random directions: time does not depend on what they are. With ``--index``, the same through the faiss index, with
-the share of queries (noisy copies of entries) for which it finds the name that the exact search finds.
+(``query (1, D) @ gallery (D, N)``), for a gallery of as many names as entries, and one of five entries per name.
+Entries are random directions: time does not depend on what they are. With ``--index``, the same through the faiss
+index, with the share of queries (noisy copies of entries) for which it finds the name that the exact search finds.
 
 Exit code 1 when a ratio is above its bar: match/product 2.
 """

@@ -236,8 +236,8 @@ class. The best single head is the one with the highest mean; in practice nobody
 the ± of a difference is its standard error over the splits. Machine: {machine}.
 
 """
-BETWEEN = """Accuracy of `auto` minus that of the best single head. The column says how many standard errors over classes
-a simpler head may be behind the best head of the folds and still be chosen (`auto` uses {within:g}):
+BETWEEN = """Accuracy of `auto` minus that of the best single head. The column says how many standard errors over
+classes a simpler head may be behind the best head of the folds and still be chosen (`auto` uses {within:g}):
 """
 THRESHOLDS = """Results on the unseen classes of the threshold at which both error rates are equal in the folds:
 """
