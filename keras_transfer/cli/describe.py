@@ -43,7 +43,7 @@ def describe(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Look into NETWORK, a backbone's name, a run folder or a model's file; with OTHER, compare the two.
+    """Describe NETWORK, a backbone's name, a run folder or a model's file; with OTHER, compare the two.
 
     For each block (or layer): output, kernels, stride, padding, parameters, multiply-adds for one image, how many
     pixels of the image a position sees, and the memory of its activations.

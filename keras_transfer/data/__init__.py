@@ -126,7 +126,7 @@ def _read(
     """Choose the source by its form. The heavy ones are imported when they are used."""
     folder = isinstance(source, (str, os.PathLike)) and Path(source).is_dir()
     if levels != 1 and not folder:
-        raise UsageError(f"levels={levels} is for a folder; {source!r:.80} is none. Leave it out.")
+        raise UsageError(f"levels={levels} is for a folder; {source!r:.80} is not a folder. Leave it out.")
     if isinstance(source, (str, os.PathLike)):
         text = os.fspath(source)
         if not text:

@@ -30,7 +30,7 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
         bins: number of bins of equal width.
 
     Raises:
-        DataError: no images, shapes that do not fit, or numbers that are no probabilities or class indices.
+        DataError: no images, shapes that do not fit, or numbers that are not probabilities or class indices.
         UsageError: fewer than one bin.
     """
     return calibration_error(reliability(probabilities, labels, bins))
@@ -49,7 +49,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
         (mean probability of the predicted class) and ``accuracy``, both None for a bin without images.
 
     Raises:
-        DataError: no images, shapes that do not fit, or numbers that are no probabilities or class indices.
+        DataError: no images, shapes that do not fit, or numbers that are not probabilities or class indices.
         UsageError: fewer than one bin.
     """
     if not isinstance(bins, int) or bins < 1:

@@ -62,7 +62,7 @@ def evaluate(
         ``trained_on``: how many of the images the run had learned from (None when no run is known).
 
     Raises:
-        UsageError: unknown split, a classifier whose outputs are no probabilities, nothing tells the class names, or
+        UsageError: unknown split, a classifier whose outputs are not probabilities, nothing tells the class names, or
             task options that cannot be set here.
         DataError: the split is empty, or a label the model does not know.
     """
@@ -232,7 +232,7 @@ def _as_recorded(run: Run, table: ImageTable, default: str) -> tuple[ImageTable,
     seen = known & np.isin(splits, run.learned_from)
     chosen = (known & ~seen & (splits == "val")).sum()
     log.warning(
-        "%d of the %d images were trained on%s, as their content tells: they are left out. --split all measures all.",
+        "%d of the %d images were trained on%s, judged by their content, and are left out. --split all measures all.",
         seen.sum(),
         len(table),
         f", and {chosen} chosen by" if chosen else "",

@@ -42,7 +42,7 @@ def predict(
         ``Task.predict``), or ``{"path": ..., "error": reason}`` for a file that cannot be read.
 
     Raises:
-        UsageError: a path does not exist, no image is found, or what a classifier gives are no probabilities.
+        UsageError: a path does not exist, no image is found, or what a classifier gives are not probabilities.
     """
     if top < 1:
         raise UsageError(f"top={top} was given; at least 1 is expected.")

@@ -224,7 +224,7 @@ def classify(
 
 
 def told(bundle: dict[str, Any], answer: np.ndarray, top: int) -> list[str]:
-    """The ``top`` most probable classes; all numbers where they are no probabilities."""
+    """The ``top`` most probable classes; all numbers where they are not probabilities."""
     if bundle.get("output", {}).get("kind", "probabilities") != "probabilities":
         return [f"{name} {number:.4g}" for name, number in zip(bundle["labels"], answer, strict=True)]
     best = [int(place) for place in np.argsort(-answer, kind="stable")]

@@ -32,8 +32,8 @@ class GanOptions:
     conditional: bool = option(
         False, "Learn each class as such, to make images of a class that is asked for."
     )
-    noise_size: int = option(64, "Numbers an image is made from.", minimum=1, maximum=4096)
-    width: int = option(64, "Channels at the largest resolution but one.", minimum=4, maximum=512)
+    noise_size: int = option(64, "Size of the noise vector.", minimum=1, maximum=4096)
+    width: int = option(64, "Channels at the second-largest resolution.", minimum=4, maximum=512)
     loss: str = option("non-saturating", "What the two networks minimise.", choices=LOSSES)
     normalization: str = option("spectral", "In the discriminator.", choices=NORMALIZATIONS)
     r1: float = option(
@@ -56,7 +56,7 @@ class GanOptions:
         choices=AUGMENTATIONS,
     )
     changes: str = option("colour,translation,cutout", "What --diff-augment changes.")
-    start_from: Path | None = option(None, "Go on from the networks of this run, trained on other images.")  # noqa: RUF009
+    start_from: Path | None = option(None, "Start from the networks of this run, trained on other images.")  # noqa: RUF009
     freeze_lower: int = option(
         0,
         "With --start-from: so many lower blocks of the discriminator stay as they are (FreezeD).",
@@ -69,12 +69,14 @@ class GanOptions:
     measure_every: int = option(
         0, "Epochs between measurements of KID while training; 0: only at the end.", minimum=0
     )
-    metric_images: int = option(2000, "Images of either kind that are compared, at most.", minimum=8)
+    metric_images: int = option(
+        2000, "Largest number of real and of generated images that are compared.", minimum=8
+    )
     metric_backbone: str | None = option(
         None,
         "Measure kid_NAME and fid_NAME, too, through this backbone of the catalog (such as inception_v3).",
     )
-    on_collapse: str = option("warn", "What follows when all images become alike.", choices=("warn", "stop"))
+    on_collapse: str = option("warn", "What to do when all images become alike.", choices=("warn", "stop"))
 
 
 GAN = TaskSpec(

@@ -32,7 +32,7 @@ def confusion_matrix(
         prediction: class indices, of the same shape. Under ignored pixels they may be anything.
 
     Raises:
-        DataError: other shapes, no whole numbers, or values that are no class.
+        DataError: other shapes, no whole numbers, or values that do not belong to a class.
     """
     truth, prediction = _checked(truth, prediction)
     counts = truth != ignore_index

@@ -47,9 +47,9 @@ class Identity:
             found = cls(**{field.name: values[field.name] for field in fields(cls)})
             texts = (found.model, found.name, found.precision, found.content)
             if not all(isinstance(text, str) for text in texts):
-                raise TypeError("a field is no text")
+                raise TypeError("a field is not a text")
             if not isinstance(found.cosine, (int, float, type(None))):
-                raise TypeError("the cosine is no number")
+                raise TypeError("the cosine is not a number")
             return found
         except (KeyError, TypeError) as problem:
             raise DataError(f"This describes no model of a gallery: {problem}.") from problem

@@ -94,7 +94,7 @@ def measure(
     broken = ~np.isfinite(embeddings).all(axis=1)
     if broken.any():
         raise DataError(
-            f"{int(broken.sum())} of {len(embeddings)} embeddings are no finite numbers, such as that of "
+            f"{int(broken.sum())} of {len(embeddings)} embeddings are not finite numbers, such as that of "
             f"{table.images.describe(int(broken.argmax()))}. The model is damaged or diverged: train it again, with a "
             "lower --learning-rate."
         )

@@ -271,7 +271,7 @@ def deciding(comparison: Comparison, threshold: float | None) -> Comparison:
     """
     if threshold is not None:
         if not np.isfinite(threshold):
-            raise UsageError(f"The threshold {threshold} is no number to compare with.")
+            raise UsageError(f"The threshold {threshold} is not a finite number; give a score.")
         return comparison.at(threshold)
     comparison.same(np.zeros(0))
     return comparison

@@ -50,7 +50,7 @@ class SiameseOptions:
         "How a map becomes one vector; flatten keeps where things are, as characters and signatures need it.",
         choices=POOLINGS,
     )
-    embedding_dim: int = option(128, "Numbers an embedding has, at most.", minimum=2)
+    embedding_dim: int = option(128, "Largest size of an embedding.", minimum=2)
     loss: str = option("supcon", "What gradient training minimises.", choices=LOSSES)
     comparison: str = option(
         "auto",
@@ -58,8 +58,8 @@ class SiameseOptions:
         choices=COMPARISONS,
     )
     images_per_class: int = option(4, "Images of a class in a training batch (K of P-K batches).", minimum=2)
-    margin: float | None = option(None, "Of contrastive, triplet and ArcFace losses.", minimum=0.0)
-    scale: float | None = option(None, "What similarities are multiplied by in a loss.", minimum=1e-3)
+    margin: float | None = option(None, "Margin of contrastive, triplet and ArcFace losses.", minimum=0.0)
+    scale: float | None = option(None, "Factor of the similarities in a loss.", minimum=1e-3)
     head_epochs: int = option(60, "Passes of --head dense over the cached features.", minimum=1)
     levels: int = option(
         1,
