@@ -1,4 +1,4 @@
-"""Who may import whom, read from every file: arrows point down only (CONTRIBUTING.md: the rooms of the house)."""
+"""Who may import whom, read from every file: arrows point down only (CONTRIBUTING.md has the table)."""
 
 import ast
 import re
@@ -73,7 +73,7 @@ def test_arrows_point_down(module):
         )
 
 
-def test_the_table_for_contributors_has_the_rooms_in_this_order():
+def test_the_table_in_contributing_has_the_rooms_in_this_order():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
     assert tuple(re.findall(r"`(\w+)`", " ".join(rows))) == ROOMS
