@@ -44,7 +44,7 @@ class ModelSettings:
     )
     cut: str | None = option(None, "path:FILE: the layer where it ends (default: before its head).")
     input_mode: str | None = option(
-        None, "path:FILE: what it wants pixels to become, unless it scales them itself.", choices=INPUT_MODES
+        None, "path:FILE: the pixels it expects, unless it scales them itself.", choices=INPUT_MODES
     )
     weights: str = option("auto", "auto, imagenet, none, or the path of a weights file.")
     image_size: int | None = option(None, "Height and width in pixels (default: the backbone's).", minimum=1)
@@ -60,7 +60,7 @@ class FeatureSettings:
     layer: str | None = option(
         None, "A layer's name, or P2 to P5: the level of the pyramid (default: the last map)."
     )
-    pooling: str = option("avg", "How a map becomes one vector.", choices=POOLINGS)
+    pooling: str = option("avg", "How a feature map becomes one vector.", choices=POOLINGS)
     pca: int | None = option(None, "Keep this many principal components of the training images.", minimum=1)
     dtype: str = option("float32", "Format of the numbers.", choices=("float32", "float16"))
 
@@ -83,12 +83,14 @@ class FitSettings:
     guard: bool = option(True, "Keep the probe unless fine-tuning beats it on validation.")
     refit: bool = option(
         True,
-        "Where the probe is what is kept, fit it once more, on training and validation images, at the strength chosen.",
+        "If the probe is the final model, fit it again on training and validation images together.",
     )
     cache_boundary: str = option(
-        "auto", "Compute what lies below the trained layers once and keep it.", choices=("auto", "on", "off")
+        "auto",
+        "Compute the output of the layers below the trained ones once and keep it.",
+        choices=("auto", "on", "off"),
     )
-    views: int = option(4, "Augmented views of each image that are kept there.", minimum=1)
+    views: int = option(4, "Augmented views per image that are kept there.", minimum=1)
     teacher: str | None = option(None, "Learn from this run folder or model file too (distillation).")
     temperature: float = option(4.0, "Distillation: softens the teacher's predictions.", minimum=0.1)
     teacher_weight: float = option(
@@ -115,10 +117,12 @@ class GradientSettings:
     find_lr: bool = option(False, "Measure a learning rate first and use it (plots/lr_finder.png).")
     optimizer: str = option("adamw", "The optimizer.", choices=("adamw", "sgd"))
     momentum: float = option(0.9, "SGD's momentum.", minimum=0.0, below=1.0)
-    schedule: str = option("cosine", "The learning rate over the steps.", choices=SCHEDULES)
-    warmup: float = option(0.1, "Share of the steps in which the rate rises.", minimum=0.0, below=1.0)
+    schedule: str = option("cosine", "Schedule of the learning rate.", choices=SCHEDULES)
+    warmup: float = option(
+        0.1, "Share of the steps in which the learning rate rises.", minimum=0.0, below=1.0
+    )
     layer_decay: float = option(
-        1.0, "Each block below learns this times as fast as the one above it.", minimum=0.01, maximum=1.0
+        1.0, "Learning rate of each block, as a factor of that of the block above.", minimum=0.01, maximum=1.0
     )
     weight_decay: float = option(
         1e-4, "Weight decay of kernels (never of biases and normalization).", minimum=0.0
@@ -134,7 +138,9 @@ class GradientSettings:
     focal: float | None = option(
         None, "Focal loss with this gamma, e.g. 2, instead of cross-entropy.", minimum=0.0
     )
-    balance: str = option("none", "Classes of unequal size.", choices=("none", "weights", "sampling"))
+    balance: str = option(
+        "none", "How classes of unequal size are balanced.", choices=("none", "weights", "sampling")
+    )
     augment: str = option("none", "Random changes of the training images.", choices=POLICIES)
     flips: str = option(
         "horizontal", "Which mirror images augmentation may make.", choices=("horizontal", "both", "none")

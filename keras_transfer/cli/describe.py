@@ -23,7 +23,7 @@ from keras_transfer.outputs import Outputs
 @click.option(
     "--image-size", type=click.IntRange(min=1), metavar="N", help="Side in pixels (default: the network's)."
 )
-@click.option("--layers", is_flag=True, help="A line for each layer, not for each block.")
+@click.option("--layers", is_flag=True, help="One line per layer instead of per block.")
 @click.option(
     "--output",
     "-o",

@@ -28,7 +28,7 @@ def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
     labels = np.asarray(labels)
     if labels.ndim == 2 and labels.shape[1] == classes and len(labels):
         if not np.all((labels == 0) | (labels == 1)):
-            raise DataError("The labels of several an image must be 0 or 1.")
+            raise DataError("Several labels per image must be given as 0 or 1.")
         positives = labels.sum(axis=0, dtype=np.float64)
         negatives = np.maximum(len(labels) - positives, 1)
         ratio = np.divide(negatives, positives, out=np.zeros(classes), where=positives > 0)

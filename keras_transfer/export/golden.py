@@ -1,7 +1,7 @@
 """Golden vectors: real images, the pixels they become, and what every artefact answered to them.
 
 They are the part of a bundle that can be checked on the board: ``golden/golden.json`` names the files and holds the
-expected probabilities, ``golden/*.png`` are the images (as decoded, upright, at most 640 pixels a side) and the
+expected probabilities, ``golden/*.png`` are the images (as decoded, upright, at most 640 pixels per side) and the
 model's input pixels. PNG loses nothing and can carry no code.
 """
 

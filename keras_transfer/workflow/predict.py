@@ -52,7 +52,7 @@ def predict(
     )
     if task_spec(loaded.task).generates:
         raise UsageError(
-            f"{loaded.name} makes images and answers nothing about them: its task, {loaded.task}, has a verb "
+            f"{loaded.name} generates images and cannot classify them: its task, {loaded.task}, has a verb "
             "for that "
             f"(keras-transfer {loaded.task} --help)."
         )

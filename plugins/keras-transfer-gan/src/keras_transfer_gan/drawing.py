@@ -60,7 +60,7 @@ def class_number(facts: Facts, name: str) -> int:
     """
     if not facts.conditional:
         raise UsageError(
-            f"--class {name} was given, and this generator was not told classes. Train one with --conditional."
+            f"--class {name} was given, and this generator was trained without classes. Train one with --conditional."
         )
     if name not in facts.classes:
         raise unknown_name("class", name, facts.classes)

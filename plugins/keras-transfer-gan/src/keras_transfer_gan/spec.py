@@ -27,31 +27,31 @@ class GanOptions:
         choices=ARCHITECTURES,
     )
     channels: str = option(
-        "auto", "Of the images that are made; auto: as those of the data.", choices=CHANNELS
+        "auto", "Channels of the generated images; auto: like those of the data.", choices=CHANNELS
     )
     conditional: bool = option(
-        False, "Learn each class as such, to make images of a class that is asked for."
+        False, "Learn each class separately, so that images of a given class can be made."
     )
     noise_size: int = option(64, "Size of the noise vector.", minimum=1, maximum=4096)
     width: int = option(64, "Channels at the second-largest resolution.", minimum=4, maximum=512)
     loss: str = option("non-saturating", "What the two networks minimise.", choices=LOSSES)
-    normalization: str = option("spectral", "In the discriminator.", choices=NORMALIZATIONS)
+    normalization: str = option("spectral", "Normalization of the discriminator.", choices=NORMALIZATIONS)
     r1: float = option(
         0.0, "Weight of the R1 penalty on the discriminator's gradient at real images.", minimum=0.0
     )
     gradient_penalty: float = option(10.0, "Weight of wgan-gp's penalty.", minimum=0.0)
     critic_steps: int = option(
-        1, "Steps of the discriminator for each of the generator's.", minimum=1, maximum=20
+        1, "Steps of the discriminator per step of the generator.", minimum=1, maximum=20
     )
     rate_ratio: float = option(
         1.0,
-        "The discriminator's learning rate over the generator's (two time-scale).",
+        "The discriminator's learning rate divided by the generator's (two time-scale).",
         minimum=0.01,
         maximum=100.0,
     )
     diff_augment: str = option(
         "auto",
-        "Change what the discriminator sees, real and made alike. adaptive: less and less while it does not overfit; "
+        "Augment the discriminator's input, real and generated alike. adaptive: reduced while it does not overfit; "
         "auto: adaptive for fewer than 5,000 images, else none.",
         choices=AUGMENTATIONS,
     )
@@ -59,12 +59,12 @@ class GanOptions:
     start_from: Path | None = option(None, "Start from the networks of this run, trained on other images.")  # noqa: RUF009
     freeze_lower: int = option(
         0,
-        "With --start-from: so many lower blocks of the discriminator stay as they are (FreezeD).",
+        "With --start-from: this many lower blocks of the discriminator stay frozen (FreezeD).",
         minimum=0,
     )
     feature_network: str | None = option(
         None,
-        "A backbone of the catalog, frozen, through whose features the discriminator looks (projected GAN).",
+        "A frozen backbone of the catalog whose features are the discriminator's input (projected GAN).",
     )
     measure_every: int = option(
         0, "Epochs between measurements of KID while training; 0: only at the end.", minimum=0

@@ -235,7 +235,7 @@ class EndOfEpoch(keras.callbacks.Callback):
             if len(before) + 1 >= PATIENT and max(before) <= ALIKE:
                 looks = len(before) + 1
                 self._warn(
-                    f"have been alike from the start: after {looks} looks their diversity is {now:.2f}"
+                    f"have been alike from the start: after {looks} measurements their diversity is {now:.2f}"
                 )
             return False
         if not self.schedule.stop_on_collapse:

@@ -289,7 +289,7 @@ def _by_color(pixels: np.ndarray, classes: Classes, name: str) -> np.ndarray:
 
 def _require_one_channel(pixels: np.ndarray, classes: Classes, name: str) -> None:
     if pixels.ndim == 3:
-        hint = "Leave the encoding to be found, or give 'color'." if classes.colors else _no_colors(name)
+        hint = "Leave out the encoding, or give 'color'." if classes.colors else _no_colors(name)
         raise DataError(f"{name} is RGB; an index mask has one channel. {hint}")
 
 

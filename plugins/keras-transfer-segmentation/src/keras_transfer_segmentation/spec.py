@@ -18,7 +18,7 @@ class SegmentationOptions:
 
     architecture: str = option(
         "unet",
-        "What is put on the backbone; unet-scratch is the paper's, without one.",
+        "The decoder on the backbone; unet-scratch is the paper's network, without a backbone.",
         choices=ARCHITECTURES,
     )
     class_names: tuple[str, ...] = option(

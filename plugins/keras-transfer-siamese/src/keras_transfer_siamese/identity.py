@@ -72,9 +72,9 @@ def mixing(gallery: Identity, given: Identity) -> str | None:
         )
     if given.content == gallery.content:
         return None
-    pair = f"The gallery was enrolled with {gallery.told()} and is asked with {given.told()}"
+    pair = f"The gallery was enrolled with {gallery.told()} and is used with {given.told()}"
     if given.cosine is None or gallery.cosine is None:
-        return f"{pair}: how far their embeddings are apart was not measured. Enrol and match with one file."
+        return f"{pair}: the distance of their embeddings was not measured. Enrol and match with one file."
     least = min(given.cosine, gallery.cosine)
     if not least >= LEAST:
         raise DataError(

@@ -186,7 +186,7 @@ def _episodes(likeness: Likeness, table: ImageTable, protocol: Protocol) -> dict
     every = _drawn(table, protocol)
     asked = tuple(setting for setting, _ in every)
     if not protocol.settings and not protocol.omniglot and asked != DEFAULTS:
-        log.info("Episodes are shrunk to what there is: %s.", ", ".join(map(str, asked)))
+        log.info("Episodes are reduced to the existing classes and images: %s.", ", ".join(map(str, asked)))
     found = {}
     for setting, drawn in every:
         mean, half = interval(accuracies(likeness, drawn))
