@@ -5,8 +5,8 @@
 ELPV solar cells (extra ``demo``; 224 px, a quarter to test on) and the first 3,000 training images of Fashion-MNIST
 (FOLDER holds the IDX files; Debian: package dataset-fashion-mnist), written as PNG files and read at 96 px, a fifth to
 test on. EfficientNet-Lite0, seed 0, a probe; then the same with its head fitted on int8 features (``--deploy int8``).
-Prints the tables of the README as Markdown. Exit code 1 unless every float32 file agrees with Keras on every image, to
-1e-4, int8 is within 1 point of it, and every bundle is verified, its data included.
+Prints the table of docs/results.md as Markdown. Exit code 1 unless every float32 file agrees with Keras within 1e-4 on
+every image, int8 is within 1 point of it, and every bundle is verified, its data included.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ SAMPLE = 3000
 
 
 def write_garments(source: Path, folder: Path) -> Path:
-    """The first images of Fashion-MNIST's training part as PNG files, one folder a class."""
+    """The first images of Fashion-MNIST's training part as PNG files, one folder per class."""
     pixels, labels = (
         np.frombuffer(gzip.decompress((source / f"train-{name}-ubyte.gz").read_bytes()), np.uint8)
         for name in ("images-idx3", "labels-idx1")
@@ -90,7 +90,7 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 
 
 def sound(one: dict[str, Any]) -> bool:
-    """Whether a data set's bundles keep what the README promises."""
+    """Whether a data set's bundles keep what the documents promise."""
     exact = all(
         row["agreement"] == 1 and row["max_difference"] <= 1e-4
         for row in one["artefacts"].values()

@@ -77,16 +77,17 @@ VIEWS = {"": "", "_2_views": ", 2 views of each image"}
 
 REPORT = """    python benchmarks/elpv.py --report docs/results.md
 
-2,624 electroluminescence images (Deitsch et al. 2019), label = probability of a defect above 0.5, 25 % of each class
-to test on (656 images). EfficientNet-Lite0, ImageNet weights. Mean and standard deviation over seeds, each with its own
-split and training. Heads choose by cross-validation on the other 75 %; fine-tuning takes a tenth of all images out of
-them to choose epoch and model. Nothing was chosen on test images.
+The data are 2,624 electroluminescence images (Deitsch et al. 2019). A cell counts as defective if its probability of a
+defect is above 0.5. 25 % of each class are test images (656 images). The network is EfficientNet-Lite0 with ImageNet
+weights. Figures are the mean and the standard deviation over seeds; each seed has its own split and training. Heads are
+chosen by cross-validation on the other 75 %. Fine-tuning takes a tenth of all images out of these 75 % to choose the
+epoch and the model. Nothing was chosen on test images.
 
 {table}
 
-Times are from files to the measured model, the mean of the seeds; two trainings often ran side by side. The heads'
-features come from the cache for all but the first run. Random splits probably mix cells of one solar module (the labels
-carry no module), here as in every row. The published rows are on the authors' split.
+Times run from the image files to the measured model and are means over the seeds. Two trainings often ran at the same
+time. In all but the first run the features of the heads come from the cache. Random splits probably mix cells of one
+solar module, because the labels do not name the module. The published rows use the authors' split.
 
 Machine: {machine}.
 """

@@ -48,12 +48,13 @@ REPORT = """# Export matrix
 
     python benchmarks/export_matrix.py --report docs/export-matrix.md
 
-The smallest backbone of every family and every network built here, {size} px, a head of two classes, through four
-precisions. Random weights but for EfficientNet-Lite, batch-normalization statistics from real images, logits spread
-alike; compared with Keras on {test} crops of two photographs that nothing was fitted on. `seconds` is the conversion.
-int8: first layers and head in float, {calibrate} calibration images. "ok" means within the tolerance of an export:
-float32 to 1e-4 on every image, the others at most 1 point of accuracy. Weights that were never trained quantize in
-their own way: what int8 costs a trained network is measured by its own export.
+The table has the smallest backbone of every family, and every network that this project builds itself, at {size} px,
+with a head for two classes, in four precisions. EfficientNet-Lite has its ImageNet weights. The others have random
+weights, batch-normalization statistics from real images, and logits scaled to the same spread. The files are compared
+with Keras on {test} crops of two photographs that nothing was fitted on. `seconds` is the time of the conversion. int8
+keeps the first layers and the head in float and uses {calibrate} calibration images. "ok" means within the tolerance of
+an export: float32 agrees within 1e-4 on every image, the others lose at most 1 point of accuracy. Random weights
+quantize differently from trained ones. What int8 costs a trained network is measured by its own export.
 
 {table}
 

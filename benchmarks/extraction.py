@@ -63,7 +63,7 @@ def image_table(count: int, folder: Path, **options):
 
 
 class BareLoop:
-    """The interpreter and nothing else, all threads, as many images a call as is fastest: what the hardware gives."""
+    """The interpreter and nothing else, all threads, as many images per call as is fastest: what the hardware gives."""
 
     def __init__(self, content: bytes, batches: list) -> None:
         from ai_edge_litert.interpreter import Interpreter

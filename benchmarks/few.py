@@ -26,10 +26,11 @@ from keras_transfer.training.standardising import standardisation
 COUNTS, ASKED, DRAWS, TESTED = (100, 500), (1, 3, 10, 20, 50, 100, 300), 40, 2000
 REPORT = """    python benchmarks/few.py --report docs/results.md
 
-The probe's strength, chosen on so many validation images or by {folds}-fold cross-validation on the training images:
-log loss on the test images, the mean and what one choice of twenty exceeds; {seeds} seeds, {draws} draws of the
-validation images each. `train` chooses by the validation images from {enough} on; where they are fewer, or of one
-class, by cross-validation. 100 and 500 images are 81 and 406 training images.
+The strength of the probe's regularisation is chosen on the given number of validation images, or by {folds}-fold
+cross-validation on the training images. Each cell has two values of the log loss on the test images: the mean, and the
+value that one choice in twenty exceeds. There are {seeds} seeds with {draws} draws of the validation images each.
+`train` uses the validation images where there are at least {enough}. With fewer, or with images of one class only, it
+uses cross-validation. Of 100 and 500 images, 81 and 406 are training images.
 
 {table}
 

@@ -19,8 +19,9 @@ from reporting import machine, write_section
 
 REPORT = """    python benchmarks/folding.py --report docs/results.md
 
-Fine-tuning keeps batch normalization frozen; the constants it multiplies by are folded into the kernel before it while
-it trains. Seconds of a step of {batch_size} images at 224 px, by turns in one run, the median of {steps}.
+Fine-tuning keeps batch normalization frozen. During training, the constants that it multiplies by are folded into the
+kernel of the convolution before it. The table has the seconds per step of {batch_size} images at 224 px. Both variants
+take turns in one run; figures are the median of {steps} steps.
 
 {table}
 

@@ -85,9 +85,9 @@ def main() -> int:
         steps = EPOCHS * 2 * COUNTS["train"] // BATCH
         about = f"""    python benchmarks/from_nothing.py --report docs/results.md
 
-From random weights (`--strategy scratch`), {steps} steps of {BATCH} crops of two photographs; guessing gets
-{ABOVE_CHANCE} of {tests} right less than once in a hundred times. Seconds of the training, checkpoints and all,
-in a process that has trained before.
+Each network is trained from random weights (`--strategy scratch`) in {steps} steps with batches of {BATCH} crops, cut
+from two photographs. Guessing gets {ABOVE_CHANCE} of {tests} right less than once in a hundred times. The time is that
+of the training with its checkpoints, in a process that has trained before.
 """
         write_section(
             options.report,

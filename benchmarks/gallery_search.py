@@ -4,9 +4,9 @@
         [--report docs/results.md]
 
 One query against a gallery, with cosine: ``Search.top(query, 5)`` against one NumPy matrix product of that size
-(``query (1, D) @ gallery (D, N)``), for a gallery of as many names as entries, and one of five entries a name. Entries
-are random directions: time does not depend on what they are. With ``--index``, the same through the faiss index, with
-the share of queries (noisy copies of entries) for which it finds the name that the exact search finds.
+(``query (1, D) @ gallery (D, N)``), for a gallery of as many names as entries, and one of five entries per name.
+Entries are random directions: time does not depend on what they are. With ``--index``, the same through the faiss
+index, with the share of queries (noisy copies of entries) for which it finds the name that the exact search finds.
 
 Exit code 1 when a ratio is above its bar: match/product 2.
 """
@@ -46,7 +46,7 @@ def measure(entries: int, size: int, rounds: int, with_index: bool) -> dict:
     query = rng.normal(size=(1, size)).astype(np.float32)
     searches = {
         "match": Search([f"{i:07d}" for i in range(entries)], vectors, Comparison(), engine="exact"),
-        "match, five entries a name": Search(
+        "match, five entries per name": Search(
             [f"{i // 5:07d}" for i in range(entries)], vectors, Comparison(), engine="exact"
         ),
     }
@@ -82,10 +82,10 @@ def table(rows: list[dict]) -> str:
     lines = [
         f"    python benchmarks/gallery_search.py{asked} --report docs/results.md",
         "",
-        f"One query against {rows[0]['entries']:,} enrolled images, over the time of one NumPy matrix product of that",
-        "size; medians of interleaved rounds.",
+        f"Time of one query against {rows[0]['entries']:,} enrolled images, divided by the time of one NumPy matrix",
+        "product of the same size; medians of interleaved rounds.",
         "",
-        f"| numbers of an embedding | {' | '.join(name.removesuffix(' / product') for name in rows[0]['ratios'])} |",
+        f"| embedding size | {' | '.join(name.removesuffix(' / product') for name in rows[0]['ratios'])} |",
         f"|{'---|' * (1 + len(rows[0]['ratios']))}",
     ]
     for row in rows:

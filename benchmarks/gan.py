@@ -250,7 +250,11 @@ def main() -> int:
             write_png(arguments.samples / file_of(name), picture)
         if arguments.report:
             place = Path(os.path.relpath(arguments.samples, arguments.report.parent)).as_posix()
-            lines += ["", "Not chosen samples, the same noise for each of ours:", ""]
+            lines += [
+                "",
+                "Samples that nobody selected; the networks of this package got the same noise:",
+                "",
+            ]
             first = ["tutorial", *LOSSES]
             for names in (first, [name for name in grids if name not in first]):
                 shown = [f"![samples: {name}]({place}/{file_of(name)})" for name in names]
@@ -262,8 +266,8 @@ def main() -> int:
         samples = f" --samples {arguments.samples}" if arguments.samples else ""
         about = (
             f"    python benchmarks/gan.py {budget}{samples} --report docs/results.md\n\n"
-            f"{steps} steps of {BATCH} images each, from {len(learned):,} training images; {MEASURED:,} made images "
-            f"against as many test images. Machine: {machine()}."
+            f"{steps} steps with {BATCH} images each, on {len(learned):,} training images. {MEASURED:,} generated "
+            f"images are compared with as many test images. Machine: {machine()}."
         )
         write_section(arguments.report, "GAN: Fashion-MNIST at 28 px", "\n".join([about, "", *lines]))
     return 0 if passed else 1

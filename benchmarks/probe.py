@@ -27,7 +27,7 @@ BAR, POINT = 8.0, 0.01
 
 
 def photos(count: int, folder: Path) -> Path:
-    """``count`` cells, evenly drawn, as train/, val/ and test/ with a folder a class."""
+    """``count`` cells, evenly drawn, as train/, val/ and test/ with a folder per class."""
     from keras_transfer.data import load_data
     from keras_transfer.workflow.demo import cell_table, elpv_folder
 

@@ -246,18 +246,20 @@ def changed(found: list[dict[str, dict[str, float]]], name: str, way: str = "aft
 
 REPORT = """    python benchmarks/refit.py --report docs/results.md
 
-A head's setting is chosen on validation images (where these are fewer than {enough}, by cross-validation); then the
-head is fitted again on training and validation images together. `train` does so where the probe is what is kept
-(`--no-refit` does not). Before and after, on EfficientNet-Lite0's features, means of {seeds} seeds, each with its own
-images and split; the difference is paired, with its standard error over the seeds. {share:.0%} of the images are
-validation images, as in `train`; {cells} solar cells or {garments:,} garments are measured on.
+The setting of a head is chosen on validation images, or by cross-validation where there are fewer than {enough}. Then
+the head is fitted again on training and validation images together. `train` does this where the probe is the final
+model; `--no-refit` turns it off. The table has the results before and after, on the features of EfficientNet-Lite0.
+Figures are means over {seeds} seeds, each with its own images and split. The difference is paired, with its standard
+error over the seeds. {share:.0%} of the images are validation images, as in `train`. {cells} solar cells or
+{garments:,} garments are test images.
 
 {table}
 
-"probe" and the SVMs decide between classes, "labels" and "numbers" are the probes of the tasks `multilabel` and
-`regression`. Losses are nats an image, nats a label, and squared errors in units of the numbers' variance. Before, the
-temperature is fitted on the validation images (from {enough} on), after, by {folds}-fold cross-validation over all
-images at the strength chosen. The alternatives, as log loss and calibration error (Guo et al. 2017) on the test images:
+"probe" and the SVMs are classifiers. "labels" and "numbers" are the probes of the tasks `multilabel` and `regression`.
+Losses are in nats per image, in nats per label, and as squared errors in units of the numbers' variance. Before, the
+temperature is fitted on the validation images where there are at least {enough}. After, it is fitted by {folds}-fold
+cross-validation over all images, at the chosen strength. The next table has the alternatives, as log loss and
+calibration error (Guo et al. 2017) on the test images:
 
 {temperatures}
 

@@ -157,17 +157,19 @@ def measure_peer(
 
 REPORT = """    python benchmarks/segmentation.py{peer_option} --report docs/results.md
 
-Axial slices of one averaged head (`ch2`, 1 mm), split by blocks with unused slices between them; {tests} test slices. A
-U-Net on EfficientNet-Lite0, every layer and its batch normalization trained, batches of {batch}, on CPU, with a rate of
-{rate:g}: the brain's mask at {sizes[brain]} px, {epochs[brain]} epochs; seven regions at {sizes[regions]} px,
-{epochs[regions]} epochs. "pretrained" starts from ImageNet weights, "scratch" from random ones{peer}. One head: this
-says how well the network learns it, not how well it would do on another person. Means over seeds, where there are
-several (their deviation behind ±); another seed moves the regions by about 0.03.
+The images are axial slices of one averaged head (`ch2`, 1 mm). They are split by blocks with unused slices between the
+blocks; {tests} slices are test images. The model is a U-Net on EfficientNet-Lite0. Every layer and its batch
+normalization are trained on the CPU, with batches of {batch} and a learning rate of {rate:g}. The mask of the brain is
+learned at {sizes[brain]} px for {epochs[brain]} epochs, seven regions at {sizes[regions]} px for {epochs[regions]}
+epochs. "pretrained" starts from ImageNet weights, "scratch" from random ones{peer}. All slices are of one head: the
+table shows how well the network learns this head, and not how well it would do on another person. Figures are means
+over the seeds; the standard deviation follows the ± where there are several seeds. Another seed changes the IoU of the
+regions by about 0.03.
 
 {table}
 
-images/s counts training images, validation included, on a machine shared with other work; IoU of the brain:
-{brain:.3f} (pretrained).
+images/s counts training images, and its time includes validation. The machine was shared with other work. IoU of the
+brain: {brain:.3f} (pretrained).
 """
 
 

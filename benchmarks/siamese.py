@@ -14,7 +14,7 @@ prototypical network they are 28x28, and each alphabet that is learned from is t
 leave out the loops that tell its letters apart).
 
 ``fashion``: product photos of Fashion-MNIST (Debian: dataset-fashion-mnist), 6 classes learned from, 2 and 2 held out.
-``elpv``: solar cells, are two in the same state (pip: elpv-dataset)? ``throughput``: images a second of training on
+``elpv``: solar cells, are two in the same state (pip: elpv-dataset)? ``throughput``: images per second of training on
 cached features and end to end, in one run. With ``--work`` runs are kept, and a later call goes on from them. Exit code
 1 unless a network reaches 92 % on the characters, the head that is chosen is 3 points above raw features, and cached
 features are 20 times as fast.
@@ -300,11 +300,12 @@ def throughput(args: argparse.Namespace, work: Path) -> tuple[list[str], bool]:
 
 REPORT = """    python benchmarks/siamese.py --report docs/results.md
 
-Characters in up to 20 typefaces, each filling its square, rendered with small turns, shears and shifts; 27 alphabets
-are learned from, Hebrew chooses, Thai and Georgian are measured: 1,000 episodes within one alphabet, 20 characters of
-one typeface against the same 20 of another (the protocol of Lake et al. 2015). This is not Omniglot, and no figure
-published for it can be compared; the target here is {target:.0%}. On one CPU both networks from scratch are short of
-training (four blocks: {epochs} epochs; twin network: {koch}). Machine: {machine}.
+The images are characters in up to 20 typefaces. Each character fills its square and is rendered with small rotations,
+shears and shifts. 27 alphabets are training data, Hebrew is validation data, Thai and Georgian are test data. The test
+has 1,000 episodes within one alphabet: 20 characters of one typeface against the same 20 of another (the protocol of
+Lake et al. 2015). This is not Omniglot, so figures published for Omniglot cannot be compared; the target here is
+{target:.0%}. On one CPU both networks from scratch had too little training (four blocks: {epochs} epochs; twin network:
+{koch}). Machine: {machine}.
 """
 
 

@@ -230,16 +230,16 @@ def main() -> int:
 
 REPORT = """    python benchmarks/siamese_choice.py --omniglot FOLDER --report docs/results.md
 
-`train --task siamese` holds every known class out in turn to choose a head on frozen Lite0 features. One-shot accuracy
-on unseen classes, mean over {splits} random splits of the classes, 10 images of each known class. The best single head
-is the one with the highest mean, which nobody knows beforehand; the differences have their standard error over splits.
-Machine: {machine}.
+To choose a head on frozen Lite0 features, `train --task siamese` holds out every known class in turn. The table has the
+one-shot accuracy on unseen classes: the mean over {splits} random splits of the classes, with 10 images of each known
+class. The best single head is the one with the highest mean; in practice nobody knows it beforehand. The value behind
+the ± of a difference is its standard error over the splits. Machine: {machine}.
 
 """
-BETWEEN = """`auto` less the best single head, by how many standard errors over classes a simpler head may be behind the
-one that was best in the folds ({within:g} is what `auto` does):
+BETWEEN = """Accuracy of `auto` minus that of the best single head. The column says how many standard errors over
+classes a simpler head may be behind the best head of the folds and still be chosen (`auto` uses {within:g}):
 """
-THRESHOLDS = """The threshold of equal errors in the folds, on the unseen classes:
+THRESHOLDS = """Results on the unseen classes of the threshold at which both error rates are equal in the folds:
 """
 
 

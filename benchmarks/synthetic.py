@@ -1,4 +1,4 @@
-"""Do made images help a classifier? Fashion-MNIST, few real images, and a GAN that learned from the very same ones.
+"""Do generated images help a classifier? Fashion-MNIST, few real images, and a GAN trained on the same ones.
 
     python benchmarks/synthetic.py [--data FOLDER] [--each 20 100] [--steps 1000] [--report docs/results.md]
 
@@ -32,7 +32,12 @@ from keras_transfer.backbones import load_backbone
 
 TIMES, TESTED, SEEDS = 5, 2000, (0, 1, 2)
 STEPS_OF_NETWORK, PIXELS = 600, 64
-WAYS = {"real": "real", "real, shifted and mirrored": "changed", "real and made": "both", "made": "made"}
+WAYS = {
+    "real": "real",
+    "real, shifted and mirrored": "changed",
+    "real and generated": "both",
+    "generated": "made",
+}
 
 
 def choose(labels: np.ndarray, each: int, seed: int) -> np.ndarray:
@@ -107,7 +112,7 @@ def main() -> int:
     features = Features()
     of_test = features.of(test)
     lines = [
-        "| real images a class | learned from | logistic regression on Lite0 | small network |",
+        "| real images per class | learned from | logistic regression on Lite0 | small network |",
         "|---|---|---|---|",
     ]
     with tempfile.TemporaryDirectory() as folder:
@@ -143,12 +148,13 @@ def main() -> int:
     if options.report:
         about = f"""    python benchmarks/synthetic.py --steps {options.steps} --report docs/results.md
 
-A conditional GAN learns from few images of each of Fashion-MNIST's ten classes ({options.steps} steps of {BATCH}) and
-makes {TIMES} for each of them. Accuracy on {TESTED:,} test images, mean and standard deviation over {len(SEEDS)}
-seeds, each with its own real images. The small network has {STEPS_OF_NETWORK} steps of {BATCH} whatever it learns from.
+A conditional GAN learns from a few images of each of the ten classes of Fashion-MNIST ({options.steps} steps with
+{BATCH} images each). It then generates {TIMES} images for each real one. The table has the accuracy on {TESTED:,} test
+images, as mean and standard deviation over {len(SEEDS)} seeds; each seed has its own real images. The small network is
+trained for {STEPS_OF_NETWORK} steps with {BATCH} images each, whatever it learns from.
 """
         text = "\n".join([about, *lines, "", f"Machine: {machine()}."])
-        write_section(options.report, "Do made images help a classifier?", text)
+        write_section(options.report, "Do generated images help a classifier?", text)
     return 0
 
 

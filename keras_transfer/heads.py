@@ -1,6 +1,6 @@
 """The head: GlobalAveragePooling, then Dropout, hidden Dense layers and the Dense that decides.
 
-What follows that Dense is the task's: softmax for one class an image, sigmoid for labels that are independent of one
+What follows that Dense is the task's: softmax for one class per image, sigmoid for labels that are independent of one
 another, nothing (linear) for numbers.
 """
 
@@ -40,7 +40,7 @@ def add_head(
         hidden: widths of hidden Dense layers (ReLU) between the pooled features and the decision.
         dropout: share of the pooled features dropped in training, in [0, 1).
         seed: fixes the initial weights and the dropout masks.
-        activation: ``"softmax"``: probabilities that sum to 1; ``"sigmoid"``: one probability a label, each in
+        activation: ``"softmax"``: probabilities that sum to 1; ``"sigmoid"``: one probability per label, each in
             [0, 1]; ``"linear"``: real values of any size.
 
     Returns:

@@ -5,7 +5,7 @@
       model.keras    pixels -> probabilities; loads with Keras alone (AlexNet, ZFNet, GoogLeNet: and this package)
       backbone_int8.tflite   with --deploy int8: the backbone the head was fitted on
       split.csv      every image with its label, split, group, weight and SHA-256
-      history.csv    one row an epoch
+      history.csv    one row per epoch
       skipped.csv    files that could not be used, with the reason
       plots/
 

@@ -24,12 +24,12 @@ class DataSettings:
     """Where labels and splits come from, and what is tolerated: the parameters of ``data.load_data``."""
 
     val_fraction: float = option(0.15, "Share of the images used for validation.", minimum=0.0, below=1.0)
-    test_fraction: float = option(0.2, "Share of the images never trained on.", minimum=0.0, below=1.0)
+    test_fraction: float = option(0.2, "Share of the images used for the test.", minimum=0.0, below=1.0)
     split_from: str | None = option(None, "Use the split of this run folder or split.csv.")
     max_skipped: float = option(0.05, "Stop when a larger share is unreadable.", minimum=0.0, maximum=1.0)
     min_per_class: int = option(2, "Refuse classes with fewer images.", minimum=1)
     labels: str = option("auto", "How a CSV's labels are read.", choices=LABEL_KINDS)
-    separator: str = option(";", "What stands between the labels of one image, in a CSV.")
+    separator: str = option(";", "Separator between the labels of one image, in a CSV.")
     image_root: str | None = option(None, "Folder a CSV's paths are relative to (default: the CSV's).")
     tfds_data_dir: str | None = option(None, "Where TensorFlow Datasets are kept.")
 
@@ -44,13 +44,13 @@ class ModelSettings:
     )
     cut: str | None = option(None, "path:FILE: the layer where it ends (default: before its head).")
     input_mode: str | None = option(
-        None, "path:FILE: what it wants pixels to become, unless it scales them itself.", choices=INPUT_MODES
+        None, "path:FILE: the pixels it expects, unless it scales them itself.", choices=INPUT_MODES
     )
     weights: str = option("auto", "auto, imagenet, none, or the path of a weights file.")
     image_size: int | None = option(None, "Height and width in pixels (default: the backbone's).", minimum=1)
     resize: str = option("squash", "How an image is brought to that size.", choices=RESIZE_RULES)
     interpolation: str = option("bilinear", "Resampling filter.", choices=INTERPOLATIONS)
-    antialias: bool = option(True, "Smooth before shrinking.")
+    antialias: bool = option(True, "Smooth before an image is made smaller.")
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class FeatureSettings:
     layer: str | None = option(
         None, "A layer's name, or P2 to P5: the level of the pyramid (default: the last map)."
     )
-    pooling: str = option("avg", "How a map becomes one vector.", choices=POOLINGS)
-    pca: int | None = option(None, "Keep so many principal components of the training images.", minimum=1)
+    pooling: str = option("avg", "How a feature map becomes one vector.", choices=POOLINGS)
+    pca: int | None = option(None, "Keep this many principal components of the training images.", minimum=1)
     dtype: str = option("float32", "Format of the numbers.", choices=("float32", "float16"))
 
 
@@ -83,18 +83,20 @@ class FitSettings:
     guard: bool = option(True, "Keep the probe unless fine-tuning beats it on validation.")
     refit: bool = option(
         True,
-        "Where the probe is what is kept, fit it once more, on training and validation images, at the strength chosen.",
+        "If the probe is the final model, fit it again on training and validation images together.",
     )
     cache_boundary: str = option(
-        "auto", "Compute what lies below the trained layers once and keep it.", choices=("auto", "on", "off")
+        "auto",
+        "Compute the output of the layers below the trained ones once and keep it.",
+        choices=("auto", "on", "off"),
     )
-    views: int = option(4, "Augmented views of each image that are kept there.", minimum=1)
+    views: int = option(4, "Augmented views per image that are kept there.", minimum=1)
     teacher: str | None = option(None, "Learn from this run folder or model file too (distillation).")
-    temperature: float = option(4.0, "Distillation: softens the teacher's answers.", minimum=0.1)
+    temperature: float = option(4.0, "Distillation: softens the teacher's predictions.", minimum=0.1)
     teacher_weight: float = option(
         0.7, "Distillation: the teacher's share of the loss.", minimum=0.0, maximum=1.0
     )
-    engine: str = option("auto", "What computes the frozen features.", choices=ENGINES)
+    engine: str = option("auto", "Runtime that computes the frozen features.", choices=ENGINES)
     deploy: str | None = option(
         None,
         "Fit the head on the features of the backbone in this precision, as the device computes them; `export "
@@ -108,19 +110,23 @@ class GradientSettings:
     """How gradient training goes: optimizer, schedule, loss, augmentation."""
 
     epochs: int = option(10, "Passes over the training images when fine-tuning.", minimum=1)
-    batch_size: int = option(32, "Images a step.", minimum=1)
+    batch_size: int = option(32, "Images per step.", minimum=1)
     learning_rate: float | None = option(
         None, "Peak learning rate (default: 2e-4; 1e-3 for scratch; SGD: 20 times that).", minimum=1e-30
     )
     find_lr: bool = option(False, "Measure a learning rate first and use it (plots/lr_finder.png).")
-    optimizer: str = option("adamw", "What applies the gradients.", choices=("adamw", "sgd"))
+    optimizer: str = option("adamw", "The optimizer.", choices=("adamw", "sgd"))
     momentum: float = option(0.9, "SGD's momentum.", minimum=0.0, below=1.0)
-    schedule: str = option("cosine", "The learning rate over the steps.", choices=SCHEDULES)
-    warmup: float = option(0.1, "Share of the steps in which the rate rises.", minimum=0.0, below=1.0)
-    layer_decay: float = option(
-        1.0, "Each block below learns this times as fast as the one above it.", minimum=0.01, maximum=1.0
+    schedule: str = option("cosine", "Schedule of the learning rate.", choices=SCHEDULES)
+    warmup: float = option(
+        0.1, "Share of the steps in which the learning rate rises.", minimum=0.0, below=1.0
     )
-    weight_decay: float = option(1e-4, "On kernels; never on biases and normalization.", minimum=0.0)
+    layer_decay: float = option(
+        1.0, "Learning rate of each block, as a factor of that of the block above.", minimum=0.01, maximum=1.0
+    )
+    weight_decay: float = option(
+        1e-4, "Weight decay of kernels (never of biases and normalization).", minimum=0.0
+    )
     clip_norm: float | None = option(None, "Largest norm of a step's gradients.", minimum=1e-6)
     accumulate: int = option(1, "Batches whose gradients are averaged into one step.", minimum=1)
     ema: float | None = option(
@@ -132,7 +138,9 @@ class GradientSettings:
     focal: float | None = option(
         None, "Focal loss with this gamma, e.g. 2, instead of cross-entropy.", minimum=0.0
     )
-    balance: str = option("none", "Classes of unequal size.", choices=("none", "weights", "sampling"))
+    balance: str = option(
+        "none", "How classes of unequal size are balanced.", choices=("none", "weights", "sampling")
+    )
     augment: str = option("none", "Random changes of the training images.", choices=POLICIES)
     flips: str = option(
         "horizontal", "Which mirror images augmentation may make.", choices=("horizontal", "both", "none")

@@ -1,6 +1,7 @@
-"""Who may import whom, read from every file: arrows point down only (docs/design: the rooms of the house)."""
+"""Who may import whom, read from every file: arrows point down only (CONTRIBUTING.md has the table)."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,12 @@ def test_arrows_point_down(module):
         assert ROOMS.index(other) < ROOMS.index(own), (
             f"{module} imports {source} ({name}): {other} is above {own}"
         )
+
+
+def test_the_table_in_contributing_has_the_rooms_in_this_order():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+    assert tuple(re.findall(r"`(\w+)`", " ".join(rows))) == ROOMS
 
 
 def test_every_room_has_its_place_and_every_exception_is_needed():

@@ -270,7 +270,7 @@ WRONG = {
     ),
     "indecisive": (
         "decisions_fit",
-        r"decide gave something of the shape \(1,\) for \d+ images; one decision an image",
+        r"decide gave something of the shape \(1,\) for \d+ images; one decision per image",
         {},
         """
         def decide(self, outputs):

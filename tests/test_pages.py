@@ -39,7 +39,7 @@ LONG = (
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch, photos):
-    """``photos/`` with a folder a class (large crops, which differ plainly), and ``photo.jpg``."""
+    """``photos/`` with a folder per class (large crops, which differ plainly), and ``photo.jpg``."""
     for seed, (name, photo) in enumerate(photos.items()):
         write_crops(tmp_path / "photos" / name, photo, 10, seed, size=240)
     Image.fromarray(photos["flower"]).save(tmp_path / "photo.jpg")

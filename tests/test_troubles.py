@@ -146,25 +146,25 @@ def other_decisions(photos, tmp):
 
 
 PROVOKED = {
-    "An output is in the way of a file that this tool did not write.": foreign_file,
+    "The output path is a file that this tool did not write.": foreign_file,
     "An output would replace what the command reads.": file_that_is_read,
     "A run is to be replaced, and the user has put files into its folder.": run_with_notes,
     "Every folder has the same folders inside.": same_folders,
     "One split folder beside others.": one_split_folder,
     "Photos of a format that is not read.": other_formats,
     "Too many images are left out.": too_many,
-    "Labels are joined by another sign.": joined_labels,
-    "One photo lies under two labels.": two_labels,
-    "Pictures of 10 or 12 bits in files of 16.": twelve_bits,
+    "Labels are separated by another sign.": joined_labels,
+    "One photo has two labels.": two_labels,
+    "Images of 10 or 12 bits are stored in 16-bit files.": twelve_bits,
     "Masks hold grey levels or soft edges.": grey_masks,
-    "EXIF turns photos, and nothing turns their masks.": turned_photos,
+    "EXIF rotates photos, and nothing rotates their masks.": turned_photos,
     "A classifier ends without a softmax.": logits,
     "An exported file loses more than is allowed, and the images cannot tell.": small_test_set,
-    "An exported file decides otherwise too often.": other_decisions,
+    "An exported file predicts another class too often.": other_decisions,
 }
 ELSEWHERE = {
     "An evaluation on images that the run learned from.": "workflow/test_evaluate_predict.py",
-    "A quantized `.tflite` of another tool takes another range.": "workflow/test_evaluate_predict.py",
+    "A quantized `.tflite` of another tool expects another range.": "workflow/test_evaluate_predict.py",
     "A model scales its pixels itself, and `--input-mode` is given, too.": "backbones/test_backbones_own.py",
 }
 """What needs a model; where it is provoked."""

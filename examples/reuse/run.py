@@ -2,7 +2,7 @@
 
 python examples/reuse/run.py PHOTOS PHOTO OUTPUT [--image-size N]
 
-PHOTOS holds one folder a class, PHOTO is a picture. The commands for the same are in docs/reuse.
+PHOTOS holds one folder per class, PHOTO is a picture. The commands for the same are in docs/reuse.
 """
 
 import argparse

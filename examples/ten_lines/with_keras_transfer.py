@@ -2,7 +2,7 @@
 
 python examples/ten_lines/with_keras_transfer.py PHOTOS OUTPUT
 
-PHOTOS holds train/ and test/, a folder a class each.
+PHOTOS holds train/ and test/, a folder per class each.
 """
 
 import sys

@@ -2,7 +2,7 @@
 
 python examples/ten_lines/with_plain_keras.py PHOTOS OUTPUT
 
-PHOTOS holds train/ and test/, a folder a class each.
+PHOTOS holds train/ and test/, a folder per class each.
 """
 
 import sys

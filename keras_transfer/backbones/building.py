@@ -87,7 +87,7 @@ def input_size(spec: BackboneSpec, given: int | tuple[int, int] | None) -> tuple
         )
     if min(sides) < spec.min_size:
         raise UsageError(
-            f"{spec.name} needs images of at least {spec.min_size} pixels a side; image_size is {min(sides)}. "
+            f"{spec.name} needs images of at least {spec.min_size} pixels per side; image_size is {min(sides)}. "
             "Choose a larger size or another backbone."
         )
     return sides[0], sides[1]

@@ -4,7 +4,7 @@ For a square input of side W, a kernel of side F, stride S and P pixels of paddi
 2016, arXiv:1603.07285):
 
     output side     (W - F + 2P) / S + 1, rounded down
-    parameters      F * F * channels in * channels out, and a bias a channel out
+    parameters      F * F * channels in * channels out, and a bias per channel out
     multiply-adds   F * F * channels in * channels out, at every position of the output
 
 A 5x5 convolution from 480 to 48 channels on 14x14 costs 112.9 M multiply-adds; through 16 channels (a 1x1 bottleneck
@@ -54,7 +54,7 @@ def reach(kernel: int, dilation: int = 1) -> int:
 def convolution_parameters(
     kernel: tuple[int, int], inputs: int, outputs: int, *, groups: int = 1, bias: bool = True
 ) -> int:
-    """Numbers a convolution holds: its kernels, and one bias a channel."""
+    """Numbers a convolution holds: its kernels, and one bias per channel."""
     return math.prod(kernel) * (inputs // groups) * outputs + (outputs if bias else 0)
 
 

@@ -64,7 +64,7 @@ def remarks(description: Description) -> list[str]:
     least = "at least " if description.not_counted else ""
     lines = [
         f"{total.layers} layers, {count(total.parameters)} parameters ({size(total.weight_bytes)}), "
-        f"{least}{count(total.multiply_adds)} multiply-adds an image.",
+        f"{least}{count(total.multiply_adds)} multiply-adds per image.",
         f"Activations of an image: {size(total.activation_bytes)} in all, {size(total.peak_bytes)} at once in "
         f"inference. The output sees {sees(total.receptive_field)}.",
     ]

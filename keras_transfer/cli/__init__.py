@@ -1,4 +1,4 @@
-"""The command line. One file a verb; nothing here imports TensorFlow, Keras or NumPy before a verb runs."""
+"""The command line. One file per verb; nothing here imports TensorFlow, Keras or NumPy before a verb runs."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Verbs(click.Group):
             ) from error
         except KeyboardInterrupt:
             click.echo(
-                "\nInterrupted. What was computed is kept: the same command goes on from there.", err=True
+                "\nInterrupted. Completed work is kept: run the same command again to continue.", err=True
             )
             ctx.exit(130)
 

@@ -24,7 +24,7 @@ def model_arguments(function: Any) -> Any:
         click.option(
             "--labels-file",
             metavar="FILE",
-            help="Class names, one a line, if nothing beside MODEL tells them.",
+            help="File with the class names, one per line, if there is none beside MODEL.",
         ),
         click.option(
             "--backbone",

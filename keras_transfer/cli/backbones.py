@@ -14,7 +14,7 @@ from keras_transfer.cli.kit import print_json
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def backbones(name: str | None, as_json: bool) -> None:
-    """List the networks, or tell everything about NAME."""
+    """List the networks, or show everything about NAME."""
     if name is not None:
         spec = get_spec(name)
         facts = dataclasses.asdict(spec)

@@ -30,10 +30,14 @@ from keras_transfer.outputs import Outputs
     default=2.0,
     show_default=True,
     type=click.FloatRange(min=0.0, min_open=True),
-    help="How long each artefact is asked, for single images and for batches.",
+    help="How long each artefact is measured, for single images and for batches.",
 )
 @click.option(
-    "--rounds", default=1, show_default=True, type=click.IntRange(min=1), help="Times over all artefacts."
+    "--rounds",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="How often all artefacts are measured.",
 )
 @plot_option
 @overwrite_option

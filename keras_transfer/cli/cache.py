@@ -38,11 +38,14 @@ def ls(as_json: bool, quiet: bool) -> None:
 @cache.command("prune")
 @click.option("--max-size", metavar="SIZE", help="Keep at most this much, for example 2GB.")
 @click.option(
-    "--older-than", type=click.FloatRange(min=0), metavar="DAYS", help="Drop what was not used since."
+    "--older-than",
+    type=click.FloatRange(min=0),
+    metavar="DAYS",
+    help="Remove entries not used for this many days.",
 )
 @output_options
 def prune(max_size: str | None, older_than: float | None, as_json: bool, quiet: bool) -> None:
-    """Drop what has not been used for longest, and leftovers of interrupted work."""
+    """Remove the least recently used entries, and leftovers of interrupted work."""
     prepare(quiet, tensorflow=False)
     from keras_transfer.features.cache import parse_size
     from keras_transfer.features.cache import prune as prune_cache

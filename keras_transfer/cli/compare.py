@@ -28,7 +28,7 @@ from keras_transfer.wording import percent
     "--backbones",
     required=True,
     metavar="A,B,C",
-    help="What to compare; `keras-transfer backbones` lists them. NAME=WEIGHTS: with weights of its own.",
+    help="Networks to compare; `keras-transfer backbones` lists them. NAME=WEIGHTS sets the weights of one.",
 )
 @click.option("--output", "-o", metavar="DIR", help="Write compare.json and compare.png there.")
 @overwrite_option
@@ -37,10 +37,14 @@ from keras_transfer.wording import percent
     default="accuracy",
     type=click.Choice(["accuracy", "balanced_accuracy", "macro_f1"]),
     show_default=True,
-    help="What they are ranked by, on the validation images.",
+    help="Metric that ranks them, on the validation images.",
 )
 @click.option(
-    "--engine", default="auto", type=click.Choice(ENGINES), show_default=True, help="What computes features."
+    "--engine",
+    default="auto",
+    type=click.Choice(ENGINES),
+    show_default=True,
+    help="Runtime that computes the features.",
 )
 @click.option("--seed", default=0, show_default=True, help="Fixes the split and random weights.")
 @options_of(DataSettings)

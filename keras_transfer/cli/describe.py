@@ -23,7 +23,7 @@ from keras_transfer.outputs import Outputs
 @click.option(
     "--image-size", type=click.IntRange(min=1), metavar="N", help="Side in pixels (default: the network's)."
 )
-@click.option("--layers", is_flag=True, help="A line for each layer, not for each block.")
+@click.option("--layers", is_flag=True, help="One line per layer instead of per block.")
 @click.option(
     "--output",
     "-o",
@@ -43,7 +43,7 @@ def describe(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Look into NETWORK, a backbone's name, a run folder or a model's file; with OTHER, compare the two.
+    """Describe NETWORK, a backbone's name, a run folder or a model's file; with OTHER, compare the two.
 
     For each block (or layer): output, kernels, stride, padding, parameters, multiply-adds for one image, how many
     pixels of the image a position sees, and the memory of its activations.

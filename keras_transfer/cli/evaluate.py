@@ -25,7 +25,9 @@ from keras_transfer.wording import percent
 @click.argument("data", required=False)
 @click.option("--split", type=click.Choice(["train", "val", "test", "all"]), help="Which images.")
 @click.option(
-    "--labels-file", metavar="FILE", help="Class names, one a line, if nothing beside MODEL tells them."
+    "--labels-file",
+    metavar="FILE",
+    help="File with the class names, one per line, if there is none beside MODEL.",
 )
 @click.option(
     "--labels", default="auto", type=click.Choice(LABEL_KINDS), show_default=True, help="How a CSV is read."

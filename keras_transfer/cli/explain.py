@@ -14,9 +14,9 @@ from keras_transfer.cli.kit import offline_option, output_options, overwrite_opt
 @model_arguments
 @click.option("--output", "-o", metavar="DIR", help="Write the pictures there.")
 @overwrite_option
-@click.option("--label", metavar="NAME", help="The class asked about (default: the most probable).")
+@click.option("--label", metavar="NAME", help="The class to explain (default: the most probable).")
 @click.option(
-    "--layer", metavar="NAME", help="The layer whose map is looked at (default: the last before the head)."
+    "--layer", metavar="NAME", help="The layer whose feature map is used (default: the last before the head)."
 )
 @offline_option
 @output_options

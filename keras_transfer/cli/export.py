@@ -34,34 +34,38 @@ from keras_transfer.wording import percent, score
     "precisions",
     multiple=True,
     type=click.Choice(["float32", "none", "float16", "dynamic", "int8", "int16x8"]),
-    help="Precision of the TFLite files; repeatable; default: float32, which none means, too.",
+    help="Precision of the TFLite files; repeatable; default: float32 (none means the same).",
 )
 @run_data_option
 @click.option(
     "--uint8-input", is_flag=True, help="Every TFLite file takes uint8 pixels, not only the integer ones."
 )
-@click.option("--all-integer", is_flag=True, help="int8: the first layers, the head and the edges, too.")
+@click.option(
+    "--all-integer",
+    is_flag=True,
+    help="int8: quantize the first layers, the head, the input and the output, too.",
+)
 @click.option(
     "--keep-float",
     default=0,
     metavar="N",
-    help="int8: keep the N layers that lose most in float (see doctor).",
+    help="int8: keep the N layers with the largest error in float (see doctor).",
 )
 @calibration_option
 @click.option(
     "--accuracy-budget",
     type=float,
     metavar="POINTS",
-    help="Deliver the first precision of --fallback that loses no more, too.",
+    help="Also deliver the first precision of --fallback that loses at most POINTS.",
 )
 @click.option(
-    "--fallback", metavar="A,B,...", help="Precisions in the order wanted (default: int8,int16x8,float16)."
+    "--fallback", metavar="A,B,...", help="Precisions in order of preference (default: int8,int16x8,float16)."
 )
 @click.option(
-    "--allow-parity-failure", is_flag=True, help="Keep artefacts that do not answer like the model."
+    "--allow-parity-failure", is_flag=True, help="Keep artefacts that differ too much from the model."
 )
 @click.option("--title", metavar="TEXT", help="What the model is called (default: the run's name).")
-@click.option("--data-licence", metavar="TEXT", help="Of the images: a few travel with the bundle.")
+@click.option("--data-licence", metavar="TEXT", help="Licence of the images: the bundle contains a few.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier export.")
 @offline_option
 @output_options
@@ -85,7 +89,7 @@ def export(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Export RUN to a bundle: Keras, SavedModel and TFLite, proven to answer like the trained model.
+    """Export RUN to a bundle: Keras, SavedModel and TFLite, each compared with the trained model.
 
     Every artefact is run through its own runtime on the run's test images. One that differs by more than its
     precision may fails the export; parity.json keeps the evidence. The bundle carries its labels, its preprocessing,

@@ -17,7 +17,11 @@ from keras_transfer.settings import ENGINES, DataSettings, FeatureSettings, Mode
     "--output", "-o", required=True, metavar="FILE", help="The .npz, .parquet or .npy file to write."
 )
 @click.option(
-    "--engine", default="auto", type=click.Choice(ENGINES), show_default=True, help="What computes."
+    "--engine",
+    default="auto",
+    type=click.Choice(ENGINES),
+    show_default=True,
+    help="Runtime that computes the features.",
 )
 @click.option(
     "--seed", default=0, show_default=True, help="Fixes the split that is written beside the features."
@@ -37,7 +41,7 @@ def features(
     quiet: bool,
     **values: Any,
 ) -> None:
-    """Save features of the images in DATA: paths, labels, and one vector an image.
+    """Save features of the images in DATA: paths, labels, and one vector per image.
 
     \b
     keras-transfer features photos/ --output features.npz

@@ -56,7 +56,7 @@ plot_option = click.option(
     "--plot", metavar="FILE", callback=picture_file, help="Draw the result (PNG, SVG or PDF)."
 )
 overwrite_option = click.option(
-    "--overwrite", is_flag=True, help="Replace files that are there (never what is read)."
+    "--overwrite", is_flag=True, help="Replace existing files (never files that are read)."
 )
 run_data_option = click.option(
     "--data", metavar="DATA", help="The run's data, if they are no longer where they were."
@@ -66,14 +66,14 @@ calibration_option = click.option(
     default=100,
     show_default=True,
     metavar="N",
-    help="Images integers are calibrated on.",
+    help="How many images calibrate the integer precisions.",
 )
 set_option = click.option(
     "--set",
     "changes",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Another value of a task's option that decides what is measured (repeatable).",
+    help="Change an option of the task that decides what is measured (repeatable).",
 )
 logits_option = click.option("--logits", is_flag=True, help="The model ends without a softmax: append one.")
 
@@ -96,7 +96,7 @@ input_range_option = click.option(
     "--input-range",
     metavar="LOW,HIGH",
     callback=_range,
-    help="What a model of another tool wants pixels from 0 to 255 to become, such as -1,1.",
+    help="Range of the pixels that a model of another tool expects, such as -1,1.",
 )
 offline_option = click.option("--offline", is_flag=True, help="Forbid downloads.")
 

@@ -52,7 +52,7 @@ def plugins(ctx: click.Context, as_json: bool) -> None:
 @output_options
 @click.pass_context
 def check(ctx: click.Context, name: str, data: str | None, offline: bool, as_json: bool, quiet: bool) -> None:
-    """Try what is called NAME against everything the core promises of it; exit code 1 when one promise is broken.
+    """Check NAME against everything that the core expects of it; exit code 1 when one check fails.
 
     NAME is a task, a backbone, a verb, or a backbone that a package gives weights for. Where it is several of these,
     each is checked.

@@ -19,7 +19,7 @@ from keras_transfer.cli.kit import (
 
 @click.command()
 @model_arguments
-@click.option("--top", default=5, show_default=True, metavar="K", help="How many classes to tell.")
+@click.option("--top", default=5, show_default=True, metavar="K", help="How many classes to list.")
 @input_range_option
 @logits_option
 @offline_option

@@ -9,9 +9,7 @@ from keras_transfer.cli.kit import offline_option, output_options, prepare, prin
 
 @click.command()
 @click.argument("run")
-@click.option(
-    "--output", "-o", metavar="RUN", help="Keep the repeated run here (default: it is thrown away)."
-)
+@click.option("--output", "-o", metavar="RUN", help="Keep the repeated run here (default: it is deleted).")
 @offline_option
 @output_options
 @click.pass_context

@@ -25,7 +25,7 @@ _SHOWN = 20
 @click.command()
 @click.argument("folder")
 @click.argument("queries", nargs=-1, metavar="[QUERY]...")
-@click.option("--top", default=8, show_default=True, metavar="K", help="How many images to tell.")
+@click.option("--top", default=8, show_default=True, metavar="K", help="How many images to list.")
 @click.option(
     "--duplicates",
     default=0.97,
@@ -38,7 +38,11 @@ _SHOWN = 20
 )
 @overwrite_option
 @click.option(
-    "--engine", default="auto", type=click.Choice(ENGINES), show_default=True, help="What computes."
+    "--engine",
+    default="auto",
+    type=click.Choice(ENGINES),
+    show_default=True,
+    help="Runtime that computes the features.",
 )
 @options_of(ModelSettings)
 @click.option("--layer", metavar="NAME", help="A layer's name, or P2 to P5 (default: the last map).")

@@ -75,10 +75,10 @@ def train(
     quiet: bool,
     **values: Any,
 ) -> None:
-    """Train a model on DATA and leave a run folder.
+    """Train a model on DATA and write a run folder.
 
-    DATA is a folder with one sub-folder a class (with or without train/, val/, test/ above them), a CSV with the
-    columns path and label, or tfds:NAME. An interrupted training goes on when the same command is given again.
+    DATA is a folder with one sub-folder per class (with or without train/, val/, test/ above them), a CSV with the
+    columns path and label, or tfds:NAME. To continue an interrupted training, run the same command again.
     """
     command = ctx.command
     assert isinstance(command, TaskCommand)

@@ -14,8 +14,8 @@ VERBS = {
     "doctor": "Find the layers that int8 hurts, and what keeping them in float gives.",
     "features": "Save the backbone's features of images.",
     "backbones": "List the networks.",
-    "describe": "Look into a network: what each block gives, sees, holds and costs.",
+    "describe": "Describe a network: output, receptive field, parameters and cost of each block.",
     "plugins": "List the installed plugins, or check one.",
     "cache": "Look at, shrink or clear the cache.",
-    "demo": "Run the whole street on real solar cells.",
+    "demo": "Run the whole workflow on real solar cells.",
 }

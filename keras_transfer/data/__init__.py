@@ -60,7 +60,7 @@ def load_data(
     """Find the images of a source, check every one, and deal them out to train, val and test.
 
     Args:
-        source: a folder with one folder a class (with or without ``train/``, ``val/``, ``test/`` above); a
+        source: a folder with one folder per class (with or without ``train/``, ``val/``, ``test/`` above); a
             ``.csv`` with ``path,label`` and optionally ``split,group,weight``;
             ``tfds:NAME[/CONFIG][:VERSION]``; a pair of arrays (images, labels); or a ``tf.data.Dataset`` of
             (image, label).
@@ -126,7 +126,7 @@ def _read(
     """Choose the source by its form. The heavy ones are imported when they are used."""
     folder = isinstance(source, (str, os.PathLike)) and Path(source).is_dir()
     if levels != 1 and not folder:
-        raise UsageError(f"levels={levels} is for a folder; {source!r:.80} is none. Leave it out.")
+        raise UsageError(f"levels={levels} is for a folder; {source!r:.80} is not a folder. Leave it out.")
     if isinstance(source, (str, os.PathLike)):
         text = os.fspath(source)
         if not text:

@@ -130,7 +130,7 @@ def tell_conflicts(table: ImageTable) -> None:
     )
     more = f"; and {len(conflicts) - 3} more (run.json lists all)" if len(conflicts) > 3 else ""
     logger.warning(
-        "%d images are there under contradicting labels, byte for byte: %s%s. Remove the copies with the wrong label.",
+        "%d images have contradicting labels (identical files): %s%s. Remove the copies with the wrong label.",
         len(conflicts),
         shown,
         more,

@@ -174,7 +174,7 @@ class Augmenter:
 
         Args:
             pixels: uint8 or float32 (B, H, W, 3), RGB in [0, 255]; not changed.
-            labels: float (B, C), one-hot, soft, or 0/1 for several labels an image; not changed.
+            labels: float (B, C), one-hot, soft, or 0/1 for several labels per image; not changed.
             key: as in :meth:`images`.
 
         Returns:

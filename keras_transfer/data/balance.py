@@ -12,7 +12,7 @@ def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
     """How much each class must count for all to count the same.
 
     Args:
-        labels: whole numbers (N,), class indices; or 0/1 (N, C), several labels an image.
+        labels: whole numbers (N,), class indices; or 0/1 (N, C), several labels per image.
         classes: the number of classes ``C``.
 
     Returns:
@@ -28,7 +28,7 @@ def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
     labels = np.asarray(labels)
     if labels.ndim == 2 and labels.shape[1] == classes and len(labels):
         if not np.all((labels == 0) | (labels == 1)):
-            raise DataError("The labels of several an image must be 0 or 1.")
+            raise DataError("Several labels per image must be given as 0 or 1.")
         positives = labels.sum(axis=0, dtype=np.float64)
         negatives = np.maximum(len(labels) - positives, 1)
         ratio = np.divide(negatives, positives, out=np.zeros(classes), where=positives > 0)
@@ -51,7 +51,7 @@ def sampling_probabilities(labels: np.ndarray) -> np.ndarray:
         float64 (N,), which add up to 1: for ``tf_dataset(sampling=...)``.
 
     Raises:
-        UsageError: another shape; with several labels an image, no sampling makes all equally likely.
+        UsageError: another shape; with several labels per image, no sampling makes all equally likely.
         DataError: no image.
     """
     labels = np.asarray(labels)

@@ -52,7 +52,7 @@ class Checked:
     sha256: str | None
     reason: str | None
     deep: bool = False
-    """A PNG of 16 bits a value."""
+    """A PNG of 16 bits per value."""
 
 
 class Verdicts:
@@ -163,7 +163,7 @@ def tell_small_range(images: PathImages, checked: Sequence[Checked]) -> None:
     largest = max((_largest(images.path(i)) for i in sample), default=0)
     if 0 < largest < 1 << 14:
         logger.warning(
-            "%d images have 16 bits a value and use %.1f %% of that range (the largest value is %d of 65535): "
+            "%d images have 16 bits per value and use %.1f %% of that range (the largest value is %d of 65535): "
             "they come out nearly black. Multiply their values by %d, or save them with 8 bits.",
             len(deep),
             100 * largest / 65535,
@@ -173,7 +173,7 @@ def tell_small_range(images: PathImages, checked: Sequence[Checked]) -> None:
 
 
 def _largest(path: Path) -> int:
-    """The largest value in a file of 16 bits a value; of colour Pillow keeps the high byte. 0 where it is gone."""
+    """The largest value in a file of 16 bits per value; of colour Pillow keeps the high byte. 0 where it is gone."""
     try:
         with Image.open(path) as picture:
             bands = picture.getextrema()
@@ -219,7 +219,7 @@ def enforce_limit(skipped: Sequence[Skipped], candidates: int, max_skipped: floa
 
 
 def write_skipped(path: Path | str, skipped: Sequence[Skipped]) -> None:
-    """Write ``skipped.csv``: ``path,reason,counted``, one row a file; with nothing skipped, the header alone."""
+    """Write ``skipped.csv``: ``path,reason,counted``, one row per file; with nothing skipped, the header alone."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("path", "reason", "counted"))

@@ -60,7 +60,7 @@ def class_splits(
     empty = [split for split in left if split not in placed]
     if empty:
         logger.warning(
-            "The classes come in %d groups that cannot be torn: there is no %s split.",
+            "The classes come in %d groups that cannot be divided: there is no %s split.",
             len(sizes),
             " and no ".join(empty),
         )

@@ -1,4 +1,4 @@
-"""A folder of images: one folder a class, with or without ``train/``, ``val/`` and ``test/`` above or below."""
+"""A folder of images: one folder per class, with or without ``train/``, ``val/`` and ``test/`` above or below."""
 
 from __future__ import annotations
 

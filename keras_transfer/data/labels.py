@@ -97,10 +97,10 @@ def encode_text(
     """Turn label texts into arrays.
 
     Args:
-        texts: one a row; several names or numbers are separated by ``separator``.
+        texts: one per row; several names or numbers are separated by ``separator``.
         kind: ``auto``, ``classes``, ``multilabel`` or ``regression``.
         classes: names and order to use, or None for the sorted names found.
-        where: one a row, for messages ("row 7 of labels.csv").
+        where: one per row, for messages ("row 7 of labels.csv").
         source: for messages.
 
     Raises:
@@ -178,7 +178,7 @@ def encode_names(
     source: str,
     default: Sequence[str] = (),
 ) -> Labels:
-    """Turn class names (one a row for ``classes``) into arrays.
+    """Turn class names (one per row for ``classes``) into arrays.
 
     ``classes`` (the caller's, fixed) or ``default`` (the source's own list) give the order; without both
     it is the sorted names found.

@@ -53,7 +53,7 @@ def epoch_rows(
 def _chances(sampling: Any, count: int) -> np.ndarray:
     chances = np.asarray(sampling, np.float64)
     if chances.shape != (count,):
-        raise UsageError(f"sampling has the shape {chances.shape}; ({count},), one a row, is expected.")
+        raise UsageError(f"sampling has the shape {chances.shape}; ({count},), one per row, is expected.")
     if not (np.all(np.isfinite(chances)) and chances.min() >= 0 and chances.sum() > 0):
         raise UsageError("sampling must hold finite numbers of at least 0, one of them above 0.")
     return chances / chances.sum()

@@ -44,7 +44,7 @@ def batches(
     Args:
         table: the images.
         preprocessing: gives the size.
-        batch_size: images a batch; the last one may be smaller.
+        batch_size: images per batch; the last one may be smaller.
         indices: which rows, in which order; all by default.
         threads: decoding threads; one a core by default.
         ahead: how many batches may be decoded and not yet consumed. Memory is

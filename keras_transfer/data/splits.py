@@ -101,7 +101,7 @@ def _check_given(given: np.ndarray, sha256: Sequence[str], groups: np.ndarray | 
     leaking = sum(len(splits) > 1 for splits in sides.values())
     if leaking:
         logger.warning(
-            "%d images lie byte for byte in more than one of the given splits; the scores on them say little",
+            "%d identical images are in more than one of the given splits; scores on them mean little",
             leaking,
         )
     if groups is None:

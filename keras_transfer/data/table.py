@@ -273,14 +273,14 @@ class ImageTable:
         }
 
     def conflicts(self) -> list[list[int]]:
-        """Rows of images that are equal byte for byte and have different labels, one list an image."""
+        """Rows of images that are equal byte for byte and have different labels, one list per image."""
         same: dict[str, list[int]] = defaultdict(list)
         for i, digest in enumerate(self.sha256):
             same[digest].append(i)
         return [rows for rows in same.values() if len({self.label_text(i) for i in rows}) > 1]
 
     def write_csv(self, path: Path | str) -> None:
-        """Record the split: ``path,label,split,group,weight,sha256,kind``, one row an image, in UTF-8.
+        """Record the split: ``path,label,split,group,weight,sha256,kind``, one row per image, in UTF-8.
 
         Paths are relative to the folder the images came from. The file is itself a CSV source (give that
         folder as ``image_root``), and it serves as ``split_from``.

@@ -271,7 +271,7 @@ def _labels(
         return encode_names(rows, "classes", classes, where, source, _used(feature.names, rows, source))
     if _is_class_label(tfds, feature):
         if kind not in ("auto", "multilabel"):
-            raise UsageError(f"labels={kind!r}, and {source} has several class labels an image.")
+            raise UsageError(f"labels={kind!r}, and {source} has several class labels per image.")
         inner = feature.feature
         rows = [tuple(dict.fromkeys(inner.int2str(int(i)) for i in np.ravel(label))) for label in labels]
         return encode_names(rows, "multilabel", classes, where, source, _used(inner.names, rows, source))

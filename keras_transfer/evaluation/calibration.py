@@ -30,7 +30,7 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
         bins: number of bins of equal width.
 
     Raises:
-        DataError: no images, shapes that do not fit, or numbers that are no probabilities or class indices.
+        DataError: no images, shapes that do not fit, or numbers that are not probabilities or class indices.
         UsageError: fewer than one bin.
     """
     return calibration_error(reliability(probabilities, labels, bins))
@@ -49,7 +49,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
         (mean probability of the predicted class) and ``accuracy``, both None for a bin without images.
 
     Raises:
-        DataError: no images, shapes that do not fit, or numbers that are no probabilities or class indices.
+        DataError: no images, shapes that do not fit, or numbers that are not probabilities or class indices.
         UsageError: fewer than one bin.
     """
     if not isinstance(bins, int) or bins < 1:
@@ -87,7 +87,7 @@ def _checked(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray,
     if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1]:
         raise DataError(
             f"Probabilities of shape {probabilities.shape} and labels of shape {labels.shape} were given; "
-            "(N, C) and (N,) are expected: one row and one class index an image."
+            "(N, C) and (N,) are expected: one row and one class index per image."
         )
     if not len(labels):
         raise DataError("There are no images to measure calibration on.")

@@ -44,7 +44,8 @@ class GradCam:
         flat = keras.Model(image, applied(model, image), name=model.name)
         if len(flat.outputs) != 1 or len(flat.outputs[0].shape) != 2:
             raise UsageError(
-                f"{model.name} gives {[tuple(o.shape) for o in flat.outputs]}; one score a class, (B, C), is expected."
+                f"{model.name} gives {[tuple(o.shape) for o in flat.outputs]}; "
+                "one score per class, (B, C), is expected."
             )
         maps = last_map(flat) if layer is None else output_of(flat, layer)
         if maps is None or len(maps.shape) != 4:
@@ -55,7 +56,7 @@ class GradCam:
             )
         self.layer = maps._keras_history.operation.name
         logits = output_of(flat, LOGITS)
-        # A plugin's layer of that name may be something else than one score an output.
+        # A plugin's layer of that name may be something else than one score per output.
         separate = logits is not None and tuple(logits.shape) == tuple(flat.outputs[0].shape)
         scores = logits if separate else flat.outputs[0]
         # Without separate logits the logarithm of a probability is followed: its gradient does not vanish near 1.

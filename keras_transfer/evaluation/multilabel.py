@@ -20,7 +20,7 @@ def multilabel_metrics(
     classes: Sequence[str],
     thresholds: Sequence[float] | np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Measure a model that gives any number of labels an image.
+    """Measure a model that gives any number of labels per image.
 
     Args:
         probabilities: float ``(N, C)``, each in [0, 1] and independent of the others.

@@ -53,7 +53,7 @@ def learning_curves(rows: Sequence[Mapping[str, Any]], path: Path, metric: str =
     """Draw loss and a metric of training and validation over the epochs.
 
     Args:
-        rows: one dictionary an epoch: ``epoch``, ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``.
+        rows: one dictionary per epoch: ``epoch``, ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``.
         path: the PNG to write.
         metric: what is drawn beside the loss.
     """
@@ -146,7 +146,7 @@ def latency_chart(timings: Sequence[Mapping[str, Any]], path: Path) -> None:
     ]
     axis.bar_label(bars, texts, padding=3, color=INK)
     axis.set_xlim(0, max(row["p99"] for row in timings) * 1.35)
-    axis.set_xlabel("milliseconds an image, median; the line ends at the 99th percentile")
+    axis.set_xlabel("milliseconds per image, median; the line ends at the 99th percentile")
     axis.invert_yaxis()
     save_figure(figure, path)
 
@@ -166,7 +166,7 @@ def doctor_chart(
     names = [f"{place + 1}  {shorten(row['layer'])}" for place, row in enumerate(shown)]
     left.barh(names, [row["error"] or 0.0 for row in shown], color=ACCENT, height=0.6)
     left.axvline(12**-0.5, color=SOFT, linestyle=":")
-    left.set_xlabel("error an operator adds, in steps of its scale; dotted: rounding alone")
+    left.set_xlabel("error added by an operator, in steps of its scale; dotted: rounding alone")
     left.invert_yaxis()
     kept = [row for row in trials if row["keep"] is not None]
     right.plot(

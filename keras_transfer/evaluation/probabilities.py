@@ -28,14 +28,14 @@ def require_probabilities(outputs: np.ndarray, name: str, *, exclusive: bool) ->
     said = f"{name} gives numbers from {low:.4g} to {high:.4g}"
     if low < -0.01 or high > 1.01:
         raise UsageError(
-            f"{said}, which are no probabilities: it seems to end without a softmax (trained with from_logits=True). "
+            f"{said}, which are not probabilities: it seems to end without a softmax (trained with from_logits=True). "
             "Append one (--logits, or logits=True), or give the model with its softmax."
         )
     sums = outputs.reshape(-1, outputs.shape[-1]).sum(axis=-1)
     middle = float(np.median(sums))
     if exclusive and 1 < outputs.shape[-1] <= MANY and abs(middle - 1.0) > 0.2:
         raise UsageError(
-            f"{said} whose rows sum to {middle:.3g}, not to 1: they are no probabilities of classes of which one is "
+            f"{said} whose rows sum to {middle:.3g}, not to 1: they are not probabilities of classes of which one is "
             "right. If each label is answered on its own (a sigmoid), it is a model of the multilabel task; if they "
             "are logits, append a softmax (--logits, or logits=True)."
         )

@@ -14,7 +14,7 @@ from keras_transfer.wording import percent, score
 
 TAGS = {"classification": "image-classification", "multilabel": "image-classification"}
 """By task: what model hubs call it."""
-OUTPUTS = {"classification": "one probability a class", "multilabel": "one probability a label"}
+OUTPUTS = {"classification": "one probability per class", "multilabel": "one probability per label"}
 
 
 def card(bundle: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Golden vectors: real images, the pixels they become, and what every artefact answered to them.
 
 They are the part of a bundle that can be checked on the board: ``golden/golden.json`` names the files and holds the
-expected probabilities, ``golden/*.png`` are the images (as decoded, upright, at most 640 pixels a side) and the
+expected probabilities, ``golden/*.png`` are the images (as decoded, upright, at most 640 pixels per side) and the
 model's input pixels. PNG loses nothing and can carry no code.
 """
 
@@ -63,7 +63,7 @@ class GoldenImages:
 
 
 def choose_rows(table: ImageTable, split: str, seed: int) -> np.ndarray:
-    """Rows of ``table``: stratified over ``split``, one a class but at least 8 and at most 24; sorted.
+    """Rows of ``table``: stratified over ``split``, one per class but at least 8 and at most 24; sorted.
 
     Other splits fill up what a small split lacks; with a warning, fewer than 8 when the data have no more.
     """

@@ -78,7 +78,7 @@ def describe_model(
     file = tables.table(
         {
             0: tables.text(LABELS),
-            1: tables.text("The names of the outputs, a line each, in the order of the last axis."),
+            1: tables.text("The names of the outputs, one per line, in the order of the last axis."),
             2: ("byte", _AXIS_LABELS),
         }
     )

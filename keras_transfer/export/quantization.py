@@ -244,7 +244,7 @@ def mean_error(
     quantized: Callable[[np.ndarray], np.ndarray],
     calibration: Calibration,
 ) -> np.ndarray:
-    """What to add to a quantized feature map so that its mean is right: float32 ``(D,)``, one number a channel.
+    """What to add to a quantized feature map so that its mean is right: float32 ``(D,)``, one number per channel.
 
     The mean of ``exact(x) - quantized(x)`` over the calibration images and all positions; only a batch is held.
     Raises ``UsageError`` when there are no images.

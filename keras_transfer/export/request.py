@@ -121,7 +121,7 @@ def check_model(
     if not judge.classifies:
         return reference
     if table.kind != "classes":
-        raise UsageError(f"The data hold {table.kind} labels; artefacts are compared on one class an image.")
+        raise UsageError(f"The data hold {table.kind} labels; artefacts are compared on one class per image.")
     if tuple(table.classes) != classes:
         raise UsageError(
             f"The data have the classes {_few(table.classes)}, and the model {_few(classes)}. They must be the same, "

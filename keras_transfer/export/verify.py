@@ -109,7 +109,7 @@ def check_pixels(bundle: Bundle, golden: Mapping[str, Any]) -> tuple[np.ndarray,
             given = bundle.preprocessing.load(bundle.path / row["image"])
         except ImageError as error:
             raise BundleError(
-                f"A golden image, {row['image']} or {row['input']}, is no image: {error}."
+                f"A golden image, {row['image']} or {row['input']}, is not an image: {error}."
             ) from error
         if expected.shape != given.shape:
             return np.zeros(0), 255, (f"{row['input']} has shape {expected.shape}, not {given.shape}.",)

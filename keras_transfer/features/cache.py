@@ -236,9 +236,7 @@ class Writer:
         try:
             path = self._collection.write(digests, values)
         except OSError as error:
-            logger.warning(
-                "%s The features are computed all the same, and not kept.", refusal(self._cache, error)
-            )
+            logger.warning("%s The features are computed but not kept.", refusal(self._cache, error))
             self._collection = None
             return
         self._written += [path, path.with_suffix(".npy")]

@@ -1,4 +1,4 @@
-"""From any layer of a network to one vector an image: which map, and how its positions become one.
+"""From any layer of a network to one vector per image: which map, and how its positions become one.
 
 The layer and the pooling become layers of the model that is run, so they are in the model's hash and thereby in the
 key of what the cache holds: features of another layer or pooling are never mistaken for these.
@@ -21,7 +21,7 @@ GEM_SMALLEST = 1e-6
 def feature_model(
     backbone: keras.Model, *, layer: str | None = None, pooling: str = "avg", pyramid: Sequence[str] = ()
 ) -> keras.Model:
-    """The part of a backbone that gives features, ending in one vector an image.
+    """The part of a backbone that gives features, ending in one vector per image.
 
     Args:
         backbone: pixels ``(B, H, W, 3)`` to a feature map ``(B, h, w, D)`` or features ``(B, D)``.

@@ -180,7 +180,7 @@ def _wrong_output(info: Mapping[str, Any]) -> str | None:
 def _wrong_artefact(row: Mapping[str, Any], files: Mapping[str, Any]) -> str | None:
     name = row["file"]
     if name not in ARTEFACTS:
-        return f"{name!r} is no artefact of an export; known are {', '.join(sorted(ARTEFACTS))}"
+        return f"{name!r} is not an artefact of an export; known are {', '.join(sorted(ARTEFACTS))}"
     if not (name in files or (name.endswith("/") and any(file.startswith(name) for file in files))):
         return f"the artefact {name!r} is not among 'files'"
     if row["precision"] not in TFLITE:
@@ -192,7 +192,7 @@ def _wrong_artefact(row: Mapping[str, Any], files: Mapping[str, Any]) -> str | N
     if not isinstance(tolerance, dict) or set(tolerance) != fields:
         return f"the artefact {name!r} has no tolerance"
     if not all(value is None or type(value) in (int, float) for value in tolerance.values()):
-        return f"the tolerance of {name!r} is no number"
+        return f"the tolerance of {name!r} is not a number"
     return None
 
 

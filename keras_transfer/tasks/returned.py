@@ -117,7 +117,7 @@ def checked_decisions(who: str, given: Any, count: int) -> np.ndarray | None:
     if decided.dtype == object or decided.shape[:1] != (count,):
         shape = f"something of the shape {decided.shape}" if decided.ndim else f"a {type(given).__name__}"
         raise PluginError(
-            f"{who}: decide gave {shape} for {count} images; one decision an image, all of one shape, is expected, or "
+            f"{who}: decide gave {shape} for {count} images; one decision per image, all of one shape, is expected, or "
             f"None. {BLAME}"
         )
     return decided

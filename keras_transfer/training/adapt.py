@@ -81,7 +81,7 @@ def adapt_batchnorm(
             first member is taken).
         momentum: share of the old statistics that is kept, in [0, 1), for few target images (Schneider et al. 2020,
             arXiv:2006.16971). None keeps nothing.
-        batch_size: images a batch for tables and arrays, at least 2; a few more rather than a last batch of one.
+        batch_size: images per batch for tables and arrays, at least 2; a few more rather than a last batch of one.
         preprocessing: brings the images of a table to the model's size.
         indices: rows of a table; all by default.
         passes: how often the images are gone through, at least 1.

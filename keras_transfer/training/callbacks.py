@@ -74,7 +74,7 @@ class Record:
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing more to train: patience is used up, or the loss left the numbers."""
+        """Whether there is nothing more to train: patience is used up, or the loss became NaN or infinite."""
         waited = self.done - max(self.best_trained, self.patient_until)
         return self.diverged is not None or waited >= self.patience
 
@@ -159,7 +159,7 @@ class CloseEpoch(keras.callbacks.Callback):
 
 
 class Bars(keras.callbacks.Callback):
-    """Keras's training shown with the same bar as everything else: one an epoch."""
+    """Keras's training shown with the same bar as everything else: one per epoch."""
 
     def __init__(self, epochs: int) -> None:
         super().__init__()

@@ -42,7 +42,7 @@ class EmbeddingHead:
         kind: one of :data:`KINDS`.
         chosen: the hyper-parameters: ``C``; ``C`` and ``gamma``; ``k`` and ``temperature``; or ``scale``.
         chosen_on: ``"validation"`` or ``"cross-validation"``.
-        trials: one dictionary a setting: its hyper-parameters, ``val_accuracy`` in [0, 1], and ``val_loss`` (nats an
+        trials: one dictionary per setting: its hyper-parameters, ``val_accuracy`` in [0, 1], and ``val_loss`` (nats per
             image; None where an SVM's accuracy had already decided against it).
     """
 

@@ -52,14 +52,14 @@ class FineTuneResult:
     """What a gradient training did.
 
     Attributes:
-        history: one dictionary an epoch: ``epoch`` (0 is the start), ``loss``, ``accuracy``, ``val_loss``,
+        history: one dictionary per epoch: ``epoch`` (0 is the start), ``loss``, ``accuracy``, ``val_loss``,
             ``val_accuracy`` (or the metric of the labels' kind).
         best_epoch: whose weights the model now has; 0 is the start.
         resumed_at: epochs that an interrupted attempt had already done.
         learning_rate: the peak that was used.
         boundaries: what was computed once instead of every epoch, a sentence for each phase.
         finding: of the learning-rate finder, when it ran.
-        diverged: the epoch in which the loss stopped being a number, or None.
+        diverged: the epoch in which the loss became NaN or infinite, or None.
     """
 
     history: list[dict[str, Any]]
@@ -105,7 +105,7 @@ def fine_tune(
     Raises:
         UsageError: nothing is trainable, an unknown setting, settings that contradict each other, or ``state``
             holds a training that began otherwise.
-        DataError: no training images; the loss was no number any more before one epoch was done.
+        DataError: no training images; the loss became NaN or infinite before one epoch was done.
     """
     import tensorflow as tf
 
@@ -221,7 +221,7 @@ class _Training:
         except DataError as error:
             advice = f"Lower --learning-rate (the finder found none: {error})"
         log.warning(
-            "The loss stopped being a number in epoch %d at a peak learning rate of %.2g. %s The weights %s are kept.",
+            "The loss became NaN or infinite in epoch %d at a peak learning rate of %.2g. %s The weights %s are kept.",
             self.record.diverged,
             self.peak,
             advice,
@@ -378,7 +378,7 @@ def _warn_of_single_images(model: keras.Model, settings: GradientSettings) -> No
     norms = (layer for layer in leaf_layers(model) if isinstance(layer, keras.layers.BatchNormalization))
     if settings.batch_size == 1 and any(layer.trainable for layer in norms):
         log.warning(
-            "Batch normalization is trained with one image a batch: its statistics become noise. Use "
+            "Batch normalization is trained with one image per batch: its statistics become noise. Use "
             "--batchnorm frozen, or a larger --batch-size."
         )
 

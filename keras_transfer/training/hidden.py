@@ -50,7 +50,7 @@ def train_hidden(
         seed: fixes the order and the dropout masks.
 
     Returns:
-        The head (features to logits, sharing the model's weights), and one dictionary an epoch: ``epoch``,
+        The head (features to logits, sharing the model's weights), and one dictionary per epoch: ``epoch``,
         ``train_loss``, ``val_loss``, and ``val_...`` for each metric.
     """
     _, head = split_head(model)

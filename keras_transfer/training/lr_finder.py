@@ -29,7 +29,7 @@ LEAST_FALL = 0.05
 
 @dataclass(frozen=True)
 class LearningRateFinding:
-    """A range test. The lists have one entry a batch and can be written as JSON.
+    """A range test. The lists have one entry per batch and can be written as JSON.
 
     Attributes:
         rates: the learning rate of each step, ascending.

@@ -1,4 +1,4 @@
-"""The linear probe for several labels an image: one logistic regression a label, folded into the model's Dense.
+"""The linear probe for several labels per image: one logistic regression per label, folded into the model's Dense.
 
 One-vs-rest ("binary relevance"): every label is its own yes-or-no question on the same standardised features, with one
 regularisation strength for all, the one with the lowest validation log loss. Then each label gets the threshold that

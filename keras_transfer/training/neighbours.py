@@ -1,4 +1,4 @@
-"""Heads that compare with what is remembered: the nearest training images, or one prototype a class.
+"""Heads that compare with what is remembered: the nearest training images, or one prototype per class.
 
 Both see features divided by their length, so that only their direction counts (cosine similarity).
 """

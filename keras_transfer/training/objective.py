@@ -48,7 +48,7 @@ class TrainingObjective(Protocol):
         """Those of which more is better."""
 
     def targets(self, table: ImageTable, teacher: np.ndarray | None = None) -> Any:
-        """What the loss compares with, a row an image."""
+        """What the loss compares with, a row per image."""
 
     def loss(self) -> keras.losses.Loss:
         """On the outputs of the network that is trained."""
@@ -192,7 +192,7 @@ class Objective(Shuffled):
         if teacher is None or teacher.shape != hard.shape:
             raise UsageError(
                 f"The teacher's probabilities have shape {None if teacher is None else teacher.shape}; "
-                f"{hard.shape} is expected, one row an image."
+                f"{hard.shape} is expected, one row per image."
             )
         scores = np.log(np.maximum(teacher.astype(np.float64), 1e-12)) / self.temperature
         soft = np.exp(scores - scores.max(axis=1, keepdims=True))

@@ -60,7 +60,7 @@ class SplitFeed:
                 0/1, float32 (N, T), or int32 (N,).
             weights: float32 (N,), sample weights; None: none are given.
             rows: rows of the table, in order; all by default.
-            batch_size: images a batch; the last one of an epoch may be smaller.
+            batch_size: images per batch; the last one of an epoch may be smaller.
             shuffle: epoch ``e`` has the rows in the permutation of (seed, e).
             seed: of the order.
             first_epoch: the number of the first epoch, to take up a training.

@@ -11,11 +11,11 @@ from keras_transfer.settings import FitSettings, GradientSettings
 
 PARTIAL_FROM = 200
 FULL_FROM = 2000
-"""Training images a class (median) from which ``auto`` fine-tunes the top of the network, and the whole of it.
+"""Training images per class (median) from which ``auto`` fine-tunes the top of the network, and the whole of it.
 
 The more images, the more layers can be afforded: with few, a regularised linear model on frozen features is hard to
 beat, cannot forget what the backbone knows, and takes seconds; with many, fine-tuning wins (Kornblith et al. 2019,
-arXiv:1805.08974, compare both with a varying number of images a class). The two numbers are this project's: what they
+arXiv:1805.08974, compare both with a varying number of images per class). The two numbers are this project's: what they
 save is time, since the guard keeps the probe wherever fine-tuning does not beat it. ``docs/training.md`` says what was
 measured. Numbers instead of classes count as one class."""
 RATES = {"finetune": 2e-4, "full": 2e-4, "scratch": 1e-3}

@@ -114,7 +114,7 @@ def _checked(
     if logits.ndim != 2 or not labels.shape == weight.shape == logits.shape[:1]:
         raise DataError(
             f"Logits of shape {logits.shape}, labels {labels.shape} and weights {weight.shape} were given; (N, C), "
-            "(N,) and (N,) are expected: one row, one class index and one weight an image."
+            "(N,) and (N,) are expected: one row, one class index and one weight per image."
         )
     if not len(labels):
         return logits, labels.astype(np.int64), weight

@@ -55,7 +55,9 @@ def diagnose_quantization(
     """
     opened, _, table = open_with_data(run, data)
     if opened.record.request.task != "classification":
-        raise UsageError(f"{opened.path} is no classifier's run; the doctor examines classifiers so far.")
+        raise UsageError(
+            f"{opened.path} is not the run of a classifier; the doctor examines only classifiers so far."
+        )
     if "deploy" in opened.record.contract.notes:
         log.warning(
             "%s was trained with --deploy int8: its export ships the int8 backbone the head was fitted on. What is "

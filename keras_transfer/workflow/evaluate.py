@@ -48,7 +48,7 @@ def evaluate(
         split: ``train``, ``val``, ``test`` or ``all``. Default: ``test`` for a run's own data and for data that
             come with splits, ``all`` otherwise; of images that a run knows by their content, those it did not learn
             from.
-        labels: file with the class names, one a line, where nothing beside the model tells them.
+        labels: file with the class names, one per line, where nothing beside the model tells them.
         preprocessing: overrides what is recorded beside the model.
         settings: how the data are read.
         views: test-time augmentation: the mean of the outputs for so many views of each image, 1 to 12; see
@@ -62,7 +62,7 @@ def evaluate(
         ``trained_on``: how many of the images the run had learned from (None when no run is known).
 
     Raises:
-        UsageError: unknown split, a classifier whose outputs are no probabilities, nothing tells the class names, or
+        UsageError: unknown split, a classifier whose outputs are not probabilities, nothing tells the class names, or
             task options that cannot be set here.
         DataError: the split is empty, or a label the model does not know.
     """
@@ -143,7 +143,7 @@ def labelled(
         return data
     if names is None:
         raise UsageError(
-            f"Nothing beside {name} tells its class names and their order. Put labels.txt (one name a "
+            f"Nothing beside {name} tells its class names and their order. Put labels.txt (one name per "
             "line) beside it, pass --labels-file (labels= from Python), or evaluate the run folder."
         )
     plain = settings or DataSettings(val_fraction=0.0, test_fraction=0.0, min_per_class=1)
@@ -232,7 +232,7 @@ def _as_recorded(run: Run, table: ImageTable, default: str) -> tuple[ImageTable,
     seen = known & np.isin(splits, run.learned_from)
     chosen = (known & ~seen & (splits == "val")).sum()
     log.warning(
-        "%d of the %d images were trained on%s, as their content tells: they are left out. --split all measures all.",
+        "%d of the %d images were trained on%s, judged by their content, and are left out. --split all measures all.",
         seen.sum(),
         len(table),
         f", and {chosen} chosen by" if chosen else "",

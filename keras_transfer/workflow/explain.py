@@ -1,4 +1,4 @@
-"""Seeing what a classifier looks at: one picture an image, with the proof that the place matters."""
+"""Seeing what a classifier looks at: one picture per image, with the proof that the place matters."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def explain(
     shape = tuple(loaded.keras_model.output_shape)[1:]
     if len(shape) != 1:
         raise UsageError(
-            f"{loaded.name} gives {' x '.join(map(str, shape))} numbers an image (its task is {loaded.task}), not "
-            "one probability a class; Grad-CAM explains a classifier."
+            f"{loaded.name} gives {' x '.join(map(str, shape))} numbers per image (its task is {loaded.task}), not "
+            "one probability per class; Grad-CAM explains a classifier."
         )
     cam = GradCam(loaded.keras_model, layer)
     columns = shape[0]

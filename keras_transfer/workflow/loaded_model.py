@@ -81,7 +81,7 @@ def open_model(
     Args:
         model: a path (run folder, ``.keras``, SavedModel folder, ``.tflite``), an opened run, a Keras model, or what
             was opened before.
-        labels: a text file with one output name a line, where nothing beside the model tells them.
+        labels: a text file with one output name per line, where nothing beside the model tells them.
         preprocessing: overrides what is recorded beside the model.
         input_range: what a model of another tool wants the pixels' range [0, 255] to become, such as (-1, 1). By
             default the scale and zero point of its input decide, where it is quantized.
@@ -177,7 +177,7 @@ def _open(model: Any, labels: str | Path | None, preprocessing: Preprocessing | 
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """The names in a labels file, one a line, in the order of the model's outputs.
+    """The names in a labels file, one per line, in the order of the model's outputs.
 
     A byte-order mark is passed over, and numbers in front of the names (``0 cat``, as Teachable Machine writes them)
     where every line has its own.
@@ -186,7 +186,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
-            f"{path}: the labels cannot be read ({error}). A UTF-8 text, one name a line."
+            f"{path}: the labels cannot be read ({error}). A UTF-8 text, one name per line."
         ) from None
     names = tuple(line.strip() for line in lines if line.strip())
     numbered = [re.fullmatch(r"(\d+)[ \t:,]+(\S.*)", name) for name in names]

@@ -1,4 +1,4 @@
-"""Asking a model about images: one answer an image, and one unreadable file stops nothing."""
+"""Asking a model about images: one answer per image, and one unreadable file stops nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def predict(
     input_range: tuple[float, float] | None = None,
     logits: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """Ask a model about images, one answer an image, in order.
+    """Ask a model about images, one answer per image, in order.
 
     Args:
         model: as in :func:`evaluate`.
@@ -42,7 +42,7 @@ def predict(
         ``Task.predict``), or ``{"path": ..., "error": reason}`` for a file that cannot be read.
 
     Raises:
-        UsageError: a path does not exist, no image is found, or what a classifier gives are no probabilities.
+        UsageError: a path does not exist, no image is found, or what a classifier gives are not probabilities.
     """
     if top < 1:
         raise UsageError(f"top={top} was given; at least 1 is expected.")
@@ -52,7 +52,7 @@ def predict(
     )
     if task_spec(loaded.task).generates:
         raise UsageError(
-            f"{loaded.name} makes images and answers nothing about them: its task, {loaded.task}, has a verb "
+            f"{loaded.name} generates images and cannot classify them: its task, {loaded.task}, has a verb "
             "for that "
             f"(keras-transfer {loaded.task} --help)."
         )

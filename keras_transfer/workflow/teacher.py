@@ -60,12 +60,12 @@ def _order(loaded: LoadedModel, table: ImageTable) -> list[int]:
     if loaded.task != "classification" or table.kind != "classes":
         raise UsageError(
             f"The teacher {loaded.name} is for {loaded.task}, the labels are {table.kind}; a teacher teaches one "
-            "class an image."
+            "class per image."
         )
     if loaded.names is None:
         raise UsageError(
             f"Nothing beside the teacher {loaded.name} tells its classes. Give a run folder, or put labels.txt (one "
-            "name a line) beside the model."
+            "name per line) beside the model."
         )
     if set(loaded.names) != set(table.classes):
         only_teacher = sorted(set(loaded.names) - set(table.classes))

@@ -70,7 +70,7 @@ def resnet_stages(*blocks: int) -> dict[str, tuple[int, ...]]:
 
 
 def conv(kernel: int, inside: int, outside: int, bias: bool = True, normalized: bool = False) -> int:
-    """Parameters of a convolution: kernel, biases, and four numbers a channel of a batch normalization."""
+    """Parameters of a convolution: kernel, biases, and four numbers per channel of a batch normalization."""
     return kernel**2 * inside * outside + outside * bias + 4 * outside * normalized
 
 
@@ -241,7 +241,7 @@ def test_known_totals():
     """Counts that other implementations publish for the same networks (trainable parameters)."""
     assert NETWORKS[0][3] == 62_378_344
     assert NETWORKS[1][3] == 60_965_224
-    normalizations = {16: 2 * 4224, 19: 2 * 5504}  # moving statistics, two numbers a channel
+    normalizations = {16: 2 * 4224, 19: 2 * 5504}  # moving statistics, two numbers per channel
     assert vgg(2, 2, 3, 3, 3) - normalizations[16] == 138_365_992
     assert vgg(2, 2, 4, 4, 4) - normalizations[19] == 143_678_248
     assert googlenet() == 6_998_552

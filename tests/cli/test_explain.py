@@ -108,7 +108,7 @@ def test_probabilities_of_pixels_are_refused(photo_folder, tmp_path):
     keras.Model(image, maps).save(tmp_path / "pixels.keras")
     asked = (tmp_path / "pixels.keras", photo_folder / "china" / "000.png", "--output", tmp_path / "looks")
     said = " ".join(call("explain", *asked, code=2)[1].split())
-    assert "gives 16 x 16 x 2 numbers an image" in said and "not one probability a class" in said
+    assert "gives 16 x 16 x 2 numbers per image" in said and "not one probability per class" in said
     assert not (tmp_path / "looks").exists()
 
 

@@ -204,7 +204,7 @@ def test_one_photo_under_two_labels_is_said_and_listed(tmp_path, caplog):
         shutil.copy(tmp_path / "cat" / f"{i}.png", tmp_path / "dog" / f"copy{i}.png")
     shutil.copy(tmp_path / "cat" / "9.png", tmp_path / "cat" / "again.png")  # a copy of the same label
     table = load_data(tmp_path)
-    assert "4 images are there under contradicting labels, byte for byte" in caplog.text
+    assert "4 images have contradicting labels (identical files)" in caplog.text
     assert "0.png (cat) and " in caplog.text and "and 1 more" in caplog.text
     assert table.summary()["conflicts"][0] == ["cat/0.png", "dog/copy0.png"]
     assert len(table.summary()["conflicts"]) == 4
@@ -223,7 +223,9 @@ def test_a_small_range_in_sixteen_bits_is_said(tmp_path, caplog, top, told):
     if told is None:
         assert "16 bits" not in caplog.text
     else:
-        assert f"8 images have 16 bits a value and use {100 * top / 65535:.1f} % of that range" in caplog.text
+        assert (
+            f"8 images have 16 bits per value and use {100 * top / 65535:.1f} % of that range" in caplog.text
+        )
         assert f"Multiply their values by {told}," in caplog.text
 
 

@@ -279,7 +279,7 @@ def test_duplicates_across_given_splits_are_counted(tmp_path, caplog):
         shutil.copy(root / "train" / "cat" / f"{i}.png", root / "test" / "cat" / f"copy{i}.png")
     with caplog.at_level(logging.WARNING, "keras_transfer"):
         table = load_data(root)
-    assert "2 images lie byte for byte in more than one of the given splits" in caplog.text
+    assert "2 identical images are in more than one of the given splits" in caplog.text
     assert table.summary()["splits"]["test"]["images"] == 8
 
 

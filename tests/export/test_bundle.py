@@ -175,12 +175,12 @@ def test_a_list_of_a_gigabyte_is_not_read(bundle_copy):
         (lambda info: info.update(script=["classify.py"]), "does not list the script"),
         (lambda info: info.update(script=None), "does not list the script"),
         (lambda info: info.update(artefacts=[]), "'artefacts'"),
-        (lambda info: info["artefacts"][0].update(file="other.keras"), "is no artefact of an export"),
+        (lambda info: info["artefacts"][0].update(file="other.keras"), "is not an artefact of an export"),
         (lambda info: info["artefacts"][0].update(file="model_float16.tflite"), "not among 'files'"),
         (lambda info: info["artefacts"][0].update(precision="int3"), "unknown precision"),
         (lambda info: info["artefacts"][0].pop("bytes"), "no size"),
         (lambda info: info["artefacts"][0].update(tolerance=None), "no tolerance"),
-        (lambda info: info["artefacts"][0]["tolerance"].update(agreement="all"), "is no number"),
+        (lambda info: info["artefacts"][0]["tolerance"].update(agreement="all"), "is not a number"),
         (lambda info: info["preprocessing"].update(size=[float("inf"), 96]), "cannot be used"),
         (lambda info: info["files"].update({"x" * 300: info["files"]["labels.txt"]}), "cannot be read"),
         (lambda info: info["preprocessing"].update(resize="stretch"), "cannot be used"),
@@ -317,7 +317,7 @@ def test_a_pickle_in_the_place_of_an_image_is_never_opened(bundle_copy, tmp_path
 
     (bundle_copy / "golden" / "00_input.png").write_bytes(pickle.dumps(Bomb()))
     record_again(bundle_copy, "golden/00_input.png")
-    with pytest.raises(BundleError, match=r"00_input\.png, is no image"):
+    with pytest.raises(BundleError, match=r"00_input\.png, is not an image"):
         verify(bundle_copy)
     assert not (tmp_path / "exploded").exists()
 

@@ -1,4 +1,4 @@
-"""Several labels an image: the probe, its thresholds, and the task from a CSV of real crops to an answer."""
+"""Several labels per image: the probe, its thresholds, and the task from a CSV of real crops to an answer."""
 
 import logging
 

@@ -316,7 +316,7 @@ def test_a_loss_that_leaves_the_numbers_later_keeps_a_trained_epoch_and_names_a_
     assert result.diverged == 2 and result.best_epoch == 1
     assert all(np.all(np.isfinite(value)) for value in weights(model).values())
     assert not same(weights(network()), weights(model))
-    said = next(record.message for record in caplog.records if "stopped being a number" in record.message)
+    said = next(record.message for record in caplog.records if "became NaN or infinite" in record.message)
     assert "of epoch 1" in said
     suggested = re.search(r"suggests --learning-rate (\S+)\. ", said)
     assert suggested and 1e-6 < float(suggested[1]) < 1
@@ -348,7 +348,7 @@ def test_a_loss_that_leaves_the_numbers_keeps_the_last_good_weights_and_advises(
         model, result = train(table, "all", model, optimizer="sgd", learning_rate=1e30, warmup=0.0)
     assert result.diverged == 1 and result.best_epoch == 0
     assert same(before, weights(model))
-    said = next(record.message for record in caplog.records if "stopped being a number" in record.message)
+    said = next(record.message for record in caplog.records if "became NaN or infinite" in record.message)
     assert "learning-rate" in said
 
 
@@ -392,7 +392,7 @@ def test_single_image_batches_with_trained_statistics_are_warned_of(table, caplo
     few = table.take(np.arange(0, len(table), 8))
     with caplog.at_level(logging.WARNING, "keras_transfer"):
         fine_tune(model, few, PIXELS, phases=[Phase(0, plan)], epochs=1, batch_size=1)
-    assert "one image a batch" in caplog.text
+    assert "one image per batch" in caplog.text
 
 
 @pytest.mark.slow

@@ -73,7 +73,7 @@ def test_what_makes_no_sense_is_refused(values):
 
 
 def test_a_teacher_of_another_shape_is_refused(table):
-    with pytest.raises(UsageError, match="one row an image"):
+    with pytest.raises(UsageError, match="one row per image"):
         Objective(temperature=2.0).targets(table, np.ones((3, 2)))
 
 

@@ -118,7 +118,7 @@ def test_labels_and_weights_come_along_as_they_are():
         ({"batch_size": 0}, "batch_size"),
         ({"labels": np.zeros(4)}, "lengths"),
         ({"weights": np.zeros(6)}, "lengths"),
-        ({"sampling": [0.5, 0.5]}, "one a row"),
+        ({"sampling": [0.5, 0.5]}, "one per row"),
         ({"sampling": [0, 0, 0, 0, -1]}, "at least 0"),
     ],
 )

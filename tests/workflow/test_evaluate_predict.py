@@ -67,7 +67,7 @@ def test_photos_that_moved_are_known_by_their_content(finished_run, photo_folder
     Image.fromarray(255 - new).save(moved / "china" / "new.png")
     result = evaluate(finished_run.path, moved)
     assert (result["split"], result["images"], result["trained_on"]) == ("test", 9, 0)
-    assert "32 of the 41 images were trained on, as their content tells" in caplog.text
+    assert "32 of the 41 images were trained on, judged by their content" in caplog.text
     shutil.rmtree(moved)
     for name in ("china", "flower"):
         (moved / name).mkdir(parents=True)
@@ -100,9 +100,9 @@ def test_logits_are_refused_and_get_a_softmax_where_it_is_asked_for(finished_run
     photo = next(photo_folder.rglob("*.png"))
     labels = tmp_path / "labels.txt"
     labels.write_text("china\nflower\n")
-    with pytest.raises(UsageError, match=r"are no probabilities: .*from_logits=True.*--logits"):
+    with pytest.raises(UsageError, match=r"are not probabilities: .*from_logits=True.*--logits"):
         evaluate(model, table)
-    with pytest.raises(UsageError, match="no probabilities"):
+    with pytest.raises(UsageError, match="not probabilities"):
         list(predict(model, [photo], labels=labels))
     assert evaluate(model, table, logits=True)["log_loss"] == pytest.approx(
         evaluate(finished_run.load_model(), table)["log_loss"], abs=1e-5

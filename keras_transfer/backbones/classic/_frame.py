@@ -25,7 +25,7 @@ def image_tensor(
 ) -> keras.KerasTensor:
     """Where the images come in: ``input_tensor``, or a new input of ``input_shape`` (height, width, channels).
 
-    Raises ``UsageError`` for a shape that is none, is smaller than ``smallest`` pixels a side, or, with the
+    Raises ``UsageError`` for a shape that is none, is smaller than ``smallest`` pixels per side, or, with the
     classifier, leaves a side open.
     """
     if input_tensor is not None:
@@ -37,7 +37,7 @@ def image_tensor(
     known = [side for side in shape[:2] if side is not None]
     if any(side < smallest for side in known):
         raise UsageError(
-            f"{name} needs images of at least {smallest} pixels a side; the input shape is {shape}. "
+            f"{name} needs images of at least {smallest} pixels per side; the input shape is {shape}. "
             "Choose a larger size."
         )
     if include_top and len(known) < 2:

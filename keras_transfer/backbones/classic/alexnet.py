@@ -38,7 +38,7 @@ def AlexNet(
         include_top: end with the classifier; without it with the feature map ``(B, 6, 6, 256)``.
         weights: None (random) or the path of a ``.weights.h5`` file.
         input_tensor: put the network on this tensor ``(B, H, W, C)``, of about mean 0 and deviation 1.
-        input_shape: (height, width, channels), at least 67 pixels a side; default (227, 227, 3).
+        input_shape: (height, width, channels), at least 67 pixels per side; default (227, 227, 3).
         pooling: without the classifier: ``"avg"`` or ``"max"`` gives features ``(B, 256)``.
         classes, classifier_activation: of the classifier.
         towers: 2 separates ``conv2``, ``conv4`` and ``conv5`` into halves that see half of the channels each, as on the

@@ -80,7 +80,7 @@ def GoogLeNet(
         include_top: end with the classifier; without it with the feature map ``(B, H/32, W/32, 1024)``.
         weights: None (random) or the path of a ``.weights.h5`` file.
         input_tensor: put the network on this tensor ``(B, H, W, C)``, of about mean 0 and deviation 1.
-        input_shape: (height, width, channels), at least 32 pixels a side (65 with ``auxiliary``); default
+        input_shape: (height, width, channels), at least 32 pixels per side (65 with ``auxiliary``); default
             (224, 224, 3).
         pooling: without the classifier: ``"avg"`` or ``"max"`` gives features ``(B, 1024)``.
         classes, classifier_activation: of the classifiers.

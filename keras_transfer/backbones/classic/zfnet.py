@@ -37,7 +37,7 @@ def ZFNet(
         include_top: end with the classifier; without it with the feature map ``(B, 6, 6, 512)``.
         weights: None (random) or the path of a ``.weights.h5`` file.
         input_tensor: put the network on this tensor ``(B, H, W, C)``, of about mean 0 and deviation 1.
-        input_shape: (height, width, channels), at least 53 pixels a side; default (224, 224, 3).
+        input_shape: (height, width, channels), at least 53 pixels per side; default (224, 224, 3).
         pooling: without the classifier: ``"avg"`` or ``"max"`` gives features ``(B, 512)``.
         classes, classifier_activation: of the classifier.
         conv1_padding: 1 gives the paper's 110x110 after ``conv1``; 3, as later descriptions have it, 112x112. From

@@ -16,7 +16,7 @@ def scripts(module: str, numbers: bool, looks: bool = True) -> list[Path]:
 
     Args:
         module: ``"package.module"`` that a task brings (``TaskSpec.standalone``), or nothing. It is not imported.
-        numbers: whether an output has one number a name, which is what ``classify.py`` can tell.
+        numbers: whether an output has one number per name, which is what ``classify.py`` can tell.
         looks: whether the models look at images; else the task's script is alone.
 
     Raises ``PluginError`` for a module that is not installed as a file, or is called like a file of a bundle.

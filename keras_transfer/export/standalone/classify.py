@@ -218,13 +218,13 @@ def classify(
 ) -> list[str]:
     if answer.ndim != 1:
         raise Problem(
-            f"The model gives {answer.shape} for an image, not one number a name. Use {bundle.get('script')}."
+            f"The model gives {answer.shape} for an image, not one number per name. Use {bundle.get('script')}."
         )
     return told(bundle, answer, options.top)
 
 
 def told(bundle: dict[str, Any], answer: np.ndarray, top: int) -> list[str]:
-    """The ``top`` most probable classes; all numbers where they are no probabilities."""
+    """The ``top`` most probable classes; all numbers where they are not probabilities."""
     if bundle.get("output", {}).get("kind", "probabilities") != "probabilities":
         return [f"{name} {number:.4g}" for name, number in zip(bundle["labels"], answer, strict=True)]
     best = [int(place) for place in np.argsort(-answer, kind="stable")]

@@ -23,7 +23,7 @@ def fashion() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def fashion_folder(tmp_path_factory, fashion) -> Path:
-    """The same as files, a folder a class."""
+    """The same as files, a folder per class."""
     root = tmp_path_factory.mktemp("fashion")
     for name, images in fashion.items():
         (root / name).mkdir()

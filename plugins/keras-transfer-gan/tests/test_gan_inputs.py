@@ -54,7 +54,11 @@ def test_settings_that_cannot_be_followed(fashion_folder, tmp_path):
         ("--start-from", {}, {"freeze_lower": 1}),
         ("--label-smoothing", {"label_smoothing": 0.1}, {"loss": "hinge"}),
         ("rotation", {}, {"changes": "rotation"}),
-        ("--schedule step, --patience 9 were given, and the task gan does not follow them", {"schedule": "step", "patience": 9}, {}),
+        (
+            "--schedule step, --patience 9 were given, and the task gan does not follow them",
+            {"schedule": "step", "patience": 9},
+            {},
+        ),
         (
             "--freeze-lower",
             {},

@@ -337,7 +337,7 @@ def test_a_flat_folder_is_learned_from_and_a_killed_run_is_taken_up(fashion, tmp
     flat.mkdir()
     for number, image in enumerate(fashion["shirt"]):
         Image.fromarray(image).save(flat / f"{number:02d}.png")
-    monkeypatch.setattr("keras_transfer_gan.task.LOOK_AFTER", 2)  # one step an epoch, a look every two
+    monkeypatch.setattr("keras_transfer_gan.task.LOOK_AFTER", 2)  # one step per epoch, a look every two
     settings = {"task": "gan", "task_options": options(diff_augment="none"), **SMALL, "epochs": 4}
     whole = train(flat, tmp_path / "whole", **settings)
     ends = EndOfEpoch.on_epoch_end

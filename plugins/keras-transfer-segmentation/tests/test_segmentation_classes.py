@@ -75,7 +75,7 @@ def test_a_missing_colour_table_is_a_wrong_argument(tmp_path):
         ({"names": ("a", " ")}, "empty"),
         ({"names": ("a", "b"), "colors": ((1, 2, 3),)}, "one colour for each"),
         ({"names": ("a", "b"), "colors": ((1, 2, 3), (1, 2, -3))}, "is not"),
-        ({"names": ("a", "b"), "ignore_index": 1}, "no class"),
+        ({"names": ("a", "b"), "ignore_index": 1}, "not a class"),
         ({"names": tuple(str(i) for i in range(256))}, "from 256"),
     ],
 )

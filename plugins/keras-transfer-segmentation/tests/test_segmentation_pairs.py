@@ -323,7 +323,7 @@ def test_split_folders_by_every_plain_name(tmp_path, names):
 def test_a_folder_of_pairs_that_is_no_split_by_its_name_is_refused(tmp_path):
     for name in ("train", "val", "more"):
         write(tmp_path / name, "0", len(name))
-    with pytest.raises(DataError, match=r"more in .* hold images/ and are no split by their names"):
+    with pytest.raises(DataError, match=r"more in .* hold images/ and do not have the name of a split"):
         load_pairs(tmp_path)
 
 

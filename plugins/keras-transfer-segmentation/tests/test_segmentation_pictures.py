@@ -81,7 +81,7 @@ def test_areas_sum_to_100(mask):
     ("call", "error", "named"),
     [
         (lambda: colorize(MASK / 1.0, CLASSES), UsageError, "float64"),
-        (lambda: colorize(MASK + np.uint8(3), CLASSES), DataError, "no class"),
+        (lambda: colorize(MASK + np.uint8(3), CLASSES), DataError, "not belong to a class"),
         (lambda: overlay(IMAGE[:1], MASK, CLASSES), UsageError, "same size"),
         (lambda: overlay(IMAGE / 255.0, MASK, CLASSES), UsageError, "float64"),
         (lambda: overlay(IMAGE, MASK, CLASSES, alpha=2), UsageError, "alpha"),

@@ -209,7 +209,7 @@ def test_arguments_that_cannot_be(gallery, letters, small_run, tmp_path):
         (["match", tmp_path / "none.sqlite", letters], "There is no gallery"),
         (["match", gallery, tmp_path / "none.png"], "no such file"),
         (["match", gallery, letters, "--top", "0"], "at least 1"),
-        (["match", gallery, letters, "--threshold", "nan"], "no number"),
+        (["match", gallery, letters, "--threshold", "nan"], "not a finite number"),
         (["verify", small_run, letters, letters], "two image files"),
         (["verify", tmp_path, letters, letters], "two image files"),
         (["gallery", "export", gallery, "--to", tmp_path / "out.txt"], ".json or .npz"),

@@ -43,8 +43,8 @@ def generate(
 @gan.command()
 @click.argument("run")
 @click.option("--steps", default=9, show_default=True, metavar="N", help="Images from one end to the other.")
-@click.option("--rows", default=6, show_default=True, metavar="N", help="Pairs of ends.")
-@click.option("--seed", default=0, show_default=True, help="Of the ends.")
+@click.option("--rows", default=6, show_default=True, metavar="N", help="How many pairs of end points.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the end points.")
 @click.option("--class", "class_name", metavar="NAME", help="Of which class (default: all in turn).")
 @click.option("--output", "-o", required=True, metavar="FILE", help="The PNG, GIF or WebP to write.")
 @overwrite_option

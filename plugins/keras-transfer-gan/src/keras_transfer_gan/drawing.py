@@ -43,7 +43,7 @@ def labels_in_turn(facts: Facts, count: int) -> np.ndarray:
 
 
 def grid_labels(facts: Facts) -> np.ndarray:
-    """Classes for a picture of samples in rows of :data:`COLUMNS`: a row a class, in turn, eight rows at least.
+    """Classes for a picture of samples in rows of :data:`COLUMNS`: a row per class, in turn, eight rows at least.
 
     More than 16 classes are shown one after the other in 16 rows.
     """
@@ -60,7 +60,7 @@ def class_number(facts: Facts, name: str) -> int:
     """
     if not facts.conditional:
         raise UsageError(
-            f"--class {name} was given, and this generator was not told classes. Train one with --conditional."
+            f"--class {name} was given, and this generator was trained without classes. Train one with --conditional."
         )
     if name not in facts.classes:
         raise unknown_name("class", name, facts.classes)

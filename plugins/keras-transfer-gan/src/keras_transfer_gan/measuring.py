@@ -64,7 +64,7 @@ def require_enough(table: ImageTable, while_training: bool) -> None:
         if needed and counts[split] < LEAST:
             more = "" if split == "train" else f", or raise --{split}-fraction"
             raise DataError(
-                f"The {split} split has {counts[split]} images, which are too few to measure what is made against: at "
+                f"The {split} split has {counts[split]} images, which are too few to compare generated ones with: at "
                 f"least {LEAST} are needed. Give more images{more}.{instead}"
             )
 
@@ -87,7 +87,7 @@ def compare(
     count = min(len(real), len(made))
     if count < LEAST:
         raise DataError(
-            f"{count} real images are too few to measure what was made against; at least {LEAST} are needed. "
+            f"{count} real images are too few to compare generated ones with; at least {LEAST} are needed. "
             "Give more, "
             "or raise --test-fraction."
         )

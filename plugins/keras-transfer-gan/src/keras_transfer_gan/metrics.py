@@ -96,7 +96,7 @@ def diversity(real: np.ndarray, made: np.ndarray, labels: np.ndarray | None = No
     Args:
         real, made: ``(N, ...)``.
         labels: classes ``(N,)`` of the real images and of as many made ones: only images of one class are compared.
-            One image a class, a different one for each, is diverse on the whole and alike within.
+            One image per class, a different one for each, is diverse on the whole and alike within.
     """
     of_real, of_made = (
         _mean_distance(x.reshape(len(x), -1).astype(np.float64), labels) for x in (real, made)

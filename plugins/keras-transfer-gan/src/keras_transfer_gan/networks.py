@@ -54,7 +54,7 @@ class Facts:
     def __post_init__(self) -> None:
         if self.size not in SIZES:
             raise UsageError(
-                f"--image-size {self.size}: the networks make images of {', '.join(map(str, SIZES))} pixels a side."
+                f"--image-size {self.size}: the networks make images of {', '.join(map(str, SIZES))} pixels per side."
             )
 
     @property

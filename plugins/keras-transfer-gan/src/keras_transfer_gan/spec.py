@@ -27,54 +27,56 @@ class GanOptions:
         choices=ARCHITECTURES,
     )
     channels: str = option(
-        "auto", "Of the images that are made; auto: as those of the data.", choices=CHANNELS
+        "auto", "Channels of the generated images; auto: like those of the data.", choices=CHANNELS
     )
     conditional: bool = option(
-        False, "Learn each class as such, to make images of a class that is asked for."
+        False, "Learn each class separately, so that images of a given class can be made."
     )
-    noise_size: int = option(64, "Numbers an image is made from.", minimum=1, maximum=4096)
-    width: int = option(64, "Channels at the largest resolution but one.", minimum=4, maximum=512)
+    noise_size: int = option(64, "Size of the noise vector.", minimum=1, maximum=4096)
+    width: int = option(64, "Channels at the second-largest resolution.", minimum=4, maximum=512)
     loss: str = option("non-saturating", "What the two networks minimise.", choices=LOSSES)
-    normalization: str = option("spectral", "In the discriminator.", choices=NORMALIZATIONS)
+    normalization: str = option("spectral", "Normalization of the discriminator.", choices=NORMALIZATIONS)
     r1: float = option(
         0.0, "Weight of the R1 penalty on the discriminator's gradient at real images.", minimum=0.0
     )
     gradient_penalty: float = option(10.0, "Weight of wgan-gp's penalty.", minimum=0.0)
     critic_steps: int = option(
-        1, "Steps of the discriminator for each of the generator's.", minimum=1, maximum=20
+        1, "Steps of the discriminator per step of the generator.", minimum=1, maximum=20
     )
     rate_ratio: float = option(
         1.0,
-        "The discriminator's learning rate over the generator's (two time-scale).",
+        "The discriminator's learning rate divided by the generator's (two time-scale).",
         minimum=0.01,
         maximum=100.0,
     )
     diff_augment: str = option(
         "auto",
-        "Change what the discriminator sees, real and made alike. adaptive: less and less while it does not overfit; "
+        "Augment the discriminator's input, real and generated alike. adaptive: reduced while it does not overfit; "
         "auto: adaptive for fewer than 5,000 images, else none.",
         choices=AUGMENTATIONS,
     )
     changes: str = option("colour,translation,cutout", "What --diff-augment changes.")
-    start_from: Path | None = option(None, "Go on from the networks of this run, trained on other images.")  # noqa: RUF009
+    start_from: Path | None = option(None, "Start from the networks of this run, trained on other images.")  # noqa: RUF009
     freeze_lower: int = option(
         0,
-        "With --start-from: so many lower blocks of the discriminator stay as they are (FreezeD).",
+        "With --start-from: this many lower blocks of the discriminator stay frozen (FreezeD).",
         minimum=0,
     )
     feature_network: str | None = option(
         None,
-        "A backbone of the catalog, frozen, through whose features the discriminator looks (projected GAN).",
+        "A frozen backbone of the catalog whose features are the discriminator's input (projected GAN).",
     )
     measure_every: int = option(
         0, "Epochs between measurements of KID while training; 0: only at the end.", minimum=0
     )
-    metric_images: int = option(2000, "Images of either kind that are compared, at most.", minimum=8)
+    metric_images: int = option(
+        2000, "Largest number of real and of generated images that are compared.", minimum=8
+    )
     metric_backbone: str | None = option(
         None,
         "Measure kid_NAME and fid_NAME, too, through this backbone of the catalog (such as inception_v3).",
     )
-    on_collapse: str = option("warn", "What follows when all images become alike.", choices=("warn", "stop"))
+    on_collapse: str = option("warn", "What to do when all images become alike.", choices=("warn", "stop"))
 
 
 GAN = TaskSpec(

@@ -60,7 +60,7 @@ class Schedule:
 
     Attributes:
         epochs: passes over the training images.
-        batch_size: images a step of the discriminator.
+        batch_size: images per step of the discriminator.
         seed: of order and noise.
         measure_every: epochs between measurements of KID on held-out images; 0: none.
         stop_on_collapse: whether a collapse ends the training.
@@ -89,7 +89,7 @@ def train(model: Adversarial, material: Material, schedule: Schedule, state: Pat
         state: a folder that survives an interruption; what is found there is gone on from, with the same result.
 
     Raises:
-        DataError: the losses were no numbers before one epoch was done, now or when this was tried before.
+        DataError: the losses became NaN or infinite before one epoch was done, now or when this was tried before.
         RunError: the state is damaged.
     """
     keeper = Keeper(state, model)
@@ -114,7 +114,7 @@ def train(model: Adversarial, material: Material, schedule: Schedule, state: Pat
     if keeper.ended == "diverged":
         keeper.restore()
         log.warning(
-            "The losses stopped being numbers after epoch %d, whose networks are kept. %s",
+            "The losses became NaN or infinite after epoch %d, whose networks are kept. %s",
             keeper.done,
             ADVICE,
         )
@@ -130,7 +130,7 @@ def train(model: Adversarial, material: Material, schedule: Schedule, state: Pat
 
 def _require_an_epoch(keeper: Keeper) -> None:
     if keeper.ended == "diverged" and not keeper.done:
-        raise DataError(f"The losses stopped being numbers before one epoch was done. {ADVICE}")
+        raise DataError(f"The losses became NaN or infinite before one epoch was done. {ADVICE}")
 
 
 def steps_an_epoch(images: int, batch_size: int, critic_steps: int) -> int:
@@ -173,7 +173,7 @@ def _feed(
 
 
 class StopOnNaN(keras.callbacks.Callback):
-    """Stops within an epoch whose losses are no numbers any more."""
+    """Stops within an epoch whose losses become NaN or infinite."""
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Look at the means of the epoch so far: one NaN stays in them."""
@@ -235,7 +235,7 @@ class EndOfEpoch(keras.callbacks.Callback):
             if len(before) + 1 >= PATIENT and max(before) <= ALIKE:
                 looks = len(before) + 1
                 self._warn(
-                    f"have been alike from the start: after {looks} looks their diversity is {now:.2f}"
+                    f"have been alike from the start: after {looks} measurements their diversity is {now:.2f}"
                 )
             return False
         if not self.schedule.stop_on_collapse:

@@ -58,7 +58,7 @@ class Classes:
             raise UsageError(f"The colour {twice} stands for two classes; give each its own.")
         if not len(self.names) <= self.ignore_index <= LARGEST_INDEX:
             raise UsageError(
-                f"The ignore index is {self.ignore_index}; expected a number that is no class, from "
+                f"The ignore index is {self.ignore_index}; expected a number that is not a class, from "
                 f"{len(self.names)} to {LARGEST_INDEX}."
             )
 

@@ -37,7 +37,7 @@ def segment(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Write the mask of each of IMAGES as a palette PNG of the image's size, and tell the area of each class.
+    """Write the mask of each of IMAGES as a palette PNG of the image's size, and print the area of each class.
 
     MODEL is a run folder or a file of a bundle. IMAGES are files or folders.
     """

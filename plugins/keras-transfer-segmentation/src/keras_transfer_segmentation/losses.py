@@ -1,4 +1,4 @@
-"""Losses for segmentation, each one value an image, with ignored pixels and class weights.
+"""Losses for segmentation, each one value per image, with ignored pixels and class weights.
 
 All take truth ``(B, H, W)`` (or ``(B, H, W, 1)``), class indices, and predictions ``(B, H, W, C)``: probabilities,
 or logits with ``from_logits=True``. A pixel whose truth is ``ignore_index`` (or no class) does not count: neither value

@@ -47,7 +47,7 @@ def read_mask(
 
     Raises:
         UsageError: an unknown encoding.
-        DataError: unreadable, lossy, transparent, of another size, all ignored, or with values that are no class; the
+        DataError: unreadable, lossy, transparent, of another size, all ignored, or with values of no class; the
             message names the values and how many pixels have them.
     """
     name = "The mask" if isinstance(source, bytes) else str(source)
@@ -145,7 +145,7 @@ def _doubt_grey_levels(counts: Mapping[int, int], known: set[int]) -> None:
     most = ", ".join(str(value) for value in sorted(sorted(counts, key=lambda value: -counts[value])[:3]))
     raise DataError(
         f"The masks have {len(counts)} values ({shown}), most pixels {most}: these look like grey levels with soft "
-        "edges, not like class indices. If there are two classes, save the masks with 0 and 255 alone "
+        "edges, not like class indices. If there are two classes, save the masks with only 0 and 255 "
         "(value >= 128); if each value is a class, save indices from 0, or name the classes (--class-names, in the "
         "order of the values)."
     )
@@ -157,7 +157,7 @@ def write_mask(path: Path, mask: np.ndarray, classes: Classes) -> None:
     :func:`read_mask` with ``encoding="index"`` gives the same array back.
 
     Raises:
-        UsageError: no array (h, w) of whole numbers. DataError: values that are no class.
+        UsageError: no array (h, w) of whole numbers. DataError: values that do not belong to a class.
     """
     mask = np.asarray(mask)
     if mask.ndim != 2 or not np.issubdtype(mask.dtype, np.integer) or not mask.size:
@@ -185,7 +185,8 @@ def require_known(pixels: np.ndarray, classes: Classes, name: str) -> None:
         if len(classes) == 2 and classes.ignore_index != 255 and (pixels[unknown] == 255).all():
             hint = " If 255 stands for the second class, give the encoding 'binary'."
         raise DataError(
-            f"{name} has values that are no class: {_counts(pixels[unknown])}. Expected 0 to {len(classes) - 1} "
+            f"{name} has values that do not belong to a class: {_counts(pixels[unknown])}. "
+            f"Expected 0 to {len(classes) - 1} "
             f"({', '.join(classes.names[:_NAMED])}{', ...' if len(classes) > _NAMED else ''}), or "
             f"{classes.ignore_index} for pixels to ignore.{hint}"
         )
@@ -280,15 +281,15 @@ def _by_color(pixels: np.ndarray, classes: Classes, name: str) -> np.ndarray:
         found, counts = np.unique(pixels[unknown], axis=0, return_counts=True)
         named = [f"{tuple(found[i].tolist())}: {counts[i]} pixels" for i in np.argsort(-counts)]
         raise DataError(
-            f"{name} has colours that are no class: {_shortened(named)}. Add them to the colour table, as classes or "
-            "as 'ignore'; masks with smoothed edges must be saved without smoothing."
+            f"{name} has colours that do not belong to a class: {_shortened(named)}. Add them to the colour "
+            "table, as classes or as 'ignore'; masks with smoothed edges must be saved without smoothing."
         )
     return mask.astype(classes.dtype)
 
 
 def _require_one_channel(pixels: np.ndarray, classes: Classes, name: str) -> None:
     if pixels.ndim == 3:
-        hint = "Leave the encoding to be found, or give 'color'." if classes.colors else _no_colors(name)
+        hint = "Leave out the encoding, or give 'color'." if classes.colors else _no_colors(name)
         raise DataError(f"{name} is RGB; an index mask has one channel. {hint}")
 
 

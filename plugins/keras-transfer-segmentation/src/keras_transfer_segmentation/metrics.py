@@ -32,7 +32,7 @@ def confusion_matrix(
         prediction: class indices, of the same shape. Under ignored pixels they may be anything.
 
     Raises:
-        DataError: other shapes, no whole numbers, or values that are no class.
+        DataError: other shapes, no whole numbers, or values that do not belong to a class.
     """
     truth, prediction = _checked(truth, prediction)
     counts = truth != ignore_index
@@ -102,7 +102,7 @@ def boundary_f1(
 
 
 class SegmentationMetrics:
-    """Adds up images and gives all metrics at the end. Needs the memory of one matrix and a few numbers an image.
+    """Adds up images and gives all metrics at the end. Needs the memory of one matrix and a few numbers per image.
 
     Args:
         classes: the ``C`` class names.

@@ -49,7 +49,7 @@ class SegmentationObjective(Shuffled):
     Attributes:
         spec: the loss, see :class:`WeightedSum`.
         classes: what the masks hold.
-        class_weights: of the loss, one a class; None: all alike.
+        class_weights: of the loss, one per class; None: all alike.
     """
 
     spec: str

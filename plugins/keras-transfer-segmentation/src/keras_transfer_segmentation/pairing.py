@@ -58,8 +58,8 @@ def pair_folder(root: Path) -> PairedFiles:
         others = [child.name for child in folders if child.name not in tops and (child / IMAGES).is_dir()]
         if others:
             raise DataError(
-                f"{', '.join(others)} in {root} hold {IMAGES}/ and are no split by their names. Call them train, val "
-                "or test, or move them out."
+                f"{', '.join(others)} in {root} hold {IMAGES}/ and do not have the name of a split. Call them "
+                "train, val or test, or move them out."
             )
     for top in tops.values():
         for part in (IMAGES, MASKS):

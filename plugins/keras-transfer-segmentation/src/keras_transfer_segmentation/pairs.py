@@ -266,7 +266,7 @@ def _tell_turned(source: str, images: PathImages, masks: tuple[Path, ...]) -> No
     if turned:
         logger.warning(
             "%d of %d photos in %s are turned upright by their EXIF orientation, such as %s; their masks have none, "
-            "and must be of the upright photos. If they were drawn on the stored pixels, every one lies turned: look "
+            "and must be of the upright photos. If they were drawn on the stored pixels, all of them are turned: look "
             "at plots/examples.png of the run.",
             len(turned),
             len(images),

@@ -23,7 +23,7 @@ def colorize(mask: np.ndarray, classes: Classes) -> np.ndarray:
     """The mask in the classes' colours: whole numbers (H, W) to uint8 (H, W, 3).
 
     Raises:
-        UsageError: no array (H, W) of whole numbers. DataError: values that are no class.
+        UsageError: no array (H, W) of whole numbers. DataError: values that do not belong to a class.
     """
     mask = _checked(mask, classes)
     colors = np.vstack([classes.drawing_colors, np.array(classes.ignore_color or _IGNORED, np.uint8)])
@@ -45,7 +45,7 @@ def overlay(
         uint8 (H, W, 3).
 
     Raises:
-        UsageError: other shapes, or an impossible alpha. DataError: values that are no class.
+        UsageError: other shapes, or an impossible alpha. DataError: values that do not belong to a class.
     """
     if not 0 <= alpha <= 1:
         raise UsageError(f"alpha is {alpha!r}; expected a share from 0 to 1.")
@@ -90,7 +90,7 @@ def area_percent(mask: np.ndarray, classes: Classes) -> dict[str, float]:
     """{class name: its share of the pixels that are not ignored, in percent}; they sum to 100, or are 0 without any.
 
     Raises:
-        UsageError: no array (H, W) of whole numbers. DataError: values that are no class.
+        UsageError: no array (H, W) of whole numbers. DataError: values that do not belong to a class.
     """
     mask = _checked(mask, classes)
     counted = mask[mask != classes.ignore_index]

@@ -55,7 +55,9 @@ def segment_files(
     names = [path.stem for path in paths]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise UsageError(f"Two images are called {twice}; their masks would be one file. Segment them apart.")
+        raise UsageError(
+            f"Two images are called {twice}; their masks would be one file. Segment them separately."
+        )
     endings = [".png", *(["_overlay.png"] if overlays else []), *([".npy"] if probabilities else [])]
     places = Outputs(paths, overwrite=overwrite)
     places.check(*(output / f"{name}{ending}" for name in names for ending in endings))

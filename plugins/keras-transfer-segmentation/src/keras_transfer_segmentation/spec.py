@@ -23,7 +23,7 @@ class SegmentationOptions:
 
     architecture: str = option(
         "unet",
-        "What is put on the backbone; unet-scratch is the paper's, without one.",
+        "The decoder on the backbone; unet-scratch is the paper's network, without a backbone.",
         choices=ARCHITECTURES,
     )
     class_names: tuple[str, ...] = option(
@@ -39,7 +39,9 @@ class SegmentationOptions:
         "each class, such as 1,2.5,0.5.",
     )
     decoder_dropout: float = option(0.0, "Share of channels dropped in training.", minimum=0.0, below=1.0)
-    boundary_tolerance: float = option(2.0, "Pixels a boundary may be off (boundary F1).", minimum=0.0)
+    boundary_tolerance: float = option(
+        2.0, "How many pixels a boundary may be off (boundary F1).", minimum=0.0
+    )
     own_size: bool = option(False, "Measure at the masks' own size, too, not only at the model's.")
 
 

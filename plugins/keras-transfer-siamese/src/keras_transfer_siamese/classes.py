@@ -49,7 +49,7 @@ def read_classes(
     table = load_data(source, seed=seed, split_by=split_by, levels=levels, **values)
     if table.kind != "classes":
         raise UsageError(
-            f"The labels of {table.source} are read as {table.kind}; siamese needs one class an image. Pass --labels "
+            f"The labels of {table.source} are read as {table.kind}; siamese needs one class per image. Pass --labels "
             "classes if they are class names."
         )
     table = without_uniform(table, settings.max_skipped)

@@ -23,7 +23,10 @@ model_option = click.option(
     help="A run, a bundle or a model file. By default where the gallery says it was.",
 )
 threshold_option = click.option(
-    "--threshold", type=float, metavar="X", help="The same from this score on, instead of the recorded one."
+    "--threshold",
+    type=float,
+    metavar="X",
+    help="Score from which images show the same (default: the recorded one).",
 )
 
 
@@ -36,14 +39,14 @@ def siamese() -> None:
 @click.argument("gallery")
 @click.argument("images", nargs=-1)
 @click.option("--name", metavar="WHO", help="Who or what IMAGES show.")
-@click.option("--from", "folder", metavar="FOLDER", help="Enrol a folder with one folder of images a name.")
+@click.option("--from", "folder", metavar="FOLDER", help="Enrol a folder with one folder of images per name.")
 @model_option
-@click.option("--add", is_flag=True, help="The name may be enrolled already: add images to it.")
+@click.option("--add", is_flag=True, help="Add images to a name that is enrolled already.")
 @click.option(
     "--threshold",
     type=float,
     metavar="X",
-    help="Of a new gallery: the same from this score on. By default the model's.",
+    help="For a new gallery: score from which images show the same (default: the model's).",
 )
 @click.option(
     "--tta",
@@ -68,8 +71,8 @@ def enroll(
 ) -> None:
     """Enrol IMAGES (files or folders) under a name, or a whole FOLDER, into the file GALLERY.
 
-    A gallery that is not there is made, bound to MODEL. Nothing is trained. A file that cannot be used is reported and
-    the others are enrolled; the exit code is then 1.
+    A gallery that does not exist is made, bound to MODEL. Nothing is trained. A file that cannot be used is reported
+    and the others are enrolled; the exit code is then 1.
     """
     if (name is None) == (folder is None) or bool(images) != (folder is None):
         raise click.UsageError("Give IMAGE... with --name WHO, or --from FOLDER alone.")
@@ -98,14 +101,14 @@ def enroll(
 @click.argument("gallery")
 @click.argument("images", nargs=-1, required=True)
 @model_option
-@click.option("--top", default=3, show_default=True, metavar="K", help="How many names to tell.")
+@click.option("--top", default=3, show_default=True, metavar="K", help="How many names to list.")
 @threshold_option
 @click.option(
     "--score",
     type=click.Choice(["best", "mean"]),
     default="best",
     show_default=True,
-    help="Of a name with several images: that of the most alike, or the mean of the three most alike.",
+    help="For a name with several images: the score of the most similar, or the mean of the three most similar.",
 )
 @click.option(
     "--engine",
@@ -130,7 +133,7 @@ def match(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Tell which enrolled name each of IMAGES (files or folders) shows, or "unknown".
+    """Print which enrolled name each of IMAGES (files or folders) shows, or "unknown".
 
     A file that cannot be used is reported and the others are answered; the exit code is then 1.
     """
@@ -178,7 +181,7 @@ def _told(answer: dict[str, Any]) -> str:
 @threshold_option
 @output_options
 def verify(model: str, first: str, second: str, threshold: float | None, as_json: bool, quiet: bool) -> None:
-    """Tell whether the images A and B show the same. MODEL is a run, a bundle or a model file."""
+    """Print whether the images A and B show the same. MODEL is a run, a bundle or a model file."""
     prepare(quiet)
     from keras_transfer_siamese import recognising
 
@@ -241,7 +244,7 @@ def remove(path: str, names: tuple[str, ...], as_json: bool, quiet: bool) -> Non
 @click.option(
     "--to", required=True, metavar="TARGET", help="A .json or .npz file, or the folder of a bundle."
 )
-@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @output_options
 def export(path: str, to: str, overwrite: bool, as_json: bool, quiet: bool) -> None:
     """Write GALLERY as JSON or as NumPy arrays, or put it into a bundle of its model.

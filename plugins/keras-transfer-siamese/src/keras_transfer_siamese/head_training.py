@@ -33,7 +33,7 @@ class TrainedHead:
     Attributes:
         form: its Dense layer, as a head in closed form (``unit`` follows, unless the comparison is weighted L1).
         comparison: of its embeddings.
-        history: one dictionary an epoch: ``epoch``, ``loss``, ``val_score``.
+        history: one dictionary per epoch: ``epoch``, ``loss``, ``val_score``.
         best_epoch: whose weights these are; 0 is the start.
     """
 

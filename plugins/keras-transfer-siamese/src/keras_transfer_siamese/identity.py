@@ -47,9 +47,9 @@ class Identity:
             found = cls(**{field.name: values[field.name] for field in fields(cls)})
             texts = (found.model, found.name, found.precision, found.content)
             if not all(isinstance(text, str) for text in texts):
-                raise TypeError("a field is no text")
+                raise TypeError("a field is not a text")
             if not isinstance(found.cosine, (int, float, type(None))):
-                raise TypeError("the cosine is no number")
+                raise TypeError("the cosine is not a number")
             return found
         except (KeyError, TypeError) as problem:
             raise DataError(f"This describes no model of a gallery: {problem}.") from problem
@@ -72,9 +72,9 @@ def mixing(gallery: Identity, given: Identity) -> str | None:
         )
     if given.content == gallery.content:
         return None
-    pair = f"The gallery was enrolled with {gallery.told()} and is asked with {given.told()}"
+    pair = f"The gallery was enrolled with {gallery.told()} and is used with {given.told()}"
     if given.cosine is None or gallery.cosine is None:
-        return f"{pair}: how far their embeddings are apart was not measured. Enrol and match with one file."
+        return f"{pair}: the distance of their embeddings was not measured. Enrol and match with one file."
     least = min(given.cosine, gallery.cosine)
     if not least >= LEAST:
         raise DataError(

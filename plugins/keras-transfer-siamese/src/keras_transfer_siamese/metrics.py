@@ -86,7 +86,7 @@ class Compared:
         broken = ~np.isfinite(embeddings).all(axis=1)
         if broken.any():
             raise DataError(
-                f"{int(broken.sum())} of {len(embeddings)} embeddings are no finite numbers, such as that of "
+                f"{int(broken.sum())} of {len(embeddings)} embeddings are not finite numbers, such as that of "
                 f"{table.images.describe(int(broken.argmax()))}. The model is damaged or diverged: train it again, "
                 "with a lower --learning-rate."
             )
@@ -205,7 +205,7 @@ def _episodes(likeness: Likeness, table: ImageTable, protocol: Protocol) -> dict
     every = _drawn(table, protocol)
     asked = tuple(setting for setting, _ in every)
     if not protocol.settings and not protocol.omniglot and asked != DEFAULTS:
-        log.info("Episodes are shrunk to what there is: %s.", ", ".join(map(str, asked)))
+        log.info("Episodes are reduced to the existing classes and images: %s.", ", ".join(map(str, asked)))
     found = {}
     for setting, drawn in every:
         mean, half = interval(accuracies(likeness, drawn))

@@ -114,7 +114,9 @@ def wrong_matches(compared: Compared, table: ImageTable, path: Path) -> None:
             axis.imshow(table.images.load(int(compared.rows[shown])))
             axis.set_axis_off()
             axis.set_title(shorten(table.classes[compared.labels[shown]]), fontsize=8, color=INK)
-    figure.suptitle(f"{len(wrong)} of {len(scores)} images are most alike one of another class", fontsize=10)
+    figure.suptitle(
+        f"{len(wrong)} of {len(scores)} images are most similar to one of another class", fontsize=10
+    )
     save_figure(figure, path)
 
 

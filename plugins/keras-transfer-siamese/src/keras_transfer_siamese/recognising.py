@@ -83,7 +83,7 @@ def enroll_folder(
     threshold: float | None = None,
     views: int = 1,
 ) -> Iterator[Enrolment]:
-    """Enrol a folder with one folder of images a name, name by name. See :func:`enroll` for arguments and errors."""
+    """Enrol a folder with one folder of images per name, name by name. See :func:`enroll` for arguments and errors."""
     rows = read_folder(Path(folder), None)
     pictures: dict[str, list[Path]] = {name: [] for name in rows.labels.classes}
     for place, label in enumerate(rows.labels.values):
@@ -271,7 +271,7 @@ def deciding(comparison: Comparison, threshold: float | None) -> Comparison:
     """
     if threshold is not None:
         if not np.isfinite(threshold):
-            raise UsageError(f"The threshold {threshold} is no number to compare with.")
+            raise UsageError(f"The threshold {threshold} is not a finite number; give a score.")
         return comparison.at(threshold)
     comparison.same(np.zeros(0))
     return comparison

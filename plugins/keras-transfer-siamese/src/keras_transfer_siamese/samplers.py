@@ -21,7 +21,7 @@ class ClassBatches:
     Attributes:
         labels: int ``(N,)`` of the whole table.
         per_class: K.
-        batch_size: images a batch, a multiple of K; see :func:`batch_size_for`.
+        batch_size: images per batch, a multiple of K; see :func:`batch_size_for`.
         singles: whether images of single-image classes take the place of one class in each batch. Without them these
             are the episodes of Snell et al. 2017: one support image and K - 1 queries of P classes.
         families: ``(N,)``, the alphabet of every image: a batch is of one of them, as far as that has classes enough,

@@ -34,14 +34,14 @@ class SiameseOptions:
 
     network: str = option(
         "backbone",
-        "What embeds: the backbone, or from scratch koch (105x105 characters) or conv4 (small).",
+        "The network: the backbone, or from scratch koch (105x105 characters) or conv4 (small).",
         choices=NETWORKS,
     )
     head: str = option(
         "auto",
-        "What is put on a backbone's features: raw (nothing, zero training), centred, power, wccn, lda in closed form, "
+        "The head on a backbone's features: raw (none, no training), centred, power, wccn, lda in closed form, "
         "dense by gradient; auto: the best of them on the validation classes, with fewer than 60 classes the best in "
-        "closed form by cross-validation over all classes but the test's.",
+        "closed form by cross-validation over all classes except the test's.",
         choices=HEADS,
     )
     layer: str | None = option(
@@ -51,23 +51,23 @@ class SiameseOptions:
     )
     pooling: str = option(
         "avg",
-        "How a map becomes one vector; flatten keeps where things are, as characters and signatures need it.",
+        "How a feature map becomes one vector; flatten keeps positions, which characters and signatures need.",
         choices=POOLINGS,
     )
-    embedding_dim: int = option(128, "Numbers an embedding has, at most.", minimum=2)
+    embedding_dim: int = option(128, "Largest size of an embedding.", minimum=2)
     loss: str = option("supcon", "What gradient training minimises.", choices=LOSSES)
     comparison: str = option(
         "auto",
         "How two embeddings are compared; auto: weighted_l1 for --loss bce, else cosine.",
         choices=COMPARISONS,
     )
-    images_per_class: int = option(4, "Images of a class in a training batch (K of P-K batches).", minimum=2)
-    margin: float | None = option(None, "Of contrastive, triplet and ArcFace losses.", minimum=0.0)
-    scale: float | None = option(None, "What similarities are multiplied by in a loss.", minimum=1e-3)
+    images_per_class: int = option(4, "Images per class in a training batch (K of P-K batches).", minimum=2)
+    margin: float | None = option(None, "Margin of contrastive, triplet and ArcFace losses.", minimum=0.0)
+    scale: float | None = option(None, "Factor of the similarities in a loss.", minimum=1e-3)
     head_epochs: int = option(60, "Passes of --head dense over the cached features.", minimum=1)
     levels: int = option(
         1,
-        "Folders that name a class; 2: alphabet/character, and no alphabet is torn between splits.",
+        "Folders that name a class; 2: alphabet/character, with each alphabet in one split.",
         minimum=1,
         maximum=2,
         measuring=True,

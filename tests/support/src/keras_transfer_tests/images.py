@@ -19,7 +19,7 @@ def write_crops(folder: Path, photo: np.ndarray, count: int, seed: int, size: in
 
 
 def copy_crops(source: Path, target: Path, count: int) -> None:
-    """Copy the first ``count`` images of each class of a folder a class."""
+    """Copy the first ``count`` images of each class of a folder per class."""
     for folder in sorted(source.iterdir()):
         (target / folder.name).mkdir(parents=True)
         for path in sorted(folder.iterdir())[:count]:

@@ -63,7 +63,7 @@ class Gallery:
     def _read(self, path: Path, file: sqlite3.Connection) -> None:
         found = [file.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
         if found != [APPLICATION, SCHEMA]:
-            raise Problem(f"{path.name} is no gallery of schema {SCHEMA}. Export it again.")
+            raise Problem(f"{path.name} is not a gallery of schema {SCHEMA}. Export it again.")
         text, checksum = file.execute("SELECT binding, checksum FROM gallery").fetchone()
         if zlib.crc32(text.encode()) != checksum:
             raise ValueError("what it is bound to is not what was written")
@@ -143,16 +143,19 @@ def recognise(
 def main() -> int:
     parser = argument_parser((__doc__ or "").splitlines()[0])
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--match", action="store_true", help="tell the enrolled name (the default)")
-    what.add_argument("--verify", action="store_true", help="tell whether two images show the same")
+    what.add_argument("--match", action="store_true", help="print the enrolled name (the default)")
+    what.add_argument("--verify", action="store_true", help="print whether two images show the same")
     parser.add_argument(
         "--gallery", type=Path, default=HERE / GALLERY, metavar="FILE", help=f"default: {GALLERY}"
     )
     parser.add_argument(
-        "--threshold", type=float, metavar="X", help="the same from this score on (default: recorded)"
+        "--threshold",
+        type=float,
+        metavar="X",
+        help="score from which images show the same (default: recorded)",
     )
     parser.add_argument(
-        "--top", type=positive, default=3, metavar="K", help="how many names to tell (default: 3)"
+        "--top", type=positive, default=3, metavar="K", help="how many names to list (default: 3)"
     )
     parser.set_defaults(seen=[], opened=None)
     options = parser.parse_args()
