@@ -27,7 +27,7 @@ from keras_transfer.tasks.base import TaskSpec
 class Options:
     {options}
 
-SPEC = TaskSpec(name="{name}", summary="One label an image, by its colours.",
+SPEC = TaskSpec(name="{name}", summary="One label per image, by its colours.",
                 factory="{module}_task:Colours", options=Options, metrics={metrics},
                 main_metric="accuracy", needs_backbone={backbone}, standalone={standalone},
                 sample="keras_transfer.testing.samples:two_photographs")

@@ -31,7 +31,7 @@ class ClassificationOptions(HeadOptions):
 
 CLASSIFICATION = TaskSpec(
     name="classification",
-    summary="One label an image.",
+    summary="One label per image.",
     factory="keras_transfer.tasks.classification:Classification",
     options=ClassificationOptions,
     metrics={
@@ -49,12 +49,12 @@ CLASSIFICATION = TaskSpec(
 
 @dataclass(frozen=True)
 class MultiLabelOptions(HeadOptions):
-    """The head of a model with several labels an image."""
+    """The head of a model with several labels per image."""
 
 
 MULTILABEL = TaskSpec(
     name="multilabel",
-    summary="Any number of labels an image.",
+    summary="Any number of labels per image.",
     factory="keras_transfer.tasks.multilabel:MultiLabel",
     options=MultiLabelOptions,
     metrics={
@@ -78,7 +78,7 @@ class RegressionOptions(HeadOptions):
 
 REGRESSION = TaskSpec(
     name="regression",
-    summary="One number an image, or several.",
+    summary="One number per image, or several.",
     factory="keras_transfer.tasks.regression:Regression",
     options=RegressionOptions,
     metrics={"mae": "lower", "rmse": "lower", "r2": "higher"},

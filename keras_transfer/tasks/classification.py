@@ -1,4 +1,4 @@
-"""The built-in task: one label an image."""
+"""The built-in task: one label per image."""
 
 from __future__ import annotations
 

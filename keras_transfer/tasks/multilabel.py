@@ -1,4 +1,4 @@
-"""The multi-label task: any number of labels an image, none included."""
+"""The multi-label task: any number of labels per image, none included."""
 
 from __future__ import annotations
 

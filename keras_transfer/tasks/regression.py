@@ -1,4 +1,4 @@
-"""The regression task: one number an image, or several."""
+"""The regression task: one number per image, or several."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Regression(Task):
         given = table.labels.shape[1]
         if names is not None and given != len(names):
             raise DataError(
-                f"The labels of {table.source} are {given} numbers an image, and the model gives {len(names)} "
+                f"The labels of {table.source} are {given} numbers per image, and the model gives {len(names)} "
                 f"({', '.join(names)}). Give as many, separated by ';'."
             )
         return table
@@ -134,6 +134,6 @@ def _draw_probe(found: Mapping[str, Any], folder: Path) -> None:
 
 
 def target_names(data: ImageTable) -> tuple[str, ...]:
-    """``("target",)`` for one number an image, else ``("target_0", "target_1", ...)``."""
+    """``("target",)`` for one number per image, else ``("target_0", "target_1", ...)``."""
     count = data.labels.shape[1]
     return ("target",) if count == 1 else tuple(f"target_{i}" for i in range(count))

@@ -369,7 +369,7 @@ def train_by_gradient(
             settings=settings,
         )
     if needs_an_epoch and not result.best_epoch:
-        raise DataError("The loss stopped being a number before one epoch was done. Lower --learning-rate.")
+        raise DataError("The loss became NaN or infinite before one epoch was done. Lower --learning-rate.")
     for line in result.boundaries:
         context.say(line)
     notes: dict[str, Any] = {}

@@ -241,7 +241,7 @@ def nothing_is_remembered(trial: Trial) -> None:
 
 
 def predictions_are_json(trial: Trial) -> None:
-    """``predict`` gives one JSON-able dictionary an image."""
+    """``predict`` gives one JSON-able dictionary per image."""
     names = trial.run.record.contract.names
     found = trial.trained[0].predict(trial.outputs, names, 3)
     require(

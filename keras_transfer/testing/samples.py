@@ -13,7 +13,7 @@ CROPS, SIDE = 16, 96
 
 
 def two_photographs(folder: Path) -> Path:
-    """``china/`` and ``flower/``, 16 crops of 96 px each: one label an image."""
+    """``china/`` and ``flower/``, 16 crops of 96 px each: one label per image."""
     for name, number, crop in _crops():
         (folder / name).mkdir(exist_ok=True)
         Image.fromarray(crop).save(folder / name / f"{number:02d}.png")
@@ -21,7 +21,7 @@ def two_photographs(folder: Path) -> Path:
 
 
 def with_labels(folder: Path) -> Path:
-    """A CSV of the same crops with several labels an image: what it shows, and ``bright`` where it is."""
+    """A CSV of the same crops with several labels per image: what it shows, and ``bright`` where it is."""
     return _table(folder, lambda name, crop: name + (";bright" if crop.mean() > 120 else ""))
 
 

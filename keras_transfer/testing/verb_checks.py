@@ -83,7 +83,7 @@ def _trained(phase: Mapping[str, Any]) -> set[str]:
 
 
 def decisions_fit(trial: Trial) -> None:
-    """`decide` gives one decision an image (an array or a list), twice the same for the same outputs; or nothing."""
+    """`decide` gives one decision per image (an array or a list), twice the same for the same outputs; or nothing."""
     task = trial.trained[0]
     first, second = (task.decide(trial.outputs) for _ in range(2))
     require((first is None) == (second is None), "decide gave decisions once, and None the other time.")

@@ -101,7 +101,7 @@ def test_plugins_lists_the_built_in_task():
         "kind": "task",
         "name": "classification",
         "state": "ok",
-        "summary": "One label an image.",
+        "summary": "One label per image.",
         "reason": "",
         "distribution": "keras-transfer",
         "version": __import__("keras_transfer").__version__,

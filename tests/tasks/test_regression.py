@@ -159,7 +159,7 @@ def test_what_cannot_be_numbers_is_refused(regression_crops, photo_folder):
 def test_a_trained_model_wants_as_many_numbers_as_it_gives(regression_crops):
     task = Regression(RegressionOptions())
     assert len(task.load_data(regression_crops / "brightness.csv", EVERYTHING, 0, names=("target",))) == 340
-    with pytest.raises(DataError, match="2 numbers an image, and the model gives 1"):
+    with pytest.raises(DataError, match="2 numbers per image, and the model gives 1"):
         task.load_data(regression_crops / "both.csv", EVERYTHING, 0, names=("target",))
 
 
