@@ -1,7 +1,8 @@
 """A classifier in every format and precision: each answers like Keras, in its own runtime, without our code.
 
 All of them are in one export, which every test here reads: of a small network in ``make test``, of a real Lite0
-(``lite`` in ``conftest.py``) in ``make nightly``. The README's commands prove Lite0's float32 and int8 files in ``make test``.
+(``lite`` in ``conftest.py``) in ``make nightly``. The README's commands prove Lite0's float32 and int8 files in
+``make test``.
 """
 
 import importlib.metadata
