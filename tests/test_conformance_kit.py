@@ -10,6 +10,7 @@ from helpers_plugins import distribution
 
 from keras_transfer.errors import PluginError, UsageError
 from keras_transfer.testing import CHECKS, Broken, Kit, conformance
+from keras_transfer.testing.command import call
 from keras_transfer.testing.samples import two_photographs
 
 pytestmark = pytest.mark.slow
@@ -422,7 +423,10 @@ def test_one_cause_is_told_once_and_with_its_place(install):
             raise ZeroDivisionError("nothing to divide by")
         """,
     )
-    failed = {one.check: one.reason for one in Kit(name, settings=TINY).results() if one.state == "failed"}
+    results = json.loads(call("plugins", "check", name, "--backbone", "tiny", "--json", code=1)[0])
+    failed = {one["check"]: one["reason"] for one in results if one["state"] == "failed"}
+    traces = [one["traceback"] for one in results if one["traceback"]]
+    assert len(traces) == 1 and traces[0].endswith("ZeroDivisionError: nothing to divide by\n")
     told = [reason for reason in failed.values() if "nothing to divide by" in reason]
     assert len(told) == 1 and "kt_failing_task.py, line " in told[0] and "in fit)" in told[0]
     others = [reason for reason in failed.values() if reason == "for the same reason as training_is_finite."]

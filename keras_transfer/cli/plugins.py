@@ -48,26 +48,44 @@ def plugins(ctx: click.Context, as_json: bool) -> None:
 @plugins.command()
 @click.argument("name")
 @click.option("--data", metavar="DATA", help="A task: train on these images (default: its own sample).")
+@click.option(
+    "--backbone", metavar="NAME", help="A task: train it on this backbone (default: that of train)."
+)
 @offline_option
 @output_options
 @click.pass_context
-def check(ctx: click.Context, name: str, data: str | None, offline: bool, as_json: bool, quiet: bool) -> None:
+def check(
+    ctx: click.Context,
+    name: str,
+    data: str | None,
+    backbone: str | None,
+    offline: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Check NAME against everything that the core expects of it; exit code 1 when one check fails.
 
     NAME is a task, a backbone, a verb, or a backbone that a package gives weights for. Where it is several of these,
-    each is checked.
+    each is checked. Where an exception of the plugin's own breaks a promise, its traceback follows on standard error.
     """
     as_json = as_json or (ctx.parent is not None and bool(ctx.parent.params.get("as_json")))
     prepare(True, offline)  # the trainings' own messages tell nothing here
     from keras_transfer.testing import Kit
 
     progress.enable(not quiet and sys.stderr.isatty())
-    kit = Kit(name, data=None if data is None else lambda folder: Path(data))
+    kit = Kit(
+        name,
+        data=None if data is None else lambda folder: Path(data),
+        settings=None if backbone is None else {"backbone": backbone},
+    )
     results = list(progress.track(kit.results(), "Checking", len(kit.checks)))
     if as_json:
         print_json([result.to_dict() for result in results])
     else:
         rows = [(one.kind, one.check, one.state, one.reason) for one in results]
         print_table(["kind", "check", "", ""], rows)
+        for one in results:
+            if one.traceback and not quiet:
+                click.echo(f"\n{one.check}:\n{one.traceback}", err=True)
     if any(one.state == "failed" for one in results):
         raise SystemExit(1)

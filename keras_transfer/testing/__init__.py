@@ -17,7 +17,7 @@ from __future__ import annotations
 import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,16 +49,20 @@ CHECKS_OF: Mapping[str, Mapping[str, Callable[[Any], None]]] = {
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What became of one check: ``state`` is ``passed``, ``failed`` or ``expected`` (to fail, and it did)."""
+    """What became of one check: ``state`` is ``passed``, ``failed`` or ``expected`` (to fail, and it did).
+
+    ``traceback``: of an exception that is none of this package's, where it is the first with its reason; else "".
+    """
 
     check: str
     state: str
     reason: str = ""
     kind: str = "task"
+    traceback: str = ""
 
     def to_dict(self) -> dict[str, str]:
         """JSON-able."""
-        return {"kind": self.kind, "check": self.check, "state": self.state, "reason": self.reason}
+        return asdict(self)
 
 
 class Kit:
@@ -146,7 +150,8 @@ class Kit:
             first = self._known.setdefault(str(error), name)
             reason = str(error) if first == name else f"for the same reason as {first}."
             state = "failed" if expected is None else "expected"
-            return CheckResult(name, state, expected or reason, kind)
+            where = _traceback(error) if first == name and expected is None else ""
+            return CheckResult(name, state, expected or reason, kind, where)
         if expected is None:
             return CheckResult(name, "passed", kind=kind)
         reason = f"it was expected to fail ({expected}), and passed: remove its name."
@@ -168,6 +173,14 @@ def _require_checks(names: Iterable[str], checks: Mapping[str, Any]) -> None:
     for name in names:
         if name not in checks:
             raise unknown_name("check", name, checks)
+
+
+def _traceback(broken: Broken) -> str:
+    """Of the exception behind a broken promise; "" for errors of ours, whose sentence is enough."""
+    cause = broken.__cause__
+    if cause is None or isinstance(cause, KerasTransferError):
+        return ""
+    return "".join(traceback.format_exception(cause))
 
 
 def _place(error: Exception) -> str:

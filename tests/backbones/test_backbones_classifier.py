@@ -75,7 +75,7 @@ def test_mobilenet_recognises_photographs(pictures):
     assert "palace" in found["china"][:2]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @needs_mobilenet
 def test_mobilenet_from_keras_cache(pictures, tmp_path, monkeypatch):
     """The file that Keras downloads, put where Keras would put it, is enough; without it the sentence names both."""

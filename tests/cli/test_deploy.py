@@ -91,6 +91,7 @@ def test_the_run_can_be_repeated_to_the_bit(run):
     assert replay(run)["identical"]
 
 
+@pytest.mark.nightly
 def test_another_head_goes_to_the_phone_the_same_way(photo_folder, table, tmp_path, monkeypatch):
     monkeypatch.setattr(embedding_problem, "ENOUGH", 1)  # the few validation images choose
     output, to = tmp_path / "run", tmp_path / "edge"

@@ -69,7 +69,7 @@ def test_a_model_that_was_cut_is_saved_and_loaded_as_before(tmp_path):
     np.testing.assert_allclose(loaded(pixels(16)), model(pixels(16)), atol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_two_parts_are_the_model_lite0(photos):
     model = add_head(load_backbone("efficientnet_lite0", image_size=96), 3)
     x = np.stack([photo[100:196, 100:196] for photo in photos.values()]).astype("float32")

@@ -52,7 +52,7 @@ def test_the_dense_layer_equals_the_standardised_regressions():
     np.testing.assert_allclose(model.predict(x, verbose=0), np.transpose(expected), atol=1e-5)
 
 
-@pytest.mark.parametrize("hidden", [(), pytest.param((16,), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("hidden", [(), pytest.param((16,), marks=pytest.mark.nightly)])
 def test_it_learns_without_touching_what_lies_below(hidden, monkeypatch):
     monkeypatch.setattr(hidden_heads, "EPOCHS", 20)
     x, y = problem(2000)
@@ -103,7 +103,7 @@ def test_where_nothing_speaks_for_another_threshold_it_is_one_half():
     assert best_threshold(np.array([0.1, 0.2, 0.3]), np.array([0, 1, 1])) == pytest.approx(0.15)
 
 
-@pytest.mark.parametrize("hidden", [(), pytest.param((8,), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("hidden", [(), pytest.param((8,), marks=pytest.mark.nightly)])
 def test_a_label_that_does_not_vary_gets_its_smoothed_share_and_a_warning(caplog, hidden, monkeypatch):
     monkeypatch.setattr(hidden_heads, "EPOCHS", 12)
     x, y = problem()
@@ -151,7 +151,7 @@ def test_an_image_without_weight_is_not_learned_from():
         fit_multilabel_probe(model, x, y, train=np.arange(90), val=np.arange(200, 300), sample_weight=weight)
 
 
-@pytest.mark.parametrize("hidden", [(), pytest.param((8,), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("hidden", [(), pytest.param((8,), marks=pytest.mark.nightly)])
 def test_the_same_call_gives_the_same_weights(hidden, monkeypatch):
     monkeypatch.setattr(hidden_heads, "EPOCHS", 12)  # equal is equal, however far it came
     x, y = problem()

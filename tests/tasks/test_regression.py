@@ -55,7 +55,7 @@ def test_the_dense_layer_equals_the_standardised_ridge_in_real_units(targets):
     np.testing.assert_allclose((given - centre) / spread, (expected - centre) / spread, atol=1e-4)
 
 
-@pytest.mark.parametrize("hidden", [(), pytest.param((16,), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("hidden", [(), pytest.param((16,), marks=pytest.mark.nightly)])
 def test_it_learns_without_touching_what_lies_below(hidden, monkeypatch):
     monkeypatch.setattr(hidden_heads, "EPOCHS", 20)
     x, y = problem(2000)
@@ -108,7 +108,7 @@ def test_a_target_that_never_varies_is_refused_by_name():
         )
 
 
-@pytest.mark.parametrize("hidden", [(), pytest.param((8,), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("hidden", [(), pytest.param((8,), marks=pytest.mark.nightly)])
 def test_the_same_call_gives_the_same_weights_and_cross_validation_replaces_validation(hidden, monkeypatch):
     monkeypatch.setattr(hidden_heads, "EPOCHS", 12)  # equal is equal, however far it came
     x, y = problem()

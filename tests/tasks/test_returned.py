@@ -94,20 +94,43 @@ class _Wrong(Classification):
         return None if self.mistake == "no metrics" else super().evaluate(outputs, data)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mistake", "words"),
     [
-        ("a tuple of data", r"load_data gave a tuple .*; an ImageTable is expected"),
-        ("a list of models", r"build gave a list .*; a Keras model is expected"),
-        ("no contract", r"output_contract gave None; an OutputContract is expected"),
-        ("another shape", r"output_contract says 3 names and the shape \(3,\); the model gives \(2,\)"),
-        ("a trained backbone", "changed the backbone under --strategy probe"),
-        ("nothing fitted", r"fit gave None; a Fitted is expected"),
-        ("nothing to ship", r"fit's model gave None; a Keras model is expected"),
-        ("odd rows", r"fit's history gave a tuple .*; one dictionary per epoch is expected"),
-        ("no metrics", "evaluate gave None"),
-        ("an odd note", "fit's notes holds 'seen', which JSON cannot hold"),
+        pytest.param(
+            "a tuple of data",
+            r"load_data gave a tuple .*; an ImageTable is expected",
+            marks=pytest.mark.nightly,
+        ),
+        pytest.param(
+            "a list of models", r"build gave a list .*; a Keras model is expected", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "no contract",
+            r"output_contract gave None; an OutputContract is expected",
+            marks=pytest.mark.nightly,
+        ),
+        pytest.param(
+            "another shape",
+            r"output_contract says 3 names and the shape \(3,\); the model gives \(2,\)",
+            marks=pytest.mark.nightly,
+        ),
+        pytest.param(
+            "a trained backbone", "changed the backbone under --strategy probe", marks=pytest.mark.slow
+        ),
+        pytest.param("nothing fitted", r"fit gave None; a Fitted is expected", marks=pytest.mark.slow),
+        pytest.param(
+            "nothing to ship", r"fit's model gave None; a Keras model is expected", marks=pytest.mark.nightly
+        ),
+        pytest.param(
+            "odd rows",
+            r"fit's history gave a tuple .*; one dictionary per epoch is expected",
+            marks=pytest.mark.nightly,
+        ),
+        pytest.param("no metrics", "evaluate gave None", marks=pytest.mark.nightly),
+        pytest.param(
+            "an odd note", "fit's notes holds 'seen', which JSON cannot hold", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_training_says_what_its_task_did_wrong(photo_folder, tmp_path, monkeypatch, mistake, words):

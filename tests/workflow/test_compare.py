@@ -106,7 +106,7 @@ def test_the_second_time_no_image_is_computed_and_the_answer_is_the_same(compare
     assert row["front"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_it_measures_what_a_training_run_measures_and_leaves_it_the_features(photo_folder, tmp_path):
     from keras_transfer.workflow.train import train
 

@@ -429,7 +429,7 @@ def test_more_views_are_another_answer_and_one_is_the_same(finished_run):
     assert two["views"] == 2 and two["log_loss"] != one["log_loss"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_fine_tuning_that_is_better_replaces_the_probe(photo_folder, tmp_path):
     """Both are right on all few validation images: the log loss decides, and the network that learned has it lower."""
     values = {"epochs": 12, "unfreeze": "all", "learning_rate": 3e-3, "seed": 1}

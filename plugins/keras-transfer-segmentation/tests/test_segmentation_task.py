@@ -210,6 +210,7 @@ def test_the_script_of_the_bundle_writes_the_masks_that_segment_writes(street, d
     assert json.loads(call("verify", edge, "--json")[0])["passed"]  # and nothing was left in the bundle
 
 
+@pytest.mark.nightly
 def test_the_script_of_the_bundle_replaces_masks_when_it_is_told_to_and_no_image_ever(street, data, tmp_path):
     edge, photos = street / "edge", tmp_path / "photos"
     photos.mkdir()

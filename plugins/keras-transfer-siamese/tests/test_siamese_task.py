@@ -252,6 +252,7 @@ def test_fine_tuning_is_kept_only_where_it_is_better(glyphs, tmp_path):
     assert notes["guard"]["tuned"] <= notes["guard"]["probe"]
 
 
+@pytest.mark.nightly
 def test_alphabets_are_kept_apart(glyphs, tmp_path):
     for alphabet, characters in {"one": "ABDE", "two": "GHKM", "three": "NQRS"}.items():
         for name in characters:
@@ -317,6 +318,7 @@ def test_splits_that_share_classes_are_refused_unless_told(glyphs, tmp_path):
     assert "2 classes are in more than one split (D, E)" in said and "--allow-seen-classes" in said
 
 
+@pytest.mark.nightly
 def test_two_classes_can_be_verified_when_told(glyphs, tmp_path):
     for name in "AB":
         shutil.copytree(glyphs / name, tmp_path / "data" / name)
