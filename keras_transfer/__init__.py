@@ -10,7 +10,7 @@
     ktr.fit_probe(model, features.values, table.labels, train=table.indices("train"), val=table.indices("val"))
     ktr.unfreeze_from(model, "block6a")                        # or stop at the probe
     ktr.fine_tune(model, table, pixels, epochs=5)
-    ktr.export_model(model, "edge", table=table, preprocessing=pixels, classes=table.classes)
+    ktr.export_model(model, "edge", table=table, preprocessing=pixels)
 
 Everything in between is a plain Keras object. Names are imported on first use: ``import keras_transfer`` alone
 imports neither TensorFlow nor NumPy.

@@ -21,6 +21,25 @@ from keras_transfer.errors import UsageError, unknown_name
 
 
 @dataclasses.dataclass(frozen=True)
+class Spelling:
+    """How an option is written on the command line, where its name and type do not say it.
+
+    Attributes:
+        flag: such as ``--quantize``; None: made from the name.
+        metavar: what stands for the value in the help; None: made from the type.
+        commas: several values are one text with commas between them; without it the option is repeated.
+        negatable: a switch has a ``--no-`` form, too.
+        show_default: the help shows the default.
+    """
+
+    flag: str | None = None
+    metavar: str | None = None
+    commas: bool = False
+    negatable: bool = True
+    show_default: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
 class OptionInfo:
     """One option, described. ``type`` is the bare type; ``multiple`` says that a tuple of them is taken.
 
@@ -38,11 +57,12 @@ class OptionInfo:
     optional: bool
     multiple: bool
     measuring: bool = False
+    spelling: Spelling = Spelling()
 
     @property
     def flag(self) -> str:
         """The command-line spelling, ``--val-fraction``."""
-        return "--" + self.name.replace("_", "-")
+        return self.spelling.flag or "--" + self.name.replace("_", "-")
 
 
 def option(
@@ -54,11 +74,13 @@ def option(
     maximum: float | None = None,
     below: float | None = None,
     measuring: bool = False,
+    spelling: Spelling = Spelling(),
 ) -> Any:
     """A dataclass field with what the command line needs to know about it.
 
     ``minimum`` and ``maximum`` are inclusive, ``below`` is an exclusive upper limit. ``measuring``: of a task's option
-    that decides what is measured, not what is trained; ``evaluate --set`` and ``verify --set`` take it.
+    that decides what is measured, not what is trained; ``evaluate --set`` and ``verify --set`` take it. ``spelling``:
+    how the command line writes it, where name and type do not say it.
     """
     metadata = {
         "help": help,
@@ -67,6 +89,7 @@ def option(
         "maximum": maximum,
         "below": below,
         "measuring": measuring,
+        "spelling": spelling,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -97,6 +120,7 @@ def describe(options: Any) -> list[OptionInfo]:
                 optional=optional,
                 multiple=multiple,
                 measuring=field.metadata.get("measuring", False),
+                spelling=field.metadata.get("spelling", Spelling()),
             )
         )
     return infos

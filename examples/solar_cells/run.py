@@ -40,7 +40,6 @@ def main(output: Path, images: int, size: int) -> None:
         precisions=("float32", "int8"),
         table=table,
         preprocessing=pixels,
-        classes=table.classes,
         overwrite=True,
     )
     for artefact in report.to_dict()["artefacts"]:

@@ -16,6 +16,7 @@ import click
 from keras_transfer import progress
 from keras_transfer.options import OptionInfo, describe
 from keras_transfer.quiet import import_tensorflow
+from keras_transfer.records import ExportOptions
 
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -60,13 +61,6 @@ overwrite_option = click.option(
 )
 run_data_option = click.option(
     "--data", metavar="DATA", help="The run's data, if they are no longer where they were."
-)
-calibration_option = click.option(
-    "--calibration-size",
-    default=100,
-    show_default=True,
-    metavar="N",
-    help="How many images calibrate the integer precisions.",
 )
 set_option = click.option(
     "--set",
@@ -157,26 +151,49 @@ class _Messages(logging.Handler):
 
 
 def _declaration(info: OptionInfo) -> str:
-    name = info.name.replace("_", "-")
-    return f"--{name}/--no-{name}" if info.type is bool else f"--{name}"
+    if info.type is bool and info.spelling.negatable:
+        return f"{info.flag}/--no-{info.flag.removeprefix('--')}"
+    return info.flag
 
 
 def _keywords(info: OptionInfo) -> dict[str, Any]:
-    kind: Any = click.Choice(info.choices) if info.choices else info.type
+    spelling = info.spelling
     keywords: dict[str, Any] = {"help": info.help, "default": info.default}
     if info.type is bool:
-        return {**keywords, "show_default": True}
+        return {**keywords, **({"show_default": True} if spelling.negatable else {"is_flag": True})}
+    kind: Any = click.Choice(info.choices) if info.choices else info.type
+    metavar = None if info.choices else {int: "N", float: "X", str: "TEXT", Path: "PATH"}[info.type]
     return {
         **keywords,
-        "type": kind,
-        "multiple": info.multiple,
-        "show_default": info.default not in (None, ()),
-        "metavar": None if info.choices else {int: "N", float: "X", str: "TEXT", Path: "PATH"}[info.type],
+        "type": _Several(kind) if spelling.commas else kind,
+        "multiple": info.multiple and not spelling.commas,
+        "show_default": spelling.show_default and info.default not in (None, ()),
+        "metavar": spelling.metavar or metavar,
     }
+
+
+class _Several(click.ParamType):
+    """A text with commas between its values."""
+
+    name = "values"
+
+    def __init__(self, kind: Any) -> None:
+        self._kind = click.types.convert_type(kind)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The values, a tuple; one is taken as it is."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(self._kind(part, param, ctx) for part in value.split(","))
 
 
 def _decorator(info: OptionInfo) -> Callable[[Any], Any]:
     return click.option(_declaration(info), info.name, **_keywords(info))
+
+
+calibration_option = _decorator(
+    next(info for info in describe(ExportOptions) if info.name == "calibration_size")
+)
 
 
 def _jsonable(value: Any) -> Any:

@@ -5,9 +5,9 @@ from keras_transfer.export.exporter import export_model
 from keras_transfer.export.manifest import About
 from keras_transfer.export.parity import Judge, Parity, breaches, compare, tolerance_for
 from keras_transfer.export.report import ArtefactReport, CalibrationReport, ExportReport
-from keras_transfer.export.request import FORMATS, PRECISIONS
 from keras_transfer.inference import KerasRunner, Runner, load_runner
-from keras_transfer.records import ArtefactRecord, Tolerance
+from keras_transfer.records import ArtefactRecord, ExportOptions, Tolerance
+from keras_transfer.records.export_options import FORMATS, PRECISIONS
 
 __all__ = [
     "FORMATS",
@@ -17,6 +17,7 @@ __all__ = [
     "ArtefactReport",
     "Bundle",
     "CalibrationReport",
+    "ExportOptions",
     "ExportReport",
     "Judge",
     "KerasRunner",

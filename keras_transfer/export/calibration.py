@@ -8,10 +8,11 @@ import numpy as np
 
 from keras_transfer.data.table import ImageTable
 from keras_transfer.errors import UsageError
+from keras_transfer.records.export_options import ExportOptions, check_calibration_size
 
 log = logging.getLogger("keras_transfer")
 
-IMAGES, BATCH = 100, 8
+IMAGES, BATCH = ExportOptions.calibration_size, 8
 """How many images by default, and how many at a time."""
 
 
@@ -30,8 +31,7 @@ def calibration_rows(table: ImageTable, size: int = IMAGES, seed: int = 0) -> np
     Raises:
         UsageError: ``size`` below 1, or no training images.
     """
-    if size < 1:
-        raise UsageError(f"The calibration size is {size}; at least 1 image is needed, 100 are usual.")
+    check_calibration_size(size)
     rows = table.indices("train")
     if not len(rows):
         raise UsageError(

@@ -26,7 +26,7 @@ from keras_transfer.export.strict import for_strict_runtimes
 from keras_transfer.inference.loading import save_keras
 from keras_transfer.litert import convert
 from keras_transfer.preprocessing import Preprocessing
-from keras_transfer.records import layout
+from keras_transfer.records import ExportOptions, layout
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,7 @@ class Conversion:
         preprocessing: how an image becomes pixels.
         judge: what the outputs are, and their names.
         rows: images of ``table`` that integers are calibrated on; None when no precision needs them.
-        uint8_input: every ``.tflite`` takes uint8 pixels, not only the integer ones.
-        all_integer: int8 means the head, the first layers and the edges, too.
-        keep_float: how many of int8's worst layers stay in float.
+        options: how the files are quantized, and what they take.
         deployed: the int8 backbone the head was fitted on, which int8 then ships; None: one is made.
     """
 
@@ -48,9 +46,7 @@ class Conversion:
     preprocessing: Preprocessing
     judge: Judge
     rows: np.ndarray | None
-    uint8_input: bool = False
-    all_integer: bool = False
-    keep_float: int = 0
+    options: ExportOptions
     deployed: QuantizedBackbone | None = None
 
     def write(self, model: keras.Model, path: Path, precision: str) -> None:
@@ -81,17 +77,18 @@ class Conversion:
         return f"Gives {self.judge.kind} (task {self.judge.task})."
 
     def _convert(self, model: keras.Model, precision: str) -> bytes:
+        options = self.options
         if precision == "int8" and self.deployed is not None:
             return self.deployed.complete(model)
-        if precision == "int8" and self.all_integer:
+        if precision == "int8" and options.all_integer:
             return convert_all_integer(model, self._calibration)
-        if precision == "int8" and self.keep_float:
-            return QuantizationDoctor(model, self._calibration).convert(self.keep_float)
+        if precision == "int8" and options.keep_float:
+            return QuantizationDoctor(model, self._calibration).convert(options.keep_float)
         if precision in ("int8", "int16x8"):
             return convert_integer(model, self._calibration, activations=8 if precision == "int8" else 16)
         if precision == "dynamic":
-            return convert_dynamic(model, uint8_input=self.uint8_input)
-        return convert(with_uint8_input(model) if self.uint8_input else model, precision)
+            return convert_dynamic(model, uint8_input=options.uint8_input)
+        return convert(with_uint8_input(model) if options.uint8_input else model, precision)
 
     def _calibration(self) -> Iterator[np.ndarray]:
         draw, size = self.judge.draw, calibration.BATCH

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -23,7 +24,7 @@ from keras_transfer.export import folder, golden, manifest, standalone
 from keras_transfer.export.calibration import calibration_rows
 from keras_transfer.export.card import card
 from keras_transfer.export.conversion import Conversion
-from keras_transfer.export.fallback import FALLBACK, choose_within, plan_fallback
+from keras_transfer.export.fallback import choose_within
 from keras_transfer.export.manifest import About
 from keras_transfer.export.measure import collect_answers, latency, temporary_folder
 from keras_transfer.export.parity import (
@@ -38,18 +39,16 @@ from keras_transfer.export.parity import (
 from keras_transfer.export.quantized_backbone import QuantizedBackbone
 from keras_transfer.export.report import ArtefactReport, CalibrationReport, ExportReport, digest
 from keras_transfer.export.request import (
-    CALIBRATED,
-    FORMATS,
     Target,
     check_generator,
-    check_integers,
     check_model,
     choose_split,
     plan_targets,
 )
 from keras_transfer.inference import Runner, load_runner
 from keras_transfer.preprocessing import Preprocessing
-from keras_transfer.records import layout
+from keras_transfer.records import ExportOptions, layout
+from keras_transfer.records.export_options import CALIBRATED
 
 log = logging.getLogger("keras_transfer")
 
@@ -61,25 +60,18 @@ def export_model(
     model: keras.Model,
     to: str | os.PathLike[str],
     *,
-    formats: Sequence[str] = FORMATS,
-    precisions: Sequence[str] = ("float32",),
     table: ImageTable,
     preprocessing: Preprocessing,
-    classes: Sequence[str],
-    uint8_input: bool = False,
-    all_integer: bool = False,
-    keep_float: int = 0,
-    calibration_size: int = 100,
-    accuracy_budget: float | None = None,
-    fallback: Sequence[str] = FALLBACK,
+    classes: Sequence[str] | None = None,
+    options: ExportOptions | None = None,
     parity_split: str | None = None,
     seed: int = 0,
-    allow_parity_failure: bool = False,
     overwrite: bool = False,
     about: About | None = None,
     deployed: QuantizedBackbone | None = None,
     judge: Judge | None = None,
     logits: bool = False,
+    **values: Any,
 ) -> ExportReport:
     """Export a classifier, run every artefact through its own runtime, and compare it with the Keras model.
 
@@ -91,26 +83,18 @@ def export_model(
     Args:
         model: float32 ``(B, H, W, 3)``, RGB in [0, 255], to probabilities ``(B, C)``. Not changed.
         to: the folder to make.
-        formats: ``keras``, ``saved-model``, ``tflite``.
-        precisions: of the TFLite files: ``float32``, ``float16``, ``dynamic``, ``int8``, ``int16x8``.
         table: real images with class labels: artefacts are compared on one split, int8 is calibrated on ``train``.
         preprocessing: how an image becomes the model's pixels.
-        classes: the names of the ``C`` outputs.
-        uint8_input: every TFLite file takes uint8 pixels; without it only the integer ones do.
-        all_integer: int8 quantizes the first layers, the head and the edges, too, for accelerators without float.
-        keep_float: so many layers of int8 stay in float, those that eight bits hurt most
-            (:class:`keras_transfer.export.doctor.QuantizationDoctor`).
-        calibration_size: training images for int8 and int16x8, stratified.
-        accuracy_budget: points of accuracy that may be lost. The first precision of ``fallback`` that loses no more is
-            delivered, besides ``precisions``; the others are reported.
-        fallback: precisions in the order they are wanted, with ``accuracy_budget``.
+        classes: the names of the ``C`` outputs; default: the classes of ``table``.
+        options: what is exported, and how; or give single options by name (``precisions=("int8",), keep_float=2``):
+            see :class:`keras_transfer.records.ExportOptions`.
         parity_split: ``test``, ``val`` or ``train``; by default ``test``, or ``val`` when there are no test images.
         seed: of the calibration sample.
-        allow_parity_failure: keep artefacts that do not answer like the model.
         overwrite: replace an earlier export. If the new one fails its proof, only the evidence is left.
-        about: title, origin and licences, for ``bundle.json`` and the card.
+        about: title, origin and licences, for ``bundle.json`` and the card. A title or a data licence among the
+            options is taken instead of its own.
         deployed: the int8 backbone the model's head was fitted on: int8 ships it instead of making one.
-        judge: how outputs are judged, for a model that is no classifier; ``classes`` are then the outputs' names.
+        judge: how outputs are judged, and their names, for a model that is no classifier.
         logits: the model ends without a softmax: one is appended.
 
     Raises:
@@ -122,14 +106,15 @@ def export_model(
             and nothing else.
     """
     to = Path(os.path.abspath(Path(to).expanduser()))  # noqa: PTH100 (resolve() would replace a link by its target)
-    targets = plan_targets(formats, precisions)
-    budget = plan_fallback(accuracy_budget, fallback, formats, precisions)
-    check_integers((*targets, *budget), all_integer, keep_float)
+    options = ExportOptions.given(options, values)
+    about = _titled(about or About(), options)
+    targets = plan_targets(options.formats, options.precisions)
+    budget = plan_targets(("tflite",), options.candidates)
     if judge is not None and judge.draw is not None:
-        check_generator((*targets, *budget), uint8_input)
-    if deployed is not None and any(target.precision == "int8" for target in (*targets, *budget)):
-        deployed.check(all_integer, keep_float, calibration_size, seed)
-    judge = judge or Judge(tuple(classes))
+        check_generator(options)
+    if deployed is not None and options.makes("int8"):
+        deployed.check(options, seed)
+    judge = judge or Judge(tuple(table.classes if classes is None else classes))
     model = in_float32(model)
     if logits:
         model = keras.Model(model.inputs, keras.layers.Softmax()(model.outputs[0]), name=model.name)
@@ -138,9 +123,9 @@ def export_model(
     split = choose_split(table, parity_split)
     folder.check_destination(to, overwrite)
     rows = None
-    if any(target.precision in CALIBRATED for target in (*targets, *budget)):
-        rows = calibration_rows(table, calibration_size, seed)
-    conversion = Conversion(table, preprocessing, judge, rows, uint8_input, all_integer, keep_float, deployed)
+    if options.makes(*CALIBRATED):
+        rows = calibration_rows(table, options.calibration_size, seed)
+    conversion = Conversion(table, preprocessing, judge, rows, options, deployed)
     measured = table.take(table.indices(split))
     try:
         with folder.new_folder(to, overwrite) as partial, temporary_folder(partial.parent) as outputs:
@@ -163,7 +148,7 @@ def export_model(
                 )
             artefacts = (
                 *proven[: len(targets)],
-                *choose_within(proven[len(targets) :], accuracy_budget, judge),
+                *choose_within(proven[len(targets) :], options.accuracy_budget, judge),
             )
             kept = {one.file for one in artefacts}
             report = ExportReport(
@@ -176,12 +161,12 @@ def export_model(
                 keras_milliseconds=latency(reference, preprocessing, judge.draw is not None),
                 artefacts=artefacts,
                 tried=tuple(one for one in proven if one.file not in kept),
-                calibration=_calibration_report(table, rows, calibration_size, seed),
+                calibration=_calibration_report(table, rows, options.calibration_size, seed),
                 versions=_versions(),
             )
             for one in report.tried:
                 (partial / one.file).unlink()
-            if report.passed or allow_parity_failure:
+            if report.passed or options.allow_parity_failure:
                 runtimes = [
                     runtime for runtime, one in zip(runtimes, proven, strict=True) if one.file in kept
                 ]
@@ -195,14 +180,24 @@ def export_model(
                     scale_of(judge, expected),
                     same_numbers(judge),
                 )
-                _describe(partial, report, preprocessing, judge, about or About(), scripts)
+                _describe(partial, report, preprocessing, judge, about, scripts)
             else:
                 folder.keep_only_evidence(partial)
                 (partial / layout.PARITY).write_text(_json(report.to_dict()), encoding="utf-8")
     except OSError as error:
         raise ExportError(f"Cannot write the export {to}: {error.strerror or error}.") from error
-    _conclude(report, allow_parity_failure)
+    _conclude(report, options.allow_parity_failure)
     return report
+
+
+def _titled(about: About, options: ExportOptions) -> About:
+    """With the title and the data licence of the options, where these tell them."""
+    licence = options.data_licence
+    return replace(
+        about,
+        title=options.title or about.title,
+        data_licence=about.data_licence if licence is None else licence,
+    )
 
 
 def _make(conversion: Conversion, model: keras.Model, folder: Path, target: Target) -> Runner:

@@ -20,6 +20,7 @@ from keras_transfer.errors import ExportError, RunError, UsageError
 from keras_transfer.export import calibration as sample
 from keras_transfer.export.quantization import attach_head, convert_integer
 from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.records import ExportOptions
 
 
 @dataclass(frozen=True)
@@ -90,17 +91,18 @@ class QuantizedBackbone:
             "calibration_seed": self.calibration_seed,
         }
 
-    def check(self, all_integer: bool, keep_float: int, calibration_size: int, seed: int) -> None:
+    def check(self, options: ExportOptions, seed: int) -> None:
         """Raise ``UsageError`` for options that would make another int8 backbone than this one."""
-        if all_integer or keep_float:
+        if options.all_integer or options.keep_float:
             raise UsageError(
                 "The head was fitted on an int8 backbone (train --deploy int8) that is exported as it is: all_integer "
                 "and keep_float would make another. Leave them out, or train without --deploy."
             )
-        if (calibration_size, seed) != (self.calibration_images, self.calibration_seed):
+        size = options.calibration_size
+        if (size, seed) != (self.calibration_images, self.calibration_seed):
             raise UsageError(
                 f"The int8 backbone was calibrated on {self.calibration_images} images when the head was fitted (train "
-                f"--deploy int8, seed {self.calibration_seed}); {calibration_size} (seed {seed}) would make another. "
+                f"--deploy int8, seed {self.calibration_seed}); {size} (seed {seed}) would make another. "
                 "Leave the calibration size out."
             )
 

@@ -13,15 +13,10 @@ from keras_transfer.errors import UsageError, require_utf8, unknown_name
 from keras_transfer.export.parity import Judge
 from keras_transfer.inference import KerasRunner
 from keras_transfer.preprocessing import Preprocessing
-from keras_transfer.records import layout
+from keras_transfer.records import ExportOptions, layout
+from keras_transfer.records.export_options import CALIBRATED, distinct
 
 log = logging.getLogger("keras_transfer")
-
-FORMATS = ("keras", "saved-model", "tflite")
-PRECISIONS = ("float32", "float16", "dynamic", "int8", "int16x8")
-CALIBRATED = ("int8", "int16x8")
-UNQUANTIZED = {"none": "float32"}
-"""What people answer to "quantize?" besides the name of the precision."""
 
 
 @dataclass(frozen=True)
@@ -33,49 +28,23 @@ class Target:
 
 
 def plan_targets(formats: Sequence[str], precisions: Sequence[str]) -> list[Target]:
-    """The artefacts of an export, each once, in the order asked for.
-
-    Raises ``UsageError`` for an unknown format or precision, none at all, or a precision without ``tflite``.
-    """
-    formats = list(dict.fromkeys(formats))
-    precisions = list(dict.fromkeys(UNQUANTIZED.get(name, name) for name in precisions))
-    for what, given, known in (("format", formats, FORMATS), ("precision", precisions, PRECISIONS)):
-        for name in given:
-            if name not in known:
-                raise unknown_name(what, name, known)
-        if not given:
-            raise UsageError(f"No {what} was given; choose from {', '.join(known)}.")
-    if "tflite" not in formats and precisions != ["float32"]:
-        raise UsageError(
-            f"Precision {', '.join(precisions)} is for the format 'tflite', which was not asked for."
-        )
+    """The artefacts of an export, each once, in the order asked for. The names are known ones."""
     targets = []
-    for name in formats:
+    for name in dict.fromkeys(formats):
         if name == "keras":
             targets.append(Target(layout.KERAS, "float32"))
         elif name == "saved-model":
             targets.append(Target(layout.SAVED_MODEL, "float32"))
         else:
-            targets += [Target(layout.TFLITE[precision], precision) for precision in precisions]
+            targets += [Target(layout.TFLITE[precision], precision) for precision in distinct(precisions)]
     return targets
 
 
-def check_integers(targets: Sequence[Target], all_integer: bool, keep_float: int) -> None:
-    """Raise ``UsageError`` unless the two options of int8 can be kept."""
-    if (all_integer or keep_float) and not any(target.precision == "int8" for target in targets):
-        raise UsageError("all_integer and keep_float are for int8, which was not asked for.")
-    if keep_float < 0 or (keep_float and all_integer):
-        raise UsageError(
-            f"keep_float={keep_float} layers cannot stay in float"
-            + (" in an all-integer model." if all_integer else "; 0 or more are expected.")
-        )
-
-
-def check_generator(targets: Sequence[Target], uint8_input: bool) -> None:
+def check_generator(options: ExportOptions) -> None:
     """Raise ``UsageError`` where a model that generates is asked to take bytes: its inputs are no pixels."""
-    integers = [target.precision for target in targets if target.precision in CALIBRATED]
-    if integers or uint8_input:
-        what = ", ".join(dict.fromkeys(integers)) or "uint8 input"
+    integers = [name for name in (*options.asked, *options.candidates) if name in CALIBRATED]
+    if integers or options.uint8_input:
+        what = ", ".join(integers) or "uint8 input"
         raise UsageError(
             f"{what}: a model that makes images takes numbers, not uint8 pixels. Choose none, float16 or dynamic."
         )

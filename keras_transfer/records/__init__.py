@@ -1,7 +1,8 @@
-"""What runs and bundles say about themselves, as types: parsed and checked once where a file is opened. Light."""
+"""What runs and bundles say about themselves, and what an export is told: types, checked at the border. Light."""
 
 from keras_transfer.records.bundle import ArtefactRecord, BundleRecord, Tolerance
 from keras_transfer.records.contract import ModelContract, Origin
+from keras_transfer.records.export_options import ExportOptions
 from keras_transfer.records.fields import DamagedError
 from keras_transfer.records.run import BackboneRecord, DataRecord, RunRecord, TrainingRequest
 
@@ -11,6 +12,7 @@ __all__ = [
     "BundleRecord",
     "DamagedError",
     "DataRecord",
+    "ExportOptions",
     "ModelContract",
     "Origin",
     "RunRecord",

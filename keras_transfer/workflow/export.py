@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,11 @@ import numpy as np
 
 from keras_transfer.data import ImageTable
 from keras_transfer.errors import CacheError
-from keras_transfer.export import FORMATS, About, ExportReport, export_model
-from keras_transfer.export.fallback import FALLBACK
+from keras_transfer.export import About, ExportReport, export_model
 from keras_transfer.export.parity import Judge
 from keras_transfer.export.quantized_backbone import QuantizedBackbone
 from keras_transfer.features.identity import model_hash
+from keras_transfer.records import ExportOptions
 from keras_transfer.run import BACKBONE, INFO, Run, open_run
 from keras_transfer.settings import DataSettings
 from keras_transfer.tasks.checked import CheckedTask
@@ -30,73 +29,47 @@ def export_run(
     run: str | Path | Run,
     to: str | Path,
     *,
-    formats: Sequence[str] = FORMATS,
-    precisions: Sequence[str] = ("float32",),
+    options: ExportOptions | None = None,
     data: Any = None,
-    uint8_input: bool = False,
-    all_integer: bool = False,
-    keep_float: int = 0,
-    calibration_size: int = 100,
-    accuracy_budget: float | None = None,
-    fallback: Sequence[str] = FALLBACK,
-    allow_parity_failure: bool = False,
     overwrite: bool = False,
-    title: str | None = None,
-    data_licence: str | None = None,
+    **values: Any,
 ) -> ExportReport:
     """Export a run's model and compare every artefact with it on the run's test images.
 
     Args:
         run: a run folder.
         to: the folder to make.
-        formats: ``keras``, ``saved-model``, ``tflite``.
-        precisions: of the TFLite files: ``float32``, ``float16``, ``dynamic``, ``int8``, ``int16x8``.
+        options: what is exported, and how; or give single options by name
+            (``precisions=("float32", "int8"), title="cells"``): see :class:`keras_transfer.records.ExportOptions`.
         data: the run's data, when they cannot be found again by name (arrays, a moved folder); the recorded split
             is applied to them by content.
-        uint8_input: see :func:`keras_transfer.export.export_model`, as for the next five.
-        all_integer: see there.
-        keep_float: see there.
-        calibration_size: see there.
-        accuracy_budget: see there.
-        fallback: see there.
-        allow_parity_failure: keep artefacts that do not answer like the model.
         overwrite: replace an earlier export.
-        title: what the model is called in its card; by default the run folder's name.
-        data_licence: of the images, for the card: some of them travel with the bundle.
 
     Raises:
         UsageError: see :func:`keras_transfer.export.export_model`.
         ParityError: an artefact does not answer like the model; ``parity.json`` has the evidence.
     """
+    options = ExportOptions.given(options, values)
     opened, task, table = open_with_data(run, data)
     record = opened.record
     deploy = record.contract.notes.get("deploy")
-    wanted = "int8" in precisions or (accuracy_budget is not None and "int8" in fallback)
+    ships_it = deploy and options.makes("int8")
     model = opened.load_model()
     return export_model(
         model,
         Path(to),
-        formats=tuple(formats),
-        precisions=tuple(precisions),
         table=_as_learned(opened, table),
         preprocessing=record.contract.preprocessing,
         classes=record.contract.names,
+        options=options,
         judge=judge_of(opened, task),
-        uint8_input=uint8_input,
-        all_integer=all_integer,
-        keep_float=keep_float,
-        calibration_size=calibration_size,
-        accuracy_budget=accuracy_budget,
-        fallback=tuple(fallback),
         seed=record.request.settings.seed,
-        allow_parity_failure=allow_parity_failure,
         overwrite=overwrite,
-        deployed=QuantizedBackbone.read(opened.path / BACKBONE, deploy) if deploy and wanted else None,
+        deployed=QuantizedBackbone.read(opened.path / BACKBONE, deploy) if ships_it else None,
         about=About(
-            title=title or opened.path.resolve().name,
+            title=opened.path.resolve().name,
             training=_origin(opened, model),
             weights_licence=_weights_licence(opened),
-            data_licence=data_licence,
         ),
     )
 

@@ -8,6 +8,7 @@ from keras_transfer.export.conversion import Conversion
 from keras_transfer.export.parity import Judge
 from keras_transfer.litert import LiteRTModel
 from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.records import ExportOptions
 
 SIZE = 48
 PRECISIONS = ("float32", "float16", "dynamic", "int8", "all-integer", "int16x8")
@@ -80,7 +81,8 @@ def write(table, task, precision, path):
     model = build()
     judge = Judge(tuple(names), task=task, kind=kind, shape=tuple(model.outputs[0].shape[1:]))
     rows, pixels = table.indices("train")[:8], Preprocessing((SIZE, SIZE))
-    conversion = Conversion(table, pixels, judge, rows, all_integer=precision == "all-integer")
+    options = ExportOptions(precisions=("int8",), all_integer=precision == "all-integer")
+    conversion = Conversion(table, pixels, judge, rows, options)
     conversion.write(model, path, "int8" if precision == "all-integer" else precision)
     return model
 

@@ -11,7 +11,7 @@ import pytest
 
 from keras_transfer.data import load_data
 from keras_transfer.errors import DataError, ExportError, ParityError, UsageError
-from keras_transfer.export import About, conversion, exporter, load_runner
+from keras_transfer.export import About, ExportOptions, conversion, export_model, exporter, load_runner
 from keras_transfer.export.exporter import _look_again
 from keras_transfer.export.parity import Judge, breaches, compare, doubts, tolerance_for
 from keras_transfer.export.report import ArtefactReport
@@ -65,6 +65,20 @@ def test_the_folder_tells_everything(export, small, table, tmp_path, capfd):
     assert "tmp" not in json.dumps(bundle)  # no path of this machine
     assert capfd.readouterr() == ("", "")
     assert all(layer.trainable for layer in small.layers)
+
+
+def test_class_names_come_from_the_data_and_a_title_from_the_options(small, table, preprocessing, tmp_path):
+    export_model(
+        small,
+        tmp_path / "edge",
+        table=table,
+        preprocessing=preprocessing,
+        options=ExportOptions(formats=("keras",), title="cells", data_licence="CC0"),
+        about=About("network", weights_licence="none", data_licence="unknown"),
+    )
+    info = json.loads((tmp_path / "edge" / "bundle.json").read_text())
+    assert info["labels"] == list(table.classes) and info["title"] == "cells"
+    assert info["licences"] == {"weights": "none", "data": "CC0"}
 
 
 @pytest.mark.slow
