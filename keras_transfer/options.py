@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +155,7 @@ def to_dict(options: Any) -> dict[str, Any]:
     }
 
 
-def from_dict(cls: type, values: dict[str, Any]) -> Any:
+def from_dict(cls: type, values: Mapping[str, Any]) -> Any:
     """The inverse of :func:`to_dict`. Raises ``UsageError`` for an unknown name or a value out of range."""
     infos = {info.name: info for info in describe(cls)}
     arguments = {}

@@ -20,6 +20,7 @@ LIGHT = (
     "keras_transfer.paths",
     "keras_transfer.options",
     "keras_transfer.wording",
+    "keras_transfer.setting_values",
     "keras_transfer.settings",
     "keras_transfer.catalog",
     "keras_transfer.discovery",

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 import numpy as np
@@ -29,6 +29,7 @@ from keras_transfer.features.boundary import frozen_dropout_off
 from keras_transfer.heads import LOGITS, head_layers, logits_model
 from keras_transfer.paths import atomic_write
 from keras_transfer.preprocessing import Preprocessing
+from keras_transfer.setting_values import GradientValues
 from keras_transfer.settings import GradientSettings
 from keras_transfer.training.callbacks import Bars, CloseEpoch, KeepRaw, Record
 from keras_transfer.training.feeds import Boundary, Feed, make_feed, refuse_kept_mixing
@@ -84,7 +85,7 @@ def fine_tune(
     seed: int = 0,
     state: Path | None = None,
     settings: GradientSettings | None = None,
-    **values: Any,
+    **values: Unpack[GradientValues],
 ) -> FineTuneResult:
     """Train whatever is trainable in a model with a head, and leave it with its best validation weights.
 

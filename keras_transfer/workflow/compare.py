@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 from scipy.special import softmax
@@ -32,6 +32,7 @@ from keras_transfer.heads import add_head, split_head
 from keras_transfer.inference import LiteRTRunner
 from keras_transfer.litert import convert
 from keras_transfer.outputs import Outputs
+from keras_transfer.setting_values import TrainValues
 from keras_transfer.settings import ModelSettings, TrainSettings
 from keras_transfer.tasks.loading import load_task
 from keras_transfer.training.probe import fit_probe
@@ -55,7 +56,7 @@ def compare(
     output: str | Path | None = None,
     metric: str = "accuracy",
     overwrite: bool = False,
-    **values: Any,
+    **values: Unpack[TrainValues],
 ) -> dict[str, Any]:
     """Fit a linear classifier on the frozen features of each backbone, and measure quality, size and speed.
 

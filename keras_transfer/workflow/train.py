@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 import numpy as np
@@ -31,6 +31,7 @@ from keras_transfer.inference import KerasRunner, outputs
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records import BackboneRecord, DataRecord, ModelContract, RunRecord, TrainingRequest
 from keras_transfer.run import HISTORY, MODEL, SKIPPED, SPLIT, Run, RunWriter, new_run, open_run
+from keras_transfer.setting_values import TrainValues
 from keras_transfer.settings import ModelSettings, TrainSettings
 from keras_transfer.tasks.base import Task, TaskSpec, TrainingContext
 from keras_transfer.tasks.checked import CheckedTask, output_shape
@@ -51,7 +52,7 @@ def train(
     task_options: Any = None,
     settings: TrainSettings | None = None,
     overwrite: bool = False,
-    **values: Any,
+    **values: Unpack[TrainValues],
 ) -> Run:
     """Train a model on images and leave a run folder.
 

@@ -1,0 +1,137 @@
+"""What ``keras_transfer.train`` takes by name, for editors and type checkers; made by tests/stubs.py."""
+
+from typing import Literal, TypedDict
+
+
+class DataValues(TypedDict, total=False):
+    """Fields of :class:`keras_transfer.settings.DataSettings` by name."""
+
+    val_fraction: float
+    """Share of the images used for validation. Default: 0.15; at least 0.0; less than 1.0."""
+    test_fraction: float
+    """Share of the images never trained on. Default: 0.2; at least 0.0; less than 1.0."""
+    split_from: str | None
+    """Use the split of this run folder or split.csv."""
+    max_skipped: float
+    """Stop when a larger share is unreadable. Default: 0.05; at least 0.0; at most 1.0."""
+    min_per_class: int
+    """Refuse classes with fewer images. Default: 2; at least 1."""
+    labels: Literal["auto", "classes", "multilabel", "regression"]
+    """How a CSV's labels are read. Default: 'auto'."""
+    separator: str
+    """What stands between the labels of one image, in a CSV. Default: ';'."""
+    image_root: str | None
+    """Folder a CSV's paths are relative to (default: the CSV's)."""
+    tfds_data_dir: str | None
+    """Where TensorFlow Datasets are kept."""
+
+
+class ModelValues(TypedDict, total=False):
+    """Fields of :class:`keras_transfer.settings.ModelSettings` by name."""
+
+    backbone: str
+    """The network; `keras-transfer backbones` lists them. path:FILE is a classifier of your own. Default:
+    'efficientnet_lite0'."""
+    cut: str | None
+    """path:FILE: the layer where it ends (default: before its head)."""
+    input_mode: Literal["tf", "caffe", "torch", "unit", "lite", "none"] | None
+    """path:FILE: what it wants pixels to become, unless it scales them itself."""
+    weights: str
+    """auto, imagenet, none, or the path of a weights file. Default: 'auto'."""
+    image_size: int | None
+    """Height and width in pixels (default: the backbone's). At least 1."""
+    resize: Literal["squash", "crop", "pad"]
+    """How an image is brought to that size. Default: 'squash'."""
+    interpolation: Literal["nearest", "bilinear", "bicubic", "area", "lanczos"]
+    """Resampling filter. Default: 'bilinear'."""
+    antialias: bool
+    """Smooth before shrinking. Default: True."""
+
+
+class FitValues(TypedDict, total=False):
+    """Fields of :class:`keras_transfer.settings.FitSettings` by name."""
+
+    strategy: Literal["auto", "probe", "finetune", "full", "scratch"]
+    """How much of the network is trained. Default: 'auto'."""
+    unfreeze: str
+    """finetune: what is trained: '30%', 'blocks:2', 'from:block6a', or a regex. Default: '30%'."""
+    milestone: tuple[str, ...] | list[str]
+    """EPOCH=RULE: from that epoch (counted from 0) train this instead (repeatable). Default: ()."""
+    batchnorm: Literal["frozen", "train", "adapt"] | None
+    """Batch normalization in the network: frozen; train (in trained layers); adapt (statistics re-estimated
+    on your images, then frozen). Default: frozen; train for scratch."""
+    guard: bool
+    """Keep the probe unless fine-tuning beats it on validation. Default: True."""
+    refit: bool
+    """Where the probe is what is kept, fit it once more, on training and validation images, at the strength
+    chosen. Default: True."""
+    cache_boundary: Literal["auto", "on", "off"]
+    """Compute what lies below the trained layers once and keep it. Default: 'auto'."""
+    views: int
+    """Augmented views of each image that are kept there. Default: 4; at least 1."""
+    teacher: str | None
+    """Learn from this run folder or model file too (distillation)."""
+    temperature: float
+    """Distillation: softens the teacher's answers. Default: 4.0; at least 0.1."""
+    teacher_weight: float
+    """Distillation: the teacher's share of the loss. Default: 0.7; at least 0.0; at most 1.0."""
+    engine: Literal["auto", "litert", "keras"]
+    """What computes the frozen features. Default: 'auto'."""
+    deploy: Literal["int8"] | None
+    """Fit the head on the features of the backbone in this precision, as the device computes them; `export
+    --quantize int8` ships that backbone."""
+
+
+class GradientValues(TypedDict, total=False):
+    """Fields of :class:`keras_transfer.settings.GradientSettings` by name."""
+
+    epochs: int
+    """Passes over the training images when fine-tuning. Default: 10; at least 1."""
+    batch_size: int
+    """Images a step. Default: 32; at least 1."""
+    learning_rate: float | None
+    """Peak learning rate (default: 2e-4; 1e-3 for scratch; SGD: 20 times that). At least 1e-30."""
+    find_lr: bool
+    """Measure a learning rate first and use it (plots/lr_finder.png). Default: False."""
+    optimizer: Literal["adamw", "sgd"]
+    """What applies the gradients. Default: 'adamw'."""
+    momentum: float
+    """SGD's momentum. Default: 0.9; at least 0.0; less than 1.0."""
+    schedule: Literal["cosine", "onecycle", "constant", "step"]
+    """The learning rate over the steps. Default: 'cosine'."""
+    warmup: float
+    """Share of the steps in which the rate rises. Default: 0.1; at least 0.0; less than 1.0."""
+    layer_decay: float
+    """Each block below learns this times as fast as the one above it. Default: 1.0; at least 0.01; at most
+    1.0."""
+    weight_decay: float
+    """On kernels; never on biases and normalization. Default: 0.0001; at least 0.0."""
+    clip_norm: float | None
+    """Largest norm of a step's gradients. At least 1e-06."""
+    accumulate: int
+    """Batches whose gradients are averaged into one step. Default: 1; at least 1."""
+    ema: float | None
+    """Average the weights with this decay, e.g. 0.99. At least 0.0; less than 1.0."""
+    label_smoothing: float
+    """Share of the label spread over all classes. Default: 0.0; at least 0.0; less than 1.0."""
+    focal: float | None
+    """Focal loss with this gamma, e.g. 2, instead of cross-entropy. At least 0.0."""
+    balance: Literal["none", "weights", "sampling"]
+    """Classes of unequal size. Default: 'none'."""
+    augment: Literal["none", "light", "standard", "strong", "alexnet"]
+    """Random changes of the training images. Default: 'none'."""
+    flips: Literal["horizontal", "both", "none"]
+    """Which mirror images augmentation may make. Default: 'horizontal'."""
+    precision: Literal["float32", "mixed_bfloat16"]
+    """Arithmetic of the training; bfloat16 is slower on most CPUs. Default: 'float32'."""
+    monitor: str
+    """Validation metric that stops training and chooses the epoch. Default: 'loss'."""
+    patience: int
+    """Stop after this many epochs without a better one. Default: 5; at least 1."""
+
+
+class TrainValues(DataValues, ModelValues, FitValues, GradientValues, total=False):
+    """The settings of a training by name: :class:`keras_transfer.settings.TrainSettings`."""
+
+    seed: int
+    """Fixes split, initial weights and order. Default: 0."""
