@@ -465,8 +465,8 @@ MUTATIONS = (
     ),
     Mutation(
         "interruption-loses-the-earlier-run",
-        "keras_transfer/run.py",
-        "except BaseException:  # an interruption too: the earlier run keeps its place",
+        "keras_transfer/paths.py",
+        "except BaseException:  # an interruption too: the earlier folder keeps its place",
         "except Exception:",
         ("tests/test_run.py::test_an_interruption_at_the_last_moment_loses_neither_run",),
         "Ctrl-C at the last moment leaves no run under the name.",
