@@ -36,7 +36,7 @@ from keras_transfer.export.parity import (
     tolerance_for,
 )
 from keras_transfer.export.quantized_backbone import QuantizedBackbone
-from keras_transfer.export.report import ArtefactReport, CalibrationReport, ExportReport, digest
+from keras_transfer.export.report import ArtefactReport, CalibrationReport, ExportReport
 from keras_transfer.export.request import (
     CALIBRATED,
     FORMATS,
@@ -47,6 +47,7 @@ from keras_transfer.export.request import (
     choose_split,
     plan_targets,
 )
+from keras_transfer.hashing import size_and_sha256
 from keras_transfer.inference import Runner, load_runner
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records import layout
@@ -245,7 +246,7 @@ def _prove(
     preprocessing: Preprocessing,
 ) -> ArtefactReport:
     path = folder / target.file
-    size, sha256 = digest(path)
+    size, sha256 = size_and_sha256(path)
     parity = compare(reference, answers, judge, measured, keras_score=keras_score)
     tolerance = tolerance_for(target.precision, judge, reference)
     return ArtefactReport(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from keras_transfer.export.fallback import FALLBACK
 from keras_transfer.export.parity import Judge
 from keras_transfer.export.quantized_backbone import QuantizedBackbone
 from keras_transfer.features.identity import model_hash
+from keras_transfer.hashing import sha256_of_file
 from keras_transfer.run import BACKBONE, INFO, Run, open_run
 from keras_transfer.settings import DataSettings
 from keras_transfer.tasks.base import Task
@@ -165,7 +165,7 @@ def _origin(run: Run, model: Any) -> dict[str, Any]:
         "seed": record.request.settings.seed,
         "images": sum(record.data.images(split) for split in run.learned_from),
         "data": record.data.fingerprint,
-        "run": hashlib.sha256((run.path / INFO).read_bytes()).hexdigest(),
+        "run": sha256_of_file(run.path / INFO),
         "model": _identity(model),
         "started": record.started,
         "plugin": record.plugin.to_dict() if record.plugin else None,
