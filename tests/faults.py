@@ -184,7 +184,7 @@ MUTATIONS = (
     ),
     Mutation(
         "probe-chosen-on-training-images",
-        "keras_transfer/training/probe.py",
+        "keras_transfer/training/choosing.py",
         'best = min(trials, key=lambda trial: trial["val_loss"])',
         'best = min(trials, key=lambda trial: trial["train_loss"])',
         ("tests/test_promises_held.py::test_the_probes_strength_is_the_one_with_the_lowest_validation_loss",),
