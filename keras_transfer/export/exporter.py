@@ -29,8 +29,8 @@ from keras_transfer.export.measure import collect_answers, latency, temporary_fo
 from keras_transfer.export.parity import (
     Judge,
     breaches,
-    compare,
     doubts,
+    measure_parity,
     same_numbers,
     scale_of,
     tolerance_for,
@@ -196,7 +196,7 @@ def export_model(
                     scale_of(judge, expected),
                     same_numbers(judge),
                 )
-                _describe(partial, report, preprocessing, judge, about or About(), scripts)
+                _write_texts(partial, report, preprocessing, judge, about or About(), scripts)
             else:
                 folder.keep_only_evidence(partial)
                 (partial / layout.PARITY).write_text(_json(report.to_dict()), encoding="utf-8")
@@ -247,7 +247,7 @@ def _prove(
 ) -> ArtefactReport:
     path = folder / target.file
     size, sha256 = size_and_sha256(path)
-    parity = compare(reference, answers, judge, measured, keras_score=keras_score)
+    parity = measure_parity(reference, answers, judge, measured, keras_score=keras_score)
     tolerance = tolerance_for(target.precision, judge, reference)
     return ArtefactReport(
         file=target.file + ("/" if path.is_dir() else ""),
@@ -295,7 +295,7 @@ def _look_again(
     for place, given in zip(places, both[1:], strict=True):
         one = proven[place - 1]
         try:
-            parity = compare(both[0], given, judge, images)
+            parity = measure_parity(both[0], given, judge, images)
         except DataError:  # a task may have learned from the validation images, and refuse to measure on them
             return proven
         result[place - 1] = replace(
@@ -330,7 +330,7 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
-def _describe(
+def _write_texts(
     folder: Path,
     report: ExportReport,
     preprocessing: Preprocessing,

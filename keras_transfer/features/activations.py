@@ -43,7 +43,7 @@ class Augments(Protocol):
     def images(self, pixels: np.ndarray, key: tuple[int, ...]) -> np.ndarray:
         """uint8 (B, H, W, 3) to float32 (B, H, W, 3) in [0, 255], a pure function of its arguments."""
 
-    def describe(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """JSON-able: everything the result depends on."""
 
 
@@ -165,7 +165,7 @@ def activations(
         "preprocessing": preprocessing.fingerprint(),
         "images": sha256_of("".join(digests).encode()),
         "shape": shape,
-        "augmentation": augmenter.describe() if augmenter else None,
+        "augmentation": augmenter.to_dict() if augmenter else None,
         "seed": [seed, BLOCK] if augmenter else None,
     }
     keys = {

@@ -36,7 +36,7 @@ from keras_transfer_gan.drawing import (
 )
 from keras_transfer_gan.features import BACKBONE, metric_backbone
 from keras_transfer_gan.material import channels_of, material_of
-from keras_transfer_gan.measuring import compare, memorised, pixels_of, require_enough, spread
+from keras_transfer_gan.measuring import generative_metrics, memorised, pixels_of, require_enough, spread
 from keras_transfer_gan.networks import Facts, make_discriminator, make_generator, to_bytes
 from keras_transfer_gan.planning import STRATEGY, plan_adversarial
 from keras_transfer_gan.spec import SIZES
@@ -282,7 +282,7 @@ class Gan(Task):
         preprocessing = self._preprocessing or Preprocessing(size=(facts.size, facts.size))
         real = pixels_of(chosen, preprocessing, facts.channels)
         made = np.rint(outputs[rows]).clip(0, 255).astype(np.uint8)
-        found = compare(real, made, also=self.options.metric_backbone)
+        found = generative_metrics(real, made, also=self.options.metric_backbone)
         discriminator = self._discriminator()
         if discriminator is not None:
             labels = chosen.labels if facts.conditional else np.zeros(len(rows), np.int64)

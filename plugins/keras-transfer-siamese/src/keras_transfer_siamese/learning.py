@@ -236,7 +236,7 @@ class Learner:
             return Learned(embedding, trained)
         assert self.guard is not None
         after = outputs_of(embedding, self.data, context, val)
-        verdict = self.guard.compare(before, comparison, after, trained)
+        verdict = self.guard.paired_verdict(before, comparison, after, trained)
         better = verdict.better or not fit.guard
         self.guard.note("guard", verdict, better, "head on frozen features", "fine-tuned network")
         if better:
