@@ -30,7 +30,7 @@ from keras_transfer.backbones import load_backbone
 from keras_transfer.backbones.weights import find_provider
 from keras_transfer.catalog import CATALOG
 from keras_transfer.errors import KerasTransferError
-from keras_transfer.export.parity import Judge, breaches, compare, tolerance_for
+from keras_transfer.export.parity import Judge, breaches, measure_parity, tolerance_for
 from keras_transfer.export.quantization import convert_dynamic, convert_integer
 from keras_transfer.heads import LOGITS, add_head, split_head
 from keras_transfer.inference import KerasRunner
@@ -146,7 +146,7 @@ def measure(name: str, size: int) -> list[dict[str, Any]]:
         except KerasTransferError as error:
             rows.append({**row, "reason": " ".join(str(error).split())[:200]})
             continue
-        parity = compare(expected, answers, JUDGE, truth)
+        parity = measure_parity(expected, answers, JUDGE, truth)
         rows.append(
             {
                 **row,

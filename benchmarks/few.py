@@ -19,8 +19,8 @@ import numpy as np
 from refit import NAMES, Source, cells, drawn, garments, head
 from reporting import machine, write_section
 
-from keras_transfer.training.choosing import ENOUGH, FOLDS
-from keras_transfer.training.probe import PATIENCE, STRENGTHS, fit_probe, regression
+from keras_transfer.training.choosing import ENOUGH, FOLDS, PATIENCE
+from keras_transfer.training.probe import STRENGTHS, fit_probe, regression
 from keras_transfer.training.standardising import standardisation
 
 COUNTS, ASKED, DRAWS, TESTED = (100, 500), (1, 3, 10, 20, 50, 100, 300), 40, 2000
@@ -44,7 +44,7 @@ def losses_by_strength(source: Source, train: np.ndarray, parts: list[np.ndarray
     x = source.features.astype(np.float64)
     mean, deviation = standardisation(x[train], np.ones(len(train)))
     x = (x - mean) / deviation
-    model = regression(1.0).set_params(warm_start=True)
+    model = regression(warm_start=True)
     found: list[list[np.ndarray]] = [[] for _ in parts]
     for c in STRENGTHS:
         model.set_params(C=c).fit(x[train], y[train])

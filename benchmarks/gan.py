@@ -30,7 +30,7 @@ import tensorflow as tf
 from keras import layers
 from keras_transfer_gan.drawing import draw, make
 from keras_transfer_gan.generating import Maker
-from keras_transfer_gan.measuring import compare
+from keras_transfer_gan.measuring import generative_metrics
 from keras_transfer_gan.pictures import grid, write_png
 from keras_transfer_gan.spec import LOSSES, GanOptions
 from reporting import machine, write_section
@@ -164,7 +164,7 @@ class Ours:
 
 def measured(real: np.ndarray, maker: Maker) -> dict[str, Any]:
     """Metrics of as many images as there are real ones."""
-    return compare(real, maker.make(draw(maker.facts, len(real), 1)), warn=False)
+    return generative_metrics(real, maker.make(draw(maker.facts, len(real), 1)), warn=False)
 
 
 def file_of(name: str) -> str:
@@ -197,7 +197,7 @@ def main() -> int:
         return 0
     test, test_labels = read_idx(arguments.data, "t10k")
     real = test[:MEASURED]
-    floor = compare(real, test[MEASURED : 2 * MEASURED], warn=False)
+    floor = generative_metrics(real, test[MEASURED : 2 * MEASURED], warn=False)
 
     seconds = Tutorial().train(images[:4096], 20) / 20
     steps = int(60 * arguments.minutes * SHARE / ((1 + len(LOSSES)) * OVERHEAD * seconds))
@@ -220,7 +220,7 @@ def main() -> int:
     noise = np.random.default_rng(1).standard_normal((MEASURED, NOISE), dtype=np.float32)
     made = make(tutorial.generator, noise)
     grids = {"tutorial": grid(made[:64], 8)}
-    usual = compare(real, made, warn=False)
+    usual = generative_metrics(real, made, warn=False)
     lines.append(row("tutorial's DCGAN", usual, rate))
     print(lines[-1], flush=True)
     passed = True

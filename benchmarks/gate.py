@@ -18,7 +18,7 @@ import numpy as np
 from reporting import machine, write_section
 
 from keras_transfer import progress
-from keras_transfer.export.parity import Judge, breaches, compare, doubts, tolerance_for
+from keras_transfer.export.parity import Judge, breaches, doubts, measure_parity, tolerance_for
 from keras_transfer.inference import load_runner
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.workflow.demo import cell_table, elpv_folder
@@ -92,7 +92,7 @@ def verdicts(
     refused = doubted = 0
     for seed in range(draws):
         rows = np.random.default_rng((seed, size)).choice(len(table), size, replace=False)
-        parity = compare(reference[rows], candidate[rows], judge, table.take(rows))
+        parity = measure_parity(reference[rows], candidate[rows], judge, table.take(rows))
         refused += bool(breaches(parity, tolerance, judge))
         doubted += bool(doubts(parity, tolerance, judge))
     return refused / draws, doubted / draws

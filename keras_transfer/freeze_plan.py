@@ -6,7 +6,6 @@ it called frozen is bit-identical: weights and moving statistics.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 from keras_transfer.backbones.blocks import blocks, leaf_layers
 from keras_transfer.errors import KerasTransferError, UsageError
 from keras_transfer.freezing import BATCHNORM, Rule, chosen_layers, mark_trainable
+from keras_transfer.hashing import sha256_of
 from keras_transfer.heads import head_layers
 
 HEAD = "head"
@@ -149,9 +149,7 @@ class FreezePlan:
         """SHA-256 of every variable the plan freezes, by its path: what :meth:`check` compares."""
         trained = set(self.layers)
         return {
-            variable.path: hashlib.sha256(
-                np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes()
-            ).hexdigest()
+            variable.path: sha256_of(keras.ops.convert_to_numpy(variable).tobytes())
             for layer in leaf_layers(model)
             if layer.name not in trained
             for variable in layer.weights

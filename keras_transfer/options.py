@@ -94,7 +94,7 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def describe(options: Any) -> list[OptionInfo]:
+def option_infos(options: Any) -> list[OptionInfo]:
     """The options of a dataclass (or of an instance), in their order.
 
     Raises ``TypeError`` for a field whose type cannot become an option: a mistake of the dataclass's author.
@@ -131,7 +131,7 @@ def check(options: Any) -> None:
 
     Raises ``UsageError`` naming the option, what was given and what is expected.
     """
-    for info in describe(options):
+    for info in option_infos(options):
         value = getattr(options, info.name)
         if value is None and info.optional:
             continue
@@ -157,7 +157,7 @@ def to_dict(options: Any) -> dict[str, Any]:
 
 def from_dict(cls: type, values: Mapping[str, Any]) -> Any:
     """The inverse of :func:`to_dict`. Raises ``UsageError`` for an unknown name or a value out of range."""
-    infos = {info.name: info for info in describe(cls)}
+    infos = {info.name: info for info in option_infos(cls)}
     arguments = {}
     for name, value in values.items():
         if name not in infos:
@@ -183,7 +183,7 @@ def parse(cls: type, texts: Sequence[str]) -> dict[str, Any]:
 
     Raises ``UsageError`` for an unknown name, a text without a value, a value of another type, or one value too many.
     """
-    infos = {info.name: info for info in describe(cls)}
+    infos = {info.name: info for info in option_infos(cls)}
     values: dict[str, Any] = {}
     for text in texts:
         name, equals, given = text.partition("=")

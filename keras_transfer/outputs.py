@@ -11,7 +11,6 @@ have rules of their own: :func:`keras_transfer.run.new_run`, :mod:`keras_transfe
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_transfer.errors import UsageError
+from keras_transfer.hashing import sha256_of, sha256_of_file
 from keras_transfer.paths import atomic_write, cache_dir
 
 
@@ -105,7 +105,7 @@ class Outputs:
         """Whether this tool wrote a file, and nobody has changed it since."""
         place = path.resolve()
         wanted = self._memory(place.parent).get(place.name)
-        return wanted is not None and wanted == _sha256(place)
+        return wanted is not None and wanted == sha256_of_file(place)
 
     def _memory(self, folder: Path) -> dict[str, str]:
         if folder not in self._remembered:
@@ -121,7 +121,7 @@ class Outputs:
     def remember(self, path: Path) -> None:
         """Note that this tool wrote a file: what :meth:`writing` does by itself."""
         place = path.resolve()
-        sha256 = _sha256(place)
+        sha256 = sha256_of_file(place)
         if self._memory(place.parent).get(place.name) == sha256:
             return
         self._memory(place.parent)[place.name] = sha256
@@ -133,15 +133,10 @@ class Outputs:
 
 
 def _record(folder: Path) -> Path:
-    name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]
+    name = sha256_of(os.fsencode(folder))[:32]
     return cache_dir() / "written" / f"{name}.jsonl"
 
 
 def _identity(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_dev, status.st_ino
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,9 +11,7 @@ module-wide setting of Pillow is touched, so all of it may run in many threads.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import io
-import json
 import struct
 import zlib
 from collections.abc import Mapping
@@ -26,6 +24,7 @@ import PIL
 from PIL import Image
 
 from keras_transfer.errors import DataError, UsageError, unknown_name
+from keras_transfer.hashing import sha256_of_json
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
 MAX_PIXELS = 178_956_970  # twice Pillow's warning threshold: above it Pillow speaks of a decompression bomb
@@ -148,8 +147,7 @@ class Preprocessing:
     def fingerprint(self) -> str:
         """64 hex digits over the fields and Pillow's major.minor version (whose filters give the pixels)."""
         pillow = ".".join(PIL.__version__.split(".")[:2])
-        text = json.dumps({**self.to_dict(), "pillow": pillow}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return sha256_of_json({**self.to_dict(), "pillow": pillow})
 
     def apply(self, image: np.ndarray) -> np.ndarray:
         """Resize one image.

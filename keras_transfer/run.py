@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_transfer.errors import RunError, UsageError
-from keras_transfer.paths import atomic_write
+from keras_transfer.paths import atomic_write, replace_folder
 from keras_transfer.records import DamagedError, RunRecord
 
 SCHEMA = 1
@@ -304,20 +304,8 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 def _commit(writer: RunWriter) -> None:
     if not is_run(writer.path):
         raise RunError(f"{writer.path}: {INFO} was not written; the run is not finished.")
-    old = None
     _refuse_strangers(writer.target)  # again: something may have been put there meanwhile
-    if writer.target.exists():
-        old = writer.target.parent / f".{writer.target.name}.replaced"
-        shutil.rmtree(old, ignore_errors=True)
-        writer.target.rename(old)
-    try:
-        writer.path.rename(writer.target)
-    except BaseException:  # an interruption too: the earlier run keeps its place
-        if old is not None:
-            old.rename(writer.target)
-        raise
+    replace_folder(writer.path, writer.target)
     writer.path = writer.target
     shutil.rmtree(writer.path / "state", ignore_errors=True)
     (writer.path / "request.json").unlink(missing_ok=True)
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import Any
 
 from keras_transfer.options import option
-from keras_transfer.setting_values import TrainValues
 
 STRATEGIES = ("auto", "probe", "finetune", "full", "scratch")
 RESIZE_RULES = ("squash", "crop", "pad")
@@ -166,7 +165,7 @@ class TrainSettings:
     seed: int = 0
 
     @classmethod
-    def of(cls, **values: Unpack[TrainValues]) -> TrainSettings:
+    def of(cls, **values: Any) -> TrainSettings:
         """Settings from flat keyword arguments: ``TrainSettings.of(backbone="resnet50", epochs=3)``.
 
         Raises ``UsageError`` for an unknown name or a value out of range.

@@ -184,7 +184,7 @@ MUTATIONS = (
     ),
     Mutation(
         "probe-chosen-on-training-images",
-        "keras_transfer/training/probe.py",
+        "keras_transfer/training/choosing.py",
         'best = min(trials, key=lambda trial: trial["val_loss"])',
         'best = min(trials, key=lambda trial: trial["train_loss"])',
         ("tests/test_promises_held.py::test_the_probes_strength_is_the_one_with_the_lowest_validation_loss",),
@@ -234,7 +234,7 @@ MUTATIONS = (
     Mutation(
         "damaged-features-believed",
         "keras_transfer/features/shards.py",
-        "if hashlib.sha256(np.ascontiguousarray(array).data).hexdigest() != shard.checksum:",
+        "if sha256_of(np.ascontiguousarray(array).data) != shard.checksum:",
         "if len(array) != len(shard.digests):",
         ("tests/features/test_cache.py::test_a_damaged_shard_is_computed_again",),
         "Features that the disk damaged are used.",
@@ -278,7 +278,7 @@ MUTATIONS = (
     Mutation(
         "bundle-hash-not-checked",
         "keras_transfer/export/bundle.py",
-        'if path.stat().st_size != recorded["bytes"] or digest(path)[1] != recorded["sha256"]:',
+        'if path.stat().st_size != recorded["bytes"] or size_and_sha256(path)[1] != recorded["sha256"]:',
         'if path.stat().st_size != recorded["bytes"]:',
         ("tests/export/test_bundle.py::test_one_changed_byte_is_found_and_the_file_is_named",),
         "A file of the bundle with one byte changed is used.",
@@ -449,7 +449,7 @@ MUTATIONS = (
     Mutation(
         "damaged-memory-of-checks-believed",
         "keras_transfer/data/checking.py",
-        "if hashlib.sha256(content).hexdigest() == path.stem and len(content) % 32 == 0:",
+        "if sha256_of(content) == path.stem and len(content) % 32 == 0:",
         "if len(content) % 32 == 0:",
         ("tests/data/test_data_checking.py::test_a_damaged_memory_is_not_believed",),
         "Images are taken for checked that nobody looked at.",
@@ -465,8 +465,8 @@ MUTATIONS = (
     ),
     Mutation(
         "interruption-loses-the-earlier-run",
-        "keras_transfer/run.py",
-        "except BaseException:  # an interruption too: the earlier run keeps its place",
+        "keras_transfer/paths.py",
+        "except BaseException:  # an interruption too: the earlier folder keeps its place",
         "except Exception:",
         ("tests/test_run.py::test_an_interruption_at_the_last_moment_loses_neither_run",),
         "Ctrl-C at the last moment leaves no run under the name.",
@@ -640,7 +640,7 @@ MUTATIONS = (
     Mutation(
         "what-the-user-changed-is-taken-for-ours",
         "keras_transfer/outputs.py",
-        "        return wanted is not None and wanted == _sha256(place)\n",
+        "        return wanted is not None and wanted == sha256_of_file(place)\n",
         "        return wanted is not None\n",
         ("tests/test_outputs.py::test_what_the_user_changed_is_the_users",),
         "A mask that was corrected by hand is lost.",

@@ -9,7 +9,18 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "keras_transfer"
 ROOMS = (
-    *("errors", "quiet", "wording", "paths", "progress", "options", "setting_values", "settings", "outputs"),
+    *(
+        "errors",
+        "quiet",
+        "wording",
+        "paths",
+        "hashing",
+        "progress",
+        "options",
+        "setting_values",
+        "settings",
+        "outputs",
+    ),
     *("catalog", "discovery", "backbone_specs", "preprocessing", "records", "litert"),
     *("backbones", "heads", "freezing", "freeze_plan", "data", "inference", "features", "run"),
     *("evaluation", "training", "export", "tasks", "workflow", "cli", "testing"),

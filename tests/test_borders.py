@@ -18,6 +18,7 @@ LIGHT = (
     "keras_transfer.quiet",
     "keras_transfer.progress",
     "keras_transfer.paths",
+    "keras_transfer.hashing",
     "keras_transfer.options",
     "keras_transfer.wording",
     "keras_transfer.setting_values",

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_transfer.errors import UsageError
-from keras_transfer.options import check, describe, from_dict, option, parse, to_dict
+from keras_transfer.options import check, from_dict, option, option_infos, parse, to_dict
 from keras_transfer.settings import TrainSettings
 
 
@@ -75,7 +75,7 @@ def test_settings_survive_a_round_trip_through_flat_names():
 def test_every_setting_is_explained():
     s = TrainSettings()
     for group in (s.data, s.model, s.fit, s.gradient):
-        for info in describe(group):
+        for info in option_infos(group):
             assert len(info.help) > 10, info.name
 
 

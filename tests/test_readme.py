@@ -14,7 +14,7 @@ from PIL import Image
 
 from keras_transfer.cli import cli
 from keras_transfer.discovery import statuses
-from keras_transfer.options import describe
+from keras_transfer.options import option_infos
 from keras_transfer.tasks.specs import TASKS, task_spec
 from keras_transfer.testing.command import call
 
@@ -60,7 +60,7 @@ def test_every_option_named_in_the_text_exists():
         parameters = [parameter for each in nested for parameter in each.params]
         known |= {option for each in parameters for option in (*each.opts, *each.secondary_opts)}
     for status in statuses(TASKS):
-        for info in describe(task_spec(status.entry.name).options):
+        for info in option_infos(task_spec(status.entry.name).options):
             known |= {info.flag, info.flag.replace("--", "--no-")}
     for option in set(re.findall(OPTION, re.sub(OF_A_SCRIPT, "", TEXT))):
         if option in ("--normal", "--alarm", "--help", "--tflite"):

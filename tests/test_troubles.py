@@ -17,7 +17,7 @@ from PIL import Image
 from keras_transfer.data import load_data
 from keras_transfer.errors import KerasTransferError
 from keras_transfer.evaluation.probabilities import require_probabilities
-from keras_transfer.export.parity import Judge, breaches, compare, doubts, tolerance_for
+from keras_transfer.export.parity import Judge, breaches, doubts, measure_parity, tolerance_for
 from keras_transfer.outputs import Outputs
 from keras_transfer.run import new_run
 
@@ -132,7 +132,7 @@ def answers_of(photos, wrong, classes):
     reference = np.tile(np.array([[0.9, 0.1]], np.float32), (len(table), 1))
     candidate = reference.copy()
     candidate[:wrong] = candidate[:wrong, ::-1]
-    parity = compare(reference, candidate, JUDGE, table)
+    parity = measure_parity(reference, candidate, JUDGE, table)
     return parity, tolerance_for("int8", JUDGE, reference)
 
 

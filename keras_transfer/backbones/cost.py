@@ -51,13 +51,6 @@ def reach(kernel: int, dilation: int = 1) -> int:
     return (kernel - 1) * dilation + 1
 
 
-def convolution_parameters(
-    kernel: tuple[int, int], inputs: int, outputs: int, *, groups: int = 1, bias: bool = True
-) -> int:
-    """Numbers a convolution holds: its kernels, and one bias per channel."""
-    return math.prod(kernel) * (inputs // groups) * outputs + (outputs if bias else 0)
-
-
 def is_counted(layer: Any) -> bool:
     """Whether :func:`call_macs` tells all multiply-adds of a layer of this kind.
 

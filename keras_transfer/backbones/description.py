@@ -83,7 +83,7 @@ class Totals:
 
 @dataclass(frozen=True)
 class Description:
-    """What :func:`describe` gives. ``str()`` is the table of blocks.
+    """What :func:`describe_model` gives. ``str()`` is the table of blocks.
 
     Attributes:
         name: of the model.
@@ -115,7 +115,7 @@ class Description:
         return table(self)
 
 
-def describe(model: keras.Model, image_size: int | tuple[int, int] | None = None) -> Description:
+def describe_model(model: keras.Model, image_size: int | tuple[int, int] | None = None) -> Description:
     """Per layer and per block: output, kernel, stride, padding, parameters, multiply-adds, receptive field, memory.
 
     Args:

@@ -87,7 +87,7 @@ def load_own(
     except ValueError as error:  # a flattening or dense layer that another size does not fit
         raise UsageError(f"{path} cannot be built for images of {size[0]}x{size[1]}: {error}.") from error
     whole = keras.Model(image, output, name=_name(path))
-    backbone = keras.Model(image, _cut(whole, cut, path), name=whole.name)
+    backbone = keras.Model(image, _backbone_output(whole, cut, path), name=whole.name)
     for layer in backbone.layers:
         layer.trainable = True
     return backbone
@@ -237,7 +237,7 @@ def scales_itself(model: Any) -> str:
     return ""
 
 
-def _cut(model: keras.Model, name: str | None, path: Path) -> Any:
+def _backbone_output(model: keras.Model, name: str | None, path: Path) -> Any:
     """The tensor the backbone ends in."""
     if name is not None:
         output = output_of(model, name)

@@ -12,10 +12,12 @@ from keras_transfer.backbone_specs import get_spec
 from keras_transfer.catalog import OWN
 from keras_transfer.cli.kit import click_option, prepare
 from keras_transfer.errors import UsageError
-from keras_transfer.options import describe
+from keras_transfer.options import option_infos
 from keras_transfer.settings import ModelSettings
 
-_NETWORK = [info for info in describe(ModelSettings) if info.name not in ("backbone", "cut", "input_mode")]
+_NETWORK = [
+    info for info in option_infos(ModelSettings) if info.name not in ("backbone", "cut", "input_mode")
+]
 
 
 def model_arguments(function: Any) -> Any:

@@ -17,7 +17,7 @@ from keras_transfer.cli.kit import (
     print_table,
     size_of,
 )
-from keras_transfer.options import describe
+from keras_transfer.options import option_infos
 from keras_transfer.settings import ENGINES, DataSettings, ModelSettings, TrainSettings
 from keras_transfer.wording import percent
 
@@ -89,7 +89,7 @@ def compare(
         click.echo(f"Comparison: {output}")
 
 
-compare.params += [click_option(info) for info in describe(ModelSettings) if info.name != "backbone"]
+compare.params += [click_option(info) for info in option_infos(ModelSettings) if info.name != "backbone"]
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from keras_transfer import progress
-from keras_transfer.options import OptionInfo, describe
+from keras_transfer.options import OptionInfo, option_infos
 from keras_transfer.quiet import import_tensorflow
 from keras_transfer.records import ExportOptions
 
@@ -26,7 +26,7 @@ def options_of(*groups: type) -> Callable[[Any], Any]:
 
     def decorate(function: Any) -> Any:
         for group in reversed(groups):
-            for info in reversed(describe(group)):
+            for info in reversed(option_infos(group)):
                 function = _decorator(info)(function)
         return function
 
@@ -192,7 +192,7 @@ def _decorator(info: OptionInfo) -> Callable[[Any], Any]:
 
 
 calibration_option = _decorator(
-    next(info for info in describe(ExportOptions) if info.name == "calibration_size")
+    next(info for info in option_infos(ExportOptions) if info.name == "calibration_size")
 )
 
 

@@ -15,7 +15,7 @@ from keras_transfer.cli.kit import (
     print_json,
 )
 from keras_transfer.cli.planning import show_plan
-from keras_transfer.options import describe
+from keras_transfer.options import option_infos
 from keras_transfer.settings import (
     DataSettings,
     FitSettings,
@@ -37,7 +37,7 @@ class TaskCommand(click.Command):
         self.spec = task_spec(_task_in(args))
         if not hasattr(self, "core"):
             self.core = list(self.params)
-        self.params = [*self.core, *(click_option(info) for info in describe(self.spec.options))]
+        self.params = [*self.core, *(click_option(info) for info in option_infos(self.spec.options))]
         return super().make_context(info_name, args, parent, **extra)
 
 
@@ -82,7 +82,7 @@ def train(
     """
     command = ctx.command
     assert isinstance(command, TaskCommand)
-    own = {info.name: values.pop(info.name) for info in describe(command.spec.options)}
+    own = {info.name: values.pop(info.name) for info in option_infos(command.spec.options)}
     task_options = command.spec.options(**own)
     settings = TrainSettings.of(seed=seed, **values)
     if output is None and not dry_run:

@@ -122,7 +122,7 @@ class Augmenter:
         """Whether :meth:`mix` does anything."""
         return bool(self._mixers)
 
-    def describe(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """JSON-able: the policy and every operation (a layer of Keras) with its strength, in order."""
         return {
             "policy": self.policy,

@@ -8,7 +8,6 @@ again every time.
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import logging
 import os
@@ -24,6 +23,7 @@ from PIL import Image
 from keras_transfer.data.table import PathImages, Skipped
 from keras_transfer.data.threads import ordered_map
 from keras_transfer.errors import DataError, UsageError
+from keras_transfer.hashing import sha256_of
 from keras_transfer.paths import atomic_write, cache_dir
 from keras_transfer.preprocessing import ImageError, read_image_bytes, verify
 from keras_transfer.progress import track
@@ -78,7 +78,7 @@ class Verdicts:
                 content = path.read_bytes()
             except OSError:
                 continue
-            if hashlib.sha256(content).hexdigest() == path.stem and len(content) % 32 == 0:
+            if sha256_of(content) == path.stem and len(content) % 32 == 0:
                 self._files.append(path)
                 self._known.update(content[at : at + 32] for at in range(0, len(content), 32))
 
@@ -98,7 +98,7 @@ class Verdicts:
             return
         merge = len(self._files) >= _MAX_VERDICT_FILES
         content = b"".join(sorted(self._known if merge else self._new))
-        path = self.folder / f"{hashlib.sha256(content).hexdigest()}.sha256"
+        path = self.folder / f"{sha256_of(content)}.sha256"
         try:
             atomic_write(path, content)
             for old in self._files if merge else ():
@@ -126,12 +126,12 @@ def check_file(path: Path, verdicts: Verdicts) -> Checked:
         return Checked(None, f"file too large ({status.st_size} bytes, the limit is {MAX_FILE_BYTES})")
     try:
         content = read_image_bytes(path)
-        digest = hashlib.sha256(content)
-        if digest.digest() not in verdicts:
+        sha256 = sha256_of(content)
+        if bytes.fromhex(sha256) not in verdicts:
             verify(content)
     except ImageError as error:
         return Checked(None, str(error))
-    return Checked(digest.hexdigest(), None, content[:8] == _PNG and content[24:25] == b"\x10")
+    return Checked(sha256, None, content[:8] == _PNG and content[24:25] == b"\x10")
 
 
 def check_images(images: PathImages, threads: int | None = None) -> list[Checked]:
@@ -239,7 +239,7 @@ class BlobStore:
 
     def store(self, content: bytes, suffix: str) -> str:
         """Keep ``content`` (written once, repaired when damaged); returns its name below ``root``."""
-        digest = hashlib.sha256(content).hexdigest()
+        digest = sha256_of(content)
         name = f"{digest[:2]}/{digest}.{suffix}"
         path = self.root / name
         try:

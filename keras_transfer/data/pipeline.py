@@ -59,7 +59,7 @@ def batches(
     """
     rows = row_numbers(indices, len(table))
     _require_positive(batch_size=batch_size, ahead=ahead, **({} if threads is None else {"threads": threads}))
-    return _batches(table, preprocessing, _cut(rows, batch_size), threads, ahead * batch_size)
+    return _batches(table, preprocessing, _batches_of_rows(rows, batch_size), threads, ahead * batch_size)
 
 
 def input_batches(
@@ -84,7 +84,7 @@ def input_batches(
         yield drawn[start : start + batch_size]
 
 
-def _cut(rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+def _batches_of_rows(rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
     for start in range(0, len(rows), batch_size):
         yield rows[start : start + batch_size]
 
@@ -190,7 +190,7 @@ def tf_dataset(
 
     def epoch(number: int) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
         order = epoch_rows(rows, seed, number, shuffle, sampling)
-        for step, chosen in enumerate(_cut(order, batch_size)):
+        for step, chosen in enumerate(_batches_of_rows(order, batch_size)):
             yield (number, step), chosen
 
     def generate() -> Iterator[tuple[np.ndarray, ...]]:

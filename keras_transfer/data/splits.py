@@ -10,7 +10,6 @@ Multi-Label Data, ECML PKDD 2011): rarest label first, each unit to the split th
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import numpy as np
 from keras_transfer.data.labels import Labels
 from keras_transfer.data.table import SPLITS
 from keras_transfer.errors import DataError, UsageError
+from keras_transfer.hashing import sha256_of
 
 logger = logging.getLogger("keras_transfer")
 
@@ -179,7 +179,7 @@ def units_of(sha256: Sequence[str], columns: Sequence[np.ndarray], seed: int) ->
         members.setdefault(find(i), []).append(i)
 
     def order(rows: list[int]) -> str:
-        return hashlib.sha256(f"{seed}:{min(sha256[i] for i in rows)}".encode()).hexdigest()
+        return sha256_of(f"{seed}:{min(sha256[i] for i in rows)}".encode())
 
     unit_of_row = np.zeros(len(sha256), np.int64)
     for unit, rows in enumerate(sorted(members.values(), key=order)):

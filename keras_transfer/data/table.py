@@ -7,9 +7,7 @@ Pixels are never held here: :class:`PathImages` reads a file when it is asked fo
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import logging
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -19,10 +17,9 @@ from typing import Any
 import numpy as np
 
 from keras_transfer.errors import DataError, UsageError
+from keras_transfer.hashing import sha256_of
 from keras_transfer.paths import atomic_write
 from keras_transfer.preprocessing import ImageError, Preprocessing, decode, read_image_bytes
-
-logger = logging.getLogger("keras_transfer")
 
 SPLITS = ("train", "val", "test")
 KINDS = ("classes", "multilabel", "regression", "targets")
@@ -75,7 +72,7 @@ class PathImages:
 
     def digest(self, i: int) -> str:
         """SHA-256 (hex) of the file's bytes as they are now."""
-        return hashlib.sha256(self._read(i)).hexdigest()
+        return sha256_of(self._read(i))
 
     def load(self, i: int, preprocessing: Preprocessing | None = None) -> np.ndarray:
         """Image ``i``: uint8 (h, w, 3), upright RGB; at the size of ``preprocessing`` when that is given.
@@ -84,7 +81,7 @@ class PathImages:
             DataError: the file is gone, damaged, or not the one that was checked.
         """
         content = self._read(i)
-        if self.digests and hashlib.sha256(content).hexdigest() != self.digests[i]:
+        if self.digests and sha256_of(content) != self.digests[i]:
             raise DataError(
                 f"{self.describe(i)} has changed since the data was loaded. Load the data again: features "
                 "and splits belong to the old file."
@@ -143,7 +140,7 @@ class ArrayImages:
         """SHA-256 (hex) over dtype, shape and bytes, as they are now."""
         pixels = self.array[self.rows[i]]
         head = f"{pixels.dtype.str} {pixels.shape}".encode()
-        return hashlib.sha256(head + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+        return sha256_of(head + pixels.tobytes())
 
     def load(self, i: int, preprocessing: Preprocessing | None = None) -> np.ndarray:
         """Image ``i``: a new uint8 array (H, W, 3); at the size of ``preprocessing`` when that is given.
@@ -240,10 +237,8 @@ class ImageTable:
         """64 hex digits over the images' hashes, the labels and the class names: the same wherever the
         images lie and however the rows are ordered. Splits, groups and weights are not part of it."""
         rows = sorted(f"{self.sha256[i]} {self.label_text(i)}" for i in range(len(self)))
-        digest = hashlib.sha256(repr((self.kind, self.classes)).encode("utf-8", "surrogateescape"))
-        for row in rows:
-            digest.update(row.encode("utf-8", "surrogateescape") + b"\n")
-        return digest.hexdigest()
+        text = repr((self.kind, self.classes)) + "".join(f"{row}\n" for row in rows)
+        return sha256_of(text.encode("utf-8", "surrogateescape"))
 
     def summary(self) -> dict[str, Any]:
         """JSON-able counts: images per split and class, skipped files, the fingerprint."""

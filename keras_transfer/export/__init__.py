@@ -3,7 +3,7 @@
 from keras_transfer.export.bundle import Bundle, is_bundle, load_bundle
 from keras_transfer.export.exporter import export_model
 from keras_transfer.export.manifest import About
-from keras_transfer.export.parity import Judge, Parity, breaches, compare, tolerance_for
+from keras_transfer.export.parity import Judge, Parity, breaches, measure_parity, tolerance_for
 from keras_transfer.export.report import ArtefactReport, CalibrationReport, ExportReport
 from keras_transfer.inference import KerasRunner, Runner, load_runner
 from keras_transfer.records import ArtefactRecord, ExportOptions, Tolerance
@@ -25,10 +25,10 @@ __all__ = [
     "Runner",
     "Tolerance",
     "breaches",
-    "compare",
     "export_model",
     "is_bundle",
     "load_bundle",
     "load_runner",
+    "measure_parity",
     "tolerance_for",
 ]

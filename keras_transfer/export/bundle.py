@@ -20,7 +20,7 @@ import numpy as np
 from keras_transfer.errors import BundleError, DataError, UsageError, unknown_name
 from keras_transfer.export import manifest
 from keras_transfer.export.golden import step_for
-from keras_transfer.export.report import digest
+from keras_transfer.hashing import size_and_sha256
 from keras_transfer.preprocessing import ImageError, Preprocessing
 from keras_transfer.records import ArtefactRecord, BundleRecord, DamagedError, Tolerance
 from keras_transfer.records.bundle import KIND, SCHEMA
@@ -246,7 +246,7 @@ def _difference(folder: Path, name: str, recorded: Mapping[str, Any]) -> str | N
             return "is missing"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
-    if path.stat().st_size != recorded["bytes"] or digest(path)[1] != recorded["sha256"]:
+    if path.stat().st_size != recorded["bytes"] or size_and_sha256(path)[1] != recorded["sha256"]:
         return "is not the file that was exported"
     return None
 

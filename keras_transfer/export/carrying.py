@@ -7,7 +7,7 @@ from pathlib import Path
 
 from keras_transfer.errors import ExportError, UsageError
 from keras_transfer.export.bundle import Bundle
-from keras_transfer.export.report import digest
+from keras_transfer.hashing import size_and_sha256
 from keras_transfer.paths import atomic_write
 from keras_transfer.records.layout import BUNDLE, CARRIED, OURS
 
@@ -36,7 +36,7 @@ def carry(bundle: Bundle, name: str, content: bytes) -> Path:
     path = bundle.path / name
     try:
         atomic_write(path, content)
-        size, sha256 = digest(path)
+        size, sha256 = size_and_sha256(path)
         files = {**bundle.record.files, name: {"bytes": size, "sha256": sha256}}
         carried = sorted({*bundle.record.carried, name})
         info = {**bundle.info, CARRIED: carried, "files": dict(sorted(files.items()))}

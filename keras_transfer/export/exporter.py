@@ -30,14 +30,14 @@ from keras_transfer.export.measure import collect_answers, latency, temporary_fo
 from keras_transfer.export.parity import (
     Judge,
     breaches,
-    compare,
     doubts,
+    measure_parity,
     same_numbers,
     scale_of,
     tolerance_for,
 )
 from keras_transfer.export.quantized_backbone import QuantizedBackbone
-from keras_transfer.export.report import ArtefactReport, CalibrationReport, ExportReport, digest
+from keras_transfer.export.report import ArtefactReport, CalibrationReport, ExportReport
 from keras_transfer.export.request import (
     Target,
     check_generator,
@@ -45,6 +45,7 @@ from keras_transfer.export.request import (
     choose_split,
     plan_targets,
 )
+from keras_transfer.hashing import size_and_sha256
 from keras_transfer.inference import Runner, load_runner
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records import ExportOptions, layout
@@ -180,7 +181,7 @@ def export_model(
                     scale_of(judge, expected),
                     same_numbers(judge),
                 )
-                _describe(partial, report, preprocessing, judge, about, scripts)
+                _write_texts(partial, report, preprocessing, judge, about, scripts)
             else:
                 folder.keep_only_evidence(partial)
                 (partial / layout.PARITY).write_text(_json(report.to_dict()), encoding="utf-8")
@@ -240,8 +241,8 @@ def _prove(
     preprocessing: Preprocessing,
 ) -> ArtefactReport:
     path = folder / target.file
-    size, sha256 = digest(path)
-    parity = compare(reference, answers, judge, measured, keras_score=keras_score)
+    size, sha256 = size_and_sha256(path)
+    parity = measure_parity(reference, answers, judge, measured, keras_score=keras_score)
     tolerance = tolerance_for(target.precision, judge, reference)
     return ArtefactReport(
         file=target.file + ("/" if path.is_dir() else ""),
@@ -289,7 +290,7 @@ def _look_again(
     for place, given in zip(places, both[1:], strict=True):
         one = proven[place - 1]
         try:
-            parity = compare(both[0], given, judge, images)
+            parity = measure_parity(both[0], given, judge, images)
         except DataError:  # a task may have learned from the validation images, and refuse to measure on them
             return proven
         result[place - 1] = replace(
@@ -324,7 +325,7 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
-def _describe(
+def _write_texts(
     folder: Path,
     report: ExportReport,
     preprocessing: Preprocessing,

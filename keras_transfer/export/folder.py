@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from keras_transfer.errors import ExportError, UsageError
+from keras_transfer.paths import new_folder_beside, replace_folder
 from keras_transfer.records import BundleRecord
 from keras_transfer.records.layout import BUNDLE, OURS, PARITY
 
@@ -58,34 +57,14 @@ def new_folder(to: Path, overwrite: bool) -> Iterator[Path]:
         UsageError: see :func:`check_destination`.
         ExportError: the disk refuses (full, read-only, no permission).
     """
-    try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{to.name}.partial-", dir=to.parent))
-    except OSError as error:
-        raise ExportError(f"Cannot write to {to.parent}: {error.strerror or error}.") from error
-    try:
-        mask = os.umask(0)
-        os.umask(mask)
-        partial.chmod(0o777 & ~mask)
+    with contextlib.ExitStack() as stack:
+        try:
+            partial = stack.enter_context(new_folder_beside(to))
+        except OSError as error:
+            raise ExportError(f"Cannot write to {to.parent}: {error.strerror or error}.") from error
         yield partial
         check_destination(to, overwrite)  # again: another export may have ended meanwhile
-        _replace(partial, to)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _replace(partial: Path, to: Path) -> None:
-    if not to.exists():
-        partial.replace(to)
-        return
-    with tempfile.TemporaryDirectory(prefix=f".{to.name}.old-", dir=to.parent) as attic:
-        old = Path(attic) / to.name
-        to.replace(old)
-        try:
-            partial.replace(to)
-        except BaseException:
-            old.replace(to)
-            raise
+        replace_folder(partial, to)
 
 
 def keep_only_evidence(folder: Path) -> None:

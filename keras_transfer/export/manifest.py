@@ -9,7 +9,8 @@ from typing import Any
 import keras_transfer
 from keras_transfer.errors import require_utf8
 from keras_transfer.export.parity import Judge
-from keras_transfer.export.report import ExportReport, digest
+from keras_transfer.export.report import ExportReport
+from keras_transfer.hashing import size_and_sha256
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records.bundle import KIND, SCHEMA
 from keras_transfer.records.layout import BUNDLE, CARD
@@ -82,6 +83,6 @@ def listed(folder: Path) -> dict[str, dict[str, Any]]:
     result = {}
     for name in names:
         if name not in UNLISTED:
-            size, sha256 = digest(folder / name)
+            size, sha256 = size_and_sha256(folder / name)
             result[name] = {"bytes": size, "sha256": sha256}
     return result

@@ -141,7 +141,7 @@ def scale_of(judge: Judge, reference: np.ndarray) -> float:
     return max(float(reference.max(initial=0.0)), -float(reference.min(initial=0.0))) or 1.0
 
 
-def compare(
+def measure_parity(
     reference: np.ndarray,
     candidate: np.ndarray,
     judge: Judge,

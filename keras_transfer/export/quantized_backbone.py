@@ -6,7 +6,6 @@ file, the device computes what the head was fitted on.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from keras_transfer.data.table import ImageTable
 from keras_transfer.errors import ExportError, RunError, UsageError
 from keras_transfer.export import calibration as sample
 from keras_transfer.export.quantization import attach_head, convert_integer
+from keras_transfer.hashing import sha256_of
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records import ExportOptions
 
@@ -78,7 +78,7 @@ class QuantizedBackbone:
     @property
     def sha256(self) -> str:
         """Of the file."""
-        return hashlib.sha256(self.content).hexdigest()
+        return sha256_of(self.content)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able notes for :meth:`read`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ class ArtefactReport:
         file: name in the export folder; a SavedModel folder ends in ``/``.
         precision: ``float32``, ``float16``, ``dynamic`` or ``int8``.
         bytes: size on disk.
-        sha256: of the file; of a folder see :func:`digest`.
+        sha256: of the file; of a folder see :func:`keras_transfer.hashing.size_and_sha256`.
         inputs: what it takes: name, shape (-1 where free), dtype, quantization parameters.
         outputs: what it gives.
         metric: which metric decides; ``accuracy`` for classifiers.
@@ -148,27 +147,6 @@ class ExportReport:
             "calibration": None if self.calibration is None else dataclasses.asdict(self.calibration),
             "versions": dict(self.versions),
         }
-
-
-def digest(path: Path) -> tuple[int, str]:
-    """Size in bytes and SHA-256 (hex) of an artefact.
-
-    A folder's is taken over the lines ``<sha256 of the file>  <relative POSIX path>\\n`` of its files, sorted by
-    path: what ``sha256sum`` prints for them.
-    """
-    if path.is_file():
-        whole = hashlib.sha256()
-        with path.open("rb") as file:
-            for block in iter(lambda: file.read(1 << 20), b""):
-                whole.update(block)
-        return path.stat().st_size, whole.hexdigest()
-    size, lines = 0, []
-    for file_path in sorted(p for p in path.rglob("*") if p.is_file()):
-        bytes_, sha256 = digest(file_path)
-        size += bytes_
-        lines.append((file_path.relative_to(path).as_posix(), sha256))
-    text = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(lines))
-    return size, hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def finite(number: float) -> float | None:

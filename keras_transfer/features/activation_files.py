@@ -10,27 +10,26 @@ their files. Neither writing nor checking holds more than a block of the array i
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import logging
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from keras_transfer.errors import CacheError, DataError
 from keras_transfer.features.cache import FeatureCache, refusal, size_limit
 from keras_transfer.features.shards import seal, unseal
+from keras_transfer.hashing import sha256_of_file, sha256_of_parts
 from keras_transfer.paths import atomic_write
 
 logger = logging.getLogger("keras_transfer")
 
 OFF = "use --cache-boundary off"
-_BLOCK = 1 << 22  # bytes read at a time
 
 
 class _Overflow(Exception):
@@ -49,11 +48,7 @@ class ActivationFiles:
         try:
             body = unseal(record.read_bytes())
             path = self._array(key, body["checksum"])
-            with path.open("rb") as file:
-                digest = hashlib.sha256()
-                while block := file.read(_BLOCK):
-                    digest.update(block)
-            if digest.hexdigest() != body["checksum"]:
+            if sha256_of_file(path) != body["checksum"]:
                 raise ValueError("its checksum does not match")
             values = _open(path)
             if values.shape != shape:
@@ -114,19 +109,14 @@ class ActivationFiles:
         temporary = folder / f".{key}.{uuid.uuid4().hex}.npy"  # the dot marks it as unfinished for the cache
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            digest = hashlib.sha256(header.getvalue())
             with temporary.open("xb") as file:
-                file.write(header.getvalue())
-                for chunk in chunks:
-                    content = _stored(chunk, dtype).tobytes()
-                    digest.update(content)
-                    file.write(content)
+                checksum = sha256_of_parts(_written(file, header.getvalue(), chunks, dtype))
                 file.flush()
                 os.fsync(file.fileno())
-            path = self._array(key, digest.hexdigest())
+            path = self._array(key, checksum)
             temporary.replace(path)
             values = _open(path)
-            body = {"checksum": digest.hexdigest(), "images": shape[1], "about": dict(about)}
+            body = {"checksum": checksum, "images": shape[1], "about": dict(about)}
             atomic_write(self._record(key), seal(body))
         except OSError as error:
             raise CacheError(f"{refusal(self._cache, error)} Or {OFF}.") from error
@@ -171,6 +161,16 @@ def _open(path: Path) -> np.memmap:
     if values.dtype not in (np.float16, np.float32):
         raise ValueError(f"it holds {values.dtype}")
     return values
+
+
+def _written(file: BinaryIO, header: bytes, chunks: Iterable[np.ndarray], dtype: np.dtype) -> Iterator[bytes]:
+    """The parts of an array's file, each when it is written."""
+    file.write(header)
+    yield header
+    for chunk in chunks:
+        content = _stored(chunk, dtype).tobytes()
+        file.write(content)
+        yield content
 
 
 def _stored(chunk: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -8,7 +8,6 @@ the frozen layers, so each image is stored in a fixed number of augmented views,
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,11 +22,12 @@ from keras_transfer.data.pipeline import batches
 from keras_transfer.data.table import ImageTable
 from keras_transfer.errors import CacheError, UsageError
 from keras_transfer.features.activation_files import OFF, ActivationFiles
-from keras_transfer.features.cache import FeatureCache
-from keras_transfer.features.choosing import Engine, digest_of
+from keras_transfer.features.cache import FeatureCache, cache_key
+from keras_transfer.features.choosing import Engine
 from keras_transfer.features.extraction import RUNNERS
 from keras_transfer.features.identity import model_hash
 from keras_transfer.features.shards import FORMAT
+from keras_transfer.hashing import sha256_of
 from keras_transfer.inference import Runner, engines, over
 from keras_transfer.inference import stream as stream_of
 from keras_transfer.preprocessing import Preprocessing
@@ -43,7 +43,7 @@ class Augments(Protocol):
     def images(self, pixels: np.ndarray, key: tuple[int, ...]) -> np.ndarray:
         """uint8 (B, H, W, 3) to float32 (B, H, W, 3) in [0, 255], a pure function of its arguments."""
 
-    def describe(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """JSON-able: everything the result depends on."""
 
 
@@ -163,13 +163,13 @@ def activations(
         "format": FORMAT,
         "model": identity,
         "preprocessing": preprocessing.fingerprint(),
-        "images": hashlib.sha256("".join(digests).encode()).hexdigest(),
+        "images": sha256_of("".join(digests).encode()),
         "shape": shape,
-        "augmentation": augmenter.describe() if augmenter else None,
+        "augmentation": augmenter.to_dict() if augmenter else None,
         "seed": [seed, BLOCK] if augmenter else None,
     }
     keys = {
-        name: digest_of({**content, "engine": name, "runtime": engines.runtime(name)}) for name in RUNNERS
+        name: cache_key({**content, "engine": name, "runtime": engines.runtime(name)}) for name in RUNNERS
     }
     cache = FeatureCache()
     files = ActivationFiles(cache)

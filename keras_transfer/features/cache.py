@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import logging
 import os
@@ -30,6 +29,7 @@ import numpy as np
 
 from keras_transfer.errors import CacheError, UsageError
 from keras_transfer.features.shards import KEY_FILE, Collection
+from keras_transfer.hashing import sha256_of_json
 from keras_transfer.paths import cache_dir
 
 logger = logging.getLogger("keras_transfer")
@@ -61,8 +61,7 @@ class FeatureCache:
 
     def collection(self, key: Mapping[str, Any], about: Mapping[str, Any]) -> Collection:
         """The features stored under ``key``, JSON-able: everything they depend on. ``about`` is for people."""
-        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
-        return Collection(self.root / "features" / name, key, about)
+        return Collection(self.root / "features" / cache_key(key), key, about)
 
     def entries(self) -> list[dict[str, Any]]:
         """What is there, as JSON-able rows.
@@ -316,6 +315,11 @@ def _remove(files: Iterable[Path]) -> int:
     return freed
 
 
+def cache_key(depends_on: Mapping[str, Any]) -> str:
+    """The name, 32 hex digits, of what depends on all of this (JSON-able)."""
+    return sha256_of_json(depends_on)[:32]
+
+
 def entries() -> list[dict[str, Any]]:
     """:meth:`FeatureCache.entries` of the default cache."""
     return FeatureCache().entries()
@@ -329,8 +333,3 @@ def prune(max_bytes: int | None = None, older_than_days: float | None = None) ->
 def clear() -> int:
     """:meth:`FeatureCache.clear` of the default cache."""
     return FeatureCache().clear()
-
-
-def total_bytes() -> int:
-    """:meth:`FeatureCache.total_bytes` of the default cache."""
-    return FeatureCache().total_bytes()

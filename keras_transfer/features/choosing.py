@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import keras
 import numpy as np
 
-from keras_transfer.features.cache import FeatureCache
+from keras_transfer.features.cache import FeatureCache, cache_key
 from keras_transfer.features.converted import ConvertedModels
 from keras_transfer.inference import Runner, engines
 
@@ -42,7 +39,7 @@ class Engine:
         self.preparation_seconds = 0.0
         self._model = model
         self._conversions = ConvertedModels(cache if identity else None)
-        self._key = digest_of({"model": identity, "runtime": engines.runtime("litert")})
+        self._key = cache_key({"model": identity, "runtime": engines.runtime("litert")})
 
     def runner(self, sample: Callable[[], np.ndarray]) -> Runner:
         """What runs the model.
@@ -55,8 +52,3 @@ class Engine:
         self.preparation_seconds = time.perf_counter() - begin
         self.name = runner.name
         return runner
-
-
-def digest_of(key: Mapping[str, Any]) -> str:
-    """A name for everything that a value depends on."""
-    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]

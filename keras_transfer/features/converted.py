@@ -12,7 +12,6 @@ and names a file by its content: two processes converting at once cannot mix the
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import platform
@@ -23,6 +22,7 @@ from typing import Any
 
 from keras_transfer.features.cache import FeatureCache, refusal
 from keras_transfer.features.shards import seal, unseal
+from keras_transfer.hashing import sha256_of
 from keras_transfer.inference.engines import Converted, SelfCheck
 from keras_transfer.paths import atomic_write
 
@@ -43,7 +43,7 @@ class ConvertedModels:
         try:
             body = unseal(record.read_bytes())
             content = self._model(key, body["checksum"]).read_bytes()
-            if hashlib.sha256(content).hexdigest() != body["checksum"]:
+            if sha256_of(content) != body["checksum"]:
                 raise ValueError("its checksum does not match")
             check = SelfCheck(**body["check"])
         except FileNotFoundError:
@@ -62,7 +62,7 @@ class ConvertedModels:
         """Keep a model. A cache that cannot be written is a warning."""
         if self._cache is None:
             return
-        checksum = hashlib.sha256(content).hexdigest()
+        checksum = sha256_of(content)
         body = {"checksum": checksum, "check": asdict(check), "about": dict(about)}
         try:
             atomic_write(self._model(key, checksum), content)

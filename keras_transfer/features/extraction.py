@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from keras_transfer.features.cache import FeatureCache, Writer, size_limit
 from keras_transfer.features.choosing import Engine
 from keras_transfer.features.identity import model_hash
 from keras_transfer.features.shards import FORMAT, Collection
+from keras_transfer.hashing import sha256_of
 from keras_transfer.inference import ParallelLiteRTRunner, engines
 from keras_transfer.inference import stream as stream_of
 from keras_transfer.preprocessing import Preprocessing
@@ -97,7 +97,7 @@ def extract(
     disk = FeatureCache() if cache else None
     precision, identity = "float32", _identity(pooled) if disk else None
     if converted is not None:
-        engine, precision, identity = "litert", "converted", hashlib.sha256(converted).hexdigest()
+        engine, precision, identity = "litert", "converted", sha256_of(converted)
     known = _collections(disk, identity, pooled, preprocessing, precision)
     chosen = Engine(engine, pooled, identity, len(places), disk)
     engine = chosen.name

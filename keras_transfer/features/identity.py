@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_transfer.errors import CacheError
+from keras_transfer.hashing import sha256_of_parts
 
 # None of these changes what `model(x, training=False)` gives.
 _IRRELEVANT = ("trainable", "shared_object_id", "build_config", "compile_config")
@@ -36,12 +37,15 @@ def model_hash(model: keras.Model) -> str:
         text = json.dumps(_canonical(_config(model)), sort_keys=True, default=_plain)
     except (TypeError, ValueError, NotImplementedError) as error:
         raise _no_identity(f"its configuration cannot be written ({error})") from error
-    digest = hashlib.sha256(text.encode())
+    return sha256_of_parts(_told(text, model))
+
+
+def _told(text: str, model: keras.Model) -> Iterator[bytes]:
+    yield text.encode()
     for weight in model.weights:
         value = np.ascontiguousarray(np.asarray(weight))
-        digest.update(f"{value.dtype}{value.shape}".encode())
-        digest.update(value.tobytes())
-    return digest.hexdigest()
+        yield f"{value.dtype}{value.shape}".encode()
+        yield value.tobytes()
 
 
 def _is_fixed(module: str) -> bool:

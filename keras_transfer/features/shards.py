@@ -14,7 +14,6 @@ content under an equal key has equal features. A damaged shard is removed with a
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
 import logging
@@ -27,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_transfer.hashing import sha256_of, sha256_of_json
 from keras_transfer.paths import atomic_write
 
 logger = logging.getLogger("keras_transfer")
@@ -107,7 +107,7 @@ class Collection:
         content = io.BytesIO()
         np.save(content, array)
         path = self.directory / f"{uuid.uuid4().hex}.json"
-        shard = Shard(path, tuple(digests), hashlib.sha256(array.data).hexdigest())
+        shard = Shard(path, tuple(digests), sha256_of(array.data))
         atomic_write(shard.array_path, content.getvalue())
         try:
             atomic_write(path, seal({"checksum": shard.checksum, "images": list(digests)}))
@@ -120,19 +120,16 @@ class Collection:
 def seal(body: Mapping[str, Any]) -> str:
     """JSON that carries its own checksum and the format's number."""
     body = {**body, "format": FORMAT}
-    return json.dumps({**body, "seal": _digest(body)})
+    return json.dumps({**body, "seal": sha256_of_json(body)})
 
 
 def unseal(content: bytes) -> dict[str, Any]:
     """The inverse of :func:`seal`. Raises ``ValueError`` for anything damaged or of another format."""
     body = json.loads(content)
-    if not isinstance(body, dict) or body.pop("seal", None) != _digest(body) or body["format"] != FORMAT:
+    sealed = isinstance(body, dict) and body.pop("seal", None) == sha256_of_json(body)
+    if not sealed or body["format"] != FORMAT:
         raise ValueError("its checksum does not match")
     return body
-
-
-def _digest(body: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def _read_shards(directory: Path) -> Iterator[Shard]:
@@ -159,7 +156,7 @@ def _open_array(shard: Shard, dim: int) -> np.ndarray | None:
         array = np.load(shard.array_path, mmap_mode="r", allow_pickle=False)
         if array.shape != (len(shard.digests), dim) or array.dtype != np.float32:
             raise ValueError(f"{array.dtype} {array.shape} where ({len(shard.digests)}, {dim}) was expected")
-        if hashlib.sha256(np.ascontiguousarray(array).data).hexdigest() != shard.checksum:
+        if sha256_of(np.ascontiguousarray(array).data) != shard.checksum:
             raise ValueError("its checksum does not match")
     except FileNotFoundError:
         if shard.path.exists():  # otherwise another process pruned the whole shard

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,20 +10,20 @@ import numpy as np
 
 from keras_transfer.backbones.blocks import blocks, leaf_layers
 from keras_transfer.errors import PluginError
+from keras_transfer.hashing import sha256_of_parts
 from keras_transfer.settings import FitSettings
 from keras_transfer.tasks.returned import BLAME
 
 
 def layer_hashes(backbone: keras.Model) -> dict[str, str]:
     """SHA-256 of the weights and statistics of every layer that has some, by its name."""
-    found = {}
-    for layer in leaf_layers(backbone):
-        digest = hashlib.sha256()
-        for variable in layer.weights:
-            digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes())
-        if layer.weights:
-            found[layer.name] = digest.hexdigest()
-    return found
+    return {
+        layer.name: sha256_of_parts(
+            np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes() for variable in layer.weights
+        )
+        for layer in leaf_layers(backbone)
+        if layer.weights
+    }
 
 
 def require_frozen(

@@ -65,7 +65,7 @@ def changed_options(name: str, recorded: Mapping[str, Any], changes: Changes) ->
         return dict(recorded)
     spec = task_spec(name)
     values = changes if isinstance(changes, Mapping) else option_tools.parse(spec.options, changes)
-    infos = {info.name: info for info in option_tools.describe(spec.options)}
+    infos = {info.name: info for info in option_tools.option_infos(spec.options)}
     free = [info.name for info in infos.values() if info.measuring]
     for option in values:
         if option not in infos:

@@ -31,7 +31,7 @@ from keras_transfer.tasks.specs import task_spec
 from keras_transfer.training.adapt import adapt_batchnorm
 from keras_transfer.training.feeds import Boundary, balancing_weights
 from keras_transfer.training.finetune import default_objective, fine_tune, refuse_contradictions
-from keras_transfer.training.guard import FEW, Verdict, compare, deciding, keep_better
+from keras_transfer.training.guard import FEW, Verdict, deciding, keep_better, paired_verdict
 from keras_transfer.training.objective import TrainingObjective
 from keras_transfer.training.phases import Phase, plan_phases
 from keras_transfer.training.plots import lr_finder_plot
@@ -378,7 +378,7 @@ def train_by_gradient(
         objective.draw_augmentation(
             data, context.preprocessing, augmenter, context.run.plots / "augmentation.png"
         )
-        notes["augmentation"] = augmenter.describe()
+        notes["augmentation"] = augmenter.to_dict()
     if result.finding is not None:
         lr_finder_plot(result.finding, context.run.plots / "lr_finder.png")
     notes["gradient"] = {
@@ -499,7 +499,9 @@ def _judge(
             return math.nan if value is None else float(value)  # None: no image drawn has any label
 
         higher = spec.metrics[metric] == "higher"
-        return compare(of_rows, before, after, metric=metric, higher=higher, seed=context.settings.seed)
+        return paired_verdict(
+            of_rows, before, after, metric=metric, higher=higher, seed=context.settings.seed
+        )
 
     verdicts = [verdict(BALANCED if balanced else spec.main_metric, before, after)]
     if not verdicts[0].certain and not balanced and LOG_LOSS in spec.metrics and data.kind == "classes":

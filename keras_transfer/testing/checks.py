@@ -39,7 +39,7 @@ def options_round_trip(trial: Trial) -> None:
     """Options pass their own checks, have a help text each, and survive JSON: ``run.json`` keeps them."""
     options = trial.options
     option_tools.check(options)
-    silent = [info.flag for info in option_tools.describe(options) if not info.help]
+    silent = [info.flag for info in option_tools.option_infos(options) if not info.help]
     require(
         not silent, f"{', '.join(silent)} have no help text: make them with keras_transfer.options.option."
     )

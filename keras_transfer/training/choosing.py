@@ -1,4 +1,4 @@
-"""What a head's setting is chosen on: the validation images where they can tell settings apart, else folds of training.
+"""How a head's setting is chosen: on validation images that can tell settings apart, else on training folds.
 
 One validation image that is answered right calls for the weakest regularisation that is tried, and one that is answered
 wrong for the strongest.
@@ -7,10 +7,13 @@ wrong for the strongest.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from sklearn.model_selection import KFold, StratifiedKFold
 
+from keras_transfer import progress
 from keras_transfer.errors import DataError
 
 log = logging.getLogger("keras_transfer")
@@ -20,6 +23,10 @@ ENOUGH = 50
 FOLDS = 5
 Folds = list[tuple[np.ndarray, np.ndarray]]
 """Pairs (rows to fit on, rows to judge by)."""
+PATIENCE = 3
+"""Weaker regularisation is not tried further after this many steps without a lower validation loss."""
+FitFold = Callable[[float], dict[str, float]]
+"""Fits on one fold at a strength, and tells ``train_loss``, ``val_loss`` and what else is worth recording."""
 
 
 def enough(count: int, what: str = "setting") -> bool:
@@ -98,3 +105,27 @@ def folds_for_targets(train: np.ndarray, val: np.ndarray, seed: int) -> tuple[Fo
         )
     cut = KFold(min(FOLDS, len(train)), shuffle=True, random_state=seed)
     return [(train[a], train[b]) for a, b in cut.split(train)], "cross-validation"
+
+
+def choose_strength(
+    name: str, strengths: Sequence[float], folds: Sequence[FitFold]
+) -> tuple[float, list[dict[str, Any]]]:
+    """The strength of the lowest validation loss.
+
+    Args:
+        name: of the strength, in the trials: ``C`` or ``alpha``.
+        strengths: the strongest regularisation first; each fold is asked for them in this order.
+        folds: one function a fold.
+
+    Returns:
+        The strength, and one dictionary for each that was tried: itself under ``name``, and the means over the folds.
+    """
+    trials: list[dict[str, Any]] = []
+    for strength in progress.track(strengths, "Fitting the probe", len(strengths)):
+        told = [fit(strength) for fit in folds]
+        means = np.mean([list(one.values()) for one in told], axis=0)
+        trials.append({name: strength, **dict(zip(told[0], means.tolist(), strict=True))})
+        best = min(trials, key=lambda trial: trial["val_loss"])
+        if len(trials) - 1 - trials.index(best) >= PATIENCE:
+            break
+    return best[name], trials

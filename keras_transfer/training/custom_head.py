@@ -32,7 +32,7 @@ def replace_head(model: keras.Model, layers: Stack, *, at: str | None = None) ->
         UsageError: there is no layer ``at`` (the closest names are given), the stack is empty, cannot be applied
             there, does not give ``(B, C)`` with C of at least 2, or ends in an activation.
     """
-    cut = _cut(model, at)
+    cut = _tensor_at(model, at)
     try:
         logits = _apply(layers, keras.layers.Activation("linear", name=CUT)(cut))
         _check(logits)
@@ -46,7 +46,7 @@ def replace_head(model: keras.Model, layers: Stack, *, at: str | None = None) ->
         ) from error
 
 
-def _cut(model: keras.Model, at: str | None) -> keras.KerasTensor:
+def _tensor_at(model: keras.Model, at: str | None) -> keras.KerasTensor:
     names = [layer.name for layer in model.layers]
     if at is not None:
         if at not in names:

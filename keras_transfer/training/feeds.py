@@ -105,7 +105,7 @@ def make_feed(
     }
     if hasattr(targets, "load"):  # they move with the image: its activations cannot be kept
         boundary = Boundary("off")
-    name, about = _cut(model, boundary, augmenter, len(train), settings)
+    name, about = _choose_boundary(model, boundary, augmenter, len(train), settings)
     if name is not None:
         lower, upper = cut_at(model, name)
         made = partial(activations, table, lower, preprocessing=preprocessing, engine=boundary.engine)
@@ -187,7 +187,7 @@ def refuse_kept_mixing(cache: str, settings: GradientSettings) -> None:
         )
 
 
-def _cut(
+def _choose_boundary(
     model: keras.Model,
     boundary: Boundary,
     augmenter: Augmenter | None,

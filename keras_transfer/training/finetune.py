@@ -7,7 +7,6 @@ random head distorts pretrained features before the head has become useful.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import re
@@ -26,6 +25,7 @@ from keras_transfer.backbones.blocks import leaf_layers
 from keras_transfer.data import ImageTable
 from keras_transfer.errors import DataError, UsageError, unknown_name
 from keras_transfer.features.boundary import frozen_dropout_off
+from keras_transfer.hashing import sha256_of, sha256_of_parts
 from keras_transfer.heads import LOGITS, head_layers, logits_model
 from keras_transfer.paths import atomic_write
 from keras_transfer.preprocessing import Preprocessing
@@ -411,18 +411,16 @@ def _state_folder(
     Raises:
         UsageError: it holds another training; what differs is named.
     """
-    weights = [
-        np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes() for variable in model.weights
-    ]
+    weights = (keras.ops.convert_to_numpy(variable).tobytes() for variable in model.weights)
     asked = {
         **json.loads(json.dumps(call)),
         "preprocessing": preprocessing.to_dict(),
-        "images": _digest(table.fingerprint().encode(), "".join(table.splits.tolist()).encode()),
-        "trainable layers": _digest(
+        "images": sha256_of((table.fingerprint() + "".join(table.splits.tolist())).encode())[:16],
+        "trainable layers": sha256_of(
             repr([(layer.name, layer.trainable) for layer in leaf_layers(model)]).encode()
-        ),
-        "starting weights": _digest(*weights),
-        "teacher": None if teacher is None else _digest(np.ascontiguousarray(teacher).tobytes()),
+        )[:16],
+        "starting weights": sha256_of_parts(weights)[:16],
+        "teacher": None if teacher is None else sha256_of(np.asarray(teacher).tobytes())[:16],
     }
     begun = root / BEGUN
     if begun.is_file():
@@ -441,10 +439,3 @@ def _state_folder(
         root.mkdir(parents=True, exist_ok=True)
         atomic_write(begun, json.dumps(asked))
     return root
-
-
-def _digest(*parts: bytes) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()[:16]

@@ -115,7 +115,7 @@ def deciding(verdicts: Sequence[Verdict]) -> Verdict:
     return verdicts[0]
 
 
-def compare(
+def paired_verdict(
     score: Callable[[np.ndarray, np.ndarray], float],
     probe: np.ndarray,
     tuned: np.ndarray,

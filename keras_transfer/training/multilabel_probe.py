@@ -18,13 +18,12 @@ import keras
 import numpy as np
 from scipy.special import expit
 
-from keras_transfer import progress
 from keras_transfer.errors import DataError
 from keras_transfer.heads import LOGITS
-from keras_transfer.training.choosing import Folds, folds_for_targets
+from keras_transfer.training.choosing import choose_strength, folds_for_targets
 from keras_transfer.training.hidden import has_hidden, train_hidden
-from keras_transfer.training.probe import PATIENCE, STRENGTHS, regression
-from keras_transfer.training.standardising import folded, standardisation
+from keras_transfer.training.probe import STRENGTHS, regression
+from keras_transfer.training.standardising import folded, standardisation, standardised
 
 log = logging.getLogger("keras_transfer")
 
@@ -107,24 +106,19 @@ def fit_multilabel_probe(
             thresholds = tuned_thresholds(expit(logits), labels[val], labels[train], calibrated=False)
         on = "validation" if len(val) else "training loss"
         return MultilabelProbeResult(None, on, thresholds, tuple(priors), trials)
-    x = np.asarray(features, np.float64)
-    mean, deviation = standardisation(x[train], weight[train])
-    x = (x - mean) / deviation
+    x = standardised(features, train, weight)
     folds, chosen_on = folds_for_targets(train, val, seed)
-    trials, held_out = _try_strengths(x, labels, weight, folds)
-    best = min(trials, key=lambda trial: trial["val_loss"])
-    refit_multilabel_probe(model, features, labels, rows=train, c=best["C"], sample_weight=weight)
+    judged = [_Fold(x, labels, weight, *fold) for fold in folds]
+    c, trials = choose_strength("C", STRENGTHS, judged)
+    refit_multilabel_probe(model, features, labels, rows=train, c=c, sample_weight=weight)
     if chosen_on == "validation":
         kernel, bias = dense.get_weights()
         held_out = np.asarray(features[val], np.float64) @ kernel + bias
-    judged = np.concatenate([judge for _, judge in folds])
-    return MultilabelProbeResult(
-        best["C"],
-        chosen_on,
-        tuned_thresholds(expit(held_out), labels[judged], labels[train]),
-        tuple(priors),
-        trials,
-    )
+    else:
+        held_out = np.concatenate([fold.logits[c] for fold in judged])
+    truth = np.concatenate([labels[fold.val] for fold in judged])
+    thresholds = tuned_thresholds(expit(held_out), truth, labels[train])
+    return MultilabelProbeResult(c, chosen_on, thresholds, tuple(priors), trials)
 
 
 def refit_multilabel_probe(
@@ -226,7 +220,7 @@ class _OneVsRest:
     """
 
     def __init__(self, labels: int) -> None:
-        self._parts = [regression(1.0).set_params(warm_start=True) for _ in range(labels)]
+        self._parts = [regression(warm_start=True) for _ in range(labels)]
 
     def fit(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray, c: float) -> _OneVsRest:
         priors = _constant_logits(y, weight)
@@ -251,30 +245,26 @@ def _constant_logits(y: np.ndarray, weight: np.ndarray) -> dict[int, float]:
     return {int(i): float(np.log((positive[i] + 1) / (negative[i] + 1))) for i in alike}
 
 
-def _try_strengths(
-    x: np.ndarray, labels: np.ndarray, weight: np.ndarray, folds: Folds
-) -> tuple[list[dict[str, Any]], np.ndarray]:
-    """The trials, and the logits of the judged images of all folds at the best strength."""
-    trials: list[dict[str, Any]] = []
-    models = [_OneVsRest(labels.shape[1]) for _ in folds]
-    lowest, best_logits, since = np.inf, np.empty(0), 0
-    for c in progress.track(STRENGTHS, "Fitting the probe", len(STRENGTHS)):
-        rows, judged = [], []
-        for model, (train, val) in zip(models, folds, strict=True):
-            model.fit(x[train], labels[train], weight[train], c)
-            judged.append(model.logits(x[val]))
-            rows.append(
-                (_log_loss(model.logits(x[train]), labels[train]), _log_loss(judged[-1], labels[val]))
-            )
-        train_loss, val_loss = (float(value) for value in np.mean(rows, axis=0))
-        trials.append({"C": c, "train_loss": train_loss, "val_loss": val_loss})
-        if val_loss < lowest:
-            lowest, best_logits, since = val_loss, np.concatenate(judged), 0
-        else:
-            since += 1
-        if since >= PATIENCE:
-            break
-    return trials, best_logits
+class _Fold:
+    """One fold's regressions at one strength after the other; ``logits`` of its judged images at each."""
+
+    def __init__(
+        self, x: np.ndarray, labels: np.ndarray, weight: np.ndarray, train: np.ndarray, val: np.ndarray
+    ) -> None:
+        self.logits: dict[float, np.ndarray] = {}
+        self.val = val
+        self._train, self._arrays = train, (x, labels, weight)
+        self._model = _OneVsRest(labels.shape[1])
+
+    def __call__(self, c: float) -> dict[str, float]:
+        x, labels, weight = self._arrays
+        learned, truth = x[self._train], labels[self._train]
+        self._model.fit(learned, truth, weight[self._train], c)
+        self.logits[c] = self._model.logits(x[self.val])
+        return {
+            "train_loss": _log_loss(self._model.logits(learned), truth),
+            "val_loss": _log_loss(self.logits[c], labels[self.val]),
+        }
 
 
 def _log_loss(logits: np.ndarray, labels: np.ndarray) -> float:

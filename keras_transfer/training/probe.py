@@ -12,7 +12,6 @@ head again on them and the training images together.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,19 +20,14 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from keras_transfer import progress
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.heads import LOGITS, features_input
-from keras_transfer.training.choosing import Folds, folds_for_classes, stratified
+from keras_transfer.training.choosing import FitFold, choose_strength, folds_for_classes, stratified
 from keras_transfer.training.hidden import has_hidden, train_hidden
-from keras_transfer.training.standardising import folded, standardisation
-
-log = logging.getLogger("keras_transfer")
+from keras_transfer.training.standardising import folded, standardisation, standardised
 
 STRENGTHS = tuple(10.0 ** (exponent / 2) for exponent in range(-10, 3))
 """Inverse regularisation strengths C that are tried, 1e-5 to 10, two a decade."""
-PATIENCE = 3
-"""Weaker regularisation is not tried further after this many steps without a lower validation loss."""
 ABSENT = 20.0
 """How far below the others the logit of a class without training images is put."""
 
@@ -100,16 +94,15 @@ def fit_probe(
         counted = {"train": train, "val": val, "weight": weight}
         _, trials = train_hidden(model, features, labels, **counted, loss=loss, metrics=names, seed=seed)
         return ProbeResult(None, "validation" if len(val) else "training loss", trials)
-    x = np.asarray(features, np.float64)
-    mean, deviation = standardisation(x[train], weight[train])
-    x = (x - mean) / deviation
+    x = standardised(features, train, weight)
     counts = np.ones(len(labels)) if judged is None else np.asarray(judged, np.float64)
     known = val[np.isin(labels[val], found) & (counts[val] > 0)]
     folds, chosen_on = folds_for_classes(train, known, labels, seed)
-    trials = _try_strengths(x, labels, weight, folds, counts)
-    best = min(trials, key=lambda trial: trial["val_loss"])
-    refit_probe(model, features, labels, rows=train, c=best["C"], sample_weight=weight)
-    return ProbeResult(best["C"], chosen_on, trials)
+    c, trials = choose_strength(
+        "C", STRENGTHS, [_on_fold(x, labels, weight, counts, *fold) for fold in folds]
+    )
+    refit_probe(model, features, labels, rows=train, c=c, sample_weight=weight)
+    return ProbeResult(c, chosen_on, trials)
 
 
 def refit_probe(
@@ -175,34 +168,32 @@ def _fitted(
     return regression(c).fit((x - mean) / deviation, labels[rows], weight[rows]), mean, deviation
 
 
-def regression(c: float) -> LogisticRegression:
-    return LogisticRegression(C=c, max_iter=1000)
+def regression(c: float = 1.0, *, warm_start: bool = False) -> LogisticRegression:
+    """The regression of every probe for classes and labels, at an inverse regularisation strength."""
+    return LogisticRegression(C=c, max_iter=1000, warm_start=warm_start)
 
 
-def _try_strengths(
-    x: np.ndarray, labels: np.ndarray, weight: np.ndarray, folds: Folds, counts: np.ndarray
-) -> list[dict[str, Any]]:
-    trials: list[dict[str, Any]] = []
-    models = [regression(1.0).set_params(warm_start=True) for _ in folds]
-    for c in progress.track(STRENGTHS, "Fitting the probe", len(STRENGTHS)):
-        rows = []
-        for model, (train, val) in zip(models, folds, strict=True):
-            model.set_params(C=c).fit(x[train], labels[train], weight[train])
-            chance = model.predict_proba(x[val])
-            counted = counts[val] if counts[val].any() else None
-            rows.append(
-                (
-                    log_loss(labels[train], model.predict_proba(x[train]), labels=model.classes_),
-                    log_loss(labels[val], chance, sample_weight=counted, labels=model.classes_),
-                    float(np.mean(model.classes_[chance.argmax(axis=1)] == labels[val])),
-                )
-            )
-        train_loss, val_loss, accuracy = (float(value) for value in np.mean(rows, axis=0))
-        trials.append({"C": c, "train_loss": train_loss, "val_loss": val_loss, "val_accuracy": accuracy})
-        lowest = min(range(len(trials)), key=lambda i: trials[i]["val_loss"])
-        if len(trials) - 1 - lowest >= PATIENCE:
-            break
-    return trials
+def _on_fold(
+    x: np.ndarray,
+    labels: np.ndarray,
+    weight: np.ndarray,
+    counts: np.ndarray,
+    train: np.ndarray,
+    val: np.ndarray,
+) -> FitFold:
+    model = regression(warm_start=True)
+    counted = counts[val] if counts[val].any() else None
+
+    def fit(c: float) -> dict[str, float]:
+        model.set_params(C=c).fit(x[train], labels[train], weight[train])
+        chance = model.predict_proba(x[val])
+        return {
+            "train_loss": log_loss(labels[train], model.predict_proba(x[train]), labels=model.classes_),
+            "val_loss": log_loss(labels[val], chance, sample_weight=counted, labels=model.classes_),
+            "val_accuracy": float(np.mean(model.classes_[chance.argmax(axis=1)] == labels[val])),
+        }
+
+    return fit
 
 
 def _fold(

@@ -15,14 +15,12 @@ import keras
 import numpy as np
 from sklearn.linear_model import Ridge
 
-from keras_transfer import progress
 from keras_transfer.errors import DataError
 from keras_transfer.heads import LOGITS
-from keras_transfer.training.choosing import Folds, folds_for_targets
+from keras_transfer.training.choosing import FitFold, choose_strength, folds_for_targets
 from keras_transfer.training.hidden import has_hidden, train_hidden
 from keras_transfer.training.multilabel_probe import counted_images
-from keras_transfer.training.probe import PATIENCE
-from keras_transfer.training.standardising import folded, standardisation
+from keras_transfer.training.standardising import folded, standardisation, standardised
 
 STRENGTHS = tuple(10.0 ** (exponent / 2) for exponent in range(12, -7, -1))
 """Regularisation strengths alpha that are tried, a million to a thousandth, two a decade, the strongest first."""
@@ -92,16 +90,11 @@ def fit_regression_probe(
         kernel, bias = dense.get_weights()
         dense.set_weights([kernel * spread, bias * spread + centre])
         return RegressionProbeResult(None, "validation" if len(val) else "training loss", trials)
-    x = np.asarray(features, np.float64)
-    mean, deviation = standardisation(x[train], weight[train])
-    x = (x - mean) / deviation
+    x = standardised(features, train, weight)
     folds, chosen_on = folds_for_targets(train, val, seed)
-    trials = _try_strengths(x, y, weight, folds)
-    best = min(trials, key=lambda trial: trial["val_loss"])
-    refit_regression_probe(
-        model, features, targets, rows=train, alpha=best["alpha"], sample_weight=sample_weight
-    )
-    return RegressionProbeResult(best["alpha"], chosen_on, trials)
+    alpha, trials = choose_strength("alpha", STRENGTHS, [_on_fold(x, y, weight, *fold) for fold in folds])
+    refit_regression_probe(model, features, targets, rows=train, alpha=alpha, sample_weight=sample_weight)
+    return RegressionProbeResult(alpha, chosen_on, trials)
 
 
 def refit_regression_probe(
@@ -137,17 +130,11 @@ def _units(y: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return centre, np.sqrt(np.average((y - centre) ** 2, axis=0, weights=weight))
 
 
-def _try_strengths(x: np.ndarray, y: np.ndarray, weight: np.ndarray, folds: Folds) -> list[dict[str, Any]]:
-    trials: list[dict[str, Any]] = []
-    for alpha in progress.track(STRENGTHS, "Fitting the probe", len(STRENGTHS)):
-        rows = []
-        for train, val in folds:
-            ridge = Ridge(alpha).fit(x[train], y[train], weight[train])
-            errors = (ridge.predict(x[part]).reshape(len(part), -1) - y[part] for part in (train, val))
-            rows.append([np.mean(error**2) for error in errors])
-        train_loss, val_loss = (float(value) for value in np.mean(rows, axis=0))
-        trials.append({"alpha": alpha, "train_loss": train_loss, "val_loss": val_loss})
-        lowest = min(range(len(trials)), key=lambda i: trials[i]["val_loss"])
-        if len(trials) - 1 - lowest >= PATIENCE:
-            break
-    return trials
+def _on_fold(x: np.ndarray, y: np.ndarray, weight: np.ndarray, train: np.ndarray, val: np.ndarray) -> FitFold:
+    def fit(alpha: float) -> dict[str, float]:
+        ridge = Ridge(alpha).fit(x[train], y[train], weight[train])
+        errors = (ridge.predict(x[part]).reshape(len(part), -1) - y[part] for part in (train, val))
+        train_loss, val_loss = (float(np.mean(error**2)) for error in errors)
+        return {"train_loss": train_loss, "val_loss": val_loss}
+
+    return fit

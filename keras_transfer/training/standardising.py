@@ -22,6 +22,13 @@ def standardisation(
     return mean, np.maximum(np.sqrt(variance), max(floor, 1e-12))
 
 
+def standardised(features: np.ndarray, rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """All features, float64 ``(N, D)``, by the :func:`standardisation` of some rows; ``weight`` is ``(N,)``."""
+    x = np.asarray(features, np.float64)
+    mean, deviation = standardisation(x[rows], weight[rows])
+    return (x - mean) / deviation
+
+
 def folded(
     w: np.ndarray, b: np.ndarray, mean: np.ndarray, deviation: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

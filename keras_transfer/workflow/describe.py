@@ -9,8 +9,7 @@ from typing import Any
 
 from keras_transfer.backbone_specs import get_spec
 from keras_transfer.backbones import load_backbone
-from keras_transfer.backbones.description import Description
-from keras_transfer.backbones.description import describe as describe_model
+from keras_transfer.backbones.description import Description, describe_model
 from keras_transfer.backbones.own import FILES, read_model
 from keras_transfer.catalog import OWN
 from keras_transfer.errors import UsageError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from keras_transfer.export import About, ExportReport, export_model
 from keras_transfer.export.parity import Judge
 from keras_transfer.export.quantized_backbone import QuantizedBackbone
 from keras_transfer.features.identity import model_hash
+from keras_transfer.hashing import sha256_of_file
 from keras_transfer.records import ExportOptions
 from keras_transfer.run import BACKBONE, INFO, Run, open_run
 from keras_transfer.settings import DataSettings
@@ -65,7 +65,7 @@ def export_run(
         judge=judge_of(opened, task),
         seed=record.request.settings.seed,
         overwrite=overwrite,
-        deployed=QuantizedBackbone.read(opened.path / BACKBONE, deploy) if ships_it else None,
+        deployed=QuantizedBackbone.read(opened.path / BACKBONE, deploy) if deploy and ships_it else None,
         about=About(
             title=opened.path.resolve().name,
             training=_origin(opened, model),
@@ -138,7 +138,7 @@ def _origin(run: Run, model: Any) -> dict[str, Any]:
         "seed": record.request.settings.seed,
         "images": sum(record.data.images(split) for split in run.learned_from),
         "data": record.data.fingerprint,
-        "run": hashlib.sha256((run.path / INFO).read_bytes()).hexdigest(),
+        "run": sha256_of_file(run.path / INFO),
         "model": _identity(model),
         "started": record.started,
         "plugin": record.plugin.to_dict() if record.plugin else None,

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,7 @@ import numpy as np
 
 from keras_transfer.data import ImageTable
 from keras_transfer.errors import DataError, UsageError
-from keras_transfer.paths import atomic_write
+from keras_transfer.paths import atomic_open, atomic_write
 
 SUFFIXES = (".npz", ".parquet", ".npy")
 
@@ -34,7 +31,8 @@ def write_features(table: ImageTable, values: np.ndarray, path: Path) -> list[Pa
     suffix = path.suffix.lower()
     if suffix == ".npy":
         table.write_csv(_images_of(path))
-        _save_array(path, values)  # last: where it is, its images are
+        with atomic_open(path) as file:  # last: where it is, its images are
+            np.save(file, values)
         return [path, _images_of(path)]
     atomic_write(path, _npz(table, values) if suffix == ".npz" else _parquet(table, values))
     return [path]
@@ -75,20 +73,6 @@ def check_suffix(path: Path) -> None:
         )
     if path.suffix.lower() == ".parquet":
         _pyarrow()
-
-
-def _save_array(path: Path, values: np.ndarray) -> None:
-    """Written to a temporary file and renamed, without a second copy in memory."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.save(file, values)
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(temporary).unlink()
-        raise
 
 
 def _npz(table: ImageTable, values: np.ndarray) -> bytes:

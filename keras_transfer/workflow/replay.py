@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import logging
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,8 +15,6 @@ from keras_transfer.errors import UsageError
 from keras_transfer.run import HISTORY, Run, open_run
 from keras_transfer.tasks.loading import task_of_run
 from keras_transfer.workflow.train import train
-
-log = logging.getLogger("keras_transfer")
 
 
 def replay(run: Run | str | Path, *, output: str | Path | None = None) -> dict[str, Any]:
@@ -57,10 +54,10 @@ def replay(run: Run | str | Path, *, output: str | Path | None = None) -> dict[s
             task_options=option_tools.from_dict(spec.options, dict(request.options)),
             settings=request.settings,
         )
-        return _compare(run, again)
+        return _differences(run, again)
 
 
-def _compare(run: Run, again: Run) -> dict[str, Any]:
+def _differences(run: Run, again: Run) -> dict[str, Any]:
     first, second = run.load_model().get_weights(), again.load_model().get_weights()
     shapes = [w.shape for w in first] == [w.shape for w in second]
     gaps = (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ from keras_transfer.data import ImageTable
 from keras_transfer.errors import UsageError
 from keras_transfer.features.cache import FeatureCache, Writer
 from keras_transfer.features.shards import FORMAT
+from keras_transfer.hashing import sha256_of_file, sha256_of_json
 from keras_transfer.inference import outputs
 from keras_transfer.workflow.loaded_model import LoadedModel, open_model
 
@@ -86,9 +85,6 @@ def _some(names: list[str]) -> str:
 def _content(path: Path) -> str:
     """SHA-256 of a model file, or of every file of a folder under its name."""
     if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return sha256_of_file(path)
     files = sorted(file for file in path.rglob("*") if file.is_file())
-    parts = [
-        (file.relative_to(path).as_posix(), hashlib.sha256(file.read_bytes()).hexdigest()) for file in files
-    ]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    return sha256_of_json([(file.relative_to(path).as_posix(), sha256_of_file(file)) for file in files])

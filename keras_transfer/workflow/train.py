@@ -25,8 +25,8 @@ from keras_transfer.catalog import OWN
 from keras_transfer.data import ImageTable
 from keras_transfer.data.checking import write_skipped
 from keras_transfer.errors import UsageError
-from keras_transfer.export.report import digest
 from keras_transfer.features import model_hash
+from keras_transfer.hashing import size_and_sha256
 from keras_transfer.inference import KerasRunner, outputs
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records import BackboneRecord, DataRecord, ModelContract, RunRecord, TrainingRequest
@@ -100,7 +100,8 @@ def _files_of(settings: TrainSettings) -> dict[str, str]:
         "teacher": settings.fit.teacher,
     }
     named = {name: path for name, path in named.items() if path and Path(path).is_absolute()}
-    return {name: digest(Path(path))[1] for name, path in named.items() if path and Path(path).exists()}
+    found = {name: Path(path) for name, path in named.items() if path and Path(path).exists()}
+    return {name: size_and_sha256(path)[1] for name, path in found.items()}
 
 
 def _with_lasting_paths(settings: TrainSettings) -> TrainSettings:

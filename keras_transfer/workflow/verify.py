@@ -12,7 +12,7 @@ import numpy as np
 from keras_transfer.data import ImageTable
 from keras_transfer.export.bundle import Bundle, load_bundle
 from keras_transfer.export.measure import collect_answers, temporary_folder
-from keras_transfer.export.parity import Judge, breaches, compare, doubts
+from keras_transfer.export.parity import Judge, breaches, doubts, measure_parity
 from keras_transfer.export.verify import (
     ArtefactCheck,
     Verification,
@@ -123,7 +123,7 @@ def _judged(
             measured = judge.measure(given, table)
             metrics = {name: measured[name] for name in (judge.metric, *judge.others)}
         if floats:
-            parity = compare(answers[floats[0]], given, judge, table)
+            parity = measure_parity(answers[floats[0]], given, judge, table)
             metrics |= {"agreement": parity.agreement, "max_difference": parity.max_difference}
             metrics |= {name: parity.metrics[name] for name in ("cosine",) if name in parity.metrics}
             wrong = breaches(parity, bundle.tolerance(one.file), judge)

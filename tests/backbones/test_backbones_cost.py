@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import keras
 import numpy as np
@@ -12,12 +13,11 @@ from hypothesis import strategies as some
 
 from keras_transfer.backbones import load_backbone
 from keras_transfer.backbones.cost import (
-    convolution_parameters,
     layer_macs,
     reach,
     same_padding,
 )
-from keras_transfer.backbones.description import describe
+from keras_transfer.backbones.description import describe_model
 from keras_transfer.errors import UsageError
 
 
@@ -32,8 +32,8 @@ def model_of(*layers, side=32, channels=3):
 def test_the_bottleneck_of_the_notes():
     """A 5x5 convolution to 48 channels on 14x14x480: 112.9 M directly, 1.5 M + 3.8 M = 5.3 M through 16 channels."""
     same = {"padding": "same"}
-    direct = describe(model_of(keras.layers.Conv2D(48, 5, **same), side=14, channels=480))
-    through = describe(
+    direct = describe_model(model_of(keras.layers.Conv2D(48, 5, **same), side=14, channels=480))
+    through = describe_model(
         model_of(keras.layers.Conv2D(16, 1), keras.layers.Conv2D(48, 5, **same), side=14, channels=480)
     )
     assert direct.totals.multiply_adds == 14 * 14 * 48 * 5 * 5 * 480 == 112_896_000
@@ -44,8 +44,8 @@ def test_the_bottleneck_of_the_notes():
 
 def test_three_small_kernels_see_what_a_large_one_sees_with_fewer_numbers():
     """VGG's argument: three 3x3 are one 7x7, 81 numbers where 147 are (one filter on three channels)."""
-    one = describe(model_of(keras.layers.Conv2D(3, 7, use_bias=False)))
-    three = describe(model_of(*(keras.layers.Conv2D(3, 3, use_bias=False) for _ in range(3))))
+    one = describe_model(model_of(keras.layers.Conv2D(3, 7, use_bias=False)))
+    three = describe_model(model_of(*(keras.layers.Conv2D(3, 3, use_bias=False) for _ in range(3))))
     assert one.totals.receptive_field == three.totals.receptive_field == (7, 7)
     assert (one.totals.parameters, three.totals.parameters) == (3 * 147, 3 * 81)
 
@@ -78,26 +78,25 @@ def test_the_output_is_what_keras_says(side, kernel, stride, dilation, padding):
 )
 def test_parameters_and_operations_follow_the_formulas(layer, inputs, outputs, groups, bias):
     model = model_of(layer, side=10, channels=inputs)
-    row = describe(model).layers[-1]
+    row = describe_model(model).layers[-1]
     kernel = tuple(layer.kernel_size)
     assert row.kernel == kernel
     assert row.parameters == layer.count_params()
-    assert row.parameters == convolution_parameters(kernel, inputs, outputs, groups=groups, bias=bias)
-    assert row.multiply_adds == 10 * 10 * convolution_parameters(
-        kernel, inputs, outputs, groups=groups, bias=False
-    )
+    weights = math.prod(kernel) * (inputs // groups) * outputs
+    assert row.parameters == weights + (outputs if bias else 0)
+    assert row.multiply_adds == 10 * 10 * weights
     assert row.activation_bytes == 10 * 10 * outputs * 4
 
 
 def test_a_transposed_convolution_multiplies_once_per_position_of_its_input():
     layer = keras.layers.Conv2DTranspose(4, 3, strides=2, padding="same")
     model = model_of(layer, side=10)
-    assert describe(model).totals.multiply_adds == layer_macs(layer) == 3 * 3 * 3 * 4 * 10 * 10
+    assert describe_model(model).totals.multiply_adds == layer_macs(layer) == 3 * 3 * 3 * 4 * 10 * 10
 
 
 def test_a_dense_layer_multiplies_each_input_by_each_output():
     model = model_of(keras.layers.Flatten(), keras.layers.Dense(10), side=4)
-    row = describe(model).layers[-1]
+    row = describe_model(model).layers[-1]
     assert (row.multiply_adds, row.parameters) == (480, 490)
     assert row.receptive_field == "image"
 
@@ -108,7 +107,7 @@ def test_a_dense_layer_multiplies_each_input_by_each_output():
     ("name", "field"), [("vgg16", 212), ("mobilenet", 315), ("resnet50", 483), ("inception_v3", 1311)]
 )
 def test_receptive_fields_are_those_in_print(name, field):
-    found = describe(load_backbone(name, weights="none"))
+    found = describe_model(load_backbone(name, weights="none"))
     assert found.totals.receptive_field == (field, field)
 
 
@@ -120,7 +119,7 @@ def test_a_receptive_field_is_where_gradients_come_from():
         keras.layers.DepthwiseConv2D(3, dilation_rate=2),
     ]
     model = model_of(*layers, side=63)
-    (height, width) = describe(model).totals.receptive_field
+    (height, width) = describe_model(model).totals.receptive_field
     rng = np.random.default_rng(0)
     base = rng.normal(size=(1, 63, 63, 3)).astype("float32")
     before = np.asarray(model(base))
@@ -138,7 +137,7 @@ def test_a_receptive_field_is_where_gradients_come_from():
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v3_small", "convnext_tiny", "xception"])
 def test_every_layer_of_a_network_adds_up(name):
     model = load_backbone(name, weights="none", image_size=96)
-    found = describe(model)
+    found = describe_model(model)
     assert found.totals.parameters == model.count_params()
     assert sum(block.parameters for block in found.blocks) == model.count_params()
     assert sum(block.layers for block in found.blocks) == len(found.layers) == len(model.operations)
@@ -162,10 +161,10 @@ def test_every_layer_of_a_network_adds_up(name):
 @pytest.mark.slow
 def test_published_multiply_adds():
     """Howard et al. 2017: MobileNet has 569 M with its classifier; Simonyan and Zisserman's VGG-16 15.5 G."""
-    assert describe(load_backbone("mobilenet", weights="none")).totals.multiply_adds == pytest.approx(
+    assert describe_model(load_backbone("mobilenet", weights="none")).totals.multiply_adds == pytest.approx(
         568e6, rel=0.005
     )
-    assert describe(load_backbone("vgg16", weights="none")).totals.multiply_adds == pytest.approx(
+    assert describe_model(load_backbone("vgg16", weights="none")).totals.multiply_adds == pytest.approx(
         15.35e9, rel=0.005
     )
 
@@ -178,7 +177,7 @@ class Foreign(keras.layers.Layer):
 
 
 def test_unknown_layers_are_said_not_guessed():
-    found = describe(
+    found = describe_model(
         model_of(keras.layers.Conv2D(4, 3), Foreign(name="mine"), keras.layers.Conv2D(4, 3, name="after"))
     )
     assert found.not_counted == found.no_field == ("mine (Foreign)",)
@@ -191,11 +190,11 @@ def test_unknown_layers_are_said_not_guessed():
 @pytest.mark.slow
 def test_nested_models_are_opened_and_left_alone():
     backbone = load_backbone("efficientnet_lite0", weights="none", image_size=64)
-    flat = describe(backbone)
+    flat = describe_model(backbone)
     pool = keras.layers.GlobalAveragePooling2D(name="pool")
     nested = keras.Sequential([keras.Input((64, 64, 3)), backbone, pool, keras.layers.Dense(3)])
     before = [layer.name for layer in nested.layers]
-    found = describe(nested)
+    found = describe_model(nested)
     assert [row.name for row in found.layers if row.kind != "InputLayer"][: len(flat.layers) - 1] == [
         row.name for row in flat.layers[1:]
     ]
@@ -208,7 +207,7 @@ def test_nested_models_are_opened_and_left_alone():
 
 def test_a_layer_used_twice_multiplies_twice_and_weighs_once():
     shared = keras.layers.Conv2D(3, 3, padding="same")
-    found = describe(model_of(shared, shared))
+    found = describe_model(model_of(shared, shared))
     assert [row.parameters for row in found.layers] == [0, 84, 0]
     assert found.totals.multiply_adds == 2 * 32 * 32 * 81
 
@@ -219,10 +218,10 @@ def test_what_cannot_be_described_is_refused_in_a_sentence():
             return inputs
 
     with pytest.raises(UsageError, match="Functional or a built Sequential"):
-        describe(Own())
+        describe_model(Own())
     free = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(2, 3)])
     with pytest.raises(UsageError, match="--image-size"):
-        describe(free)
-    assert describe(free, 20).layers[-1].output_shape == (18, 18, 2)
+        describe_model(free)
+    assert describe_model(free, 20).layers[-1].output_shape == (18, 18, 2)
     with pytest.raises(UsageError, match="does not fit"):
-        describe(model_of(keras.layers.ReLU()), 20)
+        describe_model(model_of(keras.layers.ReLU()), 20)

@@ -10,7 +10,7 @@ import pytest
 
 from keras_transfer.errors import BundleError
 from keras_transfer.export import load_bundle
-from keras_transfer.export.report import digest
+from keras_transfer.hashing import size_and_sha256
 from keras_transfer.litert import LiteRTModel
 from keras_transfer.testing.command import call
 from keras_transfer.testing.samples import with_labels, with_numbers
@@ -73,7 +73,7 @@ def test_it_verifies_with_and_without_data_and_notices_a_change(exported, tmp_pa
     content["expected"]["model.tflite"][0][0] += 0.5
     golden.write_text(json.dumps(content))
     info = json.loads((copy / "bundle.json").read_text())
-    size, sha256 = digest(golden)
+    size, sha256 = size_and_sha256(golden)
     info["files"]["golden/golden.json"] = {"bytes": size, "sha256": sha256}
     (copy / "bundle.json").write_text(json.dumps(info))
     _, said = call("verify", copy, code=1)

@@ -155,11 +155,11 @@ def test_mixup_labels_are_the_share_of_the_brightness(augmenters):
 
 def test_the_description_can_be_written_down(augmenters):
     for policy, augmenter in augmenters.items():
-        told = json.loads(json.dumps(augmenter.describe()))
+        told = json.loads(json.dumps(augmenter.to_dict()))
         assert told["policy"] == policy and told["seed"] == 5 and told["flips"] == "horizontal"
         if policy == "strong":
             assert told["mixing"]["by_turns"][0]["layer"] == "CutMix"
-    assert len({json.dumps(augmenter.describe()) for augmenter in augmenters.values()}) == len(POLICIES)
+    assert len({json.dumps(augmenter.to_dict()) for augmenter in augmenters.values()}) == len(POLICIES)
 
 
 @pytest.mark.parametrize(

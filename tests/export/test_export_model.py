@@ -13,7 +13,7 @@ from keras_transfer.data import load_data
 from keras_transfer.errors import DataError, ExportError, ParityError, UsageError
 from keras_transfer.export import About, ExportOptions, conversion, export_model, exporter, load_runner
 from keras_transfer.export.exporter import _look_again
-from keras_transfer.export.parity import Judge, breaches, compare, doubts, tolerance_for
+from keras_transfer.export.parity import Judge, breaches, doubts, measure_parity, tolerance_for
 from keras_transfer.export.report import ArtefactReport
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.workflow.verify import verify
@@ -179,7 +179,7 @@ def test_a_full_disk_is_one_sentence(export, monkeypatch, tmp_path):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(exporter, "_describe", full)
+    monkeypatch.setattr(exporter, "_write_texts", full)
     with pytest.raises(ExportError, match="No space left on device"):
         export(formats=("keras",))
     assert names(tmp_path) == []
@@ -341,7 +341,7 @@ def test_where_the_test_images_cannot_tell_the_validation_images_are_asked(
     candidate[0] = candidate[0, ::-1]
     candidate[16 : 16 + wrong] = candidate[16 : 16 + wrong, ::-1]
     test = table.take(table.indices("test"))
-    parity = compare(reference[:16], candidate[:16], judge, test)
+    parity = measure_parity(reference[:16], candidate[:16], judge, test)
     tolerance = tolerance_for("int8", judge, reference)
     told = doubts(parity, tolerance, judge)
     assert len(told) == 1 and not breaches(parity, tolerance, judge)

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from keras_transfer.errors import UsageError
-from keras_transfer.export.parity import AGREES, Judge, Parity, doubts, tolerance_for
+from keras_transfer.export.parity import AGREES, Judge, Parity, doubts, measure_parity, tolerance_for
 from keras_transfer.export.parity import breaches as judged_breaches
-from keras_transfer.export.parity import compare as judged_compare
 from keras_transfer.records import Tolerance
 from keras_transfer.records.layout import TFLITE
 from keras_transfer.wording import score
@@ -36,7 +35,7 @@ TOLERANCES = {precision: tolerance_for(precision, JUDGE, REFERENCE) for precisio
 
 
 def compare(reference, candidate, labels):
-    return judged_compare(reference, candidate, JUDGE, Images(labels))
+    return measure_parity(reference, candidate, JUDGE, Images(labels))
 
 
 def breaches(parity, tolerance):
@@ -183,7 +182,7 @@ TRUE_AGES = np.tile(np.array([22.0, 30.0, 40.0, 48.0]), 10)
 def test_numbers_are_compared_on_their_own_scale_and_decide_nothing():
     tolerance = tolerance_for("float32", AGE, AGES)
     assert tolerance == Tolerance(max_difference=pytest.approx(50e-4))
-    near, far = (judged_compare(AGES, AGES + np.float32(off), AGE, TRUE_AGES) for off in (0.004, 0.02))
+    near, far = (measure_parity(AGES, AGES + np.float32(off), AGE, TRUE_AGES) for off in (0.004, 0.02))
     assert near.agreement is None and judged_breaches(near, tolerance, AGE) == ()
     (reason,) = judged_breaches(far, tolerance, AGE)
     assert reason.startswith("A number differs by 0.02")
@@ -191,7 +190,7 @@ def test_numbers_are_compared_on_their_own_scale_and_decide_nothing():
 
 def test_less_is_better_where_the_judge_says_so():
     tolerance = tolerance_for("int8", AGE, AGES)
-    parity = judged_compare(AGES, AGES + np.float32(1), AGE, TRUE_AGES)
+    parity = measure_parity(AGES, AGES + np.float32(1), AGE, TRUE_AGES)
     assert (parity.keras_score, parity.score) == (1.0, 1.5) and parity.metrics == {
         "rmse": pytest.approx(3**0.5)
     }
@@ -204,11 +203,11 @@ def test_less_is_better_where_the_judge_says_so():
     assert "rises from -2 to -1" in reason
     (reason,) = judged_breaches(Parity(4, None, 0.0, 0.0, None, None, True), tolerance, AGE)
     assert reason == "Mae cannot be measured on these images, so nothing is proven."
-    few = judged_compare(AGES[:4], AGES[:4] + np.float32(1), AGE, TRUE_AGES[:4])
+    few = measure_parity(AGES[:4], AGES[:4] + np.float32(1), AGE, TRUE_AGES[:4])
     assert judged_breaches(few, tolerance, AGE) == ()
     (doubt,) = doubts(few, tolerance, AGE)
     assert doubt.startswith("Mae is worse by 50.00 % on 4 images, and 5 is allowed")
-    better = judged_compare(AGES + np.float32(1), AGES, AGE, TRUE_AGES)
+    better = measure_parity(AGES + np.float32(1), AGES, AGE, TRUE_AGES)
     assert judged_breaches(better, tolerance, AGE) == ()
 
 
@@ -270,9 +269,9 @@ def test_of_many_decisions_an_image_a_thousandth_may_differ():
     tolerance = tolerance_for("float32", pixels, reference)
     assert tolerance.agreement == 0.999
     kept = Tolerance(agreement=0.999)
-    assert judged_breaches(judged_compare(reference, candidate, pixels, [0]), kept, pixels) == ()
+    assert judged_breaches(measure_parity(reference, candidate, pixels, [0]), kept, pixels) == ()
     candidate[0, 1, 0] = candidate[0, 1, 0, ::-1]
-    (reason,) = judged_breaches(judged_compare(reference, candidate, pixels, [0]), kept, pixels)
+    (reason,) = judged_breaches(measure_parity(reference, candidate, pixels, [0]), kept, pixels)
     assert reason == "Its decision agrees on 99.85%; 99.9% is required."
 
 
@@ -289,10 +288,10 @@ def test_embeddings_are_compared_by_their_direction():
         ("d0", "d1"), kind="embeddings", measure=lambda *_: {"accuracy": 1.0}, decide=lambda _: None
     )
     reference = np.array([[1.0, 0.0], [0.0, 2.0]], np.float32)
-    assert judged_compare(reference, 3 * reference, judge, LABELS[:2]).metrics["cosine"] == pytest.approx(1)
+    assert measure_parity(reference, 3 * reference, judge, LABELS[:2]).metrics["cosine"] == pytest.approx(1)
     turned = np.array([[0.0, 1.0], [0.0, 2.0]], np.float32)
-    assert judged_compare(reference, turned, judge, LABELS[:2]).metrics["cosine"] == pytest.approx(0.5)
-    assert "cosine" not in judged_compare(REFERENCE, REFERENCE, JUDGE, Images(LABELS)).metrics
+    assert measure_parity(reference, turned, judge, LABELS[:2]).metrics["cosine"] == pytest.approx(0.5)
+    assert "cosine" not in measure_parity(REFERENCE, REFERENCE, JUDGE, Images(LABELS)).metrics
 
 
 @pytest.mark.parametrize("size", [57, 164, 400])

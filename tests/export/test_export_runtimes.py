@@ -8,7 +8,7 @@ import pytest
 from keras_transfer.errors import DataError, ExportError, UsageError
 from keras_transfer.export import Judge, KerasRunner, load_runner
 from keras_transfer.export.measure import collect_answers, temporary_folder
-from keras_transfer.export.parity import compare
+from keras_transfer.export.parity import measure_parity
 from keras_transfer.export.saved_model import save as save_model
 from keras_transfer.preprocessing import Preprocessing
 
@@ -69,7 +69,7 @@ def test_outputs_of_many_files_are_kept_on_disk_and_not_in_memory(table):
     with temporary_folder() as folder:
         tracemalloc.start()
         answers = collect_answers(runtimes, everything, large, "test", (256, 256, 2), folder)
-        parity = compare(
+        parity = measure_parity(
             answers[0], answers[1], Judge(("a", "b"), shape=(256, 256, 2), measure=lambda o, t: {}), everything,
             keras_score=0.0,
         )  # fmt: skip

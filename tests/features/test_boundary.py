@@ -179,7 +179,7 @@ class Brighter:
         change = np.random.default_rng(key).uniform(0, 60, (len(pixels), 1, 1, 1)) * self.strength
         return np.clip(pixels + change, 0, 255).astype("float32")
 
-    def describe(self) -> dict:
+    def to_dict(self) -> dict:
         return {"brighter": self.strength}
 
 

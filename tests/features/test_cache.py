@@ -426,10 +426,10 @@ def test_looking_at_the_cache_loads_no_tensorflow():
 def test_the_module_functions_are_the_default_cache(table, backbone):
     run(table, backbone)
     assert cache_module.entries() == FeatureCache().entries()
-    assert cache_module.total_bytes() == FeatureCache().total_bytes() > 0
+    assert FeatureCache().total_bytes() > 0
     assert cache_module.prune(max_bytes=0) > 0 and shards() == []
     cache_module.clear()
-    assert cache_module.total_bytes() == 0
+    assert FeatureCache().total_bytes() == 0
 
 
 def test_batch_statistics_in_the_key(table, kept):

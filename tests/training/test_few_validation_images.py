@@ -11,7 +11,7 @@ from keras_transfer.errors import DataError
 from keras_transfer.heads import add_head
 from keras_transfer.training.choosing import ENOUGH
 from keras_transfer.training.embedding_heads import KINDS, fit_embedding_head
-from keras_transfer.training.guard import FEW, LEAST, Verdict, compare, deciding
+from keras_transfer.training.guard import FEW, LEAST, Verdict, deciding, paired_verdict
 from keras_transfer.training.multilabel_probe import best_threshold, fit_multilabel_probe, tuned_thresholds
 from keras_transfer.training.probe import fit_probe
 from keras_transfer.training.regression_probe import fit_regression_probe
@@ -129,7 +129,7 @@ def verdict_on(probe, tuned, labels):
     def accuracy(outputs, rows):
         return float(np.mean(outputs == labels[rows]))
 
-    return compare(accuracy, np.array(probe), np.array(tuned), metric="accuracy", higher=True)
+    return paired_verdict(accuracy, np.array(probe), np.array(tuned), metric="accuracy", higher=True)
 
 
 def test_one_more_right_of_four_is_chance_and_the_probe_stays():
@@ -153,7 +153,7 @@ def test_from_enough_images_on_a_better_one_is_kept_as_before():
 
 
 def test_a_metric_that_the_images_do_not_tell_leaves_the_probe_and_can_be_written_down():
-    verdict = compare(
+    verdict = paired_verdict(
         lambda outputs, rows: math.nan, np.zeros(5), np.ones(5), metric="mean_average_precision", higher=True
     )
     assert deciding([verdict]).worse and not verdict.keeps and not verdict.certain
@@ -168,7 +168,7 @@ def test_few_images_make_the_interval_wider_than_their_resamples():
         """Over that of a normal distribution with the resamples' deviation; Student's t would be 1.29 for 8 images."""
         found = []
         for seed in range(10):
-            verdict = compare(
+            verdict = paired_verdict(
                 lambda outputs, rows: float(outputs.mean()),
                 np.zeros(count),
                 values[:count],

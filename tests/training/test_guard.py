@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_transfer.training.guard import Verdict, compare, deciding
+from keras_transfer.training.guard import Verdict, deciding, paired_verdict
 
 
 def accuracy(labels):
@@ -22,16 +22,22 @@ def wrong(labels, count):
 
 
 def test_a_clear_gain_is_certain_and_a_small_one_is_within_chance(labels):
-    clear = compare(accuracy(labels), wrong(labels, 60), wrong(labels, 20), metric="accuracy", higher=True)
+    clear = paired_verdict(
+        accuracy(labels), wrong(labels, 60), wrong(labels, 20), metric="accuracy", higher=True
+    )
     assert clear.better and clear.low > 0 and "certain" in str(clear)
-    small = compare(accuracy(labels), wrong(labels, 21), wrong(labels, 20), metric="accuracy", higher=True)
+    small = paired_verdict(
+        accuracy(labels), wrong(labels, 21), wrong(labels, 20), metric="accuracy", higher=True
+    )
     assert small.better and small.low <= 0 and "within chance" in str(small)
 
 
 def test_equal_is_not_better_and_lower_may_be(labels):
-    same = compare(accuracy(labels), wrong(labels, 9), wrong(labels, 9), metric="accuracy", higher=True)
+    same = paired_verdict(
+        accuracy(labels), wrong(labels, 9), wrong(labels, 9), metric="accuracy", higher=True
+    )
     assert not same.better and (same.low, same.high) == (0.0, 0.0)
-    loss = compare(
+    loss = paired_verdict(
         lambda o, r: float(np.mean(o)), np.full(9, 2.0), np.full(9, 1.0), metric="loss", higher=False
     )
     assert loss.better
@@ -39,14 +45,16 @@ def test_equal_is_not_better_and_lower_may_be(labels):
 
 def test_pairs_make_the_interval_narrow(labels):
     """Two models that differ on ten images of 300: unpaired, chance would be several times wider."""
-    verdict = compare(accuracy(labels), wrong(labels, 50), wrong(labels, 40), metric="accuracy", higher=True)
+    verdict = paired_verdict(
+        accuracy(labels), wrong(labels, 50), wrong(labels, 40), metric="accuracy", higher=True
+    )
     unpaired = 1.96 * np.sqrt(2 * 0.15 * 0.85 / 300)
     assert verdict.high - verdict.low < unpaired
 
 
 def test_the_same_seed_gives_the_same_interval(labels):
     arguments = (accuracy(labels), wrong(labels, 30), wrong(labels, 25))
-    first, again = (compare(*arguments, metric="accuracy", higher=True, seed=3) for _ in range(2))
+    first, again = (paired_verdict(*arguments, metric="accuracy", higher=True, seed=3) for _ in range(2))
     assert first == again
 
 

@@ -143,9 +143,11 @@ def test_what_is_learned_is_resized_as_asked(wide, tmp_path, resize, share):
 def test_what_is_measured_is_resized_as_asked(wide, tmp_path, monkeypatch):
     from keras_transfer_gan import task
 
-    compared, compare = [], task.compare
+    compared, compare = [], task.generative_metrics
     monkeypatch.setattr(
-        task, "compare", lambda real, *rest, **more: compared.append(real) or compare(real, *rest, **more)
+        task,
+        "generative_metrics",
+        lambda real, *rest, **more: compared.append(real) or compare(real, *rest, **more),
     )
     settings = {**SMALL, "epochs": 1, "resize": "crop"}
     cropped = train(wide, tmp_path / "run", task="gan", task_options=options(), **settings)

@@ -366,7 +366,7 @@ def test_a_flat_folder_is_learned_from_and_a_killed_run_is_taken_up(fashion, tmp
 
 @pytest.mark.parametrize("name", ["tiny", pytest.param("mobilenet", marks=pytest.mark.nightly)])
 def test_another_backbone_measures_too(fashion, cache, monkeypatch, name):
-    from keras_transfer_gan.measuring import compare
+    from keras_transfer_gan.measuring import generative_metrics
 
     if name == "mobilenet":
         weights = os.environ.get("KERAS_TRANSFER_TEST_WEIGHTS")
@@ -376,7 +376,7 @@ def test_another_backbone_measures_too(fashion, cache, monkeypatch, name):
         backbone = load_backbone(name, weights=weights, image_size=96)
         monkeypatch.setattr("keras_transfer_gan.features.load_backbone", lambda name, **others: backbone)
     real, made = fashion["shirt"][..., None], fashion["trouser"][..., None]
-    found = compare(real, made, also=name, warn=False)
+    found = generative_metrics(real, made, also=name, warn=False)
     assert found[f"kid_{name}"] > 3 * found[f"kid_{name}_error"] > 0
     assert found[f"fid_{name}"] is None
 

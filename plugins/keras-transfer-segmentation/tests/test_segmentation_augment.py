@@ -210,7 +210,3 @@ def test_impossible_strengths_are_refused(arguments):
 def test_other_inputs_are_refused(images, masks, key, named):
     with pytest.raises(UsageError, match=named):
         STILL(images, masks, key)
-
-
-def test_the_description_gives_the_same_augmentation():
-    assert Augmentation(**MOVES.describe()) == MOVES

@@ -8,9 +8,9 @@ from keras_transfer_siamese.choosing import (
     can_fold,
     choose,
     choose_by_folds,
-    compare,
     few_classes,
     found_among,
+    paired_trials,
 )
 from keras_transfer_siamese.comparison import Comparison
 from keras_transfer_siamese.heads import closed_forms
@@ -98,13 +98,13 @@ def test_every_class_is_held_out_as_often_and_never_learned_from_then(classes, f
 def test_the_standard_error_counts_classes():
     rng = np.random.default_rng(0)
     table = np.stack([np.full(25, 0.9), 0.8 + rng.normal(0, 0.1, 25)])
-    best, other = compare([("raw", None), ("wccn", 0.3)], table)
+    best, other = paired_trials([("raw", None), ("wccn", 0.3)], table)
     assert (best.behind, best.error) == (0, 0) and other.score == pytest.approx(table[1].mean())
     assert other.behind == pytest.approx((table[0] - table[1]).mean())
     assert other.error == pytest.approx(np.std(table[1], ddof=1) / 5)
     # Heads that go up and down with the same classes are compared class by class.
     shared = rng.uniform(0, 1, 25)
-    _, near = compare([("raw", None), ("wccn", 0.3)], np.stack([shared, shared - 0.01]))
+    _, near = paired_trials([("raw", None), ("wccn", 0.3)], np.stack([shared, shared - 0.01]))
     assert near.behind == pytest.approx(0.01) and near.error == pytest.approx(0, abs=1e-12)
 
 

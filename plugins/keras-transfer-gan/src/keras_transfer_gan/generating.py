@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import numpy as np
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.inference import KerasRunner
 from keras_transfer.outputs import Outputs
+from keras_transfer.paths import new_folder_beside
 from keras_transfer.run import Run, open_run
 from keras_transfer_gan import pictures
 from keras_transfer_gan.drawing import between, class_number, draw, labels_in_turn, with_labels
@@ -90,12 +89,9 @@ def generate_images(
     labels = maker.labels(count, class_name)
     digits = len(str(count - 1))
     sheet: list[np.ndarray] = []
-    parent = output.absolute().parent
     folders: set[str] = set()
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{output.name}.partial-", dir=parent) as temporary:
-            partial = Path(temporary) / "images"
+        with new_folder_beside(output) as partial:
             inputs = draw(maker.facts, count, seed, labels)
             for start in range(0, count, BATCH):
                 images = maker.make(inputs[start : start + BATCH])
@@ -109,7 +105,7 @@ def generate_images(
             pictures.write_png(partial / SHEET, pictures.grid(np.stack(sheet), min(COLUMNS, len(sheet))))
             if output.exists():
                 output.rmdir()
-            shutil.move(partial, output)
+            partial.rename(output)
         Outputs().remember(output / SHEET)  # no image of the data that the folders are
     except OSError as error:
         raise DataError(f"{output} cannot be written ({error.strerror or error}).") from error

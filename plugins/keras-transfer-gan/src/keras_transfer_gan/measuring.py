@@ -69,7 +69,7 @@ def require_enough(table: ImageTable, while_training: bool) -> None:
             )
 
 
-def compare(
+def generative_metrics(
     real: np.ndarray, made: np.ndarray, *, warn: bool = True, also: str | None = None
 ) -> dict[str, Any]:
     """Metrics of made images against real ones, both uint8 ``(N, H, W, C)``.

@@ -37,7 +37,7 @@ from keras_transfer_gan.drawing import draw
 from keras_transfer_gan.features import BACKBONE, metric_backbone
 from keras_transfer_gan.looking import draw_training, look_for_copies
 from keras_transfer_gan.material import channels_of, material_of
-from keras_transfer_gan.measuring import compare, pixels_of, require_enough, spread
+from keras_transfer_gan.measuring import generative_metrics, pixels_of, require_enough, spread
 from keras_transfer_gan.networks import Facts, make_discriminator, make_generator, to_bytes
 from keras_transfer_gan.planning import STRATEGY, plan_adversarial
 from keras_transfer_gan.spec import SIZES
@@ -130,9 +130,7 @@ class Gan(Task):
         if isinstance(source, (str, Path)) and _is_flat(Path(source)):
             table = _flat(Path(source), values, seed)
         else:
-            table = load_data(
-                source, seed=seed, min_classes=1, **values, **({"classes": classes} if classes else {})
-            )
+            table = load_data(source, seed=seed, min_classes=1, classes=classes, **values)
         if self.options.conditional and (table.kind != "classes" or len(table.classes) < 2):
             raise DataError(
                 f"{table.source} tells no classes ({table.kind}, {len(table.classes)} names); --conditional "
@@ -276,7 +274,7 @@ class Gan(Task):
         preprocessing = self._preprocessing or Preprocessing(size=(facts.size, facts.size))
         real = pixels_of(chosen, preprocessing, facts.channels)
         made = np.rint(outputs[rows]).clip(0, 255).astype(np.uint8)
-        found = compare(real, made, also=self.options.metric_backbone)
+        found = generative_metrics(real, made, also=self.options.metric_backbone)
         discriminator = self._discriminator
         if discriminator is not None:
             labels = chosen.labels if facts.conditional else np.zeros(len(rows), np.int64)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import logging
 import os
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from keras_transfer.data.splits import complete_splits, make_splits, require_fra
 from keras_transfer.data.table import SPLITS, ArrayImages, PathImages, Skipped
 from keras_transfer.data.threads import ordered_map
 from keras_transfer.errors import DataError, KerasTransferError, UsageError
+from keras_transfer.hashing import sha256_of
 from keras_transfer.preprocessing import Preprocessing, orientation
 from keras_transfer_segmentation.classes import IGNORE_INDEX, Classes
 from keras_transfer_segmentation.masks import (
@@ -97,7 +97,6 @@ class Pairs:
                 "images_with": dict(zip(self.classes.names, (pixels > 0).sum(axis=0).tolist(), strict=True)),
                 "pixels": dict(zip(self.classes.names, pixels.sum(axis=0).tolist(), strict=True)),
             }
-        digest = hashlib.sha256(repr((self.classes.to_dict(), sorted(self.sha256))).encode())
         return {
             "source": self.source,
             "images": len(self),
@@ -106,7 +105,7 @@ class Pairs:
             "splits": splits,
             "groups": None if self.groups is None else len(set(self.groups.tolist())),
             "skipped": [f"{skipped.path}: {skipped.reason}" for skipped in self.skipped],
-            "fingerprint": digest.hexdigest(),
+            "fingerprint": sha256_of(repr((self.classes.to_dict(), sorted(self.sha256))).encode()),
         }
 
 
@@ -234,8 +233,7 @@ def _from_files(
             raise  # about the arguments, not about this pair
         except KerasTransferError as error:
             return str(error)
-        digest = hashlib.sha256((images.digest(i) + _digest(mask)).encode()).hexdigest()
-        return digest, _count(mask, classes)
+        return _digest(images, i, mask), _count(mask, classes)
 
     found = list(ordered_map(check, range(len(images))))
     wrong = [result for result in found if isinstance(result, str)]
@@ -297,10 +295,7 @@ def _from_arrays(source: tuple[Any, ...], classes: Classes | None, ignore_index:
             f"The masks of {len(empty)} images have only ignored pixels, such as number {empty[0]}. Leave them out."
         )
     images = ArrayImages(pixels, np.arange(len(pixels)))
-    digests = [
-        hashlib.sha256((images.digest(i) + _digest(mask)).encode()).hexdigest()
-        for i, mask in enumerate(masks)
-    ]
+    digests = [_digest(images, i, mask) for i, mask in enumerate(masks)]
     return Pairs(
         source="arrays",
         classes=classes,
@@ -333,7 +328,7 @@ def _count(mask: np.ndarray, classes: Classes) -> np.ndarray:
     return np.bincount(mask[mask != classes.ignore_index], minlength=len(classes)).astype(np.int64)
 
 
-def _digest(mask: np.ndarray) -> str:
-    return hashlib.sha256(
-        f"{mask.shape} ".encode() + np.ascontiguousarray(mask, np.int32).tobytes()
-    ).hexdigest()
+def _digest(images: PathImages | ArrayImages, i: int, mask: np.ndarray) -> str:
+    """Of image ``i`` and its mask together."""
+    of_mask = sha256_of(f"{mask.shape} ".encode() + mask.astype(np.int32).tobytes())
+    return sha256_of((images.digest(i) + of_mask).encode())

@@ -153,13 +153,13 @@ def choose_by_folds(features: np.ndarray, labels: np.ndarray, dim: int, kind: st
     blocks = {key: found for key, found in blocks.items() if len(found) == len(folds)}
     held_out = [held for _, held in folds]
     table = np.array([_by_class(found, held_out, labels) for found in blocks.values()])
-    trials = compare(list(blocks), table)
+    trials = paired_trials(list(blocks), table)
     chosen, best = choose(trials)
     roc = Roc.of(*_pairs_once(blocks[chosen.head, chosen.shrinkage], held_out, labels))
     return Choice(chosen, best, trials, table.shape[1], len(folds), roc)
 
 
-def compare(heads: Sequence[tuple[str, float | str | None]], table: np.ndarray) -> tuple[Trial, ...]:
+def paired_trials(heads: Sequence[tuple[str, float | str | None]], table: np.ndarray) -> tuple[Trial, ...]:
     """Trials from scores ``(heads, classes)``: what differs is paired by class, and classes are counted."""
     best = table[table.mean(axis=1).argmax()]
     behind = best - table

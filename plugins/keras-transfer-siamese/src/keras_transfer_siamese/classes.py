@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from keras_transfer.data.assemble import apply_recorded_split
 from keras_transfer.data.checking import enforce_limit
 from keras_transfer.data.threads import ordered_map
 from keras_transfer.errors import DataError, UsageError
+from keras_transfer.hashing import sha256_of
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.settings import DataSettings
 
@@ -126,7 +126,7 @@ def require_apart(table: ImageTable) -> None:
 
 def fingerprints(names: Iterable[str]) -> list[str]:
     """What a model remembers of the classes it was trained on: hashes, since names of people need not travel."""
-    return sorted(hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16] for name in names)
+    return sorted(sha256_of(name.encode("utf-8", "surrogateescape"))[:16] for name in names)
 
 
 def require_unseen(table: ImageTable, trained: Sequence[str]) -> None:

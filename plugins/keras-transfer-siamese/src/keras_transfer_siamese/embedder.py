@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +12,8 @@ import numpy as np
 from keras_transfer.data.threads import ordered_map
 from keras_transfer.errors import CacheError, DataError, UsageError
 from keras_transfer.export.bundle import Bundle, is_bundle, list_bundle
-from keras_transfer.export.report import digest
 from keras_transfer.features.identity import model_hash
+from keras_transfer.hashing import sha256_of, size_and_sha256
 from keras_transfer.inference import KerasRunner
 from keras_transfer.inference.tta import tta_views
 from keras_transfer.preprocessing import ImageError, Preprocessing, decode, read_image_bytes
@@ -25,8 +23,6 @@ from keras_transfer_siamese.classes import shows_nothing
 from keras_transfer_siamese.comparison import Comparison, unit
 from keras_transfer_siamese.gallery import Binding
 from keras_transfer_siamese.identity import Identity
-
-log = logging.getLogger("keras_transfer")
 
 KIND = "embeddings"
 BATCH = 32
@@ -147,7 +143,7 @@ def open_embedder(model: Any) -> Embedder:
         identity = _of_keras(loaded, loaded.name if path is None else path.name)
     else:
         assert path is not None  # what is no path is a Keras model
-        _, content = digest(path)
+        _, content = size_and_sha256(path)
         identity = Identity(content, path.name, "float32", content)
     return Embedder(loaded, identity, Comparison(), path)
 
@@ -158,7 +154,7 @@ def bundle_identity(bundle: Bundle, file: str) -> Identity:
     Raises ``UsageError`` for an unknown file.
     """
     artefact = bundle.artefact(file)
-    _, content = digest(bundle.path / artefact.file)
+    _, content = size_and_sha256(bundle.path / artefact.file)
     name = bundle.record.title or bundle.path.resolve().name
     proven = artefact.precision == "float32" and artefact.passed
     cosine = 1.0 if proven else least_cosine(bundle, artefact.file)
@@ -211,7 +207,7 @@ def _read(path: Path, preprocessing: Preprocessing, known: Set[str]) -> tuple[Em
     """A file's hash, and its pixels or the reason why there are none."""
     try:
         content = read_image_bytes(path)
-        sha256 = hashlib.sha256(content).hexdigest()
+        sha256 = sha256_of(content)
         if sha256 in known:
             return Embedded(path, sha256), None
         image = decode(content)

@@ -193,7 +193,7 @@ class FrozenHeads:
         }
         if guard is None:
             return head
-        verdict = guard.compare(
+        verdict = guard.paired_verdict(
             best.embed(features[val]), best.comparison, head.embed(features[val]), head.comparison
         )
         kept = head if verdict.better or (self.options.head == "dense" and not fit.guard) else best

@@ -41,7 +41,9 @@ class ClassGuard:
         """One-shot accuracy, and to tell equals apart the area under the ROC."""
         return self.trial.score(embeddings, comparison)
 
-    def compare(self, before: np.ndarray, old: Comparison, after: np.ndarray, new: Comparison) -> Verdict:
+    def paired_verdict(
+        self, before: np.ndarray, old: Comparison, after: np.ndarray, new: Comparison
+    ) -> Verdict:
         """The embeddings ``(N, D)`` of two models, each with its comparison."""
         first, second = self.trial.accuracies(before, old), self.trial.accuracies(after, new)
         mean, half = interval(second - first)

@@ -6,7 +6,6 @@ its own.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_transfer.hashing import sha256_of_parts
 from keras_transfer.paths import atomic_write, cache_dir
 from keras_transfer_siamese.comparison import Comparison, unit
 
@@ -55,9 +55,9 @@ def _graph(vectors: np.ndarray) -> Any:
     """Of unit vectors by distance, too: it orders them as the cosine does."""
     import faiss
 
-    key = hashlib.sha256(f"{faiss.__version__} {NEIGHBOURS} {BUILDING} {vectors.shape}".encode())
-    key.update(np.ascontiguousarray(vectors).data)
-    path = cache_dir() / "indexes" / f"{key.hexdigest()}.faiss"
+    built = f"{faiss.__version__} {NEIGHBOURS} {BUILDING} {vectors.shape}".encode()
+    key = sha256_of_parts([built, np.ascontiguousarray(vectors).data])
+    path = cache_dir() / "indexes" / f"{key}.faiss"
     kept = _kept(path)
     if kept is not None and kept.ntotal == len(vectors):
         return kept

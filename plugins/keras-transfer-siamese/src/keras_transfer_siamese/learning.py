@@ -258,7 +258,9 @@ class Learner(Learning):
 
         def is_better(before: np.ndarray, after: np.ndarray) -> bool:
             assert self.guard is not None
-            verdict = self.guard.compare(before, comparison, after, trained_comparison(network, self.kind))
+            verdict = self.guard.paired_verdict(
+                before, comparison, after, trained_comparison(network, self.kind)
+            )
             better = verdict.better or not context.settings.fit.guard
             self.guard.note("guard", verdict, better, "head on frozen features", "fine-tuned network")
             return better
