@@ -12,6 +12,8 @@ from keras_transfer.records.fields import DamagedError, Fields
 from keras_transfer.settings import TrainSettings
 
 KIND = "keras-transfer run"
+_BEFORE: dict[str, Any] = {"refit": False}
+"""Settings that came later: how runs whose record does not name them were trained."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class TrainingRequest:
         """From the field ``request``. Raises :class:`~keras_transfer.records.fields.DamagedError`."""
         asked = fields.mapping("settings")
         try:
-            settings = TrainSettings.of(**asked)
+            settings = TrainSettings.of(**{**_BEFORE, **asked})
         except (UsageError, TypeError, ValueError) as error:
             raise DamagedError(f"'request.settings' cannot be used: {error}") from None
         return cls(
