@@ -61,12 +61,15 @@ def public_names() -> str:
 
 def setting_values() -> str:
     """The content of ``keras_transfer/setting_values.py``."""
-    from keras_transfer.options import describe
+    from keras_transfer.options import option_infos
     from keras_transfer.settings import TrainSettings
 
     texts = {}
     for group in (type(field.default) for field in fields(TrainSettings) if field.name != "seed"):
-        name, values = group.__name__.replace("Settings", "Values"), "\n".join(map(_value, describe(group)))
+        name, values = (
+            group.__name__.replace("Settings", "Values"),
+            "\n".join(map(_value, option_infos(group))),
+        )
         texts[name] = GROUP.format(name=name, settings=group.__name__, values=values)
     return VALUES.format(groups="\n\n\n".join(texts.values()), bases=", ".join([*texts, "total=False"]))
 

@@ -8,7 +8,7 @@ import pytest
 from keras_transfer.cli.export import export
 from keras_transfer.errors import UsageError
 from keras_transfer.export import export_model
-from keras_transfer.options import describe
+from keras_transfer.options import option_infos
 from keras_transfer.records import ExportOptions
 from keras_transfer.testing.command import call
 from keras_transfer.workflow.export import export_run
@@ -33,7 +33,7 @@ def test_the_command_line_the_dataclass_and_the_documented_keywords_are_one_list
     assert [flag for one in own for flag in (*one.opts, *one.secondary_opts)] == SPELLED
     documented = ExportOptions.__doc__.split("Attributes:")[1].split("Raises")[0]
     assert re.findall(r"^ {8}(\w+): ", documented, re.MULTILINE) == names
-    assert all(len(info.help) > 10 for info in describe(ExportOptions))
+    assert all(len(info.help) > 10 for info in option_infos(ExportOptions))
 
 
 def test_the_command_line_says_what_python_says():
