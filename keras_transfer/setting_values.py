@@ -9,7 +9,7 @@ class DataValues(TypedDict, total=False):
     val_fraction: float
     """Share of the images used for validation. Default: 0.15; at least 0.0; less than 1.0."""
     test_fraction: float
-    """Share of the images never trained on. Default: 0.2; at least 0.0; less than 1.0."""
+    """Share of the images used for the test. Default: 0.2; at least 0.0; less than 1.0."""
     split_from: str | None
     """Use the split of this run folder or split.csv."""
     max_skipped: float
@@ -19,7 +19,7 @@ class DataValues(TypedDict, total=False):
     labels: Literal["auto", "classes", "multilabel", "regression"]
     """How a CSV's labels are read. Default: 'auto'."""
     separator: str
-    """What stands between the labels of one image, in a CSV. Default: ';'."""
+    """Separator between the labels of one image, in a CSV. Default: ';'."""
     image_root: str | None
     """Folder a CSV's paths are relative to (default: the CSV's)."""
     tfds_data_dir: str | None
@@ -35,7 +35,7 @@ class ModelValues(TypedDict, total=False):
     cut: str | None
     """path:FILE: the layer where it ends (default: before its head)."""
     input_mode: Literal["tf", "caffe", "torch", "unit", "lite", "none"] | None
-    """path:FILE: what it wants pixels to become, unless it scales them itself."""
+    """path:FILE: the pixels it expects, unless it scales them itself."""
     weights: str
     """auto, imagenet, none, or the path of a weights file. Default: 'auto'."""
     image_size: int | None
@@ -45,7 +45,7 @@ class ModelValues(TypedDict, total=False):
     interpolation: Literal["nearest", "bilinear", "bicubic", "area", "lanczos"]
     """Resampling filter. Default: 'bilinear'."""
     antialias: bool
-    """Smooth before shrinking. Default: True."""
+    """Smooth before an image is made smaller. Default: True."""
 
 
 class FitValues(TypedDict, total=False):
@@ -63,20 +63,20 @@ class FitValues(TypedDict, total=False):
     guard: bool
     """Keep the probe unless fine-tuning beats it on validation. Default: True."""
     refit: bool
-    """Where the probe is what is kept, fit it once more, on training and validation images, at the strength
-    chosen. Default: True."""
+    """If the probe is the final model, fit it again on training and validation images together. Default:
+    True."""
     cache_boundary: Literal["auto", "on", "off"]
-    """Compute what lies below the trained layers once and keep it. Default: 'auto'."""
+    """Compute the output of the layers below the trained ones once and keep it. Default: 'auto'."""
     views: int
-    """Augmented views of each image that are kept there. Default: 4; at least 1."""
+    """Augmented views per image that are kept there. Default: 4; at least 1."""
     teacher: str | None
     """Learn from this run folder or model file too (distillation)."""
     temperature: float
-    """Distillation: softens the teacher's answers. Default: 4.0; at least 0.1."""
+    """Distillation: softens the teacher's predictions. Default: 4.0; at least 0.1."""
     teacher_weight: float
     """Distillation: the teacher's share of the loss. Default: 0.7; at least 0.0; at most 1.0."""
     engine: Literal["auto", "litert", "keras"]
-    """What computes the frozen features. Default: 'auto'."""
+    """Runtime that computes the frozen features. Default: 'auto'."""
     deploy: Literal["int8"] | None
     """Fit the head on the features of the backbone in this precision, as the device computes them; `export
     --quantize int8` ships that backbone."""
@@ -88,24 +88,24 @@ class GradientValues(TypedDict, total=False):
     epochs: int
     """Passes over the training images when fine-tuning. Default: 10; at least 1."""
     batch_size: int
-    """Images a step. Default: 32; at least 1."""
+    """Images per step. Default: 32; at least 1."""
     learning_rate: float | None
     """Peak learning rate (default: 2e-4; 1e-3 for scratch; SGD: 20 times that). At least 1e-30."""
     find_lr: bool
     """Measure a learning rate first and use it (plots/lr_finder.png). Default: False."""
     optimizer: Literal["adamw", "sgd"]
-    """What applies the gradients. Default: 'adamw'."""
+    """The optimizer. Default: 'adamw'."""
     momentum: float
     """SGD's momentum. Default: 0.9; at least 0.0; less than 1.0."""
     schedule: Literal["cosine", "onecycle", "constant", "step"]
-    """The learning rate over the steps. Default: 'cosine'."""
+    """Schedule of the learning rate. Default: 'cosine'."""
     warmup: float
-    """Share of the steps in which the rate rises. Default: 0.1; at least 0.0; less than 1.0."""
+    """Share of the steps in which the learning rate rises. Default: 0.1; at least 0.0; less than 1.0."""
     layer_decay: float
-    """Each block below learns this times as fast as the one above it. Default: 1.0; at least 0.01; at most
-    1.0."""
+    """Learning rate of each block, as a factor of that of the block above. Default: 1.0; at least 0.01; at
+    most 1.0."""
     weight_decay: float
-    """On kernels; never on biases and normalization. Default: 0.0001; at least 0.0."""
+    """Weight decay of kernels (never of biases and normalization). Default: 0.0001; at least 0.0."""
     clip_norm: float | None
     """Largest norm of a step's gradients. At least 1e-06."""
     accumulate: int
@@ -117,7 +117,7 @@ class GradientValues(TypedDict, total=False):
     focal: float | None
     """Focal loss with this gamma, e.g. 2, instead of cross-entropy. At least 0.0."""
     balance: Literal["none", "weights", "sampling"]
-    """Classes of unequal size. Default: 'none'."""
+    """How classes of unequal size are balanced. Default: 'none'."""
     augment: Literal["none", "light", "standard", "strong", "alexnet"]
     """Random changes of the training images. Default: 'none'."""
     flips: Literal["horizontal", "both", "none"]
