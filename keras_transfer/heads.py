@@ -25,7 +25,7 @@ FEWEST = {"softmax": 2, "sigmoid": 1, "linear": 1}
 
 def add_head(
     backbone: keras.Model,
-    classes: int,
+    num_classes: int,
     *,
     hidden: Sequence[int] = (),
     dropout: float = 0.0,
@@ -36,7 +36,7 @@ def add_head(
 
     Args:
         backbone: pixels ``(B, H, W, 3)`` to a feature map ``(B, h, w, D)`` or to features ``(B, D)``.
-        classes: number of outputs ``C``: classes (at least 2), labels or target values (at least 1).
+        num_classes: number of outputs ``C``: classes (at least 2), labels or target values (at least 1).
         hidden: widths of hidden Dense layers (ReLU) between the pooled features and the decision.
         dropout: share of the pooled features dropped in training, in [0, 1).
         seed: fixes the initial weights and the dropout masks.
@@ -52,10 +52,10 @@ def add_head(
     """
     if activation not in FEWEST:
         raise unknown_name("activation of a head", activation, FEWEST)
-    if classes < FEWEST[activation]:
+    if num_classes < FEWEST[activation]:
         what = "classifier for {} class" if activation == "softmax" else "head with {} outputs"
         raise UsageError(
-            f"A {what.format(classes)} was asked for; at least {FEWEST[activation]} are expected."
+            f"A {what.format(num_classes)} was asked for; at least {FEWEST[activation]} are expected."
         )
     x = backbone.output
     if len(x.shape) == 4:
@@ -73,7 +73,7 @@ def add_head(
             width, activation="relu", kernel_initializer=initial, name=f"head_hidden_{index}"
         )(x)
     initial = keras.initializers.GlorotUniform(seed=seed + 1000)
-    x = keras.layers.Dense(classes, kernel_initializer=initial, name=LOGITS)(x)
+    x = keras.layers.Dense(num_classes, kernel_initializer=initial, name=LOGITS)(x)
     if activation == "softmax":
         x = keras.layers.Softmax(name=PROBABILITIES)(x)
     else:

@@ -8,12 +8,12 @@ from sklearn.utils.class_weight import compute_class_weight
 from keras_transfer.errors import DataError, UsageError
 
 
-def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+def class_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
     """How much each class must count for all to count the same.
 
     Args:
         labels: whole numbers (N,), class indices; or 0/1 (N, C), several labels per image.
-        classes: the number of classes ``C``.
+        num_classes: the number of classes ``C``.
 
     Returns:
         float32 (C,). For (N,): scikit-learn's "balanced", images / (classes present * images of the class), whose
@@ -26,17 +26,17 @@ def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
         DataError: no image, or a label that is no class.
     """
     labels = np.asarray(labels)
-    if labels.ndim == 2 and labels.shape[1] == classes and len(labels):
+    if labels.ndim == 2 and labels.shape[1] == num_classes and len(labels):
         if not np.all((labels == 0) | (labels == 1)):
             raise DataError("Several labels per image must be given as 0 or 1.")
         positives = labels.sum(axis=0, dtype=np.float64)
         negatives = np.maximum(len(labels) - positives, 1)
-        ratio = np.divide(negatives, positives, out=np.zeros(classes), where=positives > 0)
+        ratio = np.divide(negatives, positives, out=np.zeros(num_classes), where=positives > 0)
         return ratio.astype(np.float32)
     found = _classes_found(labels)
-    if found[0] < 0 or found[-1] >= classes:
-        raise DataError(f"The labels go from {found[0]} to {found[-1]}; expected 0 to {classes - 1}.")
-    weights = np.zeros(classes, np.float32)
+    if found[0] < 0 or found[-1] >= num_classes:
+        raise DataError(f"The labels go from {found[0]} to {found[-1]}; expected 0 to {num_classes - 1}.")
+    weights = np.zeros(num_classes, np.float32)
     weights[found] = compute_class_weight("balanced", classes=found, y=labels)
     return weights
 

@@ -59,7 +59,7 @@ def fit_embedding_head(
     kind: str,
     features: np.ndarray,
     labels: np.ndarray,
-    classes: int,
+    num_classes: int,
     *,
     train: np.ndarray,
     val: np.ndarray,
@@ -75,7 +75,7 @@ def fit_embedding_head(
         kind: one of :data:`KINDS`.
         features: float ``(N, D)``, what the extractor gives.
         labels: int ``(N,)``, in [0, classes).
-        classes: number of classes ``C``, at least 2. One without training images gets a logit that is at least
+        num_classes: number of classes ``C``, at least 2. One without training images gets a logit that is at least
             ``probe.ABSENT`` below the highest (``knn``: a share of no more than ``exp(-probe.ABSENT)``).
         train: indices of the images that are learned from.
         val: indices of the images the hyper-parameters are chosen on; when empty, cross-validation is used.
@@ -99,9 +99,9 @@ def fit_embedding_head(
             f"The extractor gives {shape} and the features are {np.shape(features)}; (None, D) and (N, D) are "
             "expected. Take both from heads.split_head(model)[0]."
         )
-    if classes < 2:
-        raise UsageError(f"A classifier for {classes} class was asked for; at least 2 are expected.")
-    problem = state_problem(features, labels, classes, train, val, sample_weight, judged, seed, refit)
+    if num_classes < 2:
+        raise UsageError(f"A classifier for {num_classes} class was asked for; at least 2 are expected.")
+    problem = state_problem(features, labels, num_classes, train, val, sample_weight, judged, seed, refit)
     fitted = _FITS[kind](problem)
     probabilities = keras.layers.Softmax(name=PROBABILITIES)(fitted.build(extractor.output))
     head = keras.Model(extractor.output, probabilities, name="head")

@@ -99,7 +99,7 @@ class Fitted:
 def state_problem(
     features: np.ndarray,
     labels: np.ndarray,
-    classes: int,
+    num_classes: int,
     train: np.ndarray,
     val: np.ndarray,
     sample_weight: np.ndarray | None,
@@ -130,10 +130,10 @@ def state_problem(
         raise DataError("A feature is NaN or infinite. Check the images and the backbone's weights.")
     if np.any(weight[train] < 0) or not np.all(np.isfinite(weight[train])):
         raise DataError("A sample weight is negative or not finite; numbers from 0 are expected.")
-    if len(rows) and not 0 <= labels[rows].min() <= labels[rows].max() < classes:
+    if len(rows) and not 0 <= labels[rows].min() <= labels[rows].max() < num_classes:
         raise DataError(
-            f"Labels from {labels[rows].min()} to {labels[rows].max()} were given for {classes} classes; "
-            f"0 to {classes - 1} are expected."
+            f"Labels from {labels[rows].min()} to {labels[rows].max()} were given for {num_classes} classes; "
+            f"0 to {num_classes - 1} are expected."
         )
     train = train[weight[train] > 0]
     found = np.unique(labels[train])
@@ -151,7 +151,7 @@ def state_problem(
         train=np.arange(len(train)),
         val=np.arange(len(train), len(rows)),
         found=found,
-        classes=classes,
+        classes=num_classes,
         seed=seed,
         refit=refit,
     )

@@ -131,7 +131,7 @@ def refit_probe(
 def out_of_fold_logits(
     features: np.ndarray,
     labels: np.ndarray,
-    classes: int,
+    num_classes: int,
     *,
     rows: np.ndarray,
     c: float,
@@ -142,7 +142,7 @@ def out_of_fold_logits(
 
     Args:
         features, labels, rows, c, sample_weight: as in :func:`refit_probe`.
-        classes: of the head, ``C``.
+        num_classes: of the head, ``C``.
         seed: of the folds.
 
     Returns:
@@ -151,9 +151,9 @@ def out_of_fold_logits(
     """
     weight = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, np.float64)
     folds = stratified(rows[weight[rows] > 0], labels, seed) or []
-    found = [np.empty((0, classes))]
+    found = [np.empty((0, num_classes))]
     for learned, judged in folds:
-        kernel, bias = _plain(*_fitted(features, labels, learned, c, weight), classes)
+        kernel, bias = _plain(*_fitted(features, labels, learned, c, weight), num_classes)
         found.append(np.asarray(features[judged], np.float64) @ kernel + bias)
     return np.concatenate([rows[:0], *(judged for _, judged in folds)]), np.concatenate(found)
 
@@ -204,14 +204,14 @@ def _fold(
 
 
 def _plain(
-    regression: LogisticRegression, mean: np.ndarray, deviation: np.ndarray, classes: int
+    regression: LogisticRegression, mean: np.ndarray, deviation: np.ndarray, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Kernel ``(D, C)`` and bias ``(C,)`` for plain features, with columns for classes that were not learned."""
     w, b = regression.coef_.T, regression.intercept_
     if w.shape[1] == 1:  # two classes: one score z, and softmax([-z/2, z/2]) equals the sigmoid of z
         w, b = np.concatenate([-w / 2, w / 2], axis=1), np.concatenate([-b / 2, b / 2])
     w, b = folded(w, b, mean, deviation)
-    kernel = np.zeros((w.shape[0], classes))
-    bias = np.full(classes, b.min() - ABSENT)
+    kernel = np.zeros((w.shape[0], num_classes))
+    bias = np.full(num_classes, b.min() - ABSENT)
     kernel[:, regression.classes_], bias[regression.classes_] = w, b
     return kernel, bias

@@ -82,7 +82,7 @@ def upsample(x: Any, size: Sequence[int], width: int, how: str, name: str, seed:
 
 def classify_pixels(
     x: Any,
-    classes: int,
+    num_classes: int,
     padded_size: tuple[int, int],
     size: tuple[int, int],
     *,
@@ -97,7 +97,7 @@ def classify_pixels(
     if dropout:
         x = keras.layers.SpatialDropout2D(dropout, seed=seed, name="head_dropout")(x)
     x = keras.layers.Conv2D(
-        classes,
+        num_classes,
         1,
         kernel_initializer=glorot_uniform("head_scores", seed),
         name="head_scores",

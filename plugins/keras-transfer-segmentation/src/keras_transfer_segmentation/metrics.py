@@ -23,7 +23,7 @@ BOUNDARY_TOLERANCE = 2.0
 
 
 def confusion_matrix(
-    truth: np.ndarray, prediction: np.ndarray, classes: int, ignore_index: int = IGNORE_INDEX
+    truth: np.ndarray, prediction: np.ndarray, num_classes: int, ignore_index: int = IGNORE_INDEX
 ) -> np.ndarray:
     """Count pixels: int64 ``(C, C)``, rows are the truth, columns the prediction.
 
@@ -38,12 +38,14 @@ def confusion_matrix(
     counts = truth != ignore_index
     truth, prediction = truth[counts].astype(np.int64), prediction[counts].astype(np.int64)
     for what, values in (("truth", truth), ("prediction", prediction)):
-        if values.size and not (values.min() >= 0 and values.max() < classes):
+        if values.size and not (values.min() >= 0 and values.max() < num_classes):
             raise DataError(
                 f"The {what} has values from {values.min()} to {values.max()}; expected class indices from 0 to "
-                f"{classes - 1}" + (f", or {ignore_index} to ignore a pixel." if what == "truth" else ".")
+                f"{num_classes - 1}" + (f", or {ignore_index} to ignore a pixel." if what == "truth" else ".")
             )
-    return np.bincount(truth * classes + prediction, minlength=classes**2).reshape(classes, classes)
+    return np.bincount(truth * num_classes + prediction, minlength=num_classes**2).reshape(
+        num_classes, num_classes
+    )
 
 
 def iou(matrix: np.ndarray) -> np.ndarray:
@@ -72,7 +74,7 @@ def frequency_weighted_iou(matrix: np.ndarray) -> np.ndarray:
 def boundary_f1(
     truth: np.ndarray,
     prediction: np.ndarray,
-    classes: int,
+    num_classes: int,
     tolerance: float = BOUNDARY_TOLERANCE,
     ignore_index: int = IGNORE_INDEX,
 ) -> np.ndarray:
@@ -90,8 +92,8 @@ def boundary_f1(
     if truth.ndim != 2:
         raise DataError(f"The boundary F1 is of one image (H, W); the truth is {truth.shape}.")
     counts = truth != ignore_index
-    scores = np.full(classes, np.nan)
-    for index in range(classes):
+    scores = np.full(num_classes, np.nan)
+    for index in range(num_classes):
         true, predicted = (_boundary(mask == index, counts) for mask in (truth, prediction))
         if true.any() and predicted.any():
             precision, recall = _near(predicted, true, tolerance), _near(true, predicted, tolerance)

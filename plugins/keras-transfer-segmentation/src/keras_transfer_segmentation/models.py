@@ -29,7 +29,7 @@ _SKIPS = (16, 8, 4)
 
 def unet(
     backbone: keras.Model,
-    classes: int,
+    num_classes: int,
     *,
     widths: Sequence[int] = (256, 128, 64, 32),
     upsampling: str = "bilinear",
@@ -44,7 +44,7 @@ def unet(
     Args:
         backbone: a model of ``load_backbone``, whose layers and weights become part of the result (a copy of them for
             sizes that 32 does not divide).
-        classes: ``C``, at least 2.
+        num_classes: ``C``, at least 2.
         widths: channels of the expanding path at strides 16, 8 and 4, whose skips are the backbone's maps, and where a
             fourth is given at full size.
         upsampling: ``bilinear``, or ``transposed``: convolutions of 2x2 with stride 2, as in the paper.
@@ -54,7 +54,7 @@ def unet(
     Raises:
         UsageError: an impossible argument, or a model that is no backbone of the catalog.
     """
-    _check(classes, widths, dropout)
+    _check(num_classes, widths, dropout)
     if not 3 <= len(widths) <= 4:
         raise UsageError(
             f"widths has {len(widths)} numbers; 3 or 4 are expected, for strides 16, 8 and 4, and full size."
@@ -71,13 +71,13 @@ def unet(
             x = keras.layers.Concatenate(name=f"{name}_skip")([x, skip])
         x = conv_block(x, width, f"{name}_a", seed)
         x = conv_block(x, width, f"{name}_b", seed)
-    outputs = classify_pixels(x, classes, encoder.padded_size, encoder.size, dropout=dropout, seed=seed)
+    outputs = classify_pixels(x, num_classes, encoder.padded_size, encoder.size, dropout=dropout, seed=seed)
     return keras.Model(encoder.image, outputs, name=f"{encoder.name}_unet")
 
 
 def unet_from_scratch(
     image_size: tuple[int, int],
-    classes: int,
+    num_classes: int,
     *,
     widths: Sequence[int] = (64, 128, 256, 512, 1024),
     normalize: bool = True,
@@ -92,7 +92,7 @@ def unet_from_scratch(
 
     Args:
         image_size: (height, width) in pixels.
-        classes: ``C``, at least 2.
+        num_classes: ``C``, at least 2.
         widths: channels of each step of the contracting path, at least two; sides are padded to multiples of
             ``2 ** (len(widths) - 1)``.
         normalize: batch normalization after each convolution; False is the paper's network.
@@ -102,7 +102,7 @@ def unet_from_scratch(
     Raises:
         UsageError: an impossible argument.
     """
-    _check(classes, widths, dropout)
+    _check(num_classes, widths, dropout)
     if len(widths) < 2:
         raise UsageError(f"widths is {tuple(widths)}; expected at least two numbers, one for each step.")
     if len(image_size) != 2 or not all(isinstance(side, int) and side >= 1 for side in image_size):
@@ -126,12 +126,12 @@ def unet_from_scratch(
         x = keras.layers.Concatenate(name=f"{name}_skip")([skip, x])
         for part in "ab":
             x = conv_block(x, widths[depth], f"{name}_{part}", seed, normalize=normalize)
-    return keras.Model(image, classify_pixels(x, classes, padded, size, seed=seed), name="unet")
+    return keras.Model(image, classify_pixels(x, num_classes, padded, size, seed=seed), name="unet")
 
 
 def fpn(
     backbone: keras.Model,
-    classes: int,
+    num_classes: int,
     *,
     width: int = 128,
     head_width: int = 64,
@@ -149,7 +149,7 @@ def fpn(
         backbone, classes, dropout, seed: as in :func:`unet`.
         width: channels of the pyramid. head_width: channels of the head.
     """
-    _check(classes, (width, head_width), dropout)
+    _check(num_classes, (width, head_width), dropout)
     encoder = encode(backbone)
     above, summed = None, []
     for stride in (32, *_SKIPS):
@@ -175,13 +175,13 @@ def fpn(
             x = resize_to(x, encoder.levels[target].shape[1:3], f"{name}_head_{step}_resize")
         summed.append(x)
     x = keras.layers.Add(name="decoder_sum")(summed)
-    outputs = classify_pixels(x, classes, encoder.padded_size, encoder.size, dropout=dropout, seed=seed)
+    outputs = classify_pixels(x, num_classes, encoder.padded_size, encoder.size, dropout=dropout, seed=seed)
     return keras.Model(encoder.image, outputs, name=f"{encoder.name}_fpn")
 
 
 def deeplab_v3_plus(
     backbone: keras.Model,
-    classes: int,
+    num_classes: int,
     *,
     width: int = 128,
     low_level_width: int = 48,
@@ -201,7 +201,7 @@ def deeplab_v3_plus(
         low_level_width: channels the map at stride 4 is reduced to.
         rates: of dilation, one for each atrous branch.
     """
-    _check(classes, (width, low_level_width, *rates), dropout)
+    _check(num_classes, (width, low_level_width, *rates), dropout)
     encoder = encode(backbone)
     deep, low = encoder.levels[32], encoder.levels[4]
     branches = [conv_block(deep, width, "decoder_aspp_0", seed, kernel=1)]
@@ -217,7 +217,7 @@ def deeplab_v3_plus(
     x = keras.layers.Concatenate(name="decoder_skip")([x, low])
     for part in "ab":
         x = conv_block(x, width, f"decoder_{part}", seed, separable=True)
-    outputs = classify_pixels(x, classes, encoder.padded_size, encoder.size, dropout=dropout, seed=seed)
+    outputs = classify_pixels(x, num_classes, encoder.padded_size, encoder.size, dropout=dropout, seed=seed)
     return keras.Model(encoder.image, outputs, name=f"{encoder.name}_deeplab_v3_plus")
 
 
@@ -226,9 +226,9 @@ def logits_model(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, model.get_layer(LOGITS).output, name=model.name)
 
 
-def _check(classes: int, widths: Sequence[int], dropout: float) -> None:
-    if not isinstance(classes, int) or classes < 2:
-        raise UsageError(f"A network for {classes!r} classes was asked for; at least 2 are expected.")
+def _check(num_classes: int, widths: Sequence[int], dropout: float) -> None:
+    if not isinstance(num_classes, int) or num_classes < 2:
+        raise UsageError(f"A network for {num_classes!r} classes was asked for; at least 2 are expected.")
     if not all(isinstance(width, int) and width >= 1 for width in widths):
         raise UsageError(f"Widths and rates are {tuple(widths)}; expected whole numbers of at least 1.")
     if not 0 <= dropout < 1:

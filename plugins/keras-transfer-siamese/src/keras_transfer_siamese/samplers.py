@@ -135,12 +135,12 @@ class _Family:
     groups: Iterator[tuple[int, np.ndarray]]
 
 
-def _of_families(families: list[_Family], classes: int, rng: np.random.Generator) -> list[np.ndarray]:
+def _of_families(families: list[_Family], num_classes: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Groups of so many classes: of one family, drawn by its number of classes, and where that is small of another."""
     sizes = np.array([family.classes for family in families])
     chosen: list[np.ndarray] = []
     for place in rng.choice(len(families), len(families), replace=False, p=sizes / sizes.sum()):
-        count = min(classes - len(chosen), families[place].classes)
+        count = min(num_classes - len(chosen), families[place].classes)
         chosen += [group for _, group in _distinct(families[place].groups, count)] if count else []
     return chosen
 
@@ -170,17 +170,17 @@ def _groups(
 
 
 def _distinct(
-    groups: Iterator[tuple[int, np.ndarray]], classes: int, count: int | None = None
+    groups: Iterator[tuple[int, np.ndarray]], num_classes: int, count: int | None = None
 ) -> list[tuple[int, np.ndarray]]:
-    """``count`` groups (default: ``classes``) of as many classes as there are; no class comes twice before all did."""
+    """``count`` groups (default: ``num_classes``) of as many classes as there are; no class comes twice before all did."""
     chosen: list[tuple[int, np.ndarray]] = []
     seen: set[int] = set()
-    while len(chosen) < (classes if count is None else count):
+    while len(chosen) < (num_classes if count is None else count):
         place, group = next(groups)
         if place in seen:
             continue
         chosen.append((place, group))
         seen.add(place)
-        if len(seen) == classes:
+        if len(seen) == num_classes:
             seen.clear()
     return chosen
