@@ -172,7 +172,7 @@ def _groups(
 def _distinct(
     groups: Iterator[tuple[int, np.ndarray]], num_classes: int, count: int | None = None
 ) -> list[tuple[int, np.ndarray]]:
-    """``count`` groups (default: ``num_classes``) of as many classes as there are; no class comes twice before all did."""
+    """``count`` groups (default: ``num_classes``) of as many classes as there are; none comes twice before all did."""
     chosen: list[tuple[int, np.ndarray]] = []
     seen: set[int] = set()
     while len(chosen) < (num_classes if count is None else count):
