@@ -103,16 +103,17 @@ def make_feed(
         "repeat": True,
         "sampling": sampling,
     }
-    if hasattr(targets, "load"):  # they move with the image: its activations cannot be kept
-        boundary = Boundary("off")
-    name, about = _choose_boundary(model, boundary, augmenter, len(train), settings)
+    of_images = augmenter if isinstance(augmenter, Augmenter) else None
+    if hasattr(targets, "load") or of_images is not augmenter:
+        boundary = Boundary("off")  # targets move with the image: its activations cannot be kept
+    name, about = _choose_boundary(model, boundary, of_images, len(train), settings)
     if name is not None:
         lower, upper = cut_at(model, name)
         made = partial(activations, table, lower, preprocessing=preprocessing, engine=boundary.engine)
-        views = boundary.views if augmenter is not None else 1
+        views = boundary.views if of_images is not None else 1
         try:
             learned, plain = (
-                made(indices=train, augmenter=augmenter, views=views, seed=seed),
+                made(indices=train, augmenter=of_images, views=views, seed=seed),
                 made(indices=watched),
             )
         except CacheError as error:

@@ -29,6 +29,13 @@ HIGHER = ("accuracy", "average_precision")
 """Metrics of which more is better."""
 
 
+class Varying(Protocol):
+    """What varies training images. How it is called is between an objective's targets and the feed."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """What it does, JSON-able: a run notes it."""
+
+
 class TrainingObjective(Protocol):
     """What a gradient training asks of its objective. A task may bring one of its own (:func:`fine_tune`).
 
@@ -62,7 +69,7 @@ class TrainingObjective(Protocol):
     def arranged(self, table: ImageTable, rows: np.ndarray, batch_size: int) -> np.ndarray:
         """See :class:`Shuffled`."""
 
-    def augmenter(self, settings: GradientSettings, preprocessing: Preprocessing, seed: int) -> Any:
+    def augmenter(self, settings: GradientSettings, preprocessing: Preprocessing, seed: int) -> Varying:
         """What varies the training images, and their targets where they have a place in the image.
 
         Raises ``UsageError`` for a policy that the targets cannot follow.

@@ -210,3 +210,7 @@ def test_impossible_strengths_are_refused(arguments):
 def test_other_inputs_are_refused(images, masks, key, named):
     with pytest.raises(UsageError, match=named):
         STILL(images, masks, key)
+
+
+def test_what_is_noted_gives_the_same_augmentation():
+    assert Augmentation(**MOVES.to_dict()) == MOVES

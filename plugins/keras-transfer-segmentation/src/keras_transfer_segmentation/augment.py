@@ -7,9 +7,11 @@ Colours change in the image alone.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -63,6 +65,10 @@ class Augmentation:
                 raise UsageError(f"{name} is {getattr(self, name)!r}; expected a share from 0 to 1.")
         if not isinstance(self.seed, int) or self.seed < 0:
             raise UsageError(f"seed is {self.seed!r}; expected a whole number of at least 0.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {**dataclasses.asdict(self), "scale": list(self.scale)}
 
     def __call__(
         self, images: np.ndarray, masks: np.ndarray, key: Sequence[int]
