@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 from keras_transfer.options import option
+from keras_transfer.setting_values import TrainValues
 
 STRATEGIES = ("auto", "probe", "finetune", "full", "scratch")
 RESIZE_RULES = ("squash", "crop", "pad")
@@ -165,7 +166,7 @@ class TrainSettings:
     seed: int = 0
 
     @classmethod
-    def of(cls, **values: Any) -> TrainSettings:
+    def of(cls, **values: Unpack[TrainValues]) -> TrainSettings:
         """Settings from flat keyword arguments: ``TrainSettings.of(backbone="resnet50", epochs=3)``.
 
         Raises ``UsageError`` for an unknown name or a value out of range.

@@ -56,7 +56,7 @@ def compare(
     output: str | None,
     overwrite: bool,
     metric: str,
-    engine: str,
+    engine: Any,
     seed: int,
     offline: bool,
     as_json: bool,

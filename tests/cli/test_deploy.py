@@ -168,4 +168,4 @@ def test_only_classifiers_can_be_deployed(photo_folder, tmp_path):
         *OPTIONS,
     )
     _, said = call(*asked, "--task", "regression", code=2)
-    assert "classifiers" in said
+    assert "task regression does not follow it" in said
