@@ -137,9 +137,11 @@ def test_every_file_of_the_export_makes_the_same_images(run, bundle, fashion_fol
         made = loaded.runtime(one.file).predict(inputs)
         assert made.shape == expected.shape
         assert np.abs(made - expected).max() <= (1 if one.precision == "float32" else 8)
-    found = verify(bundle, fashion_folder, split="test")
+    table = load_data(fashion_folder, val_fraction=0.0, test_fraction=0.4)
+    few = table.take(table.indices("test"))
+    found = verify(bundle, few, split="all")
     assert found.passed, [one.reasons for one in found.artefacts]
-    alone = evaluate(bundle / "model.tflite", fashion_folder, split="test")
+    alone = evaluate(bundle / "model.tflite", few, split="all")
     assert alone["kid_lite0"] == next(
         one.metrics["kid_lite0"] for one in found.artefacts if one.file == "model.tflite"
     )
@@ -194,7 +196,7 @@ def test_a_damaged_golden_input_is_found(bundle, tmp_path):
 def test_integers_and_questions_about_images_are_refused(run, bundle, fashion_folder, tmp_path):
     with pytest.raises(UsageError, match=r"int8: a model that makes images takes numbers"):
         export_run(run, tmp_path / "int8", precisions=("int8",))
-    with pytest.raises(UsageError, match=r"makes images.*keras-transfer gan"):
+    with pytest.raises(UsageError, match=r"generates images.*keras-transfer gan"):
         predict(run, [fashion_folder])
     with pytest.raises(UsageError, match=r"makes images from numbers"):
         load_bundle(bundle).predict([np.zeros((28, 28, 3), np.uint8)])
