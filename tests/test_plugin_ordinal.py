@@ -45,7 +45,7 @@ def test_the_loss_costs_more_the_further_a_grade_is_off():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("ordinal")
+@pytest.mark.usefixtures("ordinal", "eagerly")
 def test_the_network_is_fine_tuned_with_it_and_judged_by_the_tasks_metric(tmp_path):
     from kt_ordinal.sample import brightness
 

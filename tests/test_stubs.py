@@ -52,7 +52,7 @@ def test_train_is_told_every_setting():
     assert re.findall(r'^    "(\w+)",$', stub, re.MULTILINE) == keras_transfer.__all__
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_type_checker_accepts_right_calls_and_refuses_wrong_ones(tmp_path):
     for name, text in {"right": RIGHT, "wrong": WRONG}.items():
         (tmp_path / f"{name}.py").write_text(text)

@@ -106,7 +106,7 @@ def test_the_smallest_size_is_built_with_weights(spec):
     assert np.isfinite(np.asarray(model(np.zeros((1, size, size, 3), "float32"), training=False))).all()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "spec", [pytest.param(CATALOG[name], id=name) for name in ("mobilenet_v2", "efficientnet_lite0")]
 )
@@ -254,7 +254,7 @@ def test_blocks_of_mobilenet_and_resnet():
     assert resnet["conv5_block3"][-1] == "conv5_block3_out"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_blocks_of_the_historic_networks():
     assert members(load_backbone("alexnet", "none", 67)) == {
         "input": ["image", "scaling"],
@@ -274,7 +274,7 @@ def test_blocks_of_the_historic_networks():
     assert resnet[3:] == [f"conv{stage}_block{number}" for stage in range(2, 6) for number in (1, 2)]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_blocks_of_inception_hold_their_automatic_layers():
     """A block's layers are those between the previous block's output and its own: exactly what its output needs."""
     model = load_backbone("inception_v3", "none", 75)

@@ -135,7 +135,7 @@ def test_weights_without_the_classifier_are_refused(tmp_path):
         load_classifier("mobilnet_v3_small")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_file_of_the_whole_network_is_taken(tmp_path):
     """keras.applications' own answer, scaling outside, and ours, scaling inside."""
     whole = keras.applications.MobileNetV3Small(weights=None)

@@ -102,7 +102,7 @@ def test_a_dense_layer_multiplies_each_input_by_each_output():
 
 
 # Araujo, Norris, Sim 2019, Computing Receptive Fields of Convolutional Neural Networks (Distill), table of results.
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("name", "field"), [("vgg16", 212), ("mobilenet", 315), ("resnet50", 483), ("inception_v3", 1311)]
 )

@@ -68,7 +68,7 @@ def test_stated_preprocessing_becomes_a_layer(tmp_path, pixels):
     np.testing.assert_allclose(backbone(pixels), below(model, "last_map", pixels / 127.5 - 1), atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_nested_backbone_is_opened(tmp_path, pixels):
     """What Keras's guide to transfer learning makes: a network inside a Functional model."""
     inner = load_backbone("mobilenet_v3_small", weights="none", image_size=48)
@@ -127,7 +127,7 @@ def test_it_trains_and_gives_features_like_any_backbone(tmp_path, photo_folder):
     assert "second" in [row["name"] for row in found["layers"]]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_saved_model_of_keras_2(tmp_path, pixels):
     tf_keras = pytest.importorskip("tf_keras", reason="Keras 2 (extra: saved-model) writes such a SavedModel")
     layers = tf_keras.layers

@@ -293,7 +293,7 @@ def test_offline_by_the_environment(keras_home, monkeypatch):
         load_backbone("resnet50", "auto", SIZE)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_file_in_keras_cache(keras_home, no_top, pixels, expected):
     (keras_home / SPEC.weights_file).write_bytes(no_top.read_bytes())
     for weights in ("auto", "imagenet"):
@@ -470,7 +470,7 @@ for path in pathlib.Path().glob("*.keras"):
 REAL = os.environ.get("KERAS_TRANSFER_TEST_WEIGHTS", "")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(
     not REAL, reason="KERAS_TRANSFER_TEST_WEIGHTS names no MobileNet ImageNet classifier (.weights.h5)"
 )

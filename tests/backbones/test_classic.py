@@ -342,7 +342,7 @@ def test_bad_options(constructor, arguments, words):
         constructor(**arguments)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_weights_of_a_file_and_an_input_of_ones_own(tmp_path):
     first = ResNet18(classes=3, input_shape=(32, 32, 3))
     first.save_weights(tmp_path / "ours.weights.h5")

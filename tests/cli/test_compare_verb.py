@@ -47,7 +47,7 @@ def test_every_metric_of_the_workflow_can_be_chosen_and_no_other():
     assert tuple(option.type.choices) == METRICS
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_table_json_and_files(photo_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     arguments = ["compare", photo_folder, "--backbones", "vgg16,tiny", "--image-size", "64"]

@@ -33,7 +33,7 @@ def test_two_networks_side_by_side(tmp_path):
     assert macs["ratio"] == macs["second"] / macs["first"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_model_in_a_file_and_from_python(tmp_path):
     model = ktr.add_head(ktr.load_backbone("mobilenet_v3_small", weights="none", image_size=64), 3)
     model.save(tmp_path / "mine.keras")

@@ -404,6 +404,7 @@ def test_golden_vectors_that_do_not_fit_are_refused(bundle_copy, change):
         verify(bundle_copy)
 
 
+@pytest.mark.nightly
 def test_code_in_a_keras_file_is_not_run(bundle_copy):
     image = keras.Input((96, 96, 3))
     x = keras.layers.GlobalAveragePooling2D()(image)

@@ -56,7 +56,7 @@ class Painter:
         return batch[..., :2].astype(np.float32) * self.factor
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_outputs_of_many_files_are_kept_on_disk_and_not_in_memory(table):
     """Six files, one output a pixel: what is held at a time does not grow with images and files."""
     import tracemalloc

@@ -34,7 +34,7 @@ def test_values_are_the_pooled_backbone(table, backbone, expected, engine):
     assert result.values.dtype == np.float32 and close(result.values, expected)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("engine", ["keras", pytest.param("litert", marks=pytest.mark.nightly)])
 def test_values_are_the_pooled_backbone_lite0(table, engine):
     backbone, preprocessing = load_backbone("efficientnet_lite0", image_size=96), Preprocessing((96, 96))

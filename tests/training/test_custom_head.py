@@ -82,7 +82,7 @@ def test_every_rule_trains_the_whole_of_an_own_head(name):
     assert {path.split("/")[-2] for path in plan.variable_multipliers(model)} <= body
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "name", ["map", *(pytest.param(name, marks=pytest.mark.nightly) for name in ("features", "nested"))]
 )

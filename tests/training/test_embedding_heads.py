@@ -165,7 +165,7 @@ def test_weights_count(kind):
     assert heavy[:, 1].mean() > plain[:, 1].mean() + 0.2
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_extractor_stays_as_it_is_and_may_hold_operations_of_any_name():
     x, y = problem()
     keras.backend.clear_session()  # what a new process does to the numbering of operations

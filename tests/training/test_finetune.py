@@ -322,7 +322,7 @@ def test_a_loss_that_leaves_the_numbers_later_keeps_a_trained_epoch_and_names_a_
     assert suggested and 1e-6 < float(suggested[1]) < 1
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_finder_measures_the_optimizer_that_then_trains_at_the_rate_it_found(table, monkeypatch):
     seen = {}
     genuine = finetune.find_learning_rate

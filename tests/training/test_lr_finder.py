@@ -128,7 +128,7 @@ def test_it_stops_when_the_loss_diverges_and_draws_a_picture(dataset, tmp_path):
         assert picture.size[0] > 400
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_loss_that_never_falls_and_too_few_batches_are_said(dataset):
     with pytest.raises(DataError, match="never fell"):
         find_learning_rate(network(), dataset, loss=LOSS, low=1e-9, high=1e-8, steps=12)

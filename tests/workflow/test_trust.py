@@ -400,9 +400,14 @@ def test_an_interrupted_run_refuses_other_weights_under_the_same_name(photo_fold
     assert run.info["training"]["gradient"]["resumed_at"] == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("head", "least"), [("svm", 0.8), ("svm-rbf", 0.8), ("knn", 0.8), ("prototype", 0.65)]
+    ("head", "least"),
+    [
+        pytest.param("svm", 0.8, marks=pytest.mark.slow),
+        pytest.param("svm-rbf", 0.8, marks=pytest.mark.nightly),
+        pytest.param("knn", 0.8, marks=pytest.mark.slow),
+        pytest.param("prototype", 0.65, marks=pytest.mark.nightly),
+    ],
 )
 def test_every_head_ends_as_one_model_that_answers_like_its_metrics(
     photo_folder, tmp_path, head, least, monkeypatch

@@ -104,7 +104,7 @@ class Killed(Exception):
     """What a killed process does not see."""
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_between_looks_nothing_is_written_and_a_row_has_the_means(tmp_path, fashion):
     """Few images make short epochs, and a picture and a checkpoint of each would take longer than the training."""
     every, some = tmp_path / "every", tmp_path / "some"

@@ -177,6 +177,7 @@ def script(edge, *arguments, code=0):
     return done.stdout, done.stderr
 
 
+@pytest.mark.nightly
 def test_the_script_of_the_bundle_writes_the_masks_that_segment_writes(street, data, tmp_path):
     edge = street / "edge"
     assert script(edge, "--self-test")[0].endswith("passed\n")

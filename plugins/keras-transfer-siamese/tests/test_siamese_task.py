@@ -102,6 +102,7 @@ def test_with_few_classes_the_head_is_chosen_by_folds_and_learned_from_all_of_th
     assert history[0] == "head,shrinkage,score,behind_best,standard_error" and len(history) == 11
 
 
+@pytest.mark.nightly
 def test_what_is_measured_on_is_not_chosen_by(glyphs, tmp_path):
     """Without test classes the validation classes are what is measured."""
     call("train", glyphs, "-o", tmp_path / "run", *TRAINING, "--strategy", "probe", "--test-fraction", "0")
@@ -299,6 +300,7 @@ def test_more_ways_than_there_are_classes_is_refused(glyphs, tmp_path):
     assert "Strategy" not in said  # before the training, not after
 
 
+@pytest.mark.nightly
 def test_images_without_content_are_left_out_or_refused(glyphs, tmp_path):
     shutil.copytree(glyphs, tmp_path / "data")
     for name in "ABD":
