@@ -15,6 +15,7 @@ from keras_transfer.records import ModelContract, Origin
 from keras_transfer.run import Run
 from keras_transfer.tasks.base import NOTHING, TaskSpec
 from keras_transfer.tasks.checked import CheckedTask
+from keras_transfer.tasks.returned import BLAME
 from keras_transfer.tasks.specs import TASKS, task_spec
 
 
@@ -51,6 +52,8 @@ def load_task(
     return spec, CheckedTask(task, spec, f"{found.distribution} {found.version}")
 
 
+UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError)
+"""What the constructor of a task raises for notes that it cannot read."""
 Changes = Mapping[str, Any] | Sequence[str]
 """Task options to measure with instead of the recorded ones: values by name, or texts ``NAME=VALUE``."""
 
@@ -93,6 +96,19 @@ def task_of_run(run: Run, changes: Changes = ()) -> tuple[TaskSpec, CheckedTask]
     return task_with_notes(replace(contract, options=options), run.path)
 
 
+def trained_task(task: CheckedTask, notes: Mapping[str, Any], run_path: Path) -> CheckedTask:
+    """The task of a training that has just ended, made with what its ``fit`` noted.
+
+    Raises ``PluginError`` where it cannot read that.
+    """
+    try:
+        return load_task(task.spec.name, task.options, notes, run_path)[1]
+    except UNREADABLE as error:
+        raise PluginError(
+            f"{task.who} cannot be made with what its fit noted ({error!r}). {BLAME}"
+        ) from error
+
+
 def require_installed(name: str, what: str, package: Origin | None) -> None:
     """Raise ``PluginError`` that names the package when the task that made ``what`` is not to be had."""
     if name in [entry.name for entry in entries(TASKS)]:
@@ -115,7 +131,7 @@ def task_with_notes(contract: ModelContract, run_path: Path | None = None) -> tu
     try:
         options = option_tools.from_dict(spec.options, dict(contract.options))
         return load_task(contract.task, options, contract.notes, run_path)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError) as error:
+    except UNREADABLE as error:
         raise RunError(
             f"The recorded options or notes do not fit the task {contract.task!r} ({error!r}). Train or export again."
         ) from error

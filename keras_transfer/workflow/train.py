@@ -36,7 +36,7 @@ from keras_transfer.settings import ModelSettings, TrainSettings
 from keras_transfer.tasks.base import Task, TaskSpec, TrainingContext
 from keras_transfer.tasks.checked import CheckedTask, output_shape
 from keras_transfer.tasks.frozen import layer_hashes, require_frozen
-from keras_transfer.tasks.loading import load_task, origin
+from keras_transfer.tasks.loading import load_task, origin, trained_task
 from keras_transfer.workflow.teacher import teacher_probabilities
 
 log = logging.getLogger("keras_transfer")
@@ -202,7 +202,7 @@ def _train_into(
     shipped, notes = fitted.model, dict(fitted.notes)
     if backbone is not None:
         require_frozen(task.who, settings.fit, notes, backbone, before)
-    _, task = load_task(spec.name, task.options, notes, run.path)
+    task = trained_task(task, notes, run.path)
     contract = task.output_contract(output_shape(shipped), data)
     split = "test" if counts["test"] else "val" if counts["val"] else "train"
     if split != "test":

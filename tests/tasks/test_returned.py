@@ -11,7 +11,7 @@ from keras_transfer_tests import SMALL
 
 from keras_transfer.errors import PluginError
 from keras_transfer.tasks import loading
-from keras_transfer.tasks.base import Fitted, OutputContract
+from keras_transfer.tasks.base import NOTHING, Fitted, OutputContract
 from keras_transfer.tasks.classification import Classification
 from keras_transfer.tasks.returned import checked_metrics, checked_notes, plain
 from keras_transfer.workflow.train import train
@@ -61,6 +61,11 @@ class _Wrong(Classification):
     """A classifier whose author made one mistake."""
 
     mistake = ""
+
+    def __init__(self, options, notes=NOTHING, run_path=None):
+        super().__init__(options, notes, run_path)
+        if notes and self.mistake == "unreadable notes":
+            notes["what it never noted"]
 
     def load_data(self, *arguments, **more):
         table = super().load_data(*arguments, **more)
@@ -117,6 +122,11 @@ class _Wrong(Classification):
         ),
         pytest.param(
             "a trained backbone", "changed the backbone under --strategy probe", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "unreadable notes",
+            r"cannot be made with what its fit noted \(KeyError\('what it never noted'\)\)",
+            marks=pytest.mark.slow,
         ),
         pytest.param("nothing fitted", r"fit gave None; a Fitted is expected", marks=pytest.mark.slow),
         pytest.param(
