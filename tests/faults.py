@@ -117,7 +117,7 @@ MUTATIONS = (
     ),
     Mutation(
         "guard-always-keeps-the-fine-tuned",
-        "keras_transfer/tasks/transfer.py",
+        "keras_transfer/tasks/verdict.py",
         'kept = "fine-tuned" if (decider.keeps and not one_class) or not guard else "probe"',
         'kept = "fine-tuned" if (decider.keeps and not one_class) or guard else "probe"',
         ("tests/workflow/test_trust.py::test_fine_tuning_that_is_not_better_leaves_the_probe",),

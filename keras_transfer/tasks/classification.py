@@ -27,11 +27,11 @@ from keras_transfer.tasks.base import (
     TrainingContext,
     TrainingPlan,
 )
+from keras_transfer.tasks.gradient import outputs_of
 from keras_transfer.tasks.planning import plan_transfer
 from keras_transfer.tasks.transfer import (
     Transferred,
     fit_transfer,
-    outputs_of,
     probe_weights,
     refit_on,
 )

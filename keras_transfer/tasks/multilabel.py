@@ -25,8 +25,9 @@ from keras_transfer.tasks.base import (
     TrainingContext,
     TrainingPlan,
 )
+from keras_transfer.tasks.gradient import outputs_of
 from keras_transfer.tasks.planning import plan_transfer
-from keras_transfer.tasks.transfer import fit_transfer, outputs_of, refit_probe_kept
+from keras_transfer.tasks.transfer import fit_transfer, refit_probe_kept
 from keras_transfer.training.multilabel_probe import (
     EVEN,
     fit_multilabel_probe,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,8 +26,8 @@ from keras_transfer.tasks.base import (
     TrainingContext,
     TrainingPlan,
 )
+from keras_transfer.tasks.gradient import train_by_gradient
 from keras_transfer.tasks.planning import plan_gradient
-from keras_transfer.tasks.transfer import train_by_gradient
 from keras_transfer.training.phases import Phase, plan_phases
 from keras_transfer.training.strategy import SGD_FACTOR, Strategy, choose
 from keras_transfer_segmentation.classes import Classes, read_color_table
@@ -41,11 +40,9 @@ from keras_transfer_segmentation.pictures import area_percent, save_picture, str
 from keras_transfer_segmentation.resizing import restore_mask
 from keras_transfer_segmentation.weighting import class_weights, parse_weights
 
-log = logging.getLogger("keras_transfer")
 ON_BACKBONE: dict[str, Callable[..., keras.Model]] = {"unet": unet, "fpn": fpn, "deeplab": deeplab_v3_plus}
 RATE = 1e-3
 """Peak learning rate where none is given: a decoder is new, whatever is below it."""
-SHOWN = 3
 
 
 class Segmentation(Task):

@@ -20,8 +20,9 @@ from keras_transfer.features import extract
 from keras_transfer.freezing import set_trainable
 from keras_transfer.settings import GradientSettings
 from keras_transfer.tasks.base import BuildContext, TrainingContext, TrainingPlan
+from keras_transfer.tasks.gradient import outputs_of, train_by_gradient
 from keras_transfer.tasks.planning import gradient_macs, told
-from keras_transfer.tasks.transfer import outputs_of, require_sense, train_by_gradient
+from keras_transfer.tasks.sense import require_sense
 from keras_transfer.training.feeds import Boundary
 from keras_transfer.training.guard import keep_better
 from keras_transfer.training.phases import Phase, plan_phases

@@ -24,7 +24,7 @@ from keras_transfer.tasks.base import (
     TrainingContext,
     TrainingPlan,
 )
-from keras_transfer.tasks.transfer import outputs_of
+from keras_transfer.tasks.gradient import outputs_of
 from keras_transfer_siamese import pictures
 from keras_transfer_siamese.classes import (
     fingerprints,
