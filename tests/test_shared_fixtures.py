@@ -1,5 +1,6 @@
 """What the tests share: the tiny backbone, folders that are made once a test run, and the table of seconds."""
 
+import importlib
 import json
 import math
 import os
@@ -251,3 +252,14 @@ def test_the_table_has_the_costliest_folder_first_and_a_total():
         ["0.8", "0.2", "1", "tests/data"],
         ["2.8", "0.2", "2", "all,", "over", "all", "workers"],
     ]
+
+
+# Modules that a test writes
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_two_tests_may_write_a_module_of_one_name(tmp_path, monkeypatch, number):
+    (tmp_path / "kt_of_this_test.py").write_text(f"NUMBER = {number}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    written = importlib.import_module("kt_of_this_test")
+    assert number == written.NUMBER

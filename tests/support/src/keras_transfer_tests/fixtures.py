@@ -14,6 +14,7 @@ import keras_transfer_tests.environment  # noqa: F401  (read when NumPy and Tens
 import gc
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,19 @@ def pytest_collection_modifyitems(items):
 def _own_cache(tmp_path_factory, monkeypatch):
     """No test sees the user's cache, nor another test's."""
     monkeypatch.setenv("KERAS_TRANSFER_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(autouse=True)
+def _own_modules(request):
+    """What a test writes and imports is forgotten with it: the next test's module may have the same name."""
+    if "tmp_path" not in request.fixturenames:
+        yield
+        return
+    folder, before = str(request.getfixturevalue("tmp_path")), set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(folder):
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="session")
