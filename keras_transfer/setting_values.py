@@ -16,7 +16,7 @@ class DataValues(TypedDict, total=False):
     """Stop when a larger share is unreadable. Default: 0.05; at least 0.0; at most 1.0."""
     min_per_class: int
     """Refuse classes with fewer images. Default: 2; at least 1."""
-    labels: Literal["auto", "classes", "multilabel", "regression"]
+    label_mode: Literal["auto", "classes", "multilabel", "regression"]
     """How a CSV's labels are read. Default: 'auto'."""
     separator: str
     """Separator between the labels of one image, in a CSV. Default: ';'."""

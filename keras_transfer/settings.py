@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Unpack
 
-from keras_transfer.options import option
+from keras_transfer.options import Spelling, option
 from keras_transfer.setting_values import TrainValues
 
 STRATEGIES = ("auto", "probe", "finetune", "full", "scratch")
@@ -17,7 +17,7 @@ SCHEDULES = ("cosine", "onecycle", "constant", "step")
 POLICIES = ("none", "light", "standard", "strong", "alexnet")
 POOLINGS = ("avg", "max", "gem", "flatten")
 INPUT_MODES = ("tf", "caffe", "torch", "unit", "lite", "none")
-LABEL_KINDS = ("auto", "classes", "multilabel", "regression")
+LABEL_MODES = ("auto", "classes", "multilabel", "regression")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,9 @@ class DataSettings:
     split_from: str | None = option(None, "Use the split of this run folder or split.csv.")
     max_skipped: float = option(0.05, "Stop when a larger share is unreadable.", minimum=0.0, maximum=1.0)
     min_per_class: int = option(2, "Refuse classes with fewer images.", minimum=1)
-    labels: str = option("auto", "How a CSV's labels are read.", choices=LABEL_KINDS)
+    label_mode: str = option(
+        "auto", "How a CSV's labels are read.", choices=LABEL_MODES, spelling=Spelling("--labels")
+    )
     separator: str = option(";", "Separator between the labels of one image, in a CSV.")
     image_root: str | None = option(None, "Folder a CSV's paths are relative to (default: the CSV's).")
     tfds_data_dir: str | None = option(None, "Where TensorFlow Datasets are kept.")

@@ -78,7 +78,7 @@ def joined_labels(photos, tmp):
     labels = ["cat", "cat|dark", "dog", "dog|dark", "cat|dark|small"] * 8
     rows = [f"{file.relative_to(photos)},{label}" for file, label in zip(files, labels, strict=True)]
     (tmp / "labels.csv").write_text("\n".join(["path,label", *rows]))
-    load_data(tmp / "labels.csv", labels="multilabel", image_root=photos)
+    load_data(tmp / "labels.csv", label_mode="multilabel", image_root=photos)
 
 
 def two_labels(photos, tmp):

@@ -16,7 +16,7 @@ from keras_transfer.cli.kit import (
     print_table,
     set_option,
 )
-from keras_transfer.settings import LABEL_KINDS
+from keras_transfer.settings import LABEL_MODES
 from keras_transfer.wording import percent
 
 
@@ -30,7 +30,12 @@ from keras_transfer.wording import percent
     help="File with the class names, one per line, if there is none beside MODEL.",
 )
 @click.option(
-    "--labels", default="auto", type=click.Choice(LABEL_KINDS), show_default=True, help="How a CSV is read."
+    "--labels",
+    "label_mode",
+    default="auto",
+    type=click.Choice(LABEL_MODES),
+    show_default=True,
+    help="How a CSV is read.",
 )
 @click.option("--image-root", metavar="DIR", help="Folder a CSV's paths are relative to.")
 @click.option("--tfds-data-dir", metavar="DIR", help="Where TensorFlow Datasets are kept.")

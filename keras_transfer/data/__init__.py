@@ -16,7 +16,7 @@ from typing import Any
 from keras_transfer.data.assemble import Options, Rows, build_table
 from keras_transfer.data.checking import require_max_skipped, write_skipped
 from keras_transfer.data.folder import find_images, read_folder
-from keras_transfer.data.labels import require_kind
+from keras_transfer.data.labels import require_label_mode
 from keras_transfer.data.pipeline import batches, load_image, tf_dataset
 from keras_transfer.data.splits import require_fractions
 from keras_transfer.data.table import SPLITS, ArrayImages, ImageTable, PathImages, Skipped
@@ -47,7 +47,7 @@ def load_data(
     seed: int = 0,
     max_skipped: float = 0.05,
     min_per_class: int = 2,
-    labels: str = "auto",
+    label_mode: str = "auto",
     separator: str = ";",
     image_root: str | os.PathLike[str] | None = None,
     split_from: str | os.PathLike[str] | None = None,
@@ -69,7 +69,7 @@ def load_data(
         seed: of the split. The split depends on it and on the images' content, not on their order or place.
         max_skipped: the largest share of unreadable images that is tolerated.
         min_per_class: the least number of usable images of every class.
-        labels: ``auto``, ``classes``, ``multilabel`` or ``regression``.
+        label_mode: ``auto``, ``classes``, ``multilabel`` or ``regression``.
         separator: for a CSV: what stands between the labels of one image.
         image_root: for a CSV: the folder its paths are relative to (default: the CSV's own folder).
         split_from: a run folder or a ``split.csv``: every image gets the split it has there.
@@ -107,7 +107,9 @@ def load_data(
         split_from=None if split_from is None else Path(split_from),
         by_class=split_by == "class",
     )
-    rows = _read(source, require_kind(labels), separator, image_root, tfds_data_dir, classes, levels)
+    rows = _read(
+        source, require_label_mode(label_mode), separator, image_root, tfds_data_dir, classes, levels
+    )
     table = build_table(rows, options)
     counts = ", ".join(f"{len(table.indices(split))} {split}" for split in SPLITS)
     logger.info("%d images from %s: %s", len(table), table.source, counts)
@@ -116,7 +118,7 @@ def load_data(
 
 def _read(
     source: Any,
-    kind: str,
+    label_mode: str,
     separator: str,
     image_root: str | os.PathLike[str] | None,
     tfds_data_dir: str | os.PathLike[str] | None,
@@ -134,21 +136,25 @@ def _read(
         if text.startswith("tfds:"):
             from keras_transfer.data.tfds_source import read_tfds
 
-            return read_tfds(text, tfds_data_dir, kind, classes)
+            return read_tfds(text, tfds_data_dir, label_mode, classes)
         path = Path(text)
         if path.suffix.lower() == ".csv" and not path.is_dir():
             from keras_transfer.data.csv_file import read_csv
 
-            return read_csv(path, None if image_root is None else Path(image_root), kind, classes, separator)
-        if kind not in ("auto", "classes"):
-            raise UsageError(f"labels={kind!r} needs a CSV, TFDS or arrays; a folder's labels are classes.")
+            return read_csv(
+                path, None if image_root is None else Path(image_root), label_mode, classes, separator
+            )
+        if label_mode not in ("auto", "classes"):
+            raise UsageError(
+                f"label_mode={label_mode!r} needs a CSV, TFDS or arrays; a folder's labels are classes."
+            )
         return read_folder(path, classes, levels)
     from keras_transfer.data.arrays import is_dataset, read_arrays, read_dataset
 
     if isinstance(source, tuple) and len(source) == 2:
-        return read_arrays(source[0], source[1], kind, classes)
+        return read_arrays(source[0], source[1], label_mode, classes)
     if is_dataset(source):
-        return read_dataset(source, kind, classes)
+        return read_dataset(source, label_mode, classes)
     raise UsageError(
         f"The data source is a {type(source).__name__}; expected a folder, a .csv file, tfds:NAME, a pair "
         "(images, labels) of arrays, or a tf.data.Dataset."

@@ -19,7 +19,7 @@ from keras_transfer.errors import CacheError, DataError, UsageError
 _CHUNK_BYTES = 1 << 26
 
 
-def read_arrays(images: Any, labels: Any, kind: str, classes: Sequence[str] | None) -> Rows:
+def read_arrays(images: Any, labels: Any, label_mode: str, classes: Sequence[str] | None) -> Rows:
     """Rows of a pair of arrays.
 
     Args:
@@ -51,7 +51,7 @@ def read_arrays(images: Any, labels: Any, kind: str, classes: Sequence[str] | No
     return Rows(
         source="arrays",
         images=ArrayImages(images, np.arange(len(images))),
-        labels=encode_array(values, kind, classes, "arrays"),
+        labels=encode_array(values, label_mode, classes, "arrays"),
     )
 
 
@@ -71,16 +71,16 @@ def require_pixels(pixels: np.ndarray, what: str) -> None:
         raise UsageError(f"{what} have values with a fraction; {advice}")
 
 
-def encode_array(values: np.ndarray, kind: str, classes: Sequence[str] | None, source: str) -> Labels:
+def encode_array(values: np.ndarray, label_mode: str, classes: Sequence[str] | None, source: str) -> Labels:
     """Labels of an array.
 
     Whole numbers (N,) are class ids: indices into ``classes`` where given, else the ids found, in numeric
     order, are the classes. Text (N,) is class names. Whole numbers or booleans (N, C) of 0/1 are multilabel;
-    with ``kind="classes"`` one-hot. Floats (N,) or (N, T) are regression, unless ``kind`` says that
+    with ``label_mode="classes"`` one-hot. Floats (N,) or (N, T) are regression, unless ``label_mode`` says that
     (N, C) of 0.0/1.0 is one-hot or multilabel.
 
     Raises:
-        UsageError: a dtype or shape that does not go with ``kind``. DataError: values out of range.
+        UsageError: a dtype or shape that does not go with ``label_mode``. DataError: values out of range.
     """
     if values.dtype.kind == "O" and all(isinstance(value, (str, bytes)) for value in values.ravel()):
         values = np.array([v.decode() if isinstance(v, bytes) else v for v in values.ravel()]).reshape(
@@ -91,15 +91,17 @@ def encode_array(values: np.ndarray, kind: str, classes: Sequence[str] | None, s
     form = f"labels of dtype {values.dtype} and shape {values.shape}"
     if values.dtype.kind not in "Uiufb" or values.ndim not in (1, 2):
         raise UsageError(f"The source has {form}; expected numbers or text, (N,) or (N, C).")
-    if kind == "auto":
-        kind = "regression" if values.dtype.kind == "f" else "classes" if values.ndim == 1 else "multilabel"
-    if kind == "regression":
+    if label_mode == "auto":
+        label_mode = (
+            "regression" if values.dtype.kind == "f" else "classes" if values.ndim == 1 else "multilabel"
+        )
+    if label_mode == "regression":
         return _regression(values, classes, form)
     if values.ndim == 2:
-        return _from_columns(values, kind, classes, form)
-    if kind == "multilabel" or values.dtype.kind == "f":
+        return _from_columns(values, label_mode, classes, form)
+    if label_mode == "multilabel" or values.dtype.kind == "f":
         raise UsageError(
-            f"The source has {form}, which cannot be {kind}. Give class ids, names, or columns of 0/1."
+            f"The source has {form}, which cannot be {label_mode}. Give class ids, names, or columns of 0/1."
         )
     where = [f"row {i} of {source}" for i in range(len(values))]
     if values.dtype.kind == "U":
@@ -119,7 +121,9 @@ def encode_array(values: np.ndarray, kind: str, classes: Sequence[str] | None, s
 def _regression(values: np.ndarray, classes: Sequence[str] | None, form: str) -> Labels:
     if values.dtype.kind == "U" or classes:
         what = "classes were given" if classes else f"the source has {form}"
-        raise UsageError(f"labels='regression', and {what}. Expected numbers (N,) or (N, T) and no classes.")
+        raise UsageError(
+            f"label_mode='regression', and {what}. Expected numbers (N,) or (N, T) and no classes."
+        )
     with np.errstate(over="ignore"):
         numbers = values.astype(np.float32).reshape(len(values), -1)
     if not np.isfinite(numbers).all():
@@ -129,17 +133,19 @@ def _regression(values: np.ndarray, classes: Sequence[str] | None, form: str) ->
     return Labels("regression", (), numbers)
 
 
-def _from_columns(values: np.ndarray, kind: str, classes: Sequence[str] | None, form: str) -> Labels:
+def _from_columns(values: np.ndarray, label_mode: str, classes: Sequence[str] | None, form: str) -> Labels:
     if values.dtype.kind == "U" or not np.isin(values, (0, 1)).all():
-        raise UsageError(f"The source has {form} with values other than 0 and 1, which cannot be {kind}.")
+        raise UsageError(
+            f"The source has {form} with values other than 0 and 1, which cannot be {label_mode}."
+        )
     names = tuple(str(i) for i in range(values.shape[1])) if classes is None else require_classes(classes)
     if len(names) != values.shape[1]:
         raise UsageError(f"The source has {form}, and there are {len(names)} classes.")
-    if kind == "multilabel":
-        return Labels(kind, names, values.astype(np.uint8), fixed=classes is not None)
+    if label_mode == "multilabel":
+        return Labels(label_mode, names, values.astype(np.uint8), fixed=classes is not None)
     if not (values.sum(axis=1) == 1).all():
-        raise UsageError(f"The source has {form} that are not one-hot. Use labels='multilabel'?")
-    return Labels(kind, names, values.argmax(axis=1).astype(np.int32), fixed=classes is not None)
+        raise UsageError(f"The source has {form} that are not one-hot. Use label_mode='multilabel'?")
+    return Labels(label_mode, names, values.argmax(axis=1).astype(np.int32), fixed=classes is not None)
 
 
 def is_dataset(source: Any) -> bool:
@@ -150,7 +156,7 @@ def is_dataset(source: Any) -> bool:
     )
 
 
-def read_dataset(dataset: Any, kind: str, classes: Sequence[str] | None) -> Rows:
+def read_dataset(dataset: Any, label_mode: str, classes: Sequence[str] | None) -> Rows:
     """Rows of a ``tf.data.Dataset`` of (image, label), batched or not.
 
     The images, uint8 (or whole numbers in [0, 255]) of (H, W, 3) or (H, W, 1), are written once as PNG
@@ -185,7 +191,7 @@ def read_dataset(dataset: Any, kind: str, classes: Sequence[str] | None) -> Rows
     return Rows(
         source="tf.data",
         images=PathImages(store.root, tuple(name for name, _ in kept)),
-        labels=encode_array(np.array([label for _, label in kept]), kind, classes, "tf.data"),
+        labels=encode_array(np.array([label for _, label in kept]), label_mode, classes, "tf.data"),
     )
 
 

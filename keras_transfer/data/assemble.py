@@ -86,7 +86,7 @@ def build_table(rows: Rows, options: Options) -> ImageTable:
     table = ImageTable(
         source=rows.source,
         images=images,
-        kind=labels.kind,
+        label_mode=labels.label_mode,
         classes=labels.classes,
         labels=labels.values,
         splits=splits,

@@ -43,8 +43,8 @@ def class_splits(
     Raises:
         UsageError: labels that are no single classes. DataError: too few classes.
     """
-    if labels.kind != "classes":
-        raise UsageError(f"Only single classes can be kept apart; these labels are {labels.kind}.")
+    if labels.label_mode != "classes":
+        raise UsageError(f"Only single classes can be kept apart; these labels are {labels.label_mode}.")
     columns = [labels.values, *([] if groups is None else [groups])]
     unit_of_row = units_of(sha256, columns, seed)
     pairs = np.unique(np.stack([unit_of_row, labels.values]), axis=1)

@@ -14,7 +14,7 @@ import numpy as np
 from keras_transfer.data.assemble import Rows
 from keras_transfer.data.labels import encode_text
 from keras_transfer.data.split_names import WORDS, split_of
-from keras_transfer.data.table import KINDS, PathImages
+from keras_transfer.data.table import LABEL_MODES, PathImages
 from keras_transfer.errors import DataError, UsageError
 
 
@@ -26,11 +26,11 @@ class _Row:
     split: str
     group: str
     weight: float
-    kind: str
+    label_mode: str
 
 
 def read_csv(
-    path: Path, image_root: Path | None, kind: str, classes: Sequence[str] | None, separator: str = ";"
+    path: Path, image_root: Path | None, label_mode: str, classes: Sequence[str] | None, separator: str = ";"
 ) -> Rows:
     """Rows of a CSV in UTF-8 (with or without a byte-order mark), separated by commas.
 
@@ -38,7 +38,7 @@ def read_csv(
         path: the CSV. Its first line names the columns: ``path`` and ``label`` are required.
         image_root: what relative paths are relative to; the CSV's folder by default. A path outside it,
             absolute or by ``..``, is refused.
-        kind, classes, separator: as for :func:`keras_transfer.data.load_data`. A column ``kind``, which recorded
+        label_mode, classes, separator: as for :func:`keras_transfer.data.load_data`. A column ``kind``, which recorded
             splits have, settles ``auto``.
 
     Raises:
@@ -55,9 +55,13 @@ def read_csv(
     if not rows:
         raise DataError(f"{path} has no rows below its header. Expected one row for each image.")
     where = [row.place for row in rows]
-    if kind == "auto" and len({row.kind for row in rows}) == 1 and rows[0].kind in KINDS:
-        kind = rows[0].kind
-    labels = encode_text([row.label for row in rows], kind, classes, where, str(path), separator)
+    if (
+        label_mode == "auto"
+        and len({row.label_mode for row in rows}) == 1
+        and rows[0].label_mode in LABEL_MODES
+    ):
+        label_mode = rows[0].label_mode
+    labels = encode_text([row.label for row in rows], label_mode, classes, where, str(path), separator)
     groups = None
     if any(row.group for row in rows):  # a row without a group is a group of its own
         groups = np.array([row.group or f"alone: {row.name}" for row in rows])
@@ -124,7 +128,7 @@ def _row(values: dict[str, str], place: str, base: str) -> _Row:
         split=meaning or "",
         group=values.get("group", "").strip(),
         weight=_weight(values.get("weight", "").strip(), place),
-        kind=values.get("kind", "").strip(),
+        label_mode=values.get("kind", "").strip(),
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_transfer.data.table import KINDS
+from keras_transfer.data.table import LABEL_MODES
 from keras_transfer.errors import DataError, UsageError, unknown_name
 
 logger = logging.getLogger("keras_transfer")
@@ -28,28 +28,30 @@ class Labels:
     ``fixed``: the caller gave the classes (a trained model's), so a class may be without images.
     """
 
-    kind: str
+    label_mode: str
     classes: tuple[str, ...]
     values: np.ndarray
     fixed: bool = False
 
     def take(self, rows: np.ndarray) -> Labels:
         """The labels of some rows."""
-        return Labels(self.kind, self.classes, self.values[rows], self.fixed)
+        return Labels(self.label_mode, self.classes, self.values[rows], self.fixed)
 
     def counts(self, rows: np.ndarray | None = None) -> np.ndarray:
         """int (C,): how many images each class has, among all rows or those of a mask; (0,) for regression."""
         values = self.values if rows is None else self.values[rows]
-        if self.kind == "classes":
+        if self.label_mode == "classes":
             return np.bincount(values, minlength=len(self.classes))
-        return values.sum(axis=0, dtype=np.int64) if self.kind == "multilabel" else np.zeros(0, np.int64)
+        return (
+            values.sum(axis=0, dtype=np.int64) if self.label_mode == "multilabel" else np.zeros(0, np.int64)
+        )
 
 
-def require_kind(kind: str) -> str:
-    """``auto`` or one of the kinds, or ``UsageError``."""
-    if kind not in ("auto", *KINDS):
-        raise unknown_name("kind of labels", str(kind), ("auto", *KINDS))
-    return kind
+def require_label_mode(label_mode: str) -> str:
+    """``auto`` or one of the label modes, or ``UsageError``."""
+    if label_mode not in ("auto", *LABEL_MODES):
+        raise unknown_name("label mode", str(label_mode), ("auto", *LABEL_MODES))
+    return label_mode
 
 
 def same_name_key(name: str) -> str:
@@ -73,8 +75,8 @@ def require_distinct(names: Iterable[str], source: str) -> None:
         )
 
 
-def guess_kind(texts: Sequence[str], separator: str = ";") -> str:
-    """The kind ``labels="auto"`` stands for.
+def guess_label_mode(texts: Sequence[str], separator: str = ";") -> str:
+    """The mode ``label_mode="auto"`` stands for.
 
     ``regression`` when every part of every label is a number and at least one has a decimal point or an
     exponent (whole numbers stay class ids); else ``multilabel`` when a label has the separator; else ``classes``.
@@ -88,7 +90,7 @@ def guess_kind(texts: Sequence[str], separator: str = ";") -> str:
 
 def encode_text(
     texts: Sequence[str],
-    kind: str,
+    label_mode: str,
     classes: Sequence[str] | None,
     where: Sequence[str],
     source: str,
@@ -98,7 +100,7 @@ def encode_text(
 
     Args:
         texts: one per row; several names or numbers are separated by ``separator``.
-        kind: ``auto``, ``classes``, ``multilabel`` or ``regression``.
+        label_mode: ``auto``, ``classes``, ``multilabel`` or ``regression``.
         classes: names and order to use, or None for the sorted names found.
         where: one per row, for messages ("row 7 of labels.csv").
         source: for messages.
@@ -106,17 +108,17 @@ def encode_text(
     Raises:
         DataError: an empty or unknown label, a label that is no number, clashing names.
     """
-    if kind == "auto":
+    if label_mode == "auto":
         single = classes is not None and not any(separator in text for text in texts)
-        kind = "classes" if single else guess_kind(texts, separator)
-        logger.info("The labels of %s are read as %s", source, kind)
-    if kind == "regression":
+        label_mode = "classes" if single else guess_label_mode(texts, separator)
+        logger.info("The labels of %s are read as %s", source, label_mode)
+    if label_mode == "regression":
         if classes:
             raise UsageError(
-                "classes were given for regression labels. Leave them out, or use labels='classes'."
+                "classes were given for regression labels. Leave them out, or use label_mode='classes'."
             )
-        return Labels(kind, (), _numbers(texts, where, separator))
-    if kind == "classes":
+        return Labels(label_mode, (), _numbers(texts, where, separator))
+    if label_mode == "classes":
         rows: list[tuple[str, ...]] = [(unicodedata.normalize("NFC", text.strip()),) for text in texts]
         for row, place in zip(rows, where, strict=True):
             if not row[0]:
@@ -133,8 +135,8 @@ def encode_text(
             for text in texts
         ]
     if classes is None:
-        _doubt_separator(rows, kind, source)
-    return encode_names(rows, kind, classes, where, source)
+        _doubt_separator(rows, label_mode, source)
+    return encode_names(rows, label_mode, classes, where, source)
 
 
 _SEPARATORS = (";", "|", ",", "+", "&", "/", " ")
@@ -155,24 +157,24 @@ def other_separator(names: Iterable[str]) -> str | None:
     return best
 
 
-def _doubt_separator(rows: Sequence[tuple[str, ...]], kind: str, source: str) -> None:
+def _doubt_separator(rows: Sequence[tuple[str, ...]], label_mode: str, source: str) -> None:
     """``DataError`` for multilabel names that are combinations of others; a warning for classes that are."""
     names = {name for row in rows for name in row}
     sign = other_separator(names)
-    if kind == "multilabel" and sign is None and all(len(row) < 2 for row in rows):
+    if label_mode == "multilabel" and sign is None and all(len(row) < 2 for row in rows):
         logger.warning("No image of %s has two labels; --task classification knows that one is right", source)
     if sign is None:
         return
     examples = ", ".join(sorted(name for name in names if sign in name)[:3])
     told = f"The labels of {source} look like several names joined by {sign!r} ({examples})"
-    if kind == "multilabel":
+    if label_mode == "multilabel":
         raise DataError(f"{told}. Pass --separator {sign!r}, or rename the labels.")
     logger.warning("%s. For --task multilabel pass --separator %r", told, sign)
 
 
 def encode_names(
     rows: Sequence[tuple[str, ...]],
-    kind: str,
+    label_mode: str,
     classes: Sequence[str] | None,
     where: Sequence[str],
     source: str,
@@ -196,13 +198,13 @@ def encode_names(
                 raise DataError(
                     f"Unknown label {name!r} in {place}. Known: {_shown(names)}. Correct it, or leave it out."
                 )
-    if kind == "classes":
+    if label_mode == "classes":
         values = np.array([index[row[0]] for row in rows], np.int32)
     else:
         values = np.zeros((len(rows), len(names)), np.uint8)
         for i, row in enumerate(rows):
             values[i, [index[name] for name in row]] = 1
-    return Labels(kind, names, values, fixed=classes is not None)
+    return Labels(label_mode, names, values, fixed=classes is not None)
 
 
 def require_classes(classes: Sequence[str]) -> tuple[str, ...]:
@@ -232,11 +234,11 @@ def check_counts(
     Raises:
         DataError: too few classes, a class with too few images, a class that is not in train.
     """
-    if labels.kind == "regression" or labels.fixed:
+    if labels.label_mode == "regression" or labels.fixed:
         return
     counts = labels.counts()
     names = labels.classes
-    if labels.kind == "classes" and len(names) < min_classes:
+    if labels.label_mode == "classes" and len(names) < min_classes:
         raise DataError(
             f"{source} has only one class, {names[0]!r}; a classifier needs at least two. Add images of "
             "another class, or check that there is one folder (or label) for each class."

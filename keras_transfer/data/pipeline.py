@@ -185,7 +185,9 @@ def tf_dataset(
     epoch_rows(
         rows, seed, first_epoch, shuffle, sampling
     )  # an impossible sampling is refused now, not in a thread
-    mixed = not loaded and table.kind != "regression" and targets.ndim == 2 and targets.dtype == np.float32
+    mixed = (
+        not loaded and table.label_mode != "regression" and targets.ndim == 2 and targets.dtype == np.float32
+    )
     iterators = itertools.count(first_epoch)
 
     def epoch(number: int) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
@@ -272,9 +274,9 @@ def _augmented(
 
 def label_array(table: ImageTable, one_hot: bool) -> np.ndarray:
     """The labels as training takes them, see :func:`batches`: int32 (N,), or float32 (N, C) or (N, T)."""
-    if table.kind == "classes" and not one_hot:
+    if table.label_mode == "classes" and not one_hot:
         return table.labels.astype(np.int32)
-    if table.kind == "classes":
+    if table.label_mode == "classes":
         return (table.labels[:, np.newaxis] == np.arange(len(table.classes))).astype(np.float32)
     return table.labels.astype(np.float32)
 

@@ -139,9 +139,9 @@ class _Contents:
 def _contents(labels: Labels, unit_of_row: np.ndarray) -> _Contents:
     """What is to be spread evenly: classes; for regression, up to 10 quantile bins a target."""
     n = len(unit_of_row)
-    if labels.kind == "classes":
+    if labels.label_mode == "classes":
         rows, strata, size = np.arange(n), labels.values.astype(np.int64), len(labels.classes)
-    elif labels.kind == "multilabel":  # the last stratum: images without any label
+    elif labels.label_mode == "multilabel":  # the last stratum: images without any label
         values = np.hstack([labels.values > 0, ~(labels.values > 0).any(axis=1, keepdims=True)])
         rows, strata = np.nonzero(values)
         size = values.shape[1]

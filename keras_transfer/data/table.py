@@ -22,7 +22,7 @@ from keras_transfer.paths import atomic_write
 from keras_transfer.preprocessing import ImageError, Preprocessing, decode, read_image_bytes
 
 SPLITS = ("train", "val", "test")
-KINDS = ("classes", "multilabel", "regression", "targets")
+LABEL_MODES = ("classes", "multilabel", "regression", "targets")
 CSV_COLUMNS = ("path", "label", "split", "group", "weight", "sha256", "kind")
 
 
@@ -168,7 +168,8 @@ class ImageTable:
     Attributes:
         source: what the user gave (``photos/``, ``tfds:...``, ``arrays``).
         images: where the pixels come from.
-        kind: ``classes``, ``multilabel``, ``regression``, or ``targets`` (such as masks; what a plugin's task loads).
+        label_mode: ``classes``, ``multilabel``, ``regression``, or ``targets`` (such as masks; what a
+            plugin's task loads).
         classes: the class names in the order of the model's outputs; () for regression.
         labels: int32 (N,) class indices; or uint8 (N, C) of 0/1; or float32 (N, T); or a
             :class:`keras_transfer.data.targets.Targets` column.
@@ -181,7 +182,7 @@ class ImageTable:
 
     source: str
     images: PathImages | ArrayImages
-    kind: str
+    label_mode: str
     classes: tuple[str, ...]
     labels: Any
     splits: np.ndarray
@@ -195,8 +196,10 @@ class ImageTable:
         lengths = {len(column) for column in columns if column is not None}
         if len(lengths) > 1:
             raise UsageError(f"The columns of an ImageTable have different lengths: {sorted(lengths)}.")
-        if self.kind not in KINDS:
-            raise UsageError(f"The kind is {self.kind!r}; expected one of {', '.join(KINDS)}.")
+        if self.label_mode not in LABEL_MODES:
+            raise UsageError(
+                f"The label mode is {self.label_mode!r}; expected one of {', '.join(LABEL_MODES)}."
+            )
         unknown = set(np.unique(self.splits).tolist()) - set(SPLITS)
         if unknown:
             raise UsageError(f"Unknown splits {sorted(unknown)}; expected {', '.join(SPLITS)}.")
@@ -225,11 +228,11 @@ class ImageTable:
 
     def label_text(self, i: int) -> str:
         """The label as a CSV source would hold it: a name, names or numbers joined by ``;``."""
-        if self.kind == "classes":
+        if self.label_mode == "classes":
             return self.classes[int(self.labels[i])]
-        if self.kind == "targets":
+        if self.label_mode == "targets":
             return self.labels.text(i)
-        if self.kind == "multilabel":
+        if self.label_mode == "multilabel":
             return ";".join(name for name, on in zip(self.classes, self.labels[i], strict=True) if on)
         return ";".join(repr(float(value)) for value in self.labels[i])
 
@@ -237,7 +240,7 @@ class ImageTable:
         """64 hex digits over the images' hashes, the labels and the class names: the same wherever the
         images lie and however the rows are ordered. Splits, groups and weights are not part of it."""
         rows = sorted(f"{self.sha256[i]} {self.label_text(i)}" for i in range(len(self)))
-        text = repr((self.kind, self.classes)) + "".join(f"{row}\n" for row in rows)
+        text = repr((self.label_mode, self.classes)) + "".join(f"{row}\n" for row in rows)
         return sha256_of(text.encode("utf-8", "surrogateescape"))
 
     def summary(self) -> dict[str, Any]:
@@ -246,16 +249,16 @@ class ImageTable:
         for split in SPLITS:
             rows = self.indices(split)
             splits[split] = {"images": len(rows)}
-            if self.kind == "classes":
+            if self.label_mode == "classes":
                 counts = np.bincount(self.labels[rows], minlength=len(self.classes))
-            elif self.kind == "multilabel":
+            elif self.label_mode == "multilabel":
                 counts = self.labels[rows].sum(axis=0, dtype=np.int64)
             else:
                 continue
             splits[split]["per_class"] = dict(zip(self.classes, counts.tolist(), strict=True))
         return {
             "source": self.source,
-            "kind": self.kind,
+            "label_mode": self.label_mode,
             "images": len(self),
             "classes": list(self.classes),
             "splits": splits,
@@ -296,5 +299,5 @@ class ImageTable:
                 group,
                 repr(float(self.weights[i])),
             )
-            writer.writerow((*row, self.sha256[i], self.kind))
+            writer.writerow((*row, self.sha256[i], self.label_mode))
         return text.getvalue()

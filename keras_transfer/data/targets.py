@@ -10,7 +10,7 @@ from keras_transfer.preprocessing import Preprocessing
 
 
 class Targets(Protocol):
-    """The ``labels`` of an :class:`ImageTable` of kind ``targets``: one target per image, such as a mask.
+    """The ``labels`` of an :class:`ImageTable` of label mode ``targets``: one target per image, such as a mask.
 
     Row ``i`` belongs to image ``i``; ``len`` and indexing by an array of rows are those of an array.
     """

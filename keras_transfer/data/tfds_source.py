@@ -36,14 +36,14 @@ _SUFFIXES = ((b"\xff\xd8", "jpg"), (b"\x89PNG", "png"), (b"GIF8", "gif"), (b"BM"
 
 
 def read_tfds(
-    text: str, data_dir: str | os.PathLike[str] | None, kind: str, classes: Sequence[str] | None
+    text: str, data_dir: str | os.PathLike[str] | None, label_mode: str, classes: Sequence[str] | None
 ) -> Rows:
     """Rows of a TFDS data set; its own train, validation and test become the splits.
 
     Args:
         text: ``tfds:NAME[/CONFIG][:VERSION]``.
         data_dir: TFDS's data directory; its default (``TFDS_DATA_DIR`` or ``~/tensorflow_datasets``) if None.
-        kind, classes: as for :func:`keras_transfer.data.load_data`. The image and the label are found by
+        label_mode, classes: as for :func:`keras_transfer.data.load_data`. The image and the label are found by
             their types: one image; a class label or a sequence of them; else what ``supervised_keys``
             or the name ``label`` says.
 
@@ -72,7 +72,7 @@ def read_tfds(
     return Rows(
         source=text,
         images=PathImages(found.root, tuple(names)),
-        labels=_labels(tfds, feature, labels, kind, classes, text),
+        labels=_labels(tfds, feature, labels, label_mode, classes, text),
         splits=None if given == {""} else np.array(splits, dtype="<U5"),
         skipped=skipped,
     )
@@ -261,21 +261,21 @@ def _stored(value: Any, store: BlobStore) -> str:
 
 
 def _labels(
-    tfds: Any, feature: Any, labels: list[Any], kind: str, classes: Sequence[str] | None, source: str
+    tfds: Any, feature: Any, labels: list[Any], label_mode: str, classes: Sequence[str] | None, source: str
 ) -> Labels:
     where = [f"example {i} of {source}" for i in range(len(labels))]
     if isinstance(feature, tfds.features.ClassLabel):
-        if kind not in ("auto", "classes"):
-            raise UsageError(f"labels={kind!r}, and {source} has class labels.")
+        if label_mode not in ("auto", "classes"):
+            raise UsageError(f"label_mode={label_mode!r}, and {source} has class labels.")
         rows = [(feature.int2str(int(label)),) for label in labels]
         return encode_names(rows, "classes", classes, where, source, _used(feature.names, rows, source))
     if _is_class_label(tfds, feature):
-        if kind not in ("auto", "multilabel"):
-            raise UsageError(f"labels={kind!r}, and {source} has several class labels per image.")
+        if label_mode not in ("auto", "multilabel"):
+            raise UsageError(f"label_mode={label_mode!r}, and {source} has several class labels per image.")
         inner = feature.feature
         rows = [tuple(dict.fromkeys(inner.int2str(int(i)) for i in np.ravel(label))) for label in labels]
         return encode_names(rows, "multilabel", classes, where, source, _used(inner.names, rows, source))
-    return encode_array(np.array(labels), kind, classes, source)
+    return encode_array(np.array(labels), label_mode, classes, source)
 
 
 def _used(names: Sequence[str], rows: Sequence[tuple[str, ...]], source: str) -> list[str]:

@@ -56,7 +56,7 @@ def draw_contact_sheet(
         raise UsageError(f"The images are {preprocessing.size}, the augmenter is made for {augmenter.size}.")
     chosen = _spread(table, rows)
     originals = next(batches(table, preprocessing, len(chosen), indices=chosen))
-    targets = None if table.kind == "regression" else label_array(table, one_hot=True)[chosen]
+    targets = None if table.label_mode == "regression" else label_array(table, one_hot=True)[chosen]
     names = [shorten(table.label_text(int(i))) for i in chosen]
     columns, notes = [originals], [[""] * len(chosen)]
     for view in range(views):
@@ -79,7 +79,9 @@ def _spread(table: ImageTable, rows: int) -> np.ndarray:
     train = table.indices("train")
     if not len(train):
         raise DataError(f"{table.source}: no image is in the training split, so there is none to show.")
-    keys = [table.label_text(int(i)) for i in train] if table.kind != "regression" else [""] * len(train)
+    keys = (
+        [table.label_text(int(i)) for i in train] if table.label_mode != "regression" else [""] * len(train)
+    )
     seen: dict[str, int] = {}
     turns = []
     for key in keys:

@@ -51,7 +51,7 @@ def stratified(table: ImageTable, rows: np.ndarray, size: int, seed: int) -> np.
     if len(rows) <= size:
         return rows
     rng = np.random.default_rng(seed)
-    if table.kind != "classes":
+    if table.label_mode != "classes":
         return np.sort(rng.choice(rows, size, replace=False))
     labels = table.labels[rows]
     classes, counts = np.unique(labels, return_counts=True)

@@ -308,7 +308,7 @@ def _calibration_report(
     if rows is None:
         return None
     per_class = {}
-    if table.kind == "classes":
+    if table.label_mode == "classes":
         counts = np.bincount(table.labels[rows], minlength=len(table.classes))
         per_class = {name: int(count) for name, count in zip(table.classes, counts, strict=True)}
     return CalibrationReport(

@@ -89,8 +89,10 @@ def check_model(
         raise UsageError("Two classes have the same name; rename one.")
     if not judge.classifies:
         return reference
-    if table.kind != "classes":
-        raise UsageError(f"The data hold {table.kind} labels; artefacts are compared on one class per image.")
+    if table.label_mode != "classes":
+        raise UsageError(
+            f"The data hold {table.label_mode} labels; artefacts are compared on one class per image."
+        )
     if tuple(table.classes) != classes:
         raise UsageError(
             f"The data have the classes {_few(table.classes)}, and the model {_few(classes)}. They must be the same, "

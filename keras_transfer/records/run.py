@@ -14,6 +14,8 @@ from keras_transfer.settings import TrainSettings
 KIND = "keras-transfer run"
 _BEFORE: dict[str, Any] = {"refit": False}
 """Settings that came later: how runs whose record does not name them were trained."""
+_RENAMED = {"labels": "label_mode"}
+"""Settings by the names that older records have, and what they are called now."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class TrainingRequest:
         """From the field ``request``. Raises :class:`~keras_transfer.records.fields.DamagedError`."""
         asked = fields.mapping("settings")
         try:
-            settings = TrainSettings.of(**{**_BEFORE, **asked})
+            settings = TrainSettings.of(**_as_today(asked))
         except (UsageError, TypeError, ValueError) as error:
             raise DamagedError(f"'request.settings' cannot be used: {error}") from None
         return cls(
@@ -222,3 +224,8 @@ class RunRecord:
             "training": dict(contract.notes),
             "metrics": {split: dict(values) for split, values in self.metrics.items()},
         }
+
+
+def _as_today(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a record of any age, by the names they have today."""
+    return {**_BEFORE, **{_RENAMED.get(name, name): value for name, value in settings.items()}}

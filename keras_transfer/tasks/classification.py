@@ -68,9 +68,9 @@ class Classification(Task):
     ) -> ImageTable:
         """Read the data; raises ``UsageError`` when its labels are not single classes."""
         table = load_data(source, seed=seed, classes=names, **vars(settings))
-        if table.kind != "classes":
+        if table.label_mode != "classes":
             raise UsageError(
-                f"The labels of {table.source} are read as {table.kind}; the classification task needs one class "
+                f"The labels of {table.source} are read as {table.label_mode}; the classification task needs one class "
                 "an image. Pass --labels classes if they are class names."
             )
         return table

@@ -65,12 +65,12 @@ class MultiLabel(Task):
         For a trained model (``names``) every label is read as a list of names: that its new images have one each
         says nothing.
         """
-        if names is not None and settings.labels == "auto":
-            settings = dataclasses.replace(settings, labels="multilabel")
+        if names is not None and settings.label_mode == "auto":
+            settings = dataclasses.replace(settings, label_mode="multilabel")
         table = load_data(source, seed=seed, classes=names, **vars(settings))
-        if table.kind != "multilabel":
+        if table.label_mode != "multilabel":
             raise UsageError(
-                f"The labels of {table.source} are read as {table.kind}; the multilabel task needs any number of "
+                f"The labels of {table.source} are read as {table.label_mode}; the multilabel task needs any number of "
                 f"names an image, separated by {settings.separator!r} (--separator). Pass --labels multilabel if every "
                 "image happens to have one, or "
                 "--task classification if exactly one is right."

@@ -43,14 +43,14 @@ class Regression(Task):
             UsageError: labels that cannot be read as numbers (a folder's), or were asked to be read otherwise.
             DataError: a label that is no number, or not as many an image as the model gives.
         """
-        if settings.labels == "auto":
-            settings = dataclasses.replace(settings, labels="regression")
+        if settings.label_mode == "auto":
+            settings = dataclasses.replace(settings, label_mode="regression")
         # Numbers have no class names to look up: ``names`` only says how many there are.
         table = load_data(source, seed=seed, **vars(settings))
-        if table.kind != "regression":
+        if table.label_mode != "regression":
             raise UsageError(
-                f"The labels of {table.source} are read as {table.kind}; the regression task needs numbers. Leave "
-                "--labels out, or choose another --task."
+                f"The labels of {table.source} are read as {table.label_mode}; the regression task needs numbers. "
+                "Leave --labels out, or choose another --task."
             )
         given = table.labels.shape[1]
         if names is not None and given != len(names):

@@ -23,9 +23,9 @@ def require_sense(strategy: Strategy, settings: TrainSettings, data: ImageTable)
     fit, held_out = settings.fit, len(data.indices("val"))
     if not len(data.indices("train")):
         raise DataError("No image is left in the training split. Lower --val-fraction and --test-fraction.")
-    if settings.gradient.balance != "none" and data.kind != "classes":
+    if settings.gradient.balance != "none" and data.label_mode != "classes":
         raise UsageError(
-            f"--balance {settings.gradient.balance} is for single classes, not for {data.kind} labels."
+            f"--balance {settings.gradient.balance} is for single classes, not for {data.label_mode} labels."
         )
     if fit.deploy is not None and strategy.name != "probe":
         raise UsageError(
@@ -56,7 +56,7 @@ def require_objective(
         fit = settings.fit
         refuse_contradictions(
             settings.gradient,
-            data.kind,
+            data.label_mode,
             cache=fit.cache_boundary,
             teacher=fit.teacher is not None,
             objective=objective,

@@ -32,7 +32,7 @@ def verdict_on(
     verdicts = _judge(score, data, val, before, after, context)
     decider = deciding(verdicts)
     # A network that answers one class whatever it sees would be right on all of them.
-    one_class = data.kind == "classes" and len(np.unique(data.labels[val])) < 2
+    one_class = data.label_mode == "classes" and len(np.unique(data.labels[val])) < 2
     kept = "fine-tuned" if (decider.keeps and not one_class) or not guard else "probe"
     for verdict in verdicts:
         context.say(f"{'Guard' if guard else 'No guard'}: {verdict}.")
@@ -80,7 +80,7 @@ def _judge(
         )
 
     verdicts = [verdict(BALANCED if balanced else spec.main_metric, before, after)]
-    if not verdicts[0].certain and not balanced and LOG_LOSS in spec.metrics and data.kind == "classes":
+    if not verdicts[0].certain and not balanced and LOG_LOSS in spec.metrics and data.label_mode == "classes":
         labels = data.labels[val]
         verdicts.append(verdict(LOG_LOSS, tempered(before, labels), tempered(after, labels)))
     return verdicts

@@ -160,8 +160,10 @@ def _told(*parts: Activations) -> str:
 def _weights(table: ImageTable, settings: GradientSettings) -> np.ndarray | None:
     """float32 (N,): the table's weights, times the class's with ``balance="weights"``; None when all are 1."""
     weights = table.weights.astype(np.float32)
-    if settings.balance != "none" and table.kind != "classes":
-        raise UsageError(f"--balance {settings.balance} is for single classes, not for {table.kind} labels.")
+    if settings.balance != "none" and table.label_mode != "classes":
+        raise UsageError(
+            f"--balance {settings.balance} is for single classes, not for {table.label_mode} labels."
+        )
     balance = balancing_weights(table, settings.balance)
     if settings.balance == "weights" and balance is not None:
         weights = weights * balance

@@ -322,11 +322,13 @@ def default_objective(model: keras.Model, table: ImageTable, settings: GradientS
     scale: tuple[float, ...] = ()
     # A custom head may end in any layer: its values stay in the labels' units.
     dense = next((layer for layer in model.layers if layer.name == LOGITS), None)
-    if table.kind == "regression" and isinstance(dense, keras.layers.Dense) and dense.use_bias:
+    if table.label_mode == "regression" and isinstance(dense, keras.layers.Dense) and dense.use_bias:
         learned = table.labels[table.indices("train")].astype(np.float64)
         centre = tuple(map(float, learned.mean(axis=0)))
         scale = tuple(float(value) or 1.0 for value in learned.std(axis=0))
-    return Objective(table.kind, settings.label_smoothing, settings.focal or None, centre=centre, scale=scale)
+    return Objective(
+        table.label_mode, settings.label_smoothing, settings.focal or None, centre=centre, scale=scale
+    )
 
 
 def refuse_contradictions(
@@ -371,7 +373,7 @@ def _trains_statistics(model: keras.Model, phase: Phase) -> bool:
 def _monitor(name: str, objective: TrainingObjective, held_out: bool) -> str:
     known = objective.watched
     if name not in known:
-        raise unknown_name(f"metric to monitor for {objective.kind} labels", name, known)
+        raise unknown_name(f"metric to monitor for {objective.label_mode} labels", name, known)
     return f"val_{name}" if held_out else name
 
 

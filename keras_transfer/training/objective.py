@@ -40,11 +40,11 @@ class TrainingObjective(Protocol):
     """What a gradient training asks of its objective. A task may bring one of its own (:func:`fine_tune`).
 
     Attributes:
-        kind: what the labels are, for messages.
+        label_mode: what the labels are, for messages.
     """
 
     @property
-    def kind(self) -> str: ...
+    def label_mode(self) -> str: ...
 
     @property
     def watched(self) -> tuple[str, ...]:
@@ -105,7 +105,7 @@ class Objective(Shuffled):
     """Loss, targets and metrics of a network that ends in logits ``(B, C)`` (in values ``(B, T)`` for regression).
 
     Attributes:
-        kind: ``classes``, ``multilabel`` or ``regression``, as in :class:`ImageTable`.
+        label_mode: ``classes``, ``multilabel`` or ``regression``, as in :class:`ImageTable`.
         label_smoothing: share of the target spread over all classes, in [0, 1) (Szegedy et al. 2016,
             arXiv:1512.00567). Only for ``classes`` and ``multilabel``.
         focal: the focal loss's gamma, above 0; None for cross-entropy (Lin et al. 2017, arXiv:1708.02002).
@@ -115,7 +115,7 @@ class Objective(Shuffled):
             trained on ``(y - centre) / scale`` (see :meth:`in_training_units`), and metrics are in those units.
     """
 
-    kind: str = "classes"
+    label_mode: str = "classes"
     label_smoothing: float = 0.0
     focal: float | None = None
     temperature: float | None = None
@@ -124,23 +124,25 @@ class Objective(Shuffled):
     scale: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.kind not in METRICS:
-            raise UsageError(f"kind={self.kind!r} was given; one of {', '.join(METRICS)} is expected.")
+        if self.label_mode not in METRICS:
+            raise UsageError(
+                f"label_mode={self.label_mode!r} was given; one of {', '.join(METRICS)} is expected."
+            )
         for option, given in (("--label-smoothing", self.label_smoothing), ("--focal", self.focal)):
-            if given and self.kind == "regression":
+            if given and self.label_mode == "regression":
                 raise UsageError(
                     f"{option} {given:g} was given; it is for classes, not for numbers. Leave it out."
                 )
-        if self.temperature is not None and self.kind != "classes":
+        if self.temperature is not None and self.label_mode != "classes":
             raise UsageError(
-                f"A teacher was given; distillation is for single classes, not for {self.kind} labels. Leave --teacher "
-                "out."
+                f"A teacher was given; distillation is for single classes, not for {self.label_mode} labels. Leave "
+                "--teacher out."
             )
 
     @property
     def watched(self) -> tuple[str, ...]:
         """The metrics an epoch can be chosen by, without ``val_``."""
-        return METRICS[self.kind]
+        return METRICS[self.label_mode]
 
     @property
     def higher(self) -> tuple[str, ...]:
@@ -157,7 +159,7 @@ class Objective(Shuffled):
 
     def refuse_mixing(self, settings: GradientSettings) -> None:
         """Raise ``UsageError`` where the augmentation mixes images and the labels cannot be mixed."""
-        if mixes_images(settings.augment) and self.kind == "regression":
+        if mixes_images(settings.augment) and self.label_mode == "regression":
             raise UsageError(
                 f"--augment {settings.augment} mixes images, and numbers cannot be mixed. Use --augment standard."
             )
@@ -189,9 +191,9 @@ class Objective(Shuffled):
             float32 ``(N, C)``: one-hot classes, 0/1 labels, or standardised numbers; with a teacher ``(N, 2 C)``, the
             second half the teacher's probabilities softened by the temperature.
         """
-        if self.kind == "regression" and self.scale:
+        if self.label_mode == "regression" and self.scale:
             return ((table.labels - np.array(self.centre)) / np.array(self.scale)).astype(np.float32)
-        if self.kind != "classes":
+        if self.label_mode != "classes":
             return table.labels.astype(np.float32)
         hard = (table.labels[:, np.newaxis] == np.arange(len(table.classes))).astype(np.float32)
         if self.temperature is None:
@@ -207,10 +209,10 @@ class Objective(Shuffled):
 
     def loss(self) -> keras.losses.Loss:
         """The loss on logits."""
-        if self.kind == "regression":
+        if self.label_mode == "regression":
             return keras.losses.MeanSquaredError()
         smoothing = {"from_logits": True, "label_smoothing": self.label_smoothing}
-        if self.kind == "multilabel":
+        if self.label_mode == "multilabel":
             if self.focal:
                 return keras.losses.BinaryFocalCrossentropy(gamma=self.focal, **smoothing)
             return keras.losses.BinaryCrossentropy(**smoothing)
@@ -222,9 +224,9 @@ class Objective(Shuffled):
 
     def metrics(self) -> list[keras.metrics.Metric]:
         """What is shown beside the loss."""
-        if self.kind == "classes":
+        if self.label_mode == "classes":
             return [keras.metrics.MeanMetricWrapper(_hits, name="accuracy")]
-        if self.kind == "multilabel":
+        if self.label_mode == "multilabel":
             curve = keras.metrics.AUC(
                 curve="PR", multi_label=True, from_logits=True, name="average_precision"
             )

@@ -61,9 +61,9 @@ def choose(fit: FitSettings, gradient: GradientSettings, table: ImageTable) -> S
 def _by_count(table: ImageTable) -> tuple[str, str]:
     train = table.indices("train")
     labels = table.labels[train]
-    if table.kind == "classes":
+    if table.label_mode == "classes":
         counts, what = np.unique(labels, return_counts=True)[1], "in the median class"
-    elif table.kind == "multilabel":
+    elif table.label_mode == "multilabel":
         counts, what = labels.sum(axis=0), "with the median label"
     else:
         counts, what = np.array([len(train)]), "with numbers"

@@ -56,9 +56,9 @@ def teacher_probabilities(teacher: str | Path, table: ImageTable) -> np.ndarray:
 
 def _order(loaded: LoadedModel, table: ImageTable) -> list[int]:
     """The teacher's column for each class of the table."""
-    if loaded.task != "classification" or table.kind != "classes":
+    if loaded.task != "classification" or table.label_mode != "classes":
         raise UsageError(
-            f"The teacher {loaded.name} is for {loaded.task}, the labels are {table.kind}; a teacher teaches one "
+            f"The teacher {loaded.name} is for {loaded.task}, the labels are {table.label_mode}; a teacher teaches one "
             "class per image."
         )
     if loaded.names is None:

@@ -30,7 +30,7 @@ def test_held_by_reference(pixels):
     assert isinstance(table.images, ArrayImages)
     assert table.images.array is pixels
     assert table.take(np.array([3, 5])).images.array is pixels
-    assert table.source == "arrays" and table.kind == "classes" and table.classes == ("0", "1")
+    assert table.source == "arrays" and table.label_mode == "classes" and table.classes == ("0", "1")
     loaded = table.images.load(7)
     assert np.array_equal(loaded, pixels[7])
     loaded[:] = 0  # a copy: the array is read-only
@@ -126,19 +126,19 @@ def test_names(pixels, dtype):
 @pytest.mark.parametrize("dtype", [np.int64, bool, np.uint8])
 def test_columns_of_zero_and_one(pixels, dtype):
     columns = np.eye(2, dtype=int)[IDS].astype(dtype)
-    assert load_data((pixels, columns)).kind == "multilabel"
-    table = load_data((pixels, columns), labels="classes")
-    assert table.kind == "classes" and (table.labels == IDS).all()
+    assert load_data((pixels, columns)).label_mode == "multilabel"
+    table = load_data((pixels, columns), label_mode="classes")
+    assert table.label_mode == "classes" and (table.labels == IDS).all()
     named = load_data((pixels, columns), classes=["a", "b"])
     assert named.classes == ("a", "b") and named.labels.dtype == np.uint8
 
 
 def test_floats_are_regression_unless_said_otherwise(pixels):
     table = load_data((pixels, np.linspace(0, 1, 20)))
-    assert table.kind == "regression" and table.labels.shape == (20, 1)
+    assert table.label_mode == "regression" and table.labels.shape == (20, 1)
     assert load_data((pixels, np.ones((20, 3)))).labels.shape == (20, 3)
-    assert load_data((pixels, np.eye(2)[IDS]), labels="classes").kind == "classes"
-    assert load_data((pixels, IDS), labels="regression").labels.dtype == np.float32
+    assert load_data((pixels, np.eye(2)[IDS]), label_mode="classes").label_mode == "classes"
+    assert load_data((pixels, IDS), label_mode="regression").labels.dtype == np.float32
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_floats_are_regression_unless_said_otherwise(pixels):
 )
 def test_labels_that_do_not_fit(pixels, labels, kind, error, hint):
     with pytest.raises(error, match=hint):
-        load_data((pixels, labels), labels=kind)
+        load_data((pixels, labels), label_mode=kind)
 
 
 # --- tf.data ---

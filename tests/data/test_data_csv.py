@@ -37,7 +37,7 @@ def labelled(count: int = 6) -> list[str]:
 
 def test_path_and_label(folder):
     table = load_data(write(folder, "path,label", labelled()))
-    assert table.kind == "classes" and table.classes == ("china", "flower") and len(table) == 12
+    assert table.label_mode == "classes" and table.classes == ("china", "flower") and len(table) == 12
     assert table.images.load(0).shape == (96, 96, 3)
     assert table.labels.tolist() == [0] * 6 + [1] * 6
 
@@ -201,7 +201,7 @@ def test_several_labels(folder, caplog):
     with caplog.at_level(logging.INFO, "keras_transfer"):
         table = load_data(with_labels(folder, labels))
     assert "are read as multilabel" in caplog.text
-    assert table.kind == "multilabel" and table.classes == ("a", "b", "c")
+    assert table.label_mode == "multilabel" and table.classes == ("a", "b", "c")
     assert table.labels.dtype == np.uint8
     assert table.labels[:5].tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0], [0, 0, 0], [1, 1, 0]]
     assert table.labels[7].tolist() == [0, 1, 0]
@@ -211,46 +211,46 @@ def test_whole_numbers_are_classes(folder, caplog):
     with caplog.at_level(logging.INFO, "keras_transfer"):
         table = load_data(with_labels(folder, ["0", "1", "10"] * 4))
     assert "are read as classes" in caplog.text
-    assert table.kind == "classes" and table.classes == ("0", "1", "10")
+    assert table.label_mode == "classes" and table.classes == ("0", "1", "10")
 
 
 @pytest.mark.parametrize("labels", [["1.5", "2", "-3e2"], ["1", "2", "3."], ["1", "2", "3e0"]])
 def test_numbers_with_a_point_or_an_exponent_are_regression(folder, labels):
     table = load_data(with_labels(folder, labels * 4))
-    assert table.kind == "regression" and table.classes == ()
+    assert table.label_mode == "regression" and table.classes == ()
     assert table.labels.dtype == np.float32 and table.labels.shape == (12, 1)
     assert table.labels[:3, 0].tolist() == [float(label) for label in labels]
     assert {"train", "val", "test"} == set(table.splits.tolist())
 
 
 def test_one_word_among_the_numbers_makes_them_classes(folder):
-    assert load_data(with_labels(folder, ["1.5", "2.5", "nan"] * 4)).kind == "classes"
+    assert load_data(with_labels(folder, ["1.5", "2.5", "nan"] * 4)).label_mode == "classes"
 
 
 def test_several_numbers(folder):
     table = load_data(with_labels(folder, ["1.5;2", "2;3"] * 6))
-    assert table.kind == "regression" and table.labels.shape == (12, 2)
+    assert table.label_mode == "regression" and table.labels.shape == (12, 2)
     with pytest.raises(DataError, match=r"line 3 of .* has 1 numbers"):
         load_data(with_labels(folder, ["1.5;2", "2.5"] * 6))
 
 
 def test_the_kind_can_be_said(folder):
     whole = ["1", "2", "3"] * 4
-    assert load_data(with_labels(folder, whole), labels="regression").labels.shape == (12, 1)
-    assert load_data(with_labels(folder, whole), labels="multilabel").labels.shape == (12, 3)
-    assert load_data(with_labels(folder, ["1.5", "2.5"] * 6), labels="classes").classes == ("1.5", "2.5")
-    assert load_data(with_labels(folder, ["a;b", "c"] * 6), labels="classes").classes == ("a;b", "c")
+    assert load_data(with_labels(folder, whole), label_mode="regression").labels.shape == (12, 1)
+    assert load_data(with_labels(folder, whole), label_mode="multilabel").labels.shape == (12, 3)
+    assert load_data(with_labels(folder, ["1.5", "2.5"] * 6), label_mode="classes").classes == ("1.5", "2.5")
+    assert load_data(with_labels(folder, ["a;b", "c"] * 6), label_mode="classes").classes == ("a;b", "c")
 
 
 @pytest.mark.parametrize("label", ["many", "nan", "inf", "1e40"])
 def test_regression_needs_finite_numbers(folder, label):
     with pytest.raises(DataError, match=r"in line 2 .*number"):
-        load_data(with_labels(folder, [label] + ["1.5"] * 11), labels="regression")
+        load_data(with_labels(folder, [label] + ["1.5"] * 11), label_mode="regression")
 
 
 def test_regression_with_classes(folder):
     with pytest.raises(UsageError, match="regression"):
-        load_data(with_labels(folder, ["1.5", "2"] * 6), labels="regression", classes=["a"])
+        load_data(with_labels(folder, ["1.5", "2"] * 6), label_mode="regression", classes=["a"])
 
 
 # --- the recorded split is a source ---
@@ -259,11 +259,11 @@ def test_regression_with_classes(folder):
 @pytest.mark.parametrize("labels", [["1.5", "2.5"], ["0.1", "0.2"], ["a;b", "c"], ["1", "2"]])
 @pytest.mark.parametrize("kind", ["auto", "classes"])
 def test_round_trip(folder, tmp_path, labels, kind):
-    table = load_data(with_labels(folder, labels * 6), labels=kind)
+    table = load_data(with_labels(folder, labels * 6), label_mode=kind)
     recorded = tmp_path / "run" / "split.csv"
     table.write_csv(recorded)
     again = load_data(recorded, image_root=folder)
-    assert again.kind == table.kind and again.classes == table.classes
+    assert again.label_mode == table.label_mode and again.classes == table.classes
     assert np.array_equal(again.labels, table.labels)
     assert (again.splits == table.splits).all()
     assert again.fingerprint() == table.fingerprint()

@@ -179,9 +179,9 @@ def test_labels_joined_by_another_sign(tmp_path, photo_folder, caplog, mark):
     load_data(table, **given)
     assert f"look like several names joined by {mark!r}" in caplog.text and "--separator" in caplog.text
     with pytest.raises(DataError, match=r"Pass --separator"):
-        load_data(table, labels="multilabel", **given)
+        load_data(table, label_mode="multilabel", **given)
     found = load_data(table, separator=mark, **given)
-    assert found.kind == "multilabel" and found.classes == ("cat", "dark", "dog", "small")
+    assert found.label_mode == "multilabel" and found.classes == ("cat", "dark", "dog", "small")
     assert found.labels.sum() == sum(len(names) for names in labels)
 
 

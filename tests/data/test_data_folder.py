@@ -38,7 +38,7 @@ def tree(tmp_path) -> Path:
 def test_the_photo_folder(photo_folder):
     table = load_data(photo_folder)
     assert len(table) == 40
-    assert table.kind == "classes" and table.classes == ("china", "flower")
+    assert table.label_mode == "classes" and table.classes == ("china", "flower")
     assert table.labels.dtype == np.int32
     assert (np.bincount(table.labels) == 20).all()
     assert [len(table.indices(split)) for split in ("train", "val", "test")] == [26, 6, 8]
@@ -315,8 +315,8 @@ def test_impossible_classes(tree, classes):
         ({"val_fraction": 0.6, "test_fraction": 0.6}, "exceed 1"),
         ({"max_skipped": 5}, "max_skipped"),
         ({"min_per_class": -1}, "min_per_class"),
-        ({"labels": "class"}, "Did you mean classes"),
-        ({"labels": "regression"}, "folder's labels are classes"),
+        ({"label_mode": "class"}, "Did you mean classes"),
+        ({"label_mode": "regression"}, "folder's labels are classes"),
     ],
 )
 def test_impossible_arguments(tree, arguments, hint):

@@ -314,7 +314,7 @@ def test_a_vanished_file_is_quoted_by_tensorflow(own):
 def test_other_labels_are_float(kind, shape):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), np.uint8)
     labels = np.random.default_rng(1).integers(0, 2, shape)
-    table = load_data((pixels, labels), labels=kind)
+    table = load_data((pixels, labels), label_mode=kind)
     ((images, found),) = as_arrays(tf_dataset(table, SIZE, 32))
     assert images.shape == (20, 16, 12, 3)
     assert found.dtype == np.float32 and np.array_equal(found, labels)

@@ -51,7 +51,7 @@ def test_fingerprint(table):
 
 def test_summary_is_json(table):
     summary = json.loads(json.dumps(table.summary()))
-    assert summary["images"] == 20 and summary["classes"] == ["0", "1"] and summary["kind"] == "classes"
+    assert summary["images"] == 20 and summary["classes"] == ["0", "1"] and summary["label_mode"] == "classes"
     splits = summary["splits"]
     assert sum(splits[split]["images"] for split in splits) == 20
     assert all(sum(part["per_class"].values()) == part["images"] for part in splits.values())
@@ -70,7 +70,7 @@ def test_indices(table):
     ("change", "hint"),
     [
         ({"labels": np.zeros(3, np.int32)}, "different lengths"),
-        ({"kind": "class"}, "kind"),
+        ({"label_mode": "class"}, "label mode"),
         ({"splits": np.array(["training"] * 20)}, "training"),
     ],
 )

@@ -105,7 +105,7 @@ def fresh_keys(examples: list[dict]) -> list[dict]:
 
 def test_its_own_splits_are_kept(tfds_dir, photos, caplog):
     table = load_data("tfds:with_splits", tfds_data_dir=tfds_dir)
-    assert table.source == "tfds:with_splits" and table.kind == "classes"
+    assert table.source == "tfds:with_splits" and table.label_mode == "classes"
     assert table.classes == ("flower", "china")  # the data set's own order, without the unused class
     assert "no images of never" in caplog.text
     assert [len(table.indices(split)) for split in ("train", "val", "test")] == [24, 6, 8]
@@ -157,13 +157,15 @@ def test_features_are_found_by_their_type_and_an_odd_split_is_divided(tfds_dir):
 
 def test_several_labels(tfds_dir):
     table = load_data("tfds:tagged", tfds_data_dir=tfds_dir)
-    assert table.kind == "multilabel" and table.classes == ("flower", "china")
+    assert table.label_mode == "multilabel" and table.classes == ("flower", "china")
     assert sorted(table.labels.sum(axis=1).tolist()) == [1] * 12 + [2] * 12
 
 
 def test_numbers(tfds_dir):
     table = load_data("tfds:angles", tfds_data_dir=tfds_dir)
-    assert table.kind == "regression" and sorted(table.labels[:, 0].tolist()) == list(map(float, range(24)))
+    assert table.label_mode == "regression" and sorted(table.labels[:, 0].tolist()) == list(
+        map(float, range(24))
+    )
 
 
 def test_the_supervised_key_decides_between_two_labels(tfds_dir):
@@ -193,7 +195,7 @@ def test_a_data_set_without_a_label(tfds_dir):
 
 def test_labels_of_another_kind(tfds_dir):
     with pytest.raises(UsageError, match="has class labels"):
-        load_data("tfds:with_splits", tfds_data_dir=tfds_dir, labels="regression")
+        load_data("tfds:with_splits", tfds_data_dir=tfds_dir, label_mode="regression")
 
 
 @pytest.mark.parametrize("name", ["mnist", "unheard_of", "with_splits:2.0.0"])

@@ -55,7 +55,7 @@ def test_rows_beyond_the_images_and_no_labels(table, tmp_path):
 def test_numbers_are_not_mixed(photos, tmp_path, strong):
     crops = np.stack([photos["flower"][i : i + 32, i : i + 32] for i in range(6)])
     table = load_data((crops, np.linspace(0, 1, 6, dtype=np.float32)))
-    assert table.kind == "regression"
+    assert table.label_mode == "regression"
     draw_contact_sheet(table, SMALL, strong, tmp_path / "sheet.png", rows=2, views=2)
 
 

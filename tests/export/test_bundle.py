@@ -448,7 +448,7 @@ def test_golden_rows(labels, count, wanted, caplog):
     labels = np.array(labels)
     splits = np.array(["test"] * (len(labels) // 2) + ["train"] * (len(labels) - len(labels) // 2))
     fake = SimpleNamespace(
-        kind="classes",
+        label_mode="classes",
         classes=tuple(map(str, range(labels.max() + 1))),
         labels=labels,
         indices=lambda split: np.flatnonzero(splits == split),

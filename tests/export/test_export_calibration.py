@@ -15,7 +15,7 @@ def table_of(*counts: int, split: str = "train") -> ImageTable:
     return ImageTable(
         source="arrays",
         images=ArrayImages(np.zeros((number, 1, 1, 3), np.uint8), np.arange(number)),
-        kind="classes",
+        label_mode="classes",
         classes=tuple(f"c{i}" for i in range(len(counts))),
         labels=labels,
         splits=np.array([split] * (number - 1) + ["test"]),

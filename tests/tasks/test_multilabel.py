@@ -178,7 +178,7 @@ def test_single_classes_are_taken_only_when_asked_for(multilabel_crops, photo_fo
     root = {"val_fraction": 0.0, "test_fraction": 0.0, "image_root": str(multilabel_crops.parent)}
     with pytest.raises(UsageError, match="--labels multilabel"):
         task.load_data(single, DataSettings(**root), 0)
-    assert task.load_data(single, DataSettings(labels="multilabel", **root), 0).kind == "multilabel"
+    assert task.load_data(single, DataSettings(label_mode="multilabel", **root), 0).label_mode == "multilabel"
     with pytest.raises(UsageError, match="read as classes"):
         task.load_data(photo_folder, EVERYTHING, 0)
 

@@ -133,7 +133,7 @@ def test_whole_numbers_are_numbers_here(regression_crops, tmp_path):
     task = Regression(RegressionOptions())
     settings = other_labels(regression_crops, tmp_path / "a.csv", [3, 5, 8])
     table = task.load_data(tmp_path / "a.csv", settings, 0)
-    assert table.kind == "regression"
+    assert table.label_mode == "regression"
     np.testing.assert_array_equal(table.labels, [[3], [5], [8]])
     assert task.output_contract((1,), table).names == ("target",)
     both = task.output_contract((2,), task.load_data(regression_crops / "both.csv", EVERYTHING, 0))
@@ -151,7 +151,7 @@ def test_what_cannot_be_numbers_is_refused(regression_crops, photo_folder):
     task = Regression(RegressionOptions())
     with pytest.raises(UsageError, match="a folder's labels are classes"):
         task.load_data(photo_folder, EVERYTHING, 0)
-    asked = DataSettings(val_fraction=0.0, test_fraction=0.0, min_per_class=1, labels="classes")
+    asked = DataSettings(val_fraction=0.0, test_fraction=0.0, min_per_class=1, label_mode="classes")
     with pytest.raises(UsageError, match="read as classes"):
         task.load_data(regression_crops / "brightness.csv", asked, 0)
 

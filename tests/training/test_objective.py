@@ -61,10 +61,10 @@ def test_a_regression_is_trained_in_deviations_and_answers_in_units():
 @pytest.mark.parametrize(
     "values",
     [
-        {"kind": "boxes"},
-        {"kind": "regression", "focal": 2.0},
-        {"kind": "regression", "label_smoothing": 0.1},
-        {"kind": "multilabel", "temperature": 2.0},
+        {"label_mode": "boxes"},
+        {"label_mode": "regression", "focal": 2.0},
+        {"label_mode": "regression", "label_smoothing": 0.1},
+        {"label_mode": "multilabel", "temperature": 2.0},
     ],
 )
 def test_what_makes_no_sense_is_refused(values):

@@ -74,7 +74,7 @@ def test_rows_come_in_the_order_of_the_pipeline(table, options, sampled):
     ours = SplitFeed(numbered(len(table))).dataset(
         labelled, rows=rows, batch_size=4, shuffle=True, seed=7, **options
     )
-    table = type(table)(**{**vars(table), "kind": "regression", "classes": (), "labels": labelled})
+    table = type(table)(**{**vars(table), "label_mode": "regression", "classes": (), "labels": labelled})
     theirs = tf_dataset(table, PREPROCESSING, 4, indices=rows, shuffle=True, seed=7, **options)
     assert ours.cardinality() == theirs.cardinality()
     for _ in range(2):  # without `repeat`, each new iterator is the next epoch

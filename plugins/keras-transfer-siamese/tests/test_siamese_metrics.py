@@ -44,7 +44,7 @@ def table(labels, names=None):
     return ImageTable(
         source="arrays",
         images=ArrayImages(np.zeros((count, 2, 2), np.uint8), np.arange(count)),
-        kind="classes",
+        label_mode="classes",
         classes=names or tuple(f"c{i}" for i in range(labels.max() + 1)),
         labels=labels.astype(np.int32),
         splits=np.full(count, "test"),

@@ -44,7 +44,7 @@ def as_table(images: np.ndarray) -> ImageTable:
     return ImageTable(
         source="arrays",
         images=digests,
-        kind="classes",
+        label_mode="classes",
         classes=("image",),
         labels=np.zeros(count, np.int32),
         splits=np.full(count, "test"),

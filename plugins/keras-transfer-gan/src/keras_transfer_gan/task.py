@@ -131,9 +131,9 @@ class Gan(Task):
             table = _flat(Path(source), values, seed)
         else:
             table = load_data(source, seed=seed, min_classes=1, classes=classes, **values)
-        if self.options.conditional and (table.kind != "classes" or len(table.classes) < 2):
+        if self.options.conditional and (table.label_mode != "classes" or len(table.classes) < 2):
             raise DataError(
-                f"{table.source} tells no classes ({table.kind}, {len(table.classes)} names); --conditional "
+                f"{table.source} tells no classes ({table.label_mode}, {len(table.classes)} names); --conditional "
                 "needs at least "
                 "two, one folder each. Leave it out to learn all images as one kind."
             )

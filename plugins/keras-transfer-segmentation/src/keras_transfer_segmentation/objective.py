@@ -55,7 +55,7 @@ class SegmentationObjective(Shuffled):
     spec: str
     classes: Classes
     class_weights: tuple[float, ...] | None = None
-    kind: str = "targets"
+    label_mode: str = "targets"
 
     @property
     def watched(self) -> tuple[str, ...]:

@@ -89,7 +89,7 @@ class Segmentation(Task):
         table = ImageTable(
             source=pairs.source,
             images=pairs.images,
-            kind="targets",
+            label_mode="targets",
             classes=pairs.classes.names,
             labels=MaskColumn(pairs, np.arange(len(pairs))),
             splits=pairs.splits,

@@ -47,10 +47,10 @@ def read_classes(
         values["min_per_class"] = 1
     split_by = "image" if by_image else "class"
     table = load_data(source, seed=seed, split_by=split_by, levels=levels, **values)
-    if table.kind != "classes":
+    if table.label_mode != "classes":
         raise UsageError(
-            f"The labels of {table.source} are read as {table.kind}; siamese needs one class per image. Pass --labels "
-            "classes if they are class names."
+            f"The labels of {table.source} are read as {table.label_mode}; siamese needs one class per image. Pass "
+            "--labels classes if they are class names."
         )
     table = without_uniform(table, settings.max_skipped)
     if recorded is not None:

@@ -98,7 +98,7 @@ class SiameseObjective(Shuffled):
     margin: float | None = None
     scale: float | None = None
     columns: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32), repr=False)
-    kind: str = "classes"
+    label_mode: str = "classes"
 
     @property
     def watched(self) -> tuple[str, ...]:
