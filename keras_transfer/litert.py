@@ -42,7 +42,37 @@ def best_batch(height: int, width: int) -> int:
     return min(max(PIXELS_A_CALL // (height * width), 2), LARGEST_BATCH)
 
 
-def convert(model: keras.Model, precision: str = "float32") -> bytes:
+class FrozenModel:
+    """A Keras model with one input and one output as a graph whose weights are constants, traced when first needed.
+
+    For a model that is converted several times: tracing takes as long as converting.
+
+    Attributes:
+        name: of the model.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self.name = model.name
+        (self._source,) = model.inputs
+        self._model = model
+        self._graph: Any = None
+
+    @property
+    def signature(self) -> list[tf.TensorSpec]:
+        """Its input."""
+        return [tf.TensorSpec(self._source.shape, self._source.dtype, self._source.name)]
+
+    def graph(self) -> Any:
+        """The function without variables, in inference mode (``training=False``)."""
+        if self._graph is None:
+            infer = tf.function(
+                lambda pixels: self._model(pixels, training=False), input_signature=self.signature
+            )
+            self._graph = convert_variables_to_constants_v2(infer.get_concrete_function())
+        return self._graph
+
+
+def convert(model: keras.Model | FrozenModel, precision: str = "float32") -> bytes:
     """Convert a Keras model with one input and one output to a ``.tflite`` file with a free batch dimension.
 
     Args:
@@ -69,7 +99,7 @@ def convert(model: keras.Model, precision: str = "float32") -> bytes:
     return run_converter(prepared, f"model {model.name!r} to {precision}")
 
 
-def converter_for(model: keras.Model) -> tf.lite.TFLiteConverter:
+def converter_for(model: keras.Model | FrozenModel) -> tf.lite.TFLiteConverter:
     """TensorFlow's converter for a Keras model with one input and one output, as it answers (``training=False``).
 
     The weights are made constants here, and the converter gets a graph without variables.
@@ -78,13 +108,12 @@ def converter_for(model: keras.Model) -> tf.lite.TFLiteConverter:
     freezes every variable. The file's signature is ``serving_default``, from the input's name to ``output_0``.
     """
     tools = converter_tools()
-    (source,) = model.inputs
-    spec = [tf.TensorSpec(source.shape, source.dtype, source.name)]
-    infer = tf.function(lambda pixels: model(pixels, training=False), input_signature=spec)
-    frozen = convert_variables_to_constants_v2(infer.get_concrete_function())
+    frozen = model if isinstance(model, FrozenModel) else FrozenModel(model)
+    graph = frozen.graph()
     module = tf.Module()
     module.serve = tf.function(
-        lambda pixels: {f"output_{i}": one for i, one in enumerate(frozen(pixels))}, input_signature=spec
+        lambda pixels: {f"output_{i}": one for i, one in enumerate(graph(pixels))},
+        input_signature=frozen.signature,
     )
     return tools.TFLiteConverter.from_concrete_functions([module.serve.get_concrete_function()], module)
 

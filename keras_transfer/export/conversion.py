@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from keras_transfer.data.pipeline import input_batches
 from keras_transfer.data.table import ImageTable
 from keras_transfer.export import calibration, saved_model
 from keras_transfer.export.doctor import QuantizationDoctor
@@ -17,23 +16,25 @@ from keras_transfer.export.front import with_uint8_input
 from keras_transfer.export.metadata import describe_model
 from keras_transfer.export.parity import Judge
 from keras_transfer.export.quantization import (
+    Parts,
     convert_all_integer,
     convert_dynamic,
-    convert_integer,
 )
 from keras_transfer.export.quantized_backbone import QuantizedBackbone
+from keras_transfer.export.questions import Questions
 from keras_transfer.export.strict import for_strict_runtimes
 from keras_transfer.inference.loading import save_keras
-from keras_transfer.litert import convert
+from keras_transfer.litert import FrozenModel, convert
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records import ExportOptions, layout
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """How artefacts are made.
+    """How artefacts are made. What several of them need is made once: the graph without variables, decoded pixels.
 
     Attributes:
+        model: the Keras model.
         table: images and class names.
         preprocessing: how an image becomes pixels.
         judge: what the outputs are, and their names.
@@ -42,6 +43,7 @@ class Conversion:
         deployed: the int8 backbone the head was fitted on, which int8 then ships; None: one is made.
     """
 
+    model: keras.Model
     table: ImageTable
     preprocessing: Preprocessing
     judge: Judge
@@ -49,7 +51,7 @@ class Conversion:
     options: ExportOptions
     deployed: QuantizedBackbone | None = None
 
-    def write(self, model: keras.Model, path: Path, precision: str) -> None:
+    def write(self, path: Path, precision: str) -> None:
         """Write one artefact; its name says which format.
 
         Raises:
@@ -57,15 +59,15 @@ class Conversion:
             UsageError: nothing in the model can be quantized.
         """
         if path.name == layout.SAVED_MODEL:
-            saved_model.save(model, path, self.judge, self.preprocessing)
+            saved_model.save(self.model, path, self.judge, self.preprocessing)
         elif path.name == layout.KERAS:
-            save_keras(model, path)
+            save_keras(self.model, path)
         else:
             content = describe_model(
-                for_strict_runtimes(self._convert(model, precision)),
+                for_strict_runtimes(self._convert(precision)),
                 self.judge.names,
                 size=self.preprocessing.size,
-                name=model.name,
+                name=self.model.name,
                 description=f"{self._purpose()} Exported by keras_transfer.",
                 kind=self.judge.kind,
             )
@@ -76,8 +78,8 @@ class Conversion:
             return f"Tells {len(self.judge.names)} classes apart."
         return f"Gives {self.judge.kind} (task {self.judge.task})."
 
-    def _convert(self, model: keras.Model, precision: str) -> bytes:
-        options = self.options
+    def _convert(self, precision: str) -> bytes:
+        model, options = self.model, self.options
         if precision == "int8" and self.deployed is not None:
             return self.deployed.complete(model)
         if precision == "int8" and options.all_integer:
@@ -85,11 +87,23 @@ class Conversion:
         if precision == "int8" and options.keep_float:
             return QuantizationDoctor(model, self._calibration).convert(options.keep_float)
         if precision in ("int8", "int16x8"):
-            return convert_integer(model, self._calibration, activations=8 if precision == "int8" else 16)
+            return self._parts.quantized(8 if precision == "int8" else 16)
         if precision == "dynamic":
             return convert_dynamic(model, uint8_input=options.uint8_input)
-        return convert(with_uint8_input(model) if options.uint8_input else model, precision)
+        return convert(self._frozen, precision)
 
-    def _calibration(self) -> Iterator[np.ndarray]:
-        draw, size = self.judge.draw, calibration.BATCH
-        return input_batches(self.table, self.preprocessing, size, draw=draw, indices=self.rows)
+    @cached_property
+    def _frozen(self) -> FrozenModel:
+        return FrozenModel(with_uint8_input(self.model) if self.options.uint8_input else self.model)
+
+    @cached_property
+    def _parts(self) -> Parts:
+        return Parts(self.model, self._calibration)
+
+    def _calibration(self) -> Questions:
+        return self._calibrated_on
+
+    @cached_property
+    def _calibrated_on(self) -> Questions:
+        rows = np.arange(len(self.table)) if self.rows is None else self.rows
+        return Questions(self.table, self.preprocessing, rows, self.judge.draw, calibration.BATCH)

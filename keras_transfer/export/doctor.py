@@ -19,7 +19,7 @@ import keras
 import numpy as np
 
 from keras_transfer.errors import ExportError, UsageError
-from keras_transfer.export.quantization import Calibration, assemble, one_by_one
+from keras_transfer.export.quantization import Calibration, Parts, one_by_one
 from keras_transfer.litert import converter_for, converter_tools
 from keras_transfer.quiet import captured_output
 
@@ -68,10 +68,11 @@ class QuantizationDoctor:
     """
 
     def __init__(self, model: keras.Model, calibration: Calibration, *, whole: bool = False) -> None:
-        self._model, self._calibration, self._whole = model, calibration, whole
+        self._model, self._calibration = model, calibration
         self._debugger: Any = None
         self.layers: tuple[LayerError, ...] = ()
-        self._plain = assemble(model, calibration, self._examine, whole=whole)
+        self._parts = Parts(model, calibration, whole=whole)
+        self._plain = self._examine(self._parts.body, self._parts.before)
 
     def convert(self, keep: int = 0) -> bytes:
         """A ``.tflite`` with the ``keep`` worst layers in float; input uint8 pixels, output float32.
@@ -82,12 +83,8 @@ class QuantizationDoctor:
             raise UsageError(
                 f"{keep} layers are to stay in float; from 0 to {len(self.layers)}, as many as there are, is expected."
             )
-        if not keep:
-            return self._plain
         names = [layer.tensor for layer in self.layers[:keep]]
-        return assemble(
-            self._model, self._calibration, lambda body, before: self._quantize(names), whole=self._whole
-        )
+        return self._parts.join(self._quantize(names) if keep else self._plain)
 
     def _examine(self, body: keras.Model, before: Callable[[np.ndarray], np.ndarray]) -> bytes:
         failure: list[Exception] = []

@@ -26,7 +26,7 @@ from keras_transfer.export.card import card
 from keras_transfer.export.conversion import Conversion
 from keras_transfer.export.fallback import choose_within
 from keras_transfer.export.manifest import About
-from keras_transfer.export.measure import collect_answers, latency, temporary_folder
+from keras_transfer.export.measure import Answers, collect_answers, latency, temporary_folder
 from keras_transfer.export.parity import (
     Judge,
     breaches,
@@ -37,6 +37,7 @@ from keras_transfer.export.parity import (
     tolerance_for,
 )
 from keras_transfer.export.quantized_backbone import QuantizedBackbone
+from keras_transfer.export.questions import Questions
 from keras_transfer.export.report import ArtefactReport, CalibrationReport, ExportReport
 from keras_transfer.export.request import (
     Target,
@@ -126,16 +127,20 @@ def export_model(
     rows = None
     if options.makes(*CALIBRATED):
         rows = calibration_rows(table, options.calibration_size, seed)
-    conversion = Conversion(table, preprocessing, judge, rows, options, deployed)
-    measured = table.take(table.indices(split))
+    conversion = Conversion(model, table, preprocessing, judge, rows, options, deployed)
+    questions = Questions(table, preprocessing, table.indices(split), judge.draw)
+    measured = table.take(questions.rows)
     try:
-        with folder.new_folder(to, overwrite) as partial, temporary_folder(partial.parent) as outputs:
-            runtimes = [_make(conversion, model, partial, target) for target in targets]
-            budget, candidates = _make_candidates(conversion, model, partial, budget)
+        with (
+            folder.new_folder(to, overwrite) as partial,
+            temporary_folder(partial.parent) as outputs,
+            Answers(questions, judge.shape, outputs) as asked,
+        ):
+            asked.ask(reference)
+            runtimes = [asked.ask(_make(conversion, partial, target)) for target in targets]
+            budget, candidates = _make_candidates(conversion, partial, budget, asked)
             runtimes += candidates
-            expected, *answers = collect_answers(
-                [reference, *runtimes], table, preprocessing, split, judge.shape, outputs, judge.draw
-            )
+            expected, *answers = asked.collect(f"Comparing on {split}")
             if judge.kind == "probabilities":
                 require_probabilities(expected, f"The model {model.name!r}", exclusive=judge.classifies)
             keras_score = judge.measure(expected, measured)[judge.metric]
@@ -201,31 +206,32 @@ def _titled(about: About, options: ExportOptions) -> About:
     )
 
 
-def _make(conversion: Conversion, model: keras.Model, folder: Path, target: Target) -> Runner:
+def _make(conversion: Conversion, folder: Path, target: Target) -> Runner:
     log.info("Converting to %s (%s)", target.file, target.precision)
-    conversion.write(model, folder / target.file, target.precision)
+    conversion.write(folder / target.file, target.precision)
     return load_runner(folder / target.file)
 
 
 def _make_candidates(
-    conversion: Conversion, model: keras.Model, folder: Path, budget: Sequence[Target]
+    conversion: Conversion, folder: Path, budget: Sequence[Target], asked: Answers
 ) -> tuple[list[Target], list[Runner]]:
-    """Those precisions that the model can be converted to, with a warning for each it cannot.
+    """Those precisions that the model can be converted to, asked, with a warning for each it cannot.
 
     Raises ``ExportError`` when there is a budget and no precision to meet it with.
     """
     made, runtimes = [], []
     for target in budget:
         try:
-            runtimes.append(_make(conversion, model, folder, target))
-            made.append(target)
+            runtime = _make(conversion, folder, target)
         except ExportError as error:
             (folder / target.file).unlink(missing_ok=True)
             log.warning("%s is left out: %s", target.precision, error)
+            continue
+        runtimes.append(asked.ask(runtime))
+        made.append(target)
     if budget and not made:
-        raise ExportError(
-            f"The model {model.name!r} can be converted to none of {', '.join(one.precision for one in budget)}."
-        )
+        names = ", ".join(one.precision for one in budget)
+        raise ExportError(f"The model {conversion.model.name!r} can be converted to none of {names}.")
     return made, runtimes
 
 
@@ -282,7 +288,11 @@ def _look_again(
     folder.mkdir()
     asked = [0, *places]
     more = collect_answers(
-        [runtimes[place] for place in asked], table, preprocessing, "val", judge.shape, folder
+        [runtimes[place] for place in asked],
+        Questions(table, preprocessing, rows),
+        judge.shape,
+        folder,
+        "Comparing on val",
     )
     both = [np.concatenate([answers[place], found]) for place, found in zip(asked, more, strict=True)]
     images = table.take(np.concatenate([table.indices("test"), rows]))

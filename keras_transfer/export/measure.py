@@ -5,40 +5,36 @@ from __future__ import annotations
 import contextlib
 import statistics
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from keras_transfer import progress
-from keras_transfer.data.pipeline import input_batches
-from keras_transfer.data.table import ImageTable
 from keras_transfer.errors import DataError, ExportError
+from keras_transfer.export.questions import Questions, blank
 from keras_transfer.inference import Runner
 from keras_transfer.preprocessing import Preprocessing
 
-BATCH = 32
 WARM_UP, MOST_RUNS, LEAST_RUNS, SECONDS = 3, 30, 5, 2.0
 """Latency: the median of at most 30 runs, fewer for a slow model (2 seconds, at least 5), after 3 unmeasured ones."""
 
 
 def collect_answers(
-    runtimes: Sequence[Runner],
-    table: ImageTable,
-    preprocessing: Preprocessing,
-    split: str,
-    shape: tuple[int, ...],
-    folder: Path,
-    draw: Callable[[ImageTable], np.ndarray] | None = None,
+    runtimes: Sequence[Runner], questions: Questions, shape: tuple[int, ...], folder: Path, label: str
 ) -> list[np.ndarray]:
-    """What every runtime answers to the images of a split, in one pass: an image is decoded once for all.
+    """What every runtime answers to the same questions, in one pass: an image is decoded once for all.
 
     Args:
         runtimes: the Keras model's first, then those of the artefacts.
+        questions: the images.
         shape: of one image's output, ``(C,)`` for a classifier.
         folder: a temporary one. The outputs are kept there: where a pixel has one, all of them are larger than memory.
-        draw: of models that generate: see :func:`keras_transfer.data.pipeline.input_batches`.
+        label: of the progress that is shown.
 
     Returns:
         Outputs float32 ``(N, *shape)``, one array a runtime: read-only views of files in ``folder``.
@@ -48,13 +44,21 @@ def collect_answers(
         ExportError: an artefact's output has another shape.
         OSError: the outputs cannot be written.
     """
-    indices = table.indices(split)
-    paths = [folder / f"outputs_{place}.float32" for place in range(len(runtimes))]
-    source = input_batches(table, preprocessing, BATCH, draw=draw, indices=indices)
+    batches = progress.track(questions, label, total=questions.batches)
+    return _answers(dict(enumerate(runtimes)), batches, shape, folder)
+
+
+def _answers(
+    runtimes: dict[int, Runner], batches: Iterable[np.ndarray], shape: tuple[int, ...], folder: Path
+) -> list[np.ndarray]:
+    """One pass. ``runtimes`` by their places: the Keras model's is 0."""
+    count = 0
+    paths = {place: folder / f"outputs_{place}.float32" for place in runtimes}
     with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(path.open("wb")) for path in paths]
-        for batch in progress.track(source, f"Comparing on {split}", total=-(-len(indices) // BATCH)):
-            for place, (runtime, file) in enumerate(zip(runtimes, files, strict=True)):
+        files = {place: stack.enter_context(path.open("wb")) for place, path in paths.items()}
+        for batch in batches:
+            count += len(batch)
+            for place, runtime in runtimes.items():
                 given = runtime.predict(batch)
                 if given.shape != (len(batch), *shape):
                     raise ExportError(
@@ -64,8 +68,69 @@ def collect_answers(
                     raise DataError(
                         "The Keras model gives numbers that are not finite (broken weights?). Train it again."
                     )
-                file.write(np.ascontiguousarray(given, np.float32).data)
-    return [np.asarray(np.memmap(path, np.float32, "r", shape=(len(indices), *shape))) for path in paths]
+                files[place].write(np.ascontiguousarray(given, np.float32).data)
+    return [np.asarray(np.memmap(path, np.float32, "r", shape=(count, *shape))) for path in paths.values()]
+
+
+class Answers:
+    """Asks models that are made one after the other, in a thread of its own, while the next is made.
+
+    Converting and tracing keep one core busy, a model that answers all of them: together they leave none idle. The
+    answers do not depend on it. Models are asked one at a time, in the order of :meth:`ask`. Where the pixels are too
+    many to be kept, all models are asked at the end, in one pass: an image is decoded once either way.
+
+    Leaving the context stops the thread after the batch it is at.
+
+    Args:
+        questions: what every model is asked.
+        shape: of one image's output, ``(C,)`` for a classifier.
+        folder: see :func:`collect_answers`.
+    """
+
+    def __init__(self, questions: Questions, shape: tuple[int, ...], folder: Path) -> None:
+        self._questions, self._shape, self._folder = questions, shape, folder
+        self._waiting: list[Runner] = []
+        self._asked: list[Future[list[np.ndarray]]] = []
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="keras_transfer")
+        self._left = threading.Event()
+
+    def __enter__(self) -> Answers:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._left.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def ask(self, runtime: Runner) -> Runner:
+        """Ask a model, and give it back: the Keras model first, then the artefacts.
+
+        Raises what the answers of an earlier one ended with, see :func:`collect_answers`.
+        """
+        if not self._questions.kept:
+            self._waiting.append(runtime)
+            return runtime
+        for earlier in self._asked:
+            if earlier.done():
+                earlier.result()
+        runtime.predict(self._questions.blank(runtime))  # traced here: Keras builds one graph at a time
+        self._asked.append(self._pool.submit(self._answers_of, runtime, len(self._asked)))
+        return runtime
+
+    def collect(self, label: str) -> list[np.ndarray]:
+        """The answers of all, in the order asked; errors and ``label``: see :func:`collect_answers`."""
+        if self._waiting:
+            return collect_answers(self._waiting, self._questions, self._shape, self._folder, label)
+        asked = progress.track(self._asked, label, total=len(self._asked))
+        return [answers for one in asked for answers in one.result()]
+
+    def _answers_of(self, runtime: Runner, place: int) -> list[np.ndarray]:
+        return _answers({place: runtime}, self._until_left(), self._shape, self._folder)
+
+    def _until_left(self) -> Iterator[np.ndarray]:
+        for batch in self._questions:
+            if self._left.is_set():
+                raise ExportError("The export ended before all answers were there.")  # nobody hears it
+            yield batch
 
 
 @contextlib.contextmanager
@@ -79,9 +144,7 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
 
 def latency(runtime: Runner, preprocessing: Preprocessing, generates: bool = False) -> float:
     """Median milliseconds of a batch of one (a mid-grey image, or zeros: the time does not depend on the numbers)."""
-    image = np.full((1, *preprocessing.size, 3), 127, np.uint8)
-    if generates:
-        image = np.zeros((1, *runtime.inputs[0].shape[1:]), np.float32)
+    image = blank(runtime, preprocessing, generates)
     for _ in range(WARM_UP):
         runtime.predict(image)
     times: list[float] = []

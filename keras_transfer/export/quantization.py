@@ -75,44 +75,53 @@ def convert_integer(model: keras.Model, calibration: Calibration, *, activations
         UsageError: no calibration images, or nothing in the model can be quantized.
         ExportError: the converter failed.
     """
-    return assemble(
-        model, calibration, lambda body, before: _quantize(body, calibration, before, activations)
-    )
+    return Parts(model, calibration).quantized(activations)
 
 
-ConvertBody = Callable[[keras.Model, Callable[[np.ndarray], np.ndarray]], bytes]
-"""Quantizes a part of a model: given the part, and what turns pixels ``(B, H, W, 3)`` into its input."""
+class Parts:
+    """A classifier cut into float front, the body that is quantized, and float head; joined again as often as asked.
 
-
-def assemble(
-    model: keras.Model, calibration: Calibration, convert_body: ConvertBody, *, whole: bool = False
-) -> bytes:
-    """A classifier whose body ``convert_body`` quantizes, fed uint8 pixels, giving float32 probabilities.
+    The front is converted once, and the float backbone is traced once.
 
     Args:
         model: see :func:`convert_integer`.
         calibration: representative images.
-        convert_body: makes the quantized part.
-        whole: the first layers and the head belong to that part, too; there is no bias correction then.
+        whole: the first layers and the head belong to the body, too; there is no bias correction then.
+
+    Attributes:
+        body: the part to quantize.
+        before: pixels ``(B, H, W, 3)`` to the body's input.
 
     Raises:
         UsageError, ExportError: see :func:`convert_integer`.
     """
-    if whole:
-        source = model.inputs[0]
-        front = convert_front(model, source)
-        content = stitch(front, convert_body(model, LiteRTModel(front).predict))
-    else:
-        backbone, cut = _backbone(model)
-        entrance = front_output(backbone, cut)
-        front = convert_front(backbone, entrance)
-        body = keras.Model(entrance, cut, name=model.name)
-        content = stitch(front, convert_body(body, LiteRTModel(front).predict))
-        correction = mean_error(KerasRunner(backbone).predict, LiteRTModel(content).predict, calibration)
-        log.debug("Quantized: mean error of a channel %.3g (largest %.3g)", *_magnitudes(correction))
-        content = attach_head(content, model, cut, correction)
-    _check_edges(content)
-    return content
+
+    def __init__(self, model: keras.Model, calibration: Calibration, *, whole: bool = False) -> None:
+        self._model, self._calibration, self._cut = model, calibration, None
+        if whole:
+            self.body = model
+            self._front = convert_front(model, model.inputs[0])
+        else:
+            backbone, self._cut = _backbone(model)
+            entrance = front_output(backbone, self._cut)
+            self.body = keras.Model(entrance, self._cut, name=model.name)
+            self._front = convert_front(backbone, entrance)
+            self._exact = KerasRunner(backbone)
+        self.before = LiteRTModel(self._front).predict
+
+    def quantized(self, activations: int) -> bytes:
+        """The classifier with its body in integers; ``activations``: see :func:`convert_integer`."""
+        return self.join(_quantize(self.body, self._calibration, self.before, activations))
+
+    def join(self, body: bytes) -> bytes:
+        """The classifier around a quantized body, fed uint8 pixels, giving float32 probabilities."""
+        content = stitch(self._front, body)
+        if self._cut is not None:
+            correction = mean_error(self._exact.predict, LiteRTModel(content).predict, self._calibration)
+            log.debug("Quantized: mean error of a channel %.3g (largest %.3g)", *_magnitudes(correction))
+            content = attach_head(content, self._model, self._cut, correction)
+        _check_edges(content)
+        return content
 
 
 def convert_all_integer(model: keras.Model, calibration: Calibration) -> bytes:

@@ -13,6 +13,7 @@ from keras_transfer.data import ImageTable
 from keras_transfer.export.bundle import Bundle, load_bundle
 from keras_transfer.export.measure import collect_answers, temporary_folder
 from keras_transfer.export.parity import Judge, breaches, doubts, measure_parity
+from keras_transfer.export.questions import Questions
 from keras_transfer.export.verify import (
     ArtefactCheck,
     Verification,
@@ -103,11 +104,9 @@ def _measure(
     table: ImageTable,
     judge: Judge,
 ) -> list[ArtefactCheck]:
-    everything = replace(table, splits=np.full(len(table), "test"))
+    questions = Questions(table, bundle.preprocessing, np.arange(len(table)), judge.draw)
     with temporary_folder() as folder:
-        answers = collect_answers(
-            runtimes, everything, bundle.preprocessing, "test", bundle.shape, folder, judge.draw
-        )
+        answers = collect_answers(runtimes, questions, bundle.shape, folder, "Comparing")
         return _judged(bundle, checks, answers, table, judge)
 
 

@@ -82,8 +82,8 @@ def write(table, task, precision, path):
     judge = Judge(tuple(names), task=task, kind=kind, shape=tuple(model.outputs[0].shape[1:]))
     rows, pixels = table.indices("train")[:8], Preprocessing((SIZE, SIZE))
     options = ExportOptions(precisions=("int8",), all_integer=precision == "all-integer")
-    conversion = Conversion(table, pixels, judge, rows, options)
-    conversion.write(model, path, "int8" if precision == "all-integer" else precision)
+    conversion = Conversion(model, table, pixels, judge, rows, options)
+    conversion.write(path, "int8" if precision == "all-integer" else precision)
     return model
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from keras_transfer.errors import ExportError, ParityError, UsageError
 from keras_transfer.export import conversion, load_bundle
+from keras_transfer.export.quantization import convert_integer
 from keras_transfer.export.request import plan_targets
 
 pytestmark = pytest.mark.slow
@@ -13,14 +14,19 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def worse_int8(monkeypatch):
     """An int8 converter whose model exchanges the classes: of a trained network that is worse."""
-    genuine = conversion.convert_integer
 
-    def convert(model, calibration, *, activations):
-        image = keras.Input(model.inputs[0].shape[1:])
-        other = keras.Model(image, model(image)[:, ::-1]) if activations == 8 else model
-        return genuine(other, calibration, activations=activations)
+    class Worse(conversion.Parts):
+        def __init__(self, model, calibration):
+            super().__init__(model, calibration)
+            image = keras.Input(model.inputs[0].shape[1:])
+            self.exchanged = keras.Model(image, model(image)[:, ::-1]), calibration
 
-    monkeypatch.setattr(conversion, "convert_integer", convert)
+        def quantized(self, activations):
+            if activations == 8:
+                return convert_integer(*self.exchanged)
+            return super().quantized(activations)
+
+    monkeypatch.setattr(conversion, "Parts", Worse)
 
 
 def test_the_first_within_the_budget_is_delivered(export, trained, worse_int8, tmp_path):
@@ -42,10 +48,10 @@ def test_the_first_within_the_budget_is_delivered(export, trained, worse_int8, t
 def test_a_precision_that_cannot_be_converted_is_passed_over(export, trained, monkeypatch, caplog, tmp_path):
     genuine = conversion.Conversion.write
 
-    def write(self, model, path, precision):
+    def write(self, path, precision):
         if precision.startswith("int"):
             raise ExportError("no such kernel")
-        genuine(self, model, path, precision)
+        genuine(self, path, precision)
 
     monkeypatch.setattr(conversion.Conversion, "write", write)
     report = export(model=trained, accuracy_budget=1, fallback=("int8", "float16"), calibration_size=8)

@@ -28,9 +28,9 @@ def wrong(monkeypatch, small):
     """A converter that converts another model: the classes are exchanged."""
     genuine = conversion.convert
 
-    def convert(model, precision):
-        image = keras.Input(model.inputs[0].shape[1:])
-        return genuine(keras.Model(image, model(image)[:, ::-1]), precision)
+    def convert(_, precision):
+        image = keras.Input(small.inputs[0].shape[1:])
+        return genuine(keras.Model(image, small(image)[:, ::-1]), precision)
 
     monkeypatch.setattr(conversion, "convert", convert)
 
@@ -115,9 +115,9 @@ def test_a_failure_that_is_allowed_is_kept_and_said(export, wrong, tmp_path, cap
 def test_an_artefact_that_gives_nan_fails(export, small, monkeypatch, tmp_path):
     genuine = conversion.convert
 
-    def convert(model, precision):
-        broken = keras.models.clone_model(model)
-        broken.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
+    def convert(_, precision):
+        broken = keras.models.clone_model(small)
+        broken.set_weights([np.full_like(weight, np.nan) for weight in small.get_weights()])
         return genuine(broken, precision)
 
     monkeypatch.setattr(conversion, "convert", convert)
@@ -167,7 +167,7 @@ def test_an_interrupted_export_leaves_nothing(export, monkeypatch, tmp_path, err
     def interrupted(*_):
         raise error
 
-    monkeypatch.setattr(exporter, "collect_answers", interrupted)
+    monkeypatch.setattr(exporter.Answers, "collect", interrupted)
     for to, overwrite in (("edge", True), ("other", False)):
         with pytest.raises(type(error)):
             export(tmp_path / to, overwrite=overwrite, formats=("keras",))

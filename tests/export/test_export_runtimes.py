@@ -9,6 +9,7 @@ from keras_transfer.errors import DataError, ExportError, UsageError
 from keras_transfer.export import Judge, KerasRunner, load_runner
 from keras_transfer.export.measure import collect_answers, temporary_folder
 from keras_transfer.export.parity import measure_parity
+from keras_transfer.export.questions import Questions
 from keras_transfer.export.saved_model import save as save_model
 from keras_transfer.preprocessing import Preprocessing
 
@@ -68,7 +69,8 @@ def test_outputs_of_many_files_are_kept_on_disk_and_not_in_memory(table):
     whole = len(everything) * 6 * 256 * 256 * 2 * 4
     with temporary_folder() as folder:
         tracemalloc.start()
-        answers = collect_answers(runtimes, everything, large, "test", (256, 256, 2), folder)
+        asked = Questions(everything, large, np.arange(len(everything)))
+        answers = collect_answers(runtimes, asked, (256, 256, 2), folder, "Comparing")
         parity = measure_parity(
             answers[0], answers[1], Judge(("a", "b"), shape=(256, 256, 2), measure=lambda o, t: {}), everything,
             keras_score=0.0,
@@ -88,10 +90,11 @@ def test_outputs_of_many_files_are_kept_on_disk_and_not_in_memory(table):
 
 
 def test_a_model_whose_numbers_are_not_finite_is_refused(table, preprocessing):
+    asked = Questions(table, preprocessing, table.indices("test"))
     with temporary_folder() as folder, pytest.raises(DataError, match="not finite"):
-        collect_answers([Painter(np.nan)], table, preprocessing, "test", (96, 96, 2), folder)
+        collect_answers([Painter(np.nan)], asked, (96, 96, 2), folder, "Comparing")
     with temporary_folder() as folder, pytest.raises(ExportError, match="is expected"):
-        collect_answers([Painter()], table, preprocessing, "test", (96, 96, 3), folder)
+        collect_answers([Painter()], asked, (96, 96, 3), folder, "Comparing")
 
 
 @pytest.mark.slow
