@@ -16,6 +16,7 @@ Exit code 1 when the two make different ``.tflite`` files, golden vectors or lab
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import subprocess
@@ -83,9 +84,13 @@ def made(folder: Path, images: int) -> Path:
     from keras_transfer.workflow.train import train
 
     (folder / "images").mkdir()
-    table, _ = image_table(images, folder / "images", val_fraction=0, test_fraction=0.25)
+    table, _ = image_table(images, folder / "images")
+    source = folder / "images.csv"
+    with source.open("w", newline="") as file:
+        rows = ((str(table.images.path(i)), table.label_text(i)) for i in range(len(table)))
+        csv.writer(file).writerows([("path", "label"), *rows])
     values = {"backbone": "efficientnet_lite0", "image_size": 224, "strategy": "probe"}
-    return train(table, folder / "run", **values).path
+    return train(source, folder / "run", image_root="/", val_fraction=0.0, test_fraction=0.25, **values).path
 
 
 def main() -> None:
