@@ -81,7 +81,10 @@ def self_check(engine: Runner, pooled: keras.Model, pixels: np.ndarray) -> SelfC
 def _cosine(found: np.ndarray, expected: np.ndarray) -> float:
     """The smallest over the images, ``(n, ...)``; two answers of zeros are alike."""
     one, other = (values.reshape(len(values), -1).astype(np.float64) for values in (found, expected))
-    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    cosines = np.divide((one * other).sum(axis=1), lengths, out=np.zeros_like(lengths), where=lengths != 0)
+    with np.errstate(invalid="ignore"):  # an answer that is not finite has no cosine
+        lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+        cosines = np.divide(
+            (one * other).sum(axis=1), lengths, out=np.zeros_like(lengths), where=lengths != 0
+        )
     cosines[~one.any(axis=1) & ~other.any(axis=1)] = 1.0
     return float(cosines.min())
