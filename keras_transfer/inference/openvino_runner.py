@@ -113,7 +113,7 @@ def require_bfloat16() -> None:
     if "BF16" not in capabilities:
         raise UsageError(
             f"--engine-precision bfloat16: this processor ({core.get_property('CPU', 'FULL_DEVICE_NAME')}) does not "
-            "compute in bfloat16; one with AMX or AVX512-BF16 is expected. Leave the precision out."
+            f"compute in bfloat16 (OpenVINO names {', '.join(capabilities)}). Leave the precision out."
         )
 
 
