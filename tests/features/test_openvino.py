@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+from keras_transfer_tests import SMALL
 from worker_features import PREPROCESSING
 
 from keras_transfer import engine_choice
@@ -24,7 +25,13 @@ from keras_transfer.inference.openvino_runner import OpenVINORunner
 from keras_transfer.inference.self_check import TOLERANCES, self_check
 from keras_transfer.litert import convert
 from keras_transfer.preprocessing import Preprocessing
-from keras_transfer.settings import EngineSettings
+from keras_transfer.settings import EngineSettings, TrainSettings
+from keras_transfer.testing.command import call
+from keras_transfer.workflow.compare import compare
+from keras_transfer.workflow.features import save_features
+from keras_transfer.workflow.plan import plan_training
+from keras_transfer.workflow.similar import find_similar
+from keras_transfer.workflow.train import train
 
 BFLOAT16 = EngineSettings("openvino", "bfloat16")
 
@@ -187,3 +194,47 @@ def test_no_answer_at_all_is_no_other_answer():
     black = np.zeros((2, 8, 8, 3), np.uint8)
     check = self_check(SimpleNamespace(predict=lambda _: np.zeros((2, 192), np.float32)), model, black)
     assert check.passed(TOLERANCES["bfloat16"])
+
+
+@pytest.mark.slow
+def test_a_training_tells_what_computed(openvino, nothing_is_refused, photo_folder, tmp_path):
+    settings = {**SMALL, "engine": "openvino", "engine_precision": "bfloat16"}
+    run = train(photo_folder, tmp_path / "run", strategy="probe", **settings)
+    told = run.info["training"]["features"]
+    assert (told["engine"], told["engine_precision"]) == ("openvino", "bfloat16")
+    assert run.record.versions["openvino"] == engine_choice.version("openvino")
+    assert run.record.request.settings.fit.engine_precision == "bfloat16"
+
+
+def test_a_training_is_refused_before_the_data_are_read(
+    nothing_is_refused, photo_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(engine_choice, "version", lambda _: "2025.4.1")
+    settings = {**SMALL, "engine": "openvino"}
+    for refused in (
+        lambda: train(photo_folder, tmp_path / "run", **settings),
+        lambda: plan_training(photo_folder, settings=TrainSettings.of(**settings)),
+        lambda: compare(photo_folder, ["tiny"], engine="openvino"),
+        lambda: save_features(photo_folder, tmp_path / "features.npz", engine="openvino"),
+        lambda: find_similar(photo_folder, [], engine="openvino"),
+    ):
+        with pytest.raises(UsageError, match=r"2025\.4\.1 is too old"):
+            refused()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_head_for_the_device_is_not_fitted_on_bfloat16(
+    nothing_is_refused, photo_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(engine_choice, "version", lambda package: "2026.4.1")
+    settings = {**SMALL, "engine": "openvino", "engine_precision": "bfloat16", "deploy": "int8"}
+    with pytest.raises(UsageError, match="--deploy int8 computes the features as the device does"):
+        train(photo_folder, tmp_path / "run", **settings)
+
+
+@pytest.mark.parametrize("verb", [["train", "--output", "run"], ["compare", "--backbones", "tiny"]])
+def test_the_command_line_says_so_in_one_line(verb, monkeypatch, photo_folder):
+    monkeypatch.setattr(engine_choice, "version", lambda _: "2025.4.1")
+    name, *options = verb
+    _, told = call(name, str(photo_folder), *options, "--engine", "openvino", code=2)
+    assert "--engine openvino: openvino 2025.4.1 is too old" in told and "Traceback" not in told
