@@ -210,7 +210,7 @@ MUTATIONS = (
     Mutation(
         "cache-key-without-preprocessing",
         "keras_transfer/features/extraction.py",
-        '            "preprocessing": preprocessing.fingerprint(),\n',
+        '        "preprocessing": preprocessing.fingerprint(),\n',
         "",
         ("tests/features/test_cache.py::test_another_preprocessing_is_computed",),
         "Features of cropped images are given for squashed ones.",
