@@ -30,7 +30,7 @@ lint: $(VENV)/.test
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-bench: $(VENV)/.demo
+bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/extraction.py
 	$(BIN)/python benchmarks/cache.py
@@ -50,9 +50,13 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 	$(INSTALL) --editable ".[demo]"
 	@touch $@
 
+$(VENV)/.bench: pyproject.toml | $(BIN)/python
+	$(INSTALL) --editable ".[demo,openvino]"
+	@touch $@ $(VENV)/.demo
+
 $(VENV)/.test: pyproject.toml $(PACKAGES) | $(BIN)/python
 	$(INSTALL) --editable ".[demo,docs,parquet,saved-model,test]" $(foreach package,$(PACKAGES),--editable $(dir $(package)))
-	@touch $@ $(VENV)/.demo
+	@touch $@ $(VENV)/.demo $(VENV)/.bench
 
 # LiteRT.js, for the tests of exported files in it; without it they are skipped.
 $(VENV)/.node: | $(BIN)/python

@@ -51,6 +51,11 @@ class ModelValues(TypedDict, total=False):
 class FitValues(TypedDict, total=False):
     """Fields of :class:`keras_transfer.settings.FitSettings` by name."""
 
+    engine: Literal["auto", "litert", "keras", "openvino"]
+    """Runtime that computes the frozen features. Default: 'auto'."""
+    engine_precision: Literal["float32", "bfloat16"]
+    """openvino: its arithmetic. bfloat16 is faster where the processor has it, and less precise. Default:
+    'float32'."""
     strategy: Literal["auto", "probe", "finetune", "full", "scratch"]
     """How much of the network is trained. Default: 'auto'."""
     unfreeze: str
@@ -75,8 +80,6 @@ class FitValues(TypedDict, total=False):
     """Distillation: softens the teacher's predictions. Default: 4.0; at least 0.1."""
     teacher_weight: float
     """Distillation: the teacher's share of the loss. Default: 0.7; at least 0.0; at most 1.0."""
-    engine: Literal["auto", "litert", "keras"]
-    """Runtime that computes the frozen features. Default: 'auto'."""
     deploy: Literal["int8"] | None
     """Fit the head on the features of the backbone in this precision, as the device computes them; `export
     --quantize int8` ships that backbone."""

@@ -12,7 +12,8 @@ from keras_transfer.setting_values import TrainValues
 STRATEGIES = ("auto", "probe", "finetune", "full", "scratch")
 RESIZE_RULES = ("squash", "crop", "pad")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "area", "lanczos")
-ENGINES = ("auto", "litert", "keras")
+ENGINES = ("auto", "litert", "keras", "openvino")
+ENGINE_PRECISIONS = ("float32", "bfloat16")
 SCHEDULES = ("cosine", "onecycle", "constant", "step")
 POLICIES = ("none", "light", "standard", "strong", "alexnet")
 POOLINGS = ("avg", "max", "gem", "flatten")
@@ -69,8 +70,20 @@ class FeatureSettings:
 
 
 @dataclass(frozen=True)
-class FitSettings:
-    """How much of the network is trained, and how that is decided."""
+class EngineSettings:
+    """What computes frozen features."""
+
+    engine: str = option("auto", "Runtime that computes the frozen features.", choices=ENGINES)
+    engine_precision: str = option(
+        "float32",
+        "openvino: its arithmetic. bfloat16 is faster where the processor has it, and less precise.",
+        choices=ENGINE_PRECISIONS,
+    )
+
+
+@dataclass(frozen=True)
+class FitSettings(EngineSettings):
+    """How much of the network is trained, how that is decided, and what computes the part that is not."""
 
     strategy: str = option("auto", "How much of the network is trained.", choices=STRATEGIES)
     unfreeze: str = option("30%", "finetune: what is trained: '30%', 'blocks:2', 'from:block6a', or a regex.")
@@ -99,7 +112,6 @@ class FitSettings:
     teacher_weight: float = option(
         0.7, "Distillation: the teacher's share of the loss.", minimum=0.0, maximum=1.0
     )
-    engine: str = option("auto", "Runtime that computes the frozen features.", choices=ENGINES)
     deploy: str | None = option(
         None,
         "Fit the head on the features of the backbone in this precision, as the device computes them; `export "

@@ -210,10 +210,21 @@ MUTATIONS = (
     Mutation(
         "cache-key-without-preprocessing",
         "keras_transfer/features/extraction.py",
-        '            "preprocessing": preprocessing.fingerprint(),\n',
+        '        "preprocessing": preprocessing.fingerprint(),\n',
         "",
         ("tests/features/test_cache.py::test_another_preprocessing_is_computed",),
         "Features of cropped images are given for squashed ones.",
+    ),
+    Mutation(
+        "cache-key-without-engine-precision",
+        "keras_transfer/inference/engines.py",
+        'return {"engine": engine, "precision": precision, "runtime": runtime(engine)}',
+        'return {"engine": engine, "precision": "float32", "runtime": runtime(engine)}',
+        (
+            "tests/features/test_openvino.py::"
+            "test_features_are_keras_s_in_order_and_each_engine_and_precision_has_its_own",
+        ),
+        "Features in bfloat16 are given for exact ones.",
     ),
     Mutation(
         "activations-key-without-preprocessing",

@@ -19,6 +19,7 @@ ROOMS = (
         "options",
         "setting_values",
         "settings",
+        "engine_choice",
         "outputs",
     ),
     *("catalog", "discovery", "backbone_specs", "preprocessing", "records", "litert"),

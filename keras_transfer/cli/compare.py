@@ -17,8 +17,9 @@ from keras_transfer.cli.kit import (
     print_table,
     size_of,
 )
+from keras_transfer.engine_choice import require_engine
 from keras_transfer.options import option_infos
-from keras_transfer.settings import ENGINES, DataSettings, ModelSettings, TrainSettings
+from keras_transfer.settings import DataSettings, EngineSettings, ModelSettings, TrainSettings
 from keras_transfer.wording import percent
 
 
@@ -39,15 +40,8 @@ from keras_transfer.wording import percent
     show_default=True,
     help="Metric that ranks them, on the validation images.",
 )
-@click.option(
-    "--engine",
-    default="auto",
-    type=click.Choice(ENGINES),
-    show_default=True,
-    help="Runtime that computes the features.",
-)
 @click.option("--seed", default=0, show_default=True, help="Fixes the split and random weights.")
-@options_of(DataSettings)
+@options_of(EngineSettings, DataSettings)
 @offline_option
 @output_options
 def compare(
@@ -56,7 +50,6 @@ def compare(
     output: str | None,
     overwrite: bool,
     metric: str,
-    engine: Any,
     seed: int,
     offline: bool,
     as_json: bool,
@@ -76,7 +69,8 @@ def compare(
         raise UsageError("--backbones names no network; `keras-transfer backbones` lists them.")
     for name in names:  # before TensorFlow is imported
         full_name(name.partition("=")[0])
-    settings = TrainSettings.of(seed=seed, engine=engine, **values)
+    settings = TrainSettings.of(seed=seed, **values)
+    require_engine(settings.fit)
     prepare(quiet, offline)
     from keras_transfer.workflow.compare import compare as run_comparison
 

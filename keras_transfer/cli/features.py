@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from keras_transfer.cli.kit import offline_option, options_of, output_options, prepare, print_json
-from keras_transfer.settings import ENGINES, DataSettings, FeatureSettings, ModelSettings
+from keras_transfer.engine_choice import require_engine
+from keras_transfer.settings import DataSettings, EngineSettings, FeatureSettings, ModelSettings
 
 
 @click.command()
@@ -17,16 +18,9 @@ from keras_transfer.settings import ENGINES, DataSettings, FeatureSettings, Mode
     "--output", "-o", required=True, metavar="FILE", help="The .npz, .parquet or .npy file to write."
 )
 @click.option(
-    "--engine",
-    default="auto",
-    type=click.Choice(ENGINES),
-    show_default=True,
-    help="Runtime that computes the features.",
-)
-@click.option(
     "--seed", default=0, show_default=True, help="Fixes the split that is written beside the features."
 )
-@options_of(FeatureSettings, ModelSettings, DataSettings)
+@options_of(EngineSettings, FeatureSettings, ModelSettings, DataSettings)
 @click.option("--overwrite", is_flag=True, help="Replace existing files (never the data).")
 @offline_option
 @output_options
@@ -34,6 +28,7 @@ def features(
     data: str,
     output: str,
     engine: str,
+    engine_precision: str,
     seed: int,
     overwrite: bool,
     offline: bool,
@@ -47,6 +42,7 @@ def features(
     keras-transfer features photos/ --output features.npz
     keras-transfer features photos/ --layer P4 --pooling gem --pca 64 --dtype float16 --output features.npy
     """
+    require_engine(EngineSettings(engine, engine_precision))
     prepare(quiet, offline)
     from keras_transfer.options import from_dict
     from keras_transfer.workflow.features import save_features
@@ -62,6 +58,7 @@ def features(
         data=groups[1],
         features=groups[2],
         engine=engine,
+        engine_precision=engine_precision,
         seed=seed,
         overwrite=overwrite,
     )
@@ -71,6 +68,7 @@ def features(
         "dimensions": int(found.values.shape[1]),
         "dtype": str(found.values.dtype),
         "engine": found.engine,
+        "engine_precision": found.engine_precision,
         "computed": found.computed,
         "cached": found.cached,
         "seconds": round(found.seconds, 3),

@@ -32,5 +32,5 @@ def replay(
         if result["largest_weight_difference"]:
             click.echo(f"Largest difference of a weight: {result['largest_weight_difference']:.3g}")
         for name, (first, now) in result["versions"].items():
-            click.echo(f"{name} was {first}, is {now}.")
+            click.echo(f"{name} was {first or 'not installed'}, is {now or 'not installed'}.")
     ctx.exit(0 if result["identical"] else 1)

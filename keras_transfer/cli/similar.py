@@ -16,8 +16,9 @@ from keras_transfer.cli.kit import (
     prepare,
     print_json,
 )
+from keras_transfer.engine_choice import require_engine
 from keras_transfer.outputs import Outputs
-from keras_transfer.settings import ENGINES, FeatureSettings, ModelSettings
+from keras_transfer.settings import EngineSettings, FeatureSettings, ModelSettings
 
 _SHOWN = 20
 
@@ -37,14 +38,7 @@ _SHOWN = 20
     "--output", "-o", metavar="FILE", callback=picture_file, help="Draw a contact sheet (PNG, SVG or PDF)."
 )
 @overwrite_option
-@click.option(
-    "--engine",
-    default="auto",
-    type=click.Choice(ENGINES),
-    show_default=True,
-    help="Runtime that computes the features.",
-)
-@options_of(ModelSettings)
+@options_of(EngineSettings, ModelSettings)
 @click.option("--layer", metavar="NAME", help="A layer's name, or P2 to P5 (default: the last map).")
 @offline_option
 @output_options
@@ -56,6 +50,7 @@ def similar(
     output: str | None,
     overwrite: bool,
     engine: str,
+    engine_precision: str,
     layer: str | None,
     offline: bool,
     as_json: bool,
@@ -68,6 +63,7 @@ def similar(
     """
     if output is not None and not queries:
         raise click.UsageError("--output draws the answers to a QUERY; none was given.")
+    require_engine(EngineSettings(engine, engine_precision))
     places = Outputs([folder, *queries], overwrite=overwrite)
     if output is not None:
         places.check(output)
@@ -84,6 +80,7 @@ def similar(
         model=from_dict(ModelSettings, {name: values[name] for name in fields}),
         features=FeatureSettings(layer=layer),
         engine=engine,
+        engine_precision=engine_precision,
     )
     if output is not None:
         from keras_transfer.evaluation.plots_similar import similar_sheet

@@ -15,6 +15,7 @@ from keras_transfer.cli.kit import (
     print_json,
 )
 from keras_transfer.cli.planning import show_plan
+from keras_transfer.engine_choice import require_engine
 from keras_transfer.options import option_infos
 from keras_transfer.settings import (
     DataSettings,
@@ -85,6 +86,7 @@ def train(
     own = {info.name: values.pop(info.name) for info in option_infos(command.spec.options)}
     task_options = command.spec.options(**own)
     settings = TrainSettings.of(seed=seed, **values)
+    require_engine(settings.fit)
     if output is None and not dry_run:
         raise click.UsageError("Missing option '--output' / '-o': the run folder to make.")
     prepare(quiet, offline)

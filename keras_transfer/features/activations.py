@@ -24,7 +24,6 @@ from keras_transfer.errors import CacheError, UsageError
 from keras_transfer.features.activation_files import OFF, ActivationFiles
 from keras_transfer.features.cache import FeatureCache, cache_key
 from keras_transfer.features.choosing import Engine
-from keras_transfer.features.extraction import RUNNERS
 from keras_transfer.features.identity import model_hash
 from keras_transfer.features.shards import FORMAT
 from keras_transfer.hashing import sha256_of
@@ -32,6 +31,7 @@ from keras_transfer.inference import Runner, engines, over
 from keras_transfer.inference import stream as stream_of
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.progress import track
+from keras_transfer.settings import EngineSettings
 
 BLOCK = 32
 """Images decoded, augmented and computed together. The augmentation's keys count these blocks."""
@@ -55,7 +55,7 @@ class Activations:
         values: float16 (float32 where the numbers are too large) ``(V, M, ...)``, memory-mapped: ``V`` views of
             ``M`` different images.
         places: int64 ``(len(table),)``: a row of the table to its place among the ``M``; -1: not there.
-        engine: ``litert`` or ``keras``: what computed them, now or when they were cached.
+        engine: ``openvino``, ``litert`` or ``keras``: what computed them, now or when they were cached.
         computed: images run through the network, each view of it counted.
         cached: the same, found in the cache. Equal images count once.
         seconds: all of it.
@@ -105,6 +105,7 @@ def activations(
     preprocessing: Preprocessing,
     indices: Sequence[int] | np.ndarray | None = None,
     engine: str = "auto",
+    engine_precision: str = "float32",
     augmenter: Augments | None = None,
     views: int = 1,
     seed: int = 0,
@@ -120,19 +121,20 @@ def activations(
         lower: from ``boundary.cut_at``: pixels float32 (B, H, W, 3) in [0, 255] to an activation of fixed shape.
         preprocessing: its size is the network's.
         indices: rows of the table; all by default.
-        engine: ``litert``, ``keras`` or ``auto``, as for ``features.extract``.
+        engine, engine_precision: what computes, as for ``features.extract``.
         augmenter: changes the images; view ``v`` of block ``b`` (32 images, in the order of their hashes) is
             ``augmenter.images(pixels, key=(seed, v, b))``.
         views: how many augmented views of each image; 1 without an augmenter.
         seed: of the views.
 
     Raises:
-        UsageError: unknown engine, no rows, impossible rows or views, or sizes that do not fit.
+        UsageError: an engine that cannot be had, no rows, impossible rows or views, or sizes that do not fit.
         DataError: an image is gone, damaged or changed, or an activation is not a finite number.
         CacheError: too little space, the cache cannot be written, or the network has no lasting identity.
     """
     started = time.perf_counter()
-    engines.require(engine)
+    asked = EngineSettings(engine, engine_precision)
+    engines.require(asked)
     if views < 1 or (views > 1 and augmenter is None):
         raise UsageError(
             f"views={views} was given; at least 1, and without an augmenter exactly 1, is expected."
@@ -168,24 +170,22 @@ def activations(
         "augmentation": augmenter.to_dict() if augmenter else None,
         "seed": [seed, BLOCK] if augmenter else None,
     }
-    keys = {
-        name: cache_key({**content, "engine": name, "runtime": engines.runtime(name)}) for name in RUNNERS
-    }
     cache = FeatureCache()
     files = ActivationFiles(cache)
-    chosen = Engine(engine, sized, identity, views * len(digests), cache)
-    engine = chosen.name
-    values = files.load(keys[engine], shape)
+    chosen = Engine(asked, sized, identity, views * len(digests), cache)
+    key = cache_key({**content, **chosen.identity})
+    values = files.load(key, shape)
     computed = 0
     if values is None:
 
         def sample() -> np.ndarray:
             return next(batches(table, preprocessing, engines.CHECK_IMAGES, indices=sources))
 
+        engine = chosen.name
         runner = chosen.runner(sample)
-        if runner.name != engine:  # LiteRT was refused: Keras's activations may be known already
-            engine = runner.name
-            values = files.load(keys[engine], shape)
+        if chosen.name != engine:  # it was refused: the next one's activations may be known already
+            key = cache_key({**content, **chosen.identity})
+            values = files.load(key, shape)
         if values is None:
             chunks = partial(_compute, runner, table, preprocessing, sources, augmenter, views, seed)
             height, width = preprocessing.size
@@ -193,14 +193,14 @@ def activations(
                 "model": lower.name,
                 "size": f"{height}x{width}",
                 "views": f"{views} views",
-                "engine": engine,
+                "engine": chosen.name,
             }
-            values = files.save(keys[engine], shape, chunks, about)
+            values = files.save(key, shape, chunks, about)
             computed = views * len(digests)
     return Activations(
         values=values,
         places=places,
-        engine=engine,
+        engine=chosen.name,
         computed=computed,
         cached=views * len(digests) - computed,
         seconds=time.perf_counter() - started,

@@ -1,12 +1,12 @@
 """Converted backbones on disk, so that the 5-20 seconds of a conversion are paid once.
 
-    <root>/litert/<key>.json                 checksum of the file, result of the self-check
+    <root>/litert/<key>.json                 checksum of the file, results of the self-checks
     <root>/litert/<key>-<checksum>.tflite    the model
 
 The key is a hash over the network's architecture and weights, its input size, and the versions of the
-converter and the runtime. Because it pins everything the self-check's result depends on but the processor, and
-the processor's kind is kept beside it, a check that passed need not be repeated. The ``.json`` is written last
-and names a file by its content: two processes converting at once cannot mix their files.
+converter and of LiteRT. Each check is kept under its engine, the engine's version and precision, with the kind of
+processor: that is everything its result depends on, so a check that was made need not be repeated. The ``.json`` is
+written last and names a file by its content: two processes converting at once cannot mix their files.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ from typing import Any
 from keras_transfer.features.cache import FeatureCache, refusal
 from keras_transfer.features.shards import seal, unseal
 from keras_transfer.hashing import sha256_of
-from keras_transfer.inference.engines import Converted, SelfCheck
+from keras_transfer.inference.self_check import Converted, SelfCheck
 from keras_transfer.paths import atomic_write
 
 logger = logging.getLogger("keras_transfer")
+
+FORMAT = 2
+"""Of the records; a part of their keys."""
 
 
 class ConvertedModels:
@@ -45,10 +48,10 @@ class ConvertedModels:
             content = self._model(key, body["checksum"]).read_bytes()
             if sha256_of(content) != body["checksum"]:
                 raise ValueError("its checksum does not match")
-            check = SelfCheck(**body["check"])
+            checks = {name: SelfCheck(**check) for name, check in body["checks"].items()}
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             logger.warning("A converted backbone is damaged and will be made again: %s (%s)", record, error)
             for path in (record, *record.parent.glob(f"{key}-*.tflite")):
                 with contextlib.suppress(OSError):
@@ -56,16 +59,18 @@ class ConvertedModels:
             return None
         with contextlib.suppress(OSError):
             os.utime(record)  # last used: now
-        return Converted(content, check if check.machine == platform.machine() else None)
+        here = {name: check for name, check in checks.items() if check.machine == platform.machine()}
+        return Converted(content, here)
 
-    def save(self, key: str, content: bytes, check: SelfCheck, about: Mapping[str, Any]) -> None:
+    def save(self, key: str, model: Converted, about: Mapping[str, Any]) -> None:
         """Keep a model. A cache that cannot be written is a warning."""
         if self._cache is None:
             return
-        checksum = sha256_of(content)
-        body = {"checksum": checksum, "check": asdict(check), "about": dict(about)}
+        checksum = sha256_of(model.content)
+        checks = {name: asdict(check) for name, check in model.checks.items()}
+        body = {"checksum": checksum, "checks": checks, "about": dict(about)}
         try:
-            atomic_write(self._model(key, checksum), content)
+            atomic_write(self._model(key, checksum), model.content)
             atomic_write(self._record(key), seal(body))
         except OSError as error:
             logger.warning("%s The converted backbone is not kept.", refusal(self._cache, error))

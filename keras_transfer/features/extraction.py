@@ -23,10 +23,10 @@ from keras_transfer.inference import ParallelLiteRTRunner, engines
 from keras_transfer.inference import stream as stream_of
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.progress import track
+from keras_transfer.settings import EngineSettings
 
 logger = logging.getLogger("keras_transfer")
 
-RUNNERS = ("litert", "keras")
 SHARD_IMAGES = 256
 SHARD_SECONDS = 10.0
 
@@ -37,7 +37,8 @@ class Features:
 
     Attributes:
         values: float32 (N, D), in the order of the rows asked for.
-        engine: ``litert`` or ``keras``: what computed them, now or when they were cached.
+        engine: ``openvino``, ``litert`` or ``keras``: what computed them, now or when they were cached.
+        engine_precision: ``float32`` or ``bfloat16``: what OpenVINO computed in; ``float32`` of the others.
         computed: different images run through the network.
         cached: different images taken from the cache. Equal images count once.
         seconds: all of it.
@@ -46,6 +47,7 @@ class Features:
 
     values: np.ndarray
     engine: str
+    engine_precision: str
     computed: int
     cached: int
     seconds: float
@@ -58,12 +60,13 @@ def extract(
     *,
     preprocessing: Preprocessing,
     engine: str = "auto",
+    engine_precision: str = "float32",
     batch_size: int = 32,
     cache: bool = True,
     indices: Sequence[int] | np.ndarray | None = None,
     converted: bytes | None = None,
 ) -> Features:
-    """The backbone's pooled features of every image: ``GAP(backbone(x))`` within 1e-4 of the scale.
+    """The backbone's pooled features of every image: ``GAP(backbone(x))``, in float32 within 1e-4 of the scale.
 
     Equal images (by the hash of their bytes) are computed once. What is computed is committed to the cache
     every 256 images or 10 seconds, so an interrupted call goes on where it stopped.
@@ -72,21 +75,25 @@ def extract(
         table: the images.
         backbone: pixels float32 (B, H, W, 3) in [0, 255] to (B, h, w, D), which is averaged, or (B, D).
         preprocessing: its size is the backbone's.
-        engine: ``litert`` (converted once, all CPU cores; Keras instead, with a warning, when it fails or
-            differs from Keras by more than 1e-3 of the scale on the first few images), ``keras``, or
-            ``auto``: Keras on a GPU, otherwise what is sooner done for so many images with an empty cache.
-        batch_size: images decoded and computed together, at most; LiteRT takes fewer where that is faster.
+        engine: ``openvino`` (where the package is installed) or ``litert``: converted once, all CPU cores; ``keras``;
+            or ``auto``: Keras on a GPU, otherwise what is sooner done for so many images with an empty cache. Where one
+            fails, or differs from Keras by more than 1e-3 of the scale on the first few images, the next in this order
+            computes, with a warning.
+        engine_precision: ``float32``, or ``bfloat16`` for ``openvino`` on a processor that has it: faster, and a few
+            percent of the scale off. It is believed with a cosine of 0.98 to Keras on the first few images.
+        batch_size: images decoded and computed together, at most; the edge runtimes take fewer where that is faster.
         cache: False: nothing is read from the disk's cache or written to it.
         indices: rows of the table, in any order; all by default.
         converted: the backbone as a ``.tflite`` in another precision, pixels to (B, D): its features are given, and
-            ``engine`` is not asked.
+            ``engine`` and its precision are not asked.
 
     Raises:
-        UsageError: unknown engine, or sizes that do not fit.
+        UsageError: unknown engine, one that cannot be had on this machine, or sizes that do not fit.
         DataError: an image is gone, damaged or changed since the table was made.
     """
     started = time.perf_counter()
-    engines.require(engine)
+    asked = EngineSettings(engine, engine_precision)
+    engines.require(asked)
     size_limit()  # a size that is not understood is found before the work, not after
     rows = row_numbers(indices, len(table))
     pooled = engines.pooled_model(backbone, preprocessing.size)
@@ -95,15 +102,18 @@ def extract(
         places.setdefault(table.sha256[row], position)
 
     disk = FeatureCache() if cache else None
-    precision, identity = "float32", _identity(pooled) if disk else None
+    identity = _identity(pooled) if disk else None
     if converted is not None:
-        engine, precision, identity = "litert", "converted", sha256_of(converted)
-    known = _collections(disk, identity, pooled, preprocessing, precision)
-    chosen = Engine(engine, pooled, identity, len(places), disk)
-    engine = chosen.name
+        asked, identity = EngineSettings("litert"), sha256_of(converted)
+    chosen = Engine(asked, pooled, identity, len(places), disk)
+
+    def collection() -> Collection | None:
+        own = chosen.identity if converted is None else {**chosen.identity, "precision": "converted"}
+        return _collection(disk, identity, pooled, preprocessing, own)
 
     values = np.empty((len(rows), pooled.output_shape[1]), np.float32)
-    found = known[engine].read(places, values) if known else set()
+    known = collection()
+    found = known.read(places, values) if known else set()
     todo = [digest for digest in places if digest not in found]
     if todo:
         some = rows[[places[digest] for digest in todo[: engines.CHECK_IMAGES]]]
@@ -111,15 +121,16 @@ def extract(
         def sample() -> np.ndarray:
             return np.concatenate(list(batches(table, preprocessing, indices=some)))
 
+        engine = chosen.name
         runner = ParallelLiteRTRunner(converted) if converted is not None else chosen.runner(sample)
-        if runner.name != engine:  # LiteRT was refused: Keras's features may be known already
-            engine = runner.name
-            found = known[engine].read(places, values) if known else set()
+        if chosen.name != engine:  # it was refused: the next one's features may be known already
+            known = collection()
+            found = known.read(places, values) if known else set()
             todo = [digest for digest in places if digest not in found]
         stream = stream_of(
             runner, table, preprocessing, rows[[places[digest] for digest in todo]], batch_size
         )
-        writer = Writer(disk, known[engine]) if disk and known else None
+        writer = Writer(disk, known) if disk and known else None
         work = _keep(stream, todo, places, values, writer)
         for _ in track(work, "Extracting features", total=len(todo)):
             pass
@@ -127,7 +138,8 @@ def extract(
         values = values[[places[table.sha256[row]] for row in rows]]
     return Features(
         values=values,
-        engine=engine,
+        engine=chosen.name,
+        engine_precision=chosen.precision,
         computed=len(todo),
         cached=len(found),
         seconds=time.perf_counter() - started,
@@ -177,31 +189,26 @@ def _identity(pooled: keras.Model) -> str | None:
         return None
 
 
-def _collections(
+def _collection(
     disk: FeatureCache | None,
     identity: str | None,
     pooled: keras.Model,
     preprocessing: Preprocessing,
-    precision: str,
-) -> dict[str, Collection]:
-    """Where each engine's features are kept, under everything they depend on; empty: nowhere.
+    engine: Mapping[str, str],
+) -> Collection | None:
+    """Where an engine's features are kept, under everything they depend on; None: nowhere.
 
     The pooling is a layer of the model, so it is in the model's hash.
     """
     if disk is None or identity is None:
-        return {}
+        return None
     height, width = preprocessing.size
-    collections = {}
-    for name in RUNNERS:
-        key = {
-            "format": FORMAT,
-            "model": identity,
-            "preprocessing": preprocessing.fingerprint(),
-            "dim": pooled.output_shape[1],
-            "engine": name,
-            "precision": precision,
-            "runtime": engines.runtime(name),
-        }
-        about = {"backbone": pooled.name, "size": f"{height}x{width}", "engine": name}
-        collections[name] = disk.collection(key, about)
-    return collections
+    key = {
+        "format": FORMAT,
+        "model": identity,
+        "preprocessing": preprocessing.fingerprint(),
+        "dim": pooled.output_shape[1],
+        **engine,
+    }
+    name = engine["engine"] + (" bfloat16" if engine["precision"] == "bfloat16" else "")
+    return disk.collection(key, {"backbone": pooled.name, "size": f"{height}x{width}", "engine": name})

@@ -1,6 +1,6 @@
-"""What computes frozen features: LiteRT with XNNPACK, or Keras; and which of the two is sooner done.
+"""What computes frozen features: OpenVINO, LiteRT with XNNPACK, or Keras; and which of them is sooner done.
 
-Both give the same numbers: `engine(x) == model(x, training=False)` within 1e-4 of the scale. On a CPU the edge
+In float32 all give the same numbers: `engine(x) == model(x, training=False)` within 1e-4 of the scale. On a CPU an edge
 runtime is the fastest way to compute them (see :data:`COSTS`); the backbone is converted once and checked
 against Keras on a few of the user's own images before anything is believed.
 """
@@ -8,27 +8,32 @@ against Keras on a few of the user's own images before anything is believed.
 from __future__ import annotations
 
 import logging
-import platform
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol
+from itertools import pairwise
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_transfer.backbones.cost import macs
-from keras_transfer.errors import ExportError, UsageError, unknown_name
+from keras_transfer.engine_choice import openvino_is_missing, require_engine
+from keras_transfer.errors import ExportError, UsageError
 from keras_transfer.inference.keras_runner import KerasRunner
 from keras_transfer.inference.litert_runner import ParallelLiteRTRunner
+from keras_transfer.inference.openvino_runner import OpenVINORunner, require_bfloat16
 from keras_transfer.inference.runner import Runner
+from keras_transfer.inference.self_check import TOLERANCES, Conversions, Converted, SelfCheck, self_check
 from keras_transfer.litert import convert
+from keras_transfer.settings import EngineSettings
 
 logger = logging.getLogger("keras_transfer")
 
-ENGINES = ("auto", "litert", "keras")
-TOLERANCE = 1e-3  # of the scale; a sound conversion is within 1e-5
+CHAIN = ("openvino", "litert", "keras")
+"""The engines; where one cannot run a network, or is not believed, the next one computes."""
+TITLES = {"openvino": "OpenVINO", "litert": "LiteRT", "keras": "Keras"}
 CHECK_IMAGES = 4
 
 
@@ -40,11 +45,12 @@ class Cost:
     per_gmac: float
 
 
-# Measured with EfficientNet-Lite0 at 224 px (0.385 GMAC) on two CPU cores, TensorFlow 2.21, LiteRT 2.3:
-# LiteRT 115 images/s, tf.function 52 images/s, conversion about 15 s, tracing about 3 s. Only their ratio
-# matters here. They are constants, not timings of this machine, so that the same call always makes the
-# same choice.
+# Measured with EfficientNet-Lite0 at 224 px (0.385 GMAC) on two CPU cores, TensorFlow 2.21, LiteRT 2.3, OpenVINO
+# 2026.4: LiteRT 115 images/s, tf.function 52 images/s, OpenVINO 1.3 times LiteRT (with AVX-512), conversion about 15 s,
+# tracing about 3 s. Only their ratio matters here. They are constants, not timings of this machine, so that the same
+# call always makes the same choice.
 COSTS = {
+    "openvino": Cost(start=2.0, per_gmac=1 / 149 / 0.385),
     "litert": Cost(start=1.0, per_gmac=1 / 115 / 0.385),
     "keras": Cost(start=3.0, per_gmac=1 / 52 / 0.385),
 }
@@ -101,16 +107,26 @@ def pooled_model(backbone: keras.Model, size: tuple[int, int]) -> keras.Model:
     return keras.Model(sized.inputs[0], output, name=backbone.name)
 
 
-def require(engine: str) -> None:
-    """Raise ``UsageError`` for an engine that there is not."""
-    if engine not in ENGINES:
-        raise unknown_name("engine", engine, ENGINES)
+def require(asked: EngineSettings) -> None:
+    """Refuse an engine, or a precision of it, that there is not, or not on this machine.
+
+    Raises:
+        UsageError: an unknown name, openvino missing or too old, or a processor without bfloat16.
+    """
+    require_engine(asked)
+    if asked.engine_precision == "bfloat16":
+        require_bfloat16()
 
 
 def runtime(engine: str) -> str:
     """The versions an engine's numbers depend on."""
-    packages = {"litert": ("keras", "tensorflow", "ai-edge-litert"), "keras": ("keras", "tensorflow")}[engine]
-    return " ".join(f"{package} {_version(package)}" for package in packages)
+    own = {"openvino": ("openvino",), "litert": ("ai-edge-litert",), "keras": ()}[engine]
+    return " ".join(f"{package} {_version(package)}" for package in ("keras", "tensorflow", *own))
+
+
+def identity(engine: str, precision: str) -> dict[str, str]:
+    """What of an engine its numbers depend on, JSON-able: a part of the cache's keys."""
+    return {"engine": engine, "precision": precision, "runtime": runtime(engine)}
 
 
 def _version(package: str) -> str:
@@ -121,10 +137,10 @@ def _version(package: str) -> str:
 
 
 def choose(model: keras.Model, images: int) -> str:
-    """The engine that is sooner done: Keras on a GPU; on a CPU by the estimated total time.
+    """The engine that is sooner done, in float32: Keras on a GPU; on a CPU by the estimated total time.
 
-    The two differ in the last digits, so what happens to be in the cache has no say: the same images would give
-    other weights the second time.
+    OpenVINO counts where it is installed. The engines differ in the last digits, so what happens to be in the cache has
+    no say: the same images would give other weights the second time.
 
     Args:
         model: what is to be run.
@@ -134,95 +150,70 @@ def choose(model: keras.Model, images: int) -> str:
         return "keras"
     work = macs(model) / 1e9
     seconds = {name: cost.start + images * work * cost.per_gmac for name, cost in COSTS.items()}
-    seconds["litert"] += CONVERSION_SECONDS
-    return min(seconds, key=lambda name: seconds[name])
-
-
-@dataclass(frozen=True)
-class SelfCheck:
-    """How far LiteRT's outputs were from Keras's on real images.
-
-    ``difference``: the largest absolute difference. ``scale``: the largest absolute Keras output. A check
-    passes when ``difference <= tolerance * scale``. ``machine``: the kind of processor it was made on.
-    """
-
-    difference: float
-    scale: float
-    images: int
-    machine: str = platform.machine()
-
-    def passed(self, tolerance: float) -> bool:
-        """False as well when an output was not finite."""
-        return bool(self.difference <= tolerance * self.scale)
-
-
-@dataclass(frozen=True)
-class Converted:
-    """A converted model, and its self-check where one was made on this kind of processor."""
-
-    content: bytes
-    check: SelfCheck | None
-
-
-class Conversions(Protocol):
-    """Where converted models are found and kept."""
-
-    def load(self, key: str) -> Converted | None:
-        """The model under ``key``, or None."""
-
-    def save(self, key: str, content: bytes, check: SelfCheck, about: Mapping[str, Any]) -> None:
-        """Keep a model."""
+    edge = "litert" if openvino_is_missing() else "openvino"
+    return edge if seconds[edge] + CONVERSION_SECONDS < seconds["keras"] else "keras"
 
 
 def prepare(
-    name: str,
+    asked: EngineSettings,
     pooled: keras.Model,
     sample: Callable[[], np.ndarray],
     models: Conversions,
     key: str,
 ) -> Runner:
-    """What runs a model by the engine ``name``, converted and checked; Keras, with a warning, where LiteRT cannot.
+    """What runs a model by an engine, converted and checked; where it cannot, by the next of :data:`CHAIN`.
+
+    Each that cannot is a warning.
 
     Args:
-        name: ``litert`` or ``keras``.
+        asked: ``openvino`` in a precision, ``litert`` or ``keras``.
         pooled: one input ``(B, H, W, 3)`` of fixed size, one output.
         sample: gives a few real images, uint8 ``(n, H, W, 3)``; called only when there is something to check.
         models: where a converted model is found and kept.
         key: its name there.
     """
-    if name == "keras":
+    if asked.engine == "keras":
         return KerasRunner(pooled)
     try:
-        known = models.load(key)
-        content = known.content if known else _convert(pooled)
-        engine = ParallelLiteRTRunner(content)
-        check = known.check if known else None
-        if check is None:
-            check = self_check(engine, pooled, sample())
-            models.save(key, content, check, _about(pooled))
+        known = models.load(key) or Converted(_convert(pooled))
     except ExportError as error:
-        logger.warning(
-            "LiteRT cannot run %s; Keras computes the features instead, slower. %s", pooled.name, error
-        )
+        _warn(asked.engine, "keras", pooled, f"it cannot be converted. {error}")
         return KerasRunner(pooled)
-    if not check.passed(TOLERANCE):
-        logger.warning(
-            "LiteRT's features of %s differ from Keras's by %.3g on a scale of %.3g, over the tolerance of %g; "
-            "Keras computes them instead, slower.",
-            pooled.name,
-            check.difference,
-            check.scale,
-            TOLERANCE,
-        )
-        return KerasRunner(pooled)
-    return engine
+    sample = cache(sample)
+    for name, other in pairwise(CHAIN[CHAIN.index(asked.engine) :]):
+        precision = asked.engine_precision if name == "openvino" else "float32"
+        label = " ".join(identity(name, precision).values())
+        try:
+            runner = _open(name, precision, known.content)
+            if label not in known.checks:
+                check = self_check(runner, pooled, sample())
+                known = replace(known, checks={**known.checks, label: check})
+                models.save(key, known, _about(pooled))
+        except ExportError as error:
+            _warn(name, other, pooled, f"it cannot be run. {error}")
+            continue
+        if known.checks[label].passed(TOLERANCES[precision]):
+            return runner
+        runner.close()
+        _warn(name, other, pooled, _refusal(known.checks[label], precision))
+    return KerasRunner(pooled)
 
 
-def self_check(engine: Runner, pooled: keras.Model, pixels: np.ndarray) -> SelfCheck:
-    """Compare an engine with Keras on a few images, uint8 ``(n, H, W, 3)``."""
-    expected = np.asarray(pooled(pixels.astype(np.float32), training=False), np.float32)
-    difference = np.abs(engine.predict(pixels) - expected)
-    return SelfCheck(float(difference.max()), float(np.abs(expected).max()), len(pixels))
+def _open(name: str, precision: str, content: bytes) -> Runner:
+    return OpenVINORunner(content, precision) if name == "openvino" else ParallelLiteRTRunner(content)
+
+
+def _refusal(check: SelfCheck, precision: str) -> str:
+    allowed = TOLERANCES[precision]
+    told = f"its answers in {precision} differ from Keras's by {check.difference:.3g} on a scale of {check.scale:.3g}"
+    cosine = f", their cosine is {check.cosine:.3f}" if allowed.cosine > -1 else ""
+    return f"{told}{cosine}, over the tolerance."
+
+
+def _warn(engine: str, other: str, pooled: keras.Model, why: str) -> None:
+    logger.warning(
+        "%s does not run %s: %s %s computes instead.", TITLES[engine], pooled.name, why, TITLES[other]
+    )
 
 
 def _convert(pooled: keras.Model) -> bytes:

@@ -11,11 +11,13 @@ from keras_transfer.data.pipeline import batches, input_batches, load_image
 from keras_transfer.data.table import ImageTable
 from keras_transfer.data.threads import ordered_map
 from keras_transfer.inference.litert_runner import ParallelLiteRTRunner, chunks
+from keras_transfer.inference.openvino_runner import OpenVINORunner
 from keras_transfer.inference.runner import Runner
 from keras_transfer.inference.tta import tta_predict
 from keras_transfer.preprocessing import Preprocessing
 
 BATCH = 32
+_PARALLEL = (ParallelLiteRTRunner, OpenVINORunner)
 
 
 def outputs(
@@ -53,11 +55,11 @@ def stream(
 ) -> Generator[np.ndarray, None, None]:
     """What a runner gives for rows of a table, in order, float32 ``(b, ...)``, any number at a time.
 
-    Where a runner has an interpreter for each core, images are decoded by the thread that computes them, so no thread
-    takes another's core or cache. Otherwise they are decoded by other threads, and two batches are in flight: none
-    waits while a batch is handed over.
+    Where a runner works on several images side by side, they are decoded by the thread that asks for the answer, so no
+    thread takes another's core. Otherwise they are decoded by other threads, and two batches are in flight: none waits
+    while a batch is handed over.
     """
-    if not isinstance(runner, ParallelLiteRTRunner):
+    if not isinstance(runner, _PARALLEL):
         return over(runner, batches(table, preprocessing, batch_size, indices=rows))
 
     def one(some: np.ndarray) -> np.ndarray:
@@ -70,7 +72,7 @@ def stream(
 
 def over(runner: Runner, blocks: Iterable[np.ndarray]) -> Generator[np.ndarray, None, None]:
     """What a runner gives for blocks of pixels, in order, any number at a time. ``blocks`` is read by one thread."""
-    if not isinstance(runner, ParallelLiteRTRunner):
+    if not isinstance(runner, _PARALLEL):
         return ordered_map(runner.predict, blocks, threads=2, ahead=2)
     pieces = (piece for block in blocks for piece in chunks(block, runner.step))
     return ordered_map(runner.step_of, pieces, threads=runner.copies, ahead=4 * runner.copies)

@@ -32,6 +32,11 @@ def require_sense(strategy: Strategy, settings: TrainSettings, data: ImageTable)
             f"--deploy {fit.deploy} fits the head on a frozen backbone: it goes with --strategy probe, not "
             f"{strategy.name}."
         )
+    if fit.deploy is not None and fit.engine_precision != "float32":
+        raise UsageError(
+            f"--deploy {fit.deploy} computes the features as the device does, not with --engine-precision "
+            f"{fit.engine_precision}. Leave one of them out."
+        )
     if fit.teacher is not None and strategy.name == "probe":
         raise UsageError("A teacher trains the network, not only its head: pass --strategy finetune or full.")
     if strategy.name in ("finetune", "full") and fit.guard and not held_out:

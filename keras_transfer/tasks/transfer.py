@@ -212,6 +212,7 @@ def _fit_probe(
             extractor,
             preprocessing=context.preprocessing,
             engine=context.settings.fit.engine,
+            engine_precision=context.settings.fit.engine_precision,
             indices=rows,
             converted=deployed.content if deployed else None,
         )
@@ -226,6 +227,7 @@ def _fit_probe(
     plan.check(model, snapshot)
     notes["features"] = {
         "engine": features.engine,
+        "engine_precision": features.engine_precision,
         "computed": features.computed,
         "cached": features.cached,
     }
@@ -270,7 +272,7 @@ def _train_on(
             phases,
             minimised,
             settings,
-            boundary=Boundary(fit.cache_boundary, fit.views, fit.engine),
+            boundary=Boundary(fit.cache_boundary, fit.views, fit.engine, fit.engine_precision),
             needs_an_epoch=strategy.name == "scratch",
         )
         notes.update(done.notes)

@@ -36,12 +36,13 @@ class Boundary:
     Attributes:
         cache: ``"on"``, ``"off"``, or ``"auto"``: where an estimate says that it is sooner done.
         views: augmented views of each image that are kept; 1 without augmentation.
-        engine: what computes them, as in ``features.extract``.
+        engine, engine_precision: what computes them, as in ``features.extract``.
     """
 
     cache: str = "auto"
     views: int = 4
     engine: str = "auto"
+    engine_precision: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,14 @@ def make_feed(
     name, about = _choose_boundary(model, boundary, of_images, len(train), settings)
     if name is not None:
         lower, upper = cut_at(model, name)
-        made = partial(activations, table, lower, preprocessing=preprocessing, engine=boundary.engine)
+        made = partial(
+            activations,
+            table,
+            lower,
+            preprocessing=preprocessing,
+            engine=boundary.engine,
+            engine_precision=boundary.engine_precision,
+        )
         views = boundary.views if of_images is not None else 1
         try:
             learned, plain = (

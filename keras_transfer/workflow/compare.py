@@ -29,7 +29,7 @@ from keras_transfer.evaluation.plots_compare import comparison_chart
 from keras_transfer.export.measure import latency
 from keras_transfer.features import extract
 from keras_transfer.heads import add_head, split_head
-from keras_transfer.inference import LiteRTRunner
+from keras_transfer.inference import LiteRTRunner, engines
 from keras_transfer.litert import convert
 from keras_transfer.outputs import Outputs
 from keras_transfer.setting_values import TrainValues
@@ -83,7 +83,7 @@ def compare(
         - ``logme``: of the training features, see :func:`~keras_transfer.training.transferability.logme`;
         - ``parameters`` of the classifier, ``bytes`` of its float32 ``.tflite``, ``milliseconds``: median latency of
           one image in that file, on all cores of this machine;
-        - ``engine``, ``computed``, ``cached``, ``extraction_seconds``: how the features were had;
+        - ``engine``, ``engine_precision``, ``computed``, ``cached``, ``extraction_seconds``: how the features were had;
         - ``front``: no other backbone is both as fast and as accurate on the test images (Pareto);
         - ``error``: None; a backbone that could not be used has its sentence here and only ``backbone`` and
           ``weights`` besides, and comes last.
@@ -99,6 +99,7 @@ def compare(
     settings = settings or TrainSettings.of(**values)
     for group in (settings.data, settings.model, settings.fit):
         option_tools.check(group)
+    engines.require(settings.fit)
     if metric not in METRICS:
         raise unknown_name("metric to compare by", str(metric), METRICS)
     candidates = _candidates(backbones, settings.model)
@@ -170,7 +171,8 @@ def _settings(settings: TrainSettings) -> dict[str, Any]:
     """What the comparison depends on but for the backbone; the settings of a training play no part."""
     shared = {**option_tools.to_dict(settings.data), **option_tools.to_dict(settings.model)}
     shared = {name: value for name, value in shared.items() if name not in ("backbone", "weights")}
-    return {**shared, "engine": settings.fit.engine, "seed": settings.seed}
+    engine = {"engine": settings.fit.engine, "engine_precision": settings.fit.engine_precision}
+    return {**shared, **engine, "seed": settings.seed}
 
 
 def _measure(table: ImageTable, settings: TrainSettings, metric: str) -> dict[str, Any]:
@@ -182,7 +184,13 @@ def _measure(table: ImageTable, settings: TrainSettings, metric: str) -> dict[st
     preprocessing = preprocessing_for(wanted, size)
     model = add_head(backbone, len(table.classes), seed=settings.seed)
     extractor, head = split_head(model)
-    found = extract(table, extractor, preprocessing=preprocessing, engine=settings.fit.engine)
+    found = extract(
+        table,
+        extractor,
+        preprocessing=preprocessing,
+        engine=settings.fit.engine,
+        engine_precision=settings.fit.engine_precision,
+    )
     train, val, test = (table.indices(split) for split in ("train", "val", "test"))
     fit_probe(
         model,
@@ -209,6 +217,7 @@ def _measure(table: ImageTable, settings: TrainSettings, metric: str) -> dict[st
         "bytes": len(content),
         "milliseconds": latency(LiteRTRunner(content), preprocessing),
         "engine": found.engine,
+        "engine_precision": found.engine_precision,
         "computed": found.computed,
         "cached": found.cached,
         "extraction_seconds": round(found.seconds, 3),

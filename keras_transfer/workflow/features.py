@@ -18,8 +18,9 @@ from keras_transfer.data import ImageTable, load_data
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.features import Features, extract
 from keras_transfer.features.pooling import feature_model
+from keras_transfer.inference import engines
 from keras_transfer.paths import atomic_write
-from keras_transfer.settings import DataSettings, FeatureSettings, ModelSettings
+from keras_transfer.settings import DataSettings, EngineSettings, FeatureSettings, ModelSettings
 from keras_transfer.workflow.feature_files import (
     as_dtype,
     check_suffix,
@@ -38,6 +39,7 @@ def save_features(
     data: DataSettings | None = None,
     features: FeatureSettings | None = None,
     engine: str = "auto",
+    engine_precision: str = "float32",
     seed: int = 0,
     overwrite: bool = False,
 ) -> tuple[ImageTable, Features]:
@@ -52,7 +54,7 @@ def save_features(
         model: backbone and preprocessing.
         data: how the data are read.
         features: which layer, which pooling, how many principal components, which number format.
-        engine: what computes.
+        engine, engine_precision: what computes, see ``features.extract``.
         seed: of the split.
         overwrite: replace existing files; never the one the data are read from.
 
@@ -66,6 +68,7 @@ def save_features(
     path, model = Path(output), model or ModelSettings()
     data, features = data or DataSettings(min_per_class=1), features or FeatureSettings()
     option_tools.check(features)
+    engines.require(EngineSettings(engine, engine_precision))
     check_suffix(path)
     _check_room(files_of(path, pca=features.pca is not None), (source, data.split_from), overwrite)
     table = load_data(source, seed=seed, **vars(data))
@@ -77,7 +80,13 @@ def save_features(
         pyramid=pyramid_of(model.backbone),
     )
     preprocessing = preprocessing_for(model, backbone.input_shape[1:3])
-    found = extract(table, extractor, preprocessing=preprocessing, engine=engine)
+    found = extract(
+        table,
+        extractor,
+        preprocessing=preprocessing,
+        engine=engine,
+        engine_precision=engine_precision,
+    )
     values = found.values
     if features.pca is not None:
         projection = fit_pca(values, table.indices("train"), features.pca)

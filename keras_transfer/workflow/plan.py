@@ -12,6 +12,7 @@ from keras_transfer import options as option_tools
 from keras_transfer.backbones.blocks import blocks, leaf_layers
 from keras_transfer.backbones.cost import is_counted, macs
 from keras_transfer.data import ImageTable
+from keras_transfer.inference import engines
 from keras_transfer.inference.engines import COSTS
 from keras_transfer.run import BACKBONE, HISTORY, INFO, MODEL, PLOTS, SKIPPED, SPLIT
 from keras_transfer.settings import FitSettings, TrainSettings
@@ -52,6 +53,7 @@ def plan_training(
     settings = settings or TrainSettings()
     for group in (settings.data, settings.model, settings.fit, settings.gradient):
         option_tools.check(group)
+    engines.require(settings.fit)
     spec, worker = load_task(task, task_options)
     settings = worker.settings_for(settings)
     data = worker.load_data(source, settings.data, settings.seed)

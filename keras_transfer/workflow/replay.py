@@ -77,7 +77,9 @@ def _differences(run: Run, again: Run) -> dict[str, Any]:
             if (differing := _pairs(metrics, again.record.metrics.get(split, {})))
         },
         "determinism": again.record.determinism,
-        "versions": _pairs(run.record.versions, again.record.versions),
+        "versions": _pairs(
+            {**dict.fromkeys(again.record.versions), **run.record.versions}, again.record.versions
+        ),
     }
     result["identical"] = (
         all(result[name] for name in ("split", "history", "weights")) and not result["metrics"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from keras_transfer.data.unlabelled import unlabelled_table
 from keras_transfer.errors import UsageError
 from keras_transfer.features import extract
 from keras_transfer.features.pooling import feature_model
+from keras_transfer.inference import engines
 from keras_transfer.preprocessing import Preprocessing
-from keras_transfer.settings import FeatureSettings, ModelSettings
+from keras_transfer.settings import EngineSettings, FeatureSettings, ModelSettings
 from keras_transfer.workflow.predict import find_images
 from keras_transfer.workflow.train import backbone_for, preprocessing_for
 
@@ -68,6 +70,7 @@ def find_similar(
     model: ModelSettings | None = None,
     features: FeatureSettings | None = None,
     engine: str = "auto",
+    engine_precision: str = "float32",
 ) -> Similar:
     """Compare images by the cosine similarity of their features.
 
@@ -78,7 +81,7 @@ def find_similar(
         duplicates: similarity from which two images of the folder are near-duplicates.
         model: the network, and how images are brought to its size.
         features: its layer and pooling.
-        engine: what computes.
+        engine, engine_precision: what computes, see ``features.extract``.
 
     Raises:
         UsageError: nothing there, or numbers out of range.
@@ -89,6 +92,7 @@ def find_similar(
             f"top={top} and duplicates={duplicates} were given; at least 1, and a similarity above 0, at most 1, are "
             "expected."
         )
+    engines.require(EngineSettings(engine, engine_precision))
     model, features = model or ModelSettings(), features or FeatureSettings()
     paths = find_images([folder])
     asked = find_images(queries) if queries else []
@@ -99,11 +103,18 @@ def find_similar(
     levels = pyramid_of(model.backbone)
     network = feature_model(backbone, layer=features.layer, pooling=features.pooling, pyramid=levels)
     preprocessing = preprocessing_for(model, backbone.input_shape[1:3])
-    found = extract(table, network, preprocessing=preprocessing, engine=engine)
+    features_of = partial(
+        extract,
+        backbone=network,
+        preprocessing=preprocessing,
+        engine=engine,
+        engine_precision=engine_precision,
+    )
+    found = features_of(table)
     values = normalize(found.values)
     answers, computed = [], found.computed
     if query_table is not None:
-        asked_for = extract(query_table, network, preprocessing=preprocessing, engine=engine)
+        asked_for = features_of(query_table)
         computed += asked_for.computed
         answers = _nearest(table, values, query_table, normalize(asked_for.values), top)
     return Similar(

@@ -24,10 +24,11 @@ from keras_transfer.backbones import load_backbone
 from keras_transfer.catalog import OWN
 from keras_transfer.data import ImageTable
 from keras_transfer.data.checking import write_skipped
+from keras_transfer.engine_choice import openvino_is_missing
 from keras_transfer.errors import UsageError
 from keras_transfer.features import model_hash
 from keras_transfer.hashing import size_and_sha256
-from keras_transfer.inference import KerasRunner, outputs
+from keras_transfer.inference import KerasRunner, engines, outputs
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records import BackboneRecord, DataRecord, ModelContract, RunRecord, TrainingRequest
 from keras_transfer.run import HISTORY, MODEL, SKIPPED, SPLIT, Run, RunWriter, new_run, open_run
@@ -77,6 +78,7 @@ def train(
     settings = _with_lasting_paths(settings)
     for group in (settings.data, settings.model, settings.fit, settings.gradient):
         option_tools.check(group)
+    engines.require(settings.fit)
     spec, worker = load_task(task, task_options)
     settings = worker.settings_for(settings)
     request = TrainingRequest(
@@ -296,6 +298,8 @@ def backbone_for(model: ModelSettings, weights: str | None = None) -> keras.Mode
 
 
 def _versions() -> dict[str, str]:
-    names = ("tensorflow", "keras", "keras-cv", "ai-edge-litert", "scikit-learn", "Pillow", "numpy")
+    names = ["tensorflow", "keras", "keras-cv", "ai-edge-litert", "scikit-learn", "Pillow", "numpy"]
+    if not openvino_is_missing():  # it may have computed the features
+        names.append("openvino")
     versions = {name: metadata.version(name) for name in names}
     return {"keras-transfer": keras_transfer.__version__, "python": platform.python_version(), **versions}

@@ -209,8 +209,10 @@ def test_choice_of_engine(monkeypatch):
     lite0 = load_backbone("efficientnet_lite0", weights="none", image_size=224)
     assert engines.macs(lite0) == pytest.approx(0.385e9, rel=0.02)
 
-    assert engines.choose(lite0, 40) == "keras", "a conversion costs more than a few dozen images"
-    assert engines.choose(lite0, 5000) == "litert"
+    for missing, edge in (("not installed", "litert"), ("", "openvino")):
+        monkeypatch.setattr(engines, "openvino_is_missing", lambda missing=missing: missing)
+        assert engines.choose(lite0, 40) == "keras", "a conversion costs more than a few dozen images"
+        assert engines.choose(lite0, 5000) == edge
     monkeypatch.setattr(engines.tf.config, "list_physical_devices", lambda kind: ["a GPU"])
     assert engines.choose(lite0, 5000) == "keras"
 

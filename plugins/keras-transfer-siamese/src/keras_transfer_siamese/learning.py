@@ -178,9 +178,16 @@ class Learner(Learning):
             return self._from_scratch(model, strategy)
         set_trainable(model, "none")
         with context.run.stage("extraction"):
-            found = extract(self.data, model, preprocessing=context.preprocessing, engine=settings.fit.engine)
+            found = extract(
+                self.data,
+                model,
+                preprocessing=context.preprocessing,
+                engine=settings.fit.engine,
+                engine_precision=settings.fit.engine_precision,
+            )
         self.notes["features"] = {
             "engine": found.engine,
+            "engine_precision": found.engine_precision,
             "computed": found.computed,
             "cached": found.cached,
         }
@@ -230,7 +237,7 @@ class Learner(Learning):
             phases,
             self.objective,
             self._gradient_settings(strategy),
-            boundary=Boundary(fit.cache_boundary, fit.views, fit.engine)
+            boundary=Boundary(fit.cache_boundary, fit.views, fit.engine, fit.engine_precision)
             if strategy.name != "scratch"
             else Boundary("off"),
             needs_an_epoch=strategy.name == "scratch",
