@@ -18,9 +18,11 @@ from pathlib import Path
 import numpy as np
 from refit import NAMES, Source, cells, drawn, garments, head
 from reporting import machine, write_section
+from scipy.special import log_softmax
 
 from keras_transfer.training.choosing import ENOUGH, FOLDS, PATIENCE
-from keras_transfer.training.probe import STRENGTHS, fit_probe, regression
+from keras_transfer.training.logistic import LogisticPath, principal_axes, turned
+from keras_transfer.training.probe import STRENGTHS, fit_probe
 from keras_transfer.training.standardising import standardisation
 
 COUNTS, ASKED, DRAWS, TESTED = (100, 500), (1, 3, 10, 20, 50, 100, 300), 40, 2000
@@ -44,12 +46,15 @@ def losses_by_strength(source: Source, train: np.ndarray, parts: list[np.ndarray
     x = source.features.astype(np.float64)
     mean, deviation = standardisation(x[train], np.ones(len(train)))
     x = (x - mean) / deviation
-    model = regression(warm_start=True)
+    axes = principal_axes(x[train])
+    classes = np.eye(int(y.max()) + 1)[:, np.unique(y[train])]
+    path = LogisticPath(turned(x[train], axes), classes[y[train]], np.ones(len(train)), softmax=True)
     found: list[list[np.ndarray]] = [[] for _ in parts]
     for c in STRENGTHS:
-        model.set_params(C=c).fit(x[train], y[train])
+        head = path.fit(c)
         for losses, rows in zip(found, parts, strict=True):
-            losses.append(-model.predict_log_proba(x[rows])[np.arange(len(rows)), y[rows]])
+            logits = turned(x[rows], axes) @ head.w + head.b
+            losses.append(-(log_softmax(logits, axis=1) * classes[y[rows]]).sum(axis=1))
     return [np.array(losses) for losses in found]
 
 

@@ -17,7 +17,7 @@ from keras_transfer.evaluation import plots
 from keras_transfer.evaluation.calibration import calibration_error, reliability
 from keras_transfer.evaluation.metrics import SMALLEST, classification_metrics
 from keras_transfer.evaluation.plots_calibration import reliability_plot
-from keras_transfer.heads import add_head, logits_model, split_head
+from keras_transfer.heads import LOGITS, add_head, logits_model, split_head
 from keras_transfer.settings import DataSettings, TrainSettings
 from keras_transfer.tasks.base import (
     BuildContext,
@@ -134,7 +134,12 @@ class Classification(Task):
         if self.options.calibrate:
             if seen is not None:
                 asked, logits = out_of_fold_logits(
-                    seen.features, data.labels[rows], len(data.classes), seed=context.settings.seed, **given
+                    seen.features,
+                    data.labels[rows],
+                    len(data.classes),
+                    seed=context.settings.seed,
+                    near=tuple(model.get_layer(LOGITS).get_weights()),
+                    **given,
                 )
                 asked = rows[asked]
             else:

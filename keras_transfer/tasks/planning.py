@@ -21,10 +21,9 @@ from keras_transfer.training.strategy import Strategy
 BACKWARD = 2.0
 """A trained layer's backward pass multiplies twice as often as its forward pass: once for the weights' gradient, once
 for the inputs' (Kaplan et al. 2020, arXiv:2001.08361, count the same way)."""
-FIT_PASSES = 1600
-"""How often a probe's fit goes over the training features, all strengths together: L-BFGS took 1,600 steps for 1,200
-classes; a few hundred where there are few. Fitting it again at the strength chosen, with the folds of its calibration,
-takes about as many."""
+FIT_PASSES = 200
+"""How often a probe's fit goes over the training features, all strengths together: 116 times for 10 classes, 190 for
+100. Fitting it again at the strength chosen, with the folds of its calibration, takes less than as many."""
 
 
 def plan_transfer(

@@ -22,7 +22,8 @@ from keras_transfer.errors import DataError
 from keras_transfer.heads import LOGITS
 from keras_transfer.training.choosing import choose_strength, folds_for_targets
 from keras_transfer.training.hidden import has_hidden, train_hidden
-from keras_transfer.training.probe import STRENGTHS, regression
+from keras_transfer.training.logistic import DELIVERED, Linear, LogisticPath, principal_axes, turned
+from keras_transfer.training.probe import STRENGTHS
 from keras_transfer.training.standardising import folded, standardisation, standardised
 
 log = logging.getLogger("keras_transfer")
@@ -107,16 +108,18 @@ def fit_multilabel_probe(
         on = "validation" if len(val) else "training loss"
         return MultilabelProbeResult(None, on, thresholds, tuple(priors), trials)
     x = standardised(features, train, weight)
-    folds, chosen_on = folds_for_targets(train, val, seed)
-    judged = [_Fold(x, labels, weight, *fold) for fold in folds]
-    c, trials = choose_strength("C", STRENGTHS, judged)
+    axes = principal_axes(x[train])
+    z = turned(x, axes)
+    cuts, chosen_on = folds_for_targets(train, val, seed)
+    folds = [_Fold(z, labels, weight, *cut) for cut in cuts]
+    c, trials = choose_strength("C", STRENGTHS, folds)
     refit_multilabel_probe(model, features, labels, rows=train, c=c, sample_weight=weight)
     if chosen_on == "validation":
         kernel, bias = dense.get_weights()
         held_out = np.asarray(features[val], np.float64) @ kernel + bias
     else:
-        held_out = np.concatenate([fold.logits[c] for fold in judged])
-    truth = np.concatenate([labels[fold.val] for fold in judged])
+        held_out = np.concatenate([fold.logits[c] for fold in folds])
+    truth = np.concatenate([labels[fold.val] for fold in folds])
     thresholds = tuned_thresholds(expit(held_out), truth, labels[train])
     return MultilabelProbeResult(c, chosen_on, thresholds, tuple(priors), trials)
 
@@ -142,8 +145,12 @@ def refit_multilabel_probe(
     weight, rows = counted_images(sample_weight, len(labels), rows)
     x = np.asarray(features, np.float64)[rows]
     mean, deviation = standardisation(x, weight[rows])
-    final = _OneVsRest(labels.shape[1]).fit((x - mean) / deviation, labels[rows], weight[rows], c)
-    model.get_layer(LOGITS).set_weights(folded(final.w, final.b, mean, deviation))
+    x, dense = (x - mean) / deviation, model.get_layer(LOGITS)
+    axes = principal_axes(x)
+    kernel, bias = dense.get_weights()
+    parts = _OneVsRest(turned(x, axes), labels[rows], weight[rows])
+    final = parts.deliver(c, Linear(axes.T @ (kernel * deviation[:, np.newaxis]), bias + mean @ kernel))
+    dense.set_weights(folded(axes @ final.w, final.b, mean, deviation))
 
 
 def best_threshold(probabilities: np.ndarray, truth: np.ndarray) -> float:
@@ -214,27 +221,38 @@ def counted_images(
 
 
 class _OneVsRest:
-    """Binary logistic regressions side by side, warm-started from one call to the next.
+    """Binary logistic regressions side by side; of a label that all rows have, or none has, the constant logit.
 
-    scikit-learn's ``OneVsRestClassifier`` takes neither sample weights nor a warm start for its parts.
+    Args: as of :class:`~keras_transfer.training.logistic.LogisticPath`; ``y`` ``(n, C)`` of 0 and 1.
     """
 
-    def __init__(self, labels: int) -> None:
-        self._parts = [regression(warm_start=True) for _ in range(labels)]
+    def __init__(self, z: np.ndarray, y: np.ndarray, weight: np.ndarray) -> None:
+        self._priors = _constant_logits(y, weight)
+        self._asked = np.setdiff1d(np.arange(y.shape[1]), list(self._priors))
+        self._path = LogisticPath(z, y[:, self._asked], weight, softmax=False)
+        self._shape = (z.shape[1], y.shape[1])
 
-    def fit(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray, c: float) -> _OneVsRest:
-        priors = _constant_logits(y, weight)
-        self.w, self.b = np.zeros((x.shape[1], len(self._parts))), np.zeros(len(self._parts))
-        for i, part in enumerate(self._parts):
-            if i in priors:
-                self.b[i] = priors[i]
-            else:
-                part.set_params(C=c).fit(x, y[:, i], weight)
-                self.w[:, i], self.b[i] = part.coef_[0], part.intercept_[0]
-        return self
+    def fit(self, c: float) -> Linear:
+        """The next strength of a path."""
+        return self._with_constants(self._path.fit(c)) if len(self._asked) else self._constants()
 
-    def logits(self, x: np.ndarray) -> np.ndarray:
-        return x @ self.w + self.b
+    def deliver(self, c: float, start: Linear) -> Linear:
+        """The regressions at one strength, to the last; ``start`` may be near."""
+        if not len(self._asked):
+            return self._constants()
+        near = self._path.near(c, Linear(start.w[:, self._asked], start.b[self._asked]), DELIVERED)
+        path = [strength for strength in STRENGTHS if strength < c] + [c]
+        return self._with_constants(self._path.deliver(c, path) if near is None else near)
+
+    def _constants(self) -> Linear:
+        b = np.zeros(self._shape[1])
+        b[list(self._priors)] = list(self._priors.values())
+        return Linear(np.zeros(self._shape), b)
+
+    def _with_constants(self, found: Linear) -> Linear:
+        whole = self._constants()
+        whole.w[:, self._asked], whole.b[self._asked] = found
+        return whole
 
 
 def _constant_logits(y: np.ndarray, weight: np.ndarray) -> dict[int, float]:
@@ -249,21 +267,20 @@ class _Fold:
     """One fold's regressions at one strength after the other; ``logits`` of its judged images at each."""
 
     def __init__(
-        self, x: np.ndarray, labels: np.ndarray, weight: np.ndarray, train: np.ndarray, val: np.ndarray
+        self, z: np.ndarray, labels: np.ndarray, weight: np.ndarray, train: np.ndarray, val: np.ndarray
     ) -> None:
         self.logits: dict[float, np.ndarray] = {}
         self.val = val
-        self._train, self._arrays = train, (x, labels, weight)
-        self._model = _OneVsRest(labels.shape[1])
+        self._learned, self._judged = z[train], z[val]
+        self._truth, self._truth_judged = labels[train], labels[val]
+        self._parts = _OneVsRest(self._learned, labels[train], weight[train])
 
     def __call__(self, c: float) -> dict[str, float]:
-        x, labels, weight = self._arrays
-        learned, truth = x[self._train], labels[self._train]
-        self._model.fit(learned, truth, weight[self._train], c)
-        self.logits[c] = self._model.logits(x[self.val])
+        found = self._parts.fit(c)
+        self.logits[c] = self._judged @ found.w + found.b
         return {
-            "train_loss": _log_loss(self._model.logits(learned), truth),
-            "val_loss": _log_loss(self.logits[c], labels[self.val]),
+            "train_loss": _log_loss(self._learned @ found.w + found.b, self._truth),
+            "val_loss": _log_loss(self.logits[c], self._truth_judged),
         }
 
 

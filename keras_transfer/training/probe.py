@@ -12,24 +12,27 @@ head again on them and the training images together.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
+from scipy.special import log_softmax
 
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.heads import LOGITS, features_input
-from keras_transfer.training.choosing import FitFold, choose_strength, folds_for_classes, stratified
+from keras_transfer.training.choosing import choose_strength, folds_for_classes, stratified
 from keras_transfer.training.hidden import has_hidden, train_hidden
+from keras_transfer.training.logistic import DELIVERED, JUDGED, Linear, LogisticPath, principal_axes, turned
 from keras_transfer.training.standardising import folded, standardisation, standardised
 
 STRENGTHS = tuple(10.0 ** (exponent / 2) for exponent in range(-10, 3))
 """Inverse regularisation strengths C that are tried, 1e-5 to 10, two a decade."""
 ABSENT = 20.0
 """How far below the others the logit of a class without training images is put."""
+Weights = tuple[np.ndarray, np.ndarray]
+"""Kernel ``(D, C)`` and bias ``(C,)`` for plain features."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +98,19 @@ def fit_probe(
         _, trials = train_hidden(model, features, labels, **counted, loss=loss, metrics=names, seed=seed)
         return ProbeResult(None, "validation" if len(val) else "training loss", trials)
     x = standardised(features, train, weight)
+    axes = principal_axes(x[train])
+    z = np.empty((len(x), axes.shape[1]), axes.dtype)
+    for part in (train, val):  # by itself: what is learned does not depend on what else there is
+        z[part] = turned(x[part], axes)
     counts = np.ones(len(labels)) if judged is None else np.asarray(judged, np.float64)
     known = val[np.isin(labels[val], found) & (counts[val] > 0)]
-    folds, chosen_on = folds_for_classes(train, known, labels, seed)
-    c, trials = choose_strength(
-        "C", STRENGTHS, [_on_fold(x, labels, weight, counts, *fold) for fold in folds]
-    )
-    refit_probe(model, features, labels, rows=train, c=c, sample_weight=weight)
+    cuts, chosen_on = folds_for_classes(train, known, labels, seed)
+    folds = [_Fold(z, labels, weight, counts, *cut) for cut in cuts]
+    c, trials = choose_strength("C", STRENGTHS, folds)
+    path = folds[0].path if chosen_on == "validation" else _path(z[train], labels[train], weight[train])
+    head = _unturned(path.deliver(c, STRENGTHS), axes)
+    mean, deviation = standardisation(np.asarray(features[train], np.float64), weight[train])
+    _write(model.get_layer(LOGITS), _plain(head, found, mean, deviation, model.get_layer(LOGITS).units))
     return ProbeResult(c, chosen_on, trials)
 
 
@@ -124,8 +133,10 @@ def refit_probe(
             out.
         c: the inverse regularisation strength, ``ProbeResult.c``.
     """
+    dense = model.get_layer(LOGITS)
     weight = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, np.float64)
-    _fold(model.get_layer(LOGITS), *_fitted(features, labels, rows, c, weight))
+    near = tuple(np.asarray(one, np.float64) for one in dense.get_weights())
+    _write(dense, _fitted(_Rows(features, labels, weight), rows, c, near, DELIVERED))
 
 
 def out_of_fold_logits(
@@ -137,6 +148,7 @@ def out_of_fold_logits(
     c: float,
     sample_weight: np.ndarray | None = None,
     seed: int = 0,
+    near: Weights | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """What heads of this strength say of images that they did not learn from, each fitted on the other folds.
 
@@ -144,6 +156,7 @@ def out_of_fold_logits(
         features, labels, rows, c, sample_weight: as in :func:`refit_probe`.
         num_classes: of the head, ``C``.
         seed: of the folds.
+        near: kernel ``(D, C)`` and bias ``(C,)`` of the head on all rows, where the fits may begin. It saves time.
 
     Returns:
         The rows that were judged, int ``(n,)``, and their logits, float64 ``(n, C)``. Images that are alone in their
@@ -151,67 +164,112 @@ def out_of_fold_logits(
     """
     weight = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, np.float64)
     folds = stratified(rows[weight[rows] > 0], labels, seed) or []
+    if near is None:
+        near = (np.zeros((features.shape[1], num_classes)), np.zeros(num_classes))
+    table = _Rows(features, labels, weight)
+    axes = principal_axes(standardised(features, rows, weight)[rows]) if folds else None
     found = [np.empty((0, num_classes))]
     for learned, judged in folds:
-        kernel, bias = _plain(*_fitted(features, labels, learned, c, weight), num_classes)
+        kernel, bias = _fitted(table, learned, c, near, JUDGED, axes)
         found.append(np.asarray(features[judged], np.float64) @ kernel + bias)
     return np.concatenate([rows[:0], *(judged for _, judged in folds)]), np.concatenate(found)
 
 
+class _Rows(NamedTuple):
+    """Features ``(N, D)``, class indices ``(N,)``, and what each row counts ``(N,)``."""
+
+    features: np.ndarray
+    labels: np.ndarray
+    weight: np.ndarray
+
+
 def _fitted(
-    features: np.ndarray, labels: np.ndarray, rows: np.ndarray, c: float, weight: np.ndarray
-) -> tuple[LogisticRegression, np.ndarray, np.ndarray]:
-    """A regression on standardised features, and the standardisation; rows of weight 0 are left out."""
-    rows = rows[weight[rows] > 0]
-    x = np.asarray(features[rows], np.float64)
-    mean, deviation = standardisation(x, weight[rows])
-    return regression(c).fit((x - mean) / deviation, labels[rows], weight[rows]), mean, deviation
+    table: _Rows,
+    rows: np.ndarray,
+    c: float,
+    near: Weights,
+    tolerance: Mapping[str, float],
+    axes: np.ndarray | None = None,
+) -> Weights:
+    """Kernel and bias of a regression on some rows at a strength; those of weight 0 are left out.
+
+    ``axes``: of other rows; they do where they span everything.
+    """
+    rows = rows[table.weight[rows] > 0]
+    x, labels, weight = np.asarray(table.features[rows], np.float64), table.labels[rows], table.weight[rows]
+    mean, deviation = standardisation(x, weight)
+    x = (x - mean) / deviation
+    if axes is None or axes.shape[1] < len(axes):
+        axes = principal_axes(x)
+    path, found = _path(turned(x, axes), labels, weight), np.unique(labels)
+    kernel, bias = near[0][:, found], near[1][found]
+    start = Linear(axes.T @ (kernel * deviation[:, np.newaxis]), bias + mean @ kernel)
+    if len(found) == 2:
+        start = Linear(*(one[..., 1:] - one[..., :1] for one in start))
+    head = path.near(c, start, tolerance)
+    if head is None:
+        head = path.deliver(c, [strength for strength in STRENGTHS if strength < c] + [c])
+    return _plain(_unturned(head, axes), found, mean, deviation, len(near[1]))
 
 
-def regression(c: float = 1.0, *, warm_start: bool = False) -> LogisticRegression:
-    """The regression of every probe for classes and labels, at an inverse regularisation strength."""
-    return LogisticRegression(C=c, max_iter=1000, warm_start=warm_start)
+def _path(z: np.ndarray, labels: np.ndarray, weight: np.ndarray) -> LogisticPath:
+    """Of two classes there is one score, for the second; of more there is one for each."""
+    found = np.unique(labels)
+    targets = labels[:, np.newaxis] == (found[1:] if len(found) == 2 else found)
+    return LogisticPath(z, targets, weight, softmax=len(found) > 2)
 
 
-def _on_fold(
-    x: np.ndarray,
-    labels: np.ndarray,
-    weight: np.ndarray,
-    counts: np.ndarray,
-    train: np.ndarray,
-    val: np.ndarray,
-) -> FitFold:
-    model = regression(warm_start=True)
-    counted = counts[val] if counts[val].any() else None
+class _Fold:
+    """Fits on one fold, at one strength after the other."""
 
-    def fit(c: float) -> dict[str, float]:
-        model.set_params(C=c).fit(x[train], labels[train], weight[train])
-        chance = model.predict_proba(x[val])
+    def __init__(
+        self,
+        z: np.ndarray,
+        labels: np.ndarray,
+        weight: np.ndarray,
+        counts: np.ndarray,
+        train: np.ndarray,
+        val: np.ndarray,
+    ) -> None:
+        found = np.unique(labels[train])
+        self.path = _path(z[train], labels[train], weight[train])
+        self._z = (z[train], z[val])
+        self._right = tuple(np.searchsorted(found, labels[rows]) for rows in (train, val))
+        self._counts = counts[val] if counts[val].any() else np.ones(len(val))
+
+    def __call__(self, c: float) -> dict[str, float]:
+        head = self.path.fit(c)
+        scores = [z @ head.w.astype(z.dtype) + head.b for z in self._z]
+        chances = [log_softmax(_both_sides(one) if one.shape[1] == 1 else one, axis=1) for one in scores]
+        losses = [-one[np.arange(len(one)), right] for one, right in zip(chances, self._right, strict=True)]
         return {
-            "train_loss": log_loss(labels[train], model.predict_proba(x[train]), labels=model.classes_),
-            "val_loss": log_loss(labels[val], chance, sample_weight=counted, labels=model.classes_),
-            "val_accuracy": float(np.mean(model.classes_[chance.argmax(axis=1)] == labels[val])),
+            "train_loss": float(losses[0].mean()),
+            "val_loss": float(np.average(losses[1], weights=self._counts)),
+            "val_accuracy": float(np.mean(chances[1].argmax(axis=1) == self._right[1])),
         }
 
-    return fit
+
+def _both_sides(score: np.ndarray) -> np.ndarray:
+    """Two classes are one score z: ``softmax([-z/2, z/2])`` equals the sigmoid of z."""
+    return np.concatenate([-score / 2, score / 2], axis=-1)
 
 
-def _fold(
-    dense: keras.layers.Dense, regression: LogisticRegression, mean: np.ndarray, deviation: np.ndarray
-) -> None:
-    kernel, bias = _plain(regression, mean, deviation, dense.units)
-    dense.set_weights([kernel.astype("float32"), bias.astype("float32")])
+def _unturned(head: Linear, axes: np.ndarray) -> Linear:
+    """A head on features along their axes, for standardised features."""
+    return Linear(axes @ head.w, head.b)
+
+
+def _write(dense: keras.layers.Dense, weights: Weights) -> None:
+    dense.set_weights([one.astype("float32") for one in weights])
 
 
 def _plain(
-    regression: LogisticRegression, mean: np.ndarray, deviation: np.ndarray, num_classes: int
-) -> tuple[np.ndarray, np.ndarray]:
+    head: Linear, found: np.ndarray, mean: np.ndarray, deviation: np.ndarray, num_classes: int
+) -> Weights:
     """Kernel ``(D, C)`` and bias ``(C,)`` for plain features, with columns for classes that were not learned."""
-    w, b = regression.coef_.T, regression.intercept_
-    if w.shape[1] == 1:  # two classes: one score z, and softmax([-z/2, z/2]) equals the sigmoid of z
-        w, b = np.concatenate([-w / 2, w / 2], axis=1), np.concatenate([-b / 2, b / 2])
+    w, b = head if len(found) > 2 else (_both_sides(head.w), _both_sides(head.b))
     w, b = folded(w, b, mean, deviation)
     kernel = np.zeros((w.shape[0], num_classes))
     bias = np.full(num_classes, b.min() - ABSENT)
-    kernel[:, regression.classes_], bias[regression.classes_] = w, b
+    kernel[:, found], bias[found] = w, b
     return kernel, bias

@@ -21,8 +21,8 @@ from keras_transfer.tasks.loading import load_task
 from keras_transfer.tasks.returned import plain
 from keras_transfer.workflow.train import backbone_for, preprocessing_for
 
-FIT_PER_GMAC = 0.1
-"""Seconds on two cores for a billion multiply-adds of fitting a head (double precision)."""
+FIT_PER_GMAC = 0.05
+"""Seconds on two cores for a billion multiply-adds of fitting a head (single precision)."""
 UNTOLD = "the task tells no plan"
 
 

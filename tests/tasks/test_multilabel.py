@@ -8,17 +8,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras_transfer_tests import SMALL
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
 from keras_transfer.data import load_data
 from keras_transfer.errors import DataError, UsageError
-from keras_transfer.heads import LOGITS, add_head, split_head
+from keras_transfer.heads import add_head, split_head
 from keras_transfer.settings import DataSettings
 from keras_transfer.tasks.builtin import MULTILABEL, MultiLabelOptions
 from keras_transfer.tasks.multilabel import MultiLabel
 from keras_transfer.training import hidden as hidden_heads
-from keras_transfer.training.multilabel_probe import _OneVsRest, best_threshold, fit_multilabel_probe
-from keras_transfer.training.standardising import folded, standardisation
+from keras_transfer.training.multilabel_probe import (
+    best_threshold,
+    fit_multilabel_probe,
+    refit_multilabel_probe,
+)
+from keras_transfer.training.standardising import standardisation
 from keras_transfer.workflow.evaluate import evaluate
 from keras_transfer.workflow.predict import predict
 from keras_transfer.workflow.train import train
@@ -46,9 +51,9 @@ def test_the_dense_layer_equals_the_standardised_regressions():
     model, weight = head(x.shape[1]), np.ones(len(x))
     mean, deviation = standardisation(x.astype("float64"), weight)
     standard = (x - mean) / deviation
-    parts = _OneVsRest(3).fit(standard, y, weight, 0.1)
-    model.get_layer(LOGITS).set_weights(folded(parts.w, parts.b, mean, deviation))
-    expected = [part.predict_proba(standard)[:, 1] for part in parts._parts]
+    refit_multilabel_probe(model, x, y, rows=np.arange(len(x)), c=0.1)
+    parts = [LogisticRegression(C=0.1, tol=1e-8, max_iter=1000).fit(standard, y[:, i]) for i in range(3)]
+    expected = [part.predict_proba(standard)[:, 1] for part in parts]
     np.testing.assert_allclose(model.predict(x, verbose=0), np.transpose(expected), atol=1e-5)
 
 

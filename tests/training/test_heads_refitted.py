@@ -43,12 +43,12 @@ def test_the_probes_are_scikit_learns_on_all_rows():
     z = standard(x, BOTH)
     model = head(3, "softmax")
     refit_probe(model, x, y, rows=BOTH, c=0.1)
-    expected = LogisticRegression(C=0.1, max_iter=1000).fit(z[BOTH], y[BOTH]).predict_proba(z)
+    expected = LogisticRegression(C=0.1, tol=1e-8, max_iter=1000).fit(z[BOTH], y[BOTH]).predict_proba(z)
     np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-5)
     model, several = head(3, "sigmoid"), np.eye(3, dtype="uint8")[y]
     refit_multilabel_probe(model, x, several, rows=BOTH, c=0.1)
     for i in range(3):
-        one = LogisticRegression(C=0.1, max_iter=1000).fit(z[BOTH], several[BOTH, i])
+        one = LogisticRegression(C=0.1, tol=1e-8, max_iter=1000).fit(z[BOTH], several[BOTH, i])
         np.testing.assert_allclose(model.predict(x, verbose=0)[:, i], one.predict_proba(z)[:, 1], atol=1e-4)
     model, numbers = head(1, "linear"), 100 * x[:, :1] - 7
     refit_regression_probe(model, x, numbers, rows=BOTH, alpha=10.0)
