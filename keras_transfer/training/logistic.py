@@ -63,11 +63,11 @@ def principal_axes(x: np.ndarray) -> np.ndarray:
 
 def _principal_axes(x: np.ndarray) -> np.ndarray:
     count, features = x.shape
-    dtype = np.float64 if x.size <= EXACT else np.float32
+    dtype = np.dtype(np.float64 if x.size <= EXACT else np.float32)
     if min(count, features) > MOST_AXES:
         return np.eye(features, dtype=dtype)
     if count > features:
-        some = np.asarray(x[:: max(1, count // (ROWS_PER_FEATURE * features))], dtype)
+        some = x[:: max(1, count // (ROWS_PER_FEATURE * features))].astype(dtype)
         return eigh(some.T @ some, driver="evd", overwrite_a=True)[1]
     squares, left = eigh(x @ x.T, driver="evd", overwrite_a=True)
     kept = squares > _RANK * squares[-1]

@@ -135,8 +135,8 @@ def refit_probe(
     """
     dense = model.get_layer(LOGITS)
     weight = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, np.float64)
-    near = tuple(np.asarray(one, np.float64) for one in dense.get_weights())
-    _write(dense, _fitted(_Rows(features, labels, weight), rows, c, near, DELIVERED))
+    kernel, bias = dense.get_weights()
+    _write(dense, _fitted(_Rows(features, labels, weight), rows, c, (kernel, bias), DELIVERED))
 
 
 def out_of_fold_logits(
