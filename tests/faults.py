@@ -400,7 +400,7 @@ MUTATIONS = (
     ),
     Mutation(
         "orientation-turned-the-other-way",
-        "keras_transfer/preprocessing.py",
+        "keras_transfer/decoding.py",
         "6: Image.Transpose.ROTATE_270,",
         "6: Image.Transpose.ROTATE_90,",
         ("tests/test_preprocessing.py::test_exif_orientation",),
