@@ -33,6 +33,7 @@ docs: $(VENV)/.docs
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/extraction.py
+	$(BIN)/python benchmarks/photos.py
 	$(BIN)/python benchmarks/cache.py
 	$(BIN)/python benchmarks/probe.py
 	$(BIN)/python benchmarks/finetune.py

@@ -46,6 +46,9 @@ class ModelValues(TypedDict, total=False):
     """Resampling filter. Default: 'bilinear'."""
     antialias: bool
     """Smooth before an image is made smaller. Default: True."""
+    decode: Literal["scaled", "full"]
+    """scaled: read of a large JPEG only what its size needs; full: every pixel, at three to four times the
+    time. Default: 'scaled'."""
 
 
 class FitValues(TypedDict, total=False):

@@ -11,6 +11,7 @@ from keras_transfer.setting_values import TrainValues
 
 STRATEGIES = ("auto", "probe", "finetune", "full", "scratch")
 RESIZE_RULES = ("squash", "crop", "pad")
+DECODE_RULES = ("scaled", "full")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "area", "lanczos")
 ENGINES = ("auto", "litert", "keras", "openvino")
 ENGINE_PRECISIONS = ("float32", "bfloat16")
@@ -55,6 +56,11 @@ class ModelSettings:
     resize: str = option("squash", "How an image is brought to that size.", choices=RESIZE_RULES)
     interpolation: str = option("bilinear", "Resampling filter.", choices=INTERPOLATIONS)
     antialias: bool = option(True, "Smooth before an image is made smaller.")
+    decode: str = option(
+        "scaled",
+        "scaled: read of a large JPEG only what its size needs; full: every pixel, at three to four times the time.",
+        choices=DECODE_RULES,
+    )
 
 
 @dataclass(frozen=True)

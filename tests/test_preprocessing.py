@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
+from keras_transfer.decoding import MAX_PIXELS, ImageError, decode, verify
 from keras_transfer.errors import DataError, UsageError
-from keras_transfer.preprocessing import MAX_PIXELS, ImageError, Preprocessing, decode, verify
+from keras_transfer.preprocessing import Preprocessing
 
 SIDES = st.integers(1, 80)
 RULES = st.sampled_from(["squash", "crop", "pad"])

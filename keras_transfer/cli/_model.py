@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -15,8 +16,12 @@ from keras_transfer.errors import UsageError
 from keras_transfer.options import option_infos
 from keras_transfer.settings import ModelSettings
 
+_AS_IS = {"resize": "crop", "decode": "full"}
+"""What a network as it is was measured with, where a training has other defaults (``workflow/as_is.py``)."""
 _NETWORK = [
-    info for info in option_infos(ModelSettings) if info.name not in ("backbone", "cut", "input_mode")
+    replace(info, default=_AS_IS.get(info.name, info.default))
+    for info in option_infos(ModelSettings)
+    if info.name not in ("backbone", "cut", "input_mode")
 ]
 
 

@@ -16,11 +16,13 @@ from typing import Any
 from keras_transfer.data.assemble import Options, Rows, build_table
 from keras_transfer.data.checking import require_max_skipped, write_skipped
 from keras_transfer.data.folder import find_images, read_folder
+from keras_transfer.data.kept import keep_pixels
 from keras_transfer.data.labels import require_label_mode
 from keras_transfer.data.pipeline import batches, load_image, tf_dataset
 from keras_transfer.data.splits import require_fractions
 from keras_transfer.data.table import SPLITS, ArrayImages, ImageTable, PathImages, Skipped
 from keras_transfer.errors import UsageError
+from keras_transfer.preprocessing import Preprocessing
 
 __all__ = [
     "SPLITS",
@@ -56,6 +58,7 @@ def load_data(
     split_by: str = "image",
     levels: int = 1,
     min_classes: int = 2,
+    preprocessing: Preprocessing | None = None,
 ) -> ImageTable:
     """Find the images of a source, check every one, and deal them out to train, val and test.
 
@@ -81,6 +84,8 @@ def load_data(
         levels: of a folder: how many folders above an image name its class. With 2 (``alphabet/character``, as in
             Omniglot) the class is called ``alphabet/character``, and an alphabet is a group: all of it in one split.
         min_classes: the least number of classes; 1 for what needs no second one.
+        preprocessing: what the images will go through. Files that have to be decoded for the check are decoded as it
+            says, and the pixels are kept for ``extract`` (at most 256 MB): camera photos are decoded once, not twice.
 
     Raises:
         UsageError: an argument is wrong, or the source does not exist.
@@ -110,7 +115,8 @@ def load_data(
     rows = _read(
         source, require_label_mode(label_mode), separator, image_root, tfds_data_dir, classes, levels
     )
-    table = build_table(rows, options)
+    with keep_pixels(preprocessing):
+        table = build_table(rows, options)
     counts = ", ".join(f"{len(table.indices(split))} {split}" for split in SPLITS)
     logger.info("%d images from %s: %s", len(table), table.source, counts)
     return table

@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_transfer.data.checking import check_images, enforce_limit, tell_small_range
 from keras_transfer.data.class_splits import class_splits
+from keras_transfer.data.kept import new_kept
 from keras_transfer.data.labels import Labels, check_counts
 from keras_transfer.data.splits import complete_splits, make_splits
 from keras_transfer.data.table import SPLITS, ArrayImages, ImageTable, PathImages, Skipped
@@ -111,12 +112,13 @@ def _checked(
     if isinstance(images, ArrayImages):
         sha256 = [images.digest(i) for i in range(len(images))]
         return replace(images, digests=tuple(sha256)), sha256, np.arange(len(images)), []
-    checked = check_images(images)
+    kept = new_kept()
+    checked = check_images(images, keep=kept)
     tell_small_range(images, checked)
     keep = np.array([i for i, one in enumerate(checked) if one.reason is None], np.int64)
     bad = [Skipped(images.describe(i), one.reason) for i, one in enumerate(checked) if one.reason is not None]
     sha256 = [one.sha256 for one in checked if one.sha256 is not None]
-    return replace(images.take(keep), digests=tuple(sha256)), sha256, keep, bad
+    return replace(images.take(keep), digests=tuple(sha256), kept=kept), sha256, keep, bad
 
 
 def tell_conflicts(table: ImageTable) -> None:

@@ -1,5 +1,7 @@
 """One threaded pass over the files: hash every one, decode those never seen before, note the unreadable.
 
+Where pixels are wanted (``data/kept.py``), a file is decoded as the model will see it, and not again for the features.
+
 That a file decodes depends on nothing but its bytes and Pillow, so the verdict is kept under its SHA-256
 (``cache_dir()/checked``): a second run only hashes. Only good verdicts are kept; a bad file is looked at
 again every time.
@@ -14,18 +16,21 @@ import os
 import stat
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import PIL
 from PIL import Image
 
+from keras_transfer.data.kept import KeptPixels
 from keras_transfer.data.table import PathImages, Skipped
 from keras_transfer.data.threads import ordered_map
+from keras_transfer.decoding import ImageError, read_image_bytes, verify
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.hashing import sha256_of
 from keras_transfer.paths import atomic_write, cache_dir
-from keras_transfer.preprocessing import ImageError, read_image_bytes, verify
+from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.progress import track
 
 logger = logging.getLogger("keras_transfer")
@@ -53,6 +58,8 @@ class Checked:
     reason: str | None
     deep: bool = False
     """A PNG of 16 bits per value."""
+    pixels: np.ndarray | None = field(default=None, compare=False, repr=False)
+    """uint8 (H, W, 3), where they were wanted and the file had to be decoded."""
 
 
 class Verdicts:
@@ -110,8 +117,8 @@ class Verdicts:
         self._new.clear()
 
 
-def check_file(path: Path, verdicts: Verdicts) -> Checked:
-    """Hash one file and make sure it decodes."""
+def check_file(path: Path, verdicts: Verdicts, wanted: Preprocessing | None = None) -> Checked:
+    """Hash one file and make sure it decodes: as a model ``wanted`` it, or as cheaply as can be."""
     try:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -124,28 +131,39 @@ def check_file(path: Path, verdicts: Verdicts) -> Checked:
         return Checked(None, "not a regular file")
     if status.st_size > MAX_FILE_BYTES:
         return Checked(None, f"file too large ({status.st_size} bytes, the limit is {MAX_FILE_BYTES})")
+    pixels = None
     try:
         content = read_image_bytes(path)
         sha256 = sha256_of(content)
         if bytes.fromhex(sha256) not in verdicts:
-            verify(content)
+            if wanted is None:
+                verify(content)
+            else:
+                pixels = wanted.load(content)
     except ImageError as error:
         return Checked(None, str(error))
-    return Checked(sha256, None, content[:8] == _PNG and content[24:25] == b"\x10")
+    return Checked(sha256, None, content[:8] == _PNG and content[24:25] == b"\x10", pixels)
 
 
-def check_images(images: PathImages, threads: int | None = None) -> list[Checked]:
-    """Check every file, in order, by a pool of threads; a few dozen files at most are in memory at once."""
+def check_images(
+    images: PathImages, threads: int | None = None, keep: KeptPixels | None = None
+) -> list[Checked]:
+    """Check every file, in order, by a pool of threads; a few dozen files at most are in memory at once.
+
+    ``keep`` takes the pixels of files that have to be decoded, as long as it has room.
+    """
     verdicts = Verdicts()
     results: list[Checked] = []
 
     def one(i: int) -> Checked:
-        return check_file(images.path(i), verdicts)
+        return check_file(images.path(i), verdicts, None if keep is None or keep.full else keep.preprocessing)
 
     try:
         found = ordered_map(one, range(len(images)), threads=threads, ahead=32)
         for checked in track(found, "Checking images", total=len(images)):
-            results.append(checked)
+            if keep is not None and checked.sha256 is not None and checked.pixels is not None:
+                keep.put(checked.sha256, checked.pixels)
+            results.append(replace(checked, pixels=None))
             if checked.sha256 is not None and (digest := bytes.fromhex(checked.sha256)) not in verdicts:
                 verdicts.add(digest)
     finally:

@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from keras_transfer.data.kept import KeptPixels
+from keras_transfer.decoding import ImageError, decode, read_image_bytes
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.hashing import sha256_of
 from keras_transfer.paths import atomic_write
-from keras_transfer.preprocessing import ImageError, Preprocessing, decode, read_image_bytes
+from keras_transfer.preprocessing import Preprocessing
 
 SPLITS = ("train", "val", "test")
 LABEL_MODES = ("classes", "multilabel", "regression", "targets")
@@ -45,11 +47,13 @@ class PathImages:
         names: POSIX paths relative to ``root``.
         digests: the files' SHA-256 when they were checked; a file that has changed since is an error.
             Empty before the check.
+        kept: pixels of some of them, decoded at the check; None: of none.
     """
 
     root: Path
     names: tuple[str, ...]
     digests: tuple[str, ...] = ()
+    kept: KeptPixels | None = field(default=None, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -75,11 +79,17 @@ class PathImages:
         return sha256_of(self._read(i))
 
     def load(self, i: int, preprocessing: Preprocessing | None = None) -> np.ndarray:
-        """Image ``i``: uint8 (h, w, 3), upright RGB; at the size of ``preprocessing`` when that is given.
+        """Image ``i``: uint8 (h, w, 3), upright RGB; what a model sees of it when ``preprocessing`` is given.
+
+        Pixels that were kept at the check are given without the file, whatever has become of it.
 
         Raises:
             DataError: the file is gone, damaged, or not the one that was checked.
         """
+        if self.kept is not None and preprocessing is not None and self.digests:
+            pixels = self.kept.get(self.digests[i], preprocessing)
+            if pixels is not None:
+                return pixels
         content = self._read(i)
         if self.digests and sha256_of(content) != self.digests[i]:
             raise DataError(

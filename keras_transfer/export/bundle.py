@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from keras_transfer.decoding import ImageError
 from keras_transfer.errors import BundleError, DataError, UsageError, unknown_name
 from keras_transfer.export import manifest
 from keras_transfer.export.golden import step_for
 from keras_transfer.hashing import size_and_sha256
-from keras_transfer.preprocessing import ImageError, Preprocessing
+from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records import ArtefactRecord, BundleRecord, DamagedError, Tolerance
 from keras_transfer.records.bundle import KIND, SCHEMA
 from keras_transfer.records.layout import BUNDLE, EXPECTED, LABELS, PARITY

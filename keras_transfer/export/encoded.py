@@ -4,17 +4,36 @@ For a SavedModel that is fed files. Decoding and resizing are TensorFlow's here 
 ``nearest`` the pixels are the same, otherwise they differ by at most 1 of 255 by rounding (``bicubic`` and
 ``lanczos``: by more where they overshoot, because Pillow 12 and 13 resize in another order and clip in between).
 
+A large JPEG is decoded at a part of its size, as the contract's ``decode`` says: both decoders are libjpeg's.
+
 TensorFlow's decoders do not turn photographs by their EXIF orientation, take a palette BMP for its indices, and try
 formats that nobody promised. So the first bytes decide what is admitted, and the EXIF block is read here.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import tensorflow as tf
 
 from keras_transfer.preprocessing import Preprocessing
 
+_SCALES = (1, 2, 4, 8)
+_LARGEST = 65_535  # pixels a side of a JPEG
 _KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic", "lanczos": "lanczos3"}
+
+
+class _Picture(NamedTuple):
+    """An upright image, of a JPEG perhaps at a part of its size, as :class:`keras_transfer.decoding.Decoded`."""
+
+    pixels: tf.Tensor
+    """float32 ``(h', w', 3)`` in [0, 255]"""
+    size: tf.Tensor
+    """int32 ``(2,)``: height and width of the file's pixels, upright."""
+    scale: tf.Tensor
+    """float32: so many of these along each side are one of ``pixels``."""
+    corner: tf.Tensor
+    """float32 ``(2,)``: top and left of the image in ``pixels``."""
 
 
 def supported(preprocessing: Preprocessing) -> bool:
@@ -32,11 +51,13 @@ def supported(preprocessing: Preprocessing) -> bool:
 def pixels_of(encoded: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """JPEG, PNG, BMP or GIF (first frame), string ``(B,)``, to float32 ``(B, H, W, 3)``, whole numbers in [0, 255]."""
     spec = tf.TensorSpec((*preprocessing.size, 3), tf.float32)
-    return tf.map_fn(lambda one: _prepare(_decode(one), preprocessing), encoded, fn_output_signature=spec)
+    return tf.map_fn(
+        lambda one: _prepare(_decode(one, preprocessing), preprocessing), encoded, fn_output_signature=spec
+    )
 
 
-def _decode(encoded: tf.Tensor) -> tf.Tensor:
-    """One image: float32 ``(h, w, 3)`` in [0, 255], upright; what is transparent lies on white.
+def _decode(encoded: tf.Tensor, preprocessing: Preprocessing) -> _Picture:
+    """One image, upright; what is transparent lies on white.
 
     A file that is no JPEG, PNG, BMP or GIF by its first bytes, and a BMP with a palette, is an error of the call.
     """
@@ -47,21 +68,49 @@ def _decode(encoded: tf.Tensor) -> tf.Tensor:
     known = tf.debugging.Assert(
         (jpeg | png | bmp | gif) & ~palette, ["a JPEG, PNG, GIF or BMP (without a palette) is expected"]
     )
-    with tf.control_dependencies([known] if known is not None else []):
-        image = tf.cond(
-            jpeg,
-            # The exact transform is what Pillow uses.
-            lambda: tf.cast(
-                tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"), tf.float32
-            ),
-            lambda: _on_white(tf.io.decode_image(encoded, channels=0, expand_animations=False)),
-        )
     block = tf.cond(
         jpeg,
         lambda: _exif_of_jpeg(encoded, content),
         lambda: tf.cond(png, lambda: _exif_of_png(encoded, content), lambda: tf.constant(-1)),
     )
-    return _upright(image, _orientation(encoded, content, block))
+    orientation = _orientation(encoded, content, block)
+
+    def other() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        image = _on_white(tf.io.decode_image(encoded, channels=0, expand_animations=False))
+        return image, tf.shape(image)[:2], tf.constant(1)
+
+    with tf.control_dependencies([known] if known is not None else []):
+        image, stored, scale = tf.cond(jpeg, lambda: _decode_jpeg(encoded, orientation, preprocessing), other)
+    # Beyond the file's edge the last row and column of a scaled image are filled up; see `Decoded.box`.
+    factor = tf.cast(scale, tf.float32)
+    size = tf.where(orientation >= 5, stored[::-1], stored)
+    image = _upright(image, orientation)
+    beyond = tf.cast(tf.shape(image)[:2], tf.float32) - tf.cast(size, tf.float32) / factor
+    across, down = _mirrored(orientation)
+    return _Picture(image, size, factor, tf.where(tf.stack([down, across]), beyond, 0.0))
+
+
+def _decode_jpeg(
+    encoded: tf.Tensor, orientation: tf.Tensor, preprocessing: Preprocessing
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """As stored: float32 ``(h', w', 3)``; height and width in the file, int32 ``(2,)``; the scale, int32."""
+
+    def at(scale: int) -> tf.Tensor:
+        # The exact transform is what Pillow uses.
+        decoded = tf.io.decode_jpeg(encoded, channels=3, ratio=scale, dct_method="INTEGER_ACCURATE")
+        return tf.cast(decoded, tf.float32)
+
+    if preprocessing.jpeg_scale(_LARGEST, _LARGEST) == 1:  # none is ever scaled
+        image = at(1)
+        return image, tf.shape(image)[:2], tf.constant(1)
+    stored = tf.io.extract_jpeg_shape(encoded)[:2]
+    size = tf.where(orientation >= 5, stored[::-1], stored)
+    target = _fit(size, preprocessing) if preprocessing.resize == "pad" else preprocessing.size
+    least = 2 * tf.stack(target)
+    enough = [tf.reduce_all(size >= scale * least) for scale in _SCALES[1:]]
+    place = tf.reduce_sum(tf.cast(tf.stack(enough), tf.int32))
+    image = tf.switch_case(place, [lambda scale=scale: at(scale) for scale in _SCALES])
+    return image, stored, tf.gather(_SCALES, place)
 
 
 def _begins(encoded: tf.Tensor, magic: bytes, at: tf.Tensor | int = 0) -> tf.Tensor:
@@ -139,11 +188,14 @@ def _orientation(encoded: tf.Tensor, content: tf.Tensor, block: tf.Tensor) -> tf
 def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """An image as it is looked at (EXIF 2.3, tag 274): transposed, mirrored, both or neither."""
     turned = tf.cond(orientation >= 5, lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
-    across, down = (
-        tf.reduce_any(orientation == tf.constant(values)) for values in ((2, 3, 6, 7), (3, 4, 7, 8))
-    )
+    across, down = _mirrored(orientation)
     turned = tf.cond(across, lambda: tf.reverse(turned, (1,)), lambda: turned)
     return tf.cond(down, lambda: tf.reverse(turned, (0,)), lambda: turned)
+
+
+def _mirrored(orientation: tf.Tensor) -> list[tf.Tensor]:
+    """Whether an orientation exchanges left and right, and top and bottom, after transposing where it does that."""
+    return [tf.reduce_any(orientation == tf.constant(values)) for values in ((2, 3, 6, 7), (3, 4, 7, 8))]
 
 
 def _on_white(image: tf.Tensor) -> tf.Tensor:
@@ -157,40 +209,42 @@ def _on_white(image: tf.Tensor) -> tf.Tensor:
     return tf.round(colours * alpha + 255.0 * (1.0 - alpha))
 
 
-def _prepare(image: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+def _prepare(picture: _Picture, preprocessing: Preprocessing) -> tf.Tensor:
     height, width = preprocessing.size
-    shape = tf.cast(tf.shape(image)[:2], tf.float32)
+    shape = tf.cast(picture.size, tf.float32)
     h, w = shape[0], shape[1]
     full = tf.stack([0.0, 0.0, h, w])
     if preprocessing.resize == "squash":
-        resized = _scale(image, full, tf.constant([height, width]), preprocessing)
+        resized = _scale(picture, full, tf.constant([height, width]), preprocessing)
     elif preprocessing.resize == "crop":
         ratio = tf.minimum(h / height, w / width)  # source pixels a target pixel
         inner = tf.stack([ratio * height, ratio * width])
         corner = (shape - inner) / 2
-        resized = _scale(
-            image, tf.concat([corner, corner + inner], 0), tf.constant([height, width]), preprocessing
-        )
+        region = tf.concat([corner, corner + inner], 0)
+        resized = _scale(picture, region, tf.constant([height, width]), preprocessing)
     else:
-        resized = _pad(image, full, preprocessing)
+        fit_height, fit_width = _fit(picture.size, preprocessing)
+        inner = _scale(picture, full, tf.stack([fit_height, fit_width]), preprocessing)
+        resized = tf.image.pad_to_bounding_box(
+            inner, (height - fit_height) // 2, (width - fit_width) // 2, height, width
+        )
     return tf.ensure_shape(resized, (height, width, 3))
 
 
-def _pad(image: tf.Tensor, full: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+def _fit(size: tf.Tensor, preprocessing: Preprocessing) -> tuple[tf.Tensor, tf.Tensor]:
+    """Height and width of an image that just fits into the model's input; rounded half up."""
     height, width = preprocessing.size
-    shape = tf.shape(image)
-    h, w = shape[0], shape[1]
+    h, w = size[0], size[1]
     wider = height * w >= width * h
-    fit_height = tf.where(wider, tf.maximum(1, (2 * h * width + w) // (2 * w)), height)
-    fit_width = tf.where(wider, width, tf.maximum(1, (2 * w * height + h) // (2 * h)))
-    inner = _scale(image, full, tf.stack([fit_height, fit_width]), preprocessing)
-    return tf.image.pad_to_bounding_box(
-        inner, (height - fit_height) // 2, (width - fit_width) // 2, height, width
+    return (
+        tf.where(wider, tf.maximum(1, (2 * h * width + w) // (2 * w)), height),
+        tf.where(wider, width, tf.maximum(1, (2 * w * height + h) // (2 * h))),
     )
 
 
-def _scale(image: tf.Tensor, box: tf.Tensor, size: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
-    """The region ``box`` (top, left, bottom, right) of an image, scaled to ``size`` (height, width) and rounded."""
+def _scale(picture: _Picture, region: tf.Tensor, size: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    """The region (top, left, bottom, right) of the file's pixels, scaled to ``size`` (height, width) and rounded."""
+    image, box = picture.pixels, tf.tile(picture.corner, [2]) + region / picture.scale
     target = tf.cast(size, tf.float32)
     extent = box[2:] - box[:2]
     if preprocessing.interpolation == "nearest":

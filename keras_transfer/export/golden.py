@@ -2,7 +2,8 @@
 
 They are the part of a bundle that can be checked on the board: ``golden/golden.json`` names the files and holds the
 expected probabilities, ``golden/*.png`` are the images (as decoded, upright, at most 640 pixels per side) and the
-model's input pixels. PNG loses nothing and can carry no code.
+model's input pixels. PNG loses nothing and can carry no code. Where the run's images are JPEGs so large that they are
+decoded at a part of their size, one of them stays a JPEG and as large as that takes: it proves that rule.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from keras_transfer.data.table import SPLITS, ImageTable
+from keras_transfer.data.table import SPLITS, ImageTable, PathImages
+from keras_transfer.decoding import is_jpeg
 from keras_transfer.export.calibration import stratified
 from keras_transfer.export.report import ArtefactReport
 from keras_transfer.inference import Runner, SavedModelRunner
@@ -98,13 +100,15 @@ def write_images(
 ) -> GoldenImages:
     """Write the images and their pixels into ``folder/golden``."""
     (folder / GOLDEN).mkdir()
-    entries, pixels, encoded = [], [], []
+    entries, pixels, encoded, proven = [], [], [], False
     for place, row in enumerate(rows):
         picture = Image.fromarray(table.images.load(int(row)))
-        picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
-        prepared = preprocessing.apply(np.array(picture))
-        names = {"image": f"{GOLDEN}/{place:02d}_image.png", "input": f"{GOLDEN}/{place:02d}_input.png"}
-        encoded.append(_png(picture))
+        large = None if proven else _large_jpeg(table, int(row), picture, preprocessing)
+        proven = proven or large is not None
+        kind = "png" if large is None else "jpg"
+        names = {"image": f"{GOLDEN}/{place:02d}_image.{kind}", "input": f"{GOLDEN}/{place:02d}_input.png"}
+        encoded.append(_small_png(picture) if large is None else large)
+        prepared = preprocessing.load(encoded[-1])
         (folder / names["image"]).write_bytes(encoded[-1])
         (folder / names["input"]).write_bytes(_png(Image.fromarray(prepared)))
         entries.append({**names, "label": table.label_text(int(row))})
@@ -181,6 +185,29 @@ def _warn_if_far(file: str, encoded: np.ndarray, answers: np.ndarray, scale: flo
             file,
             difference,
         )
+
+
+def _small_png(picture: Image.Image) -> bytes:
+    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    return _png(picture)
+
+
+def _large_jpeg(
+    table: ImageTable, row: int, picture: Image.Image, preprocessing: Preprocessing
+) -> bytes | None:
+    """The picture as a new JPEG, no larger than its decoding at a part of its size takes; None where it is not so."""
+    scale = preprocessing.jpeg_scale(picture.height, picture.width)
+    if scale == 1 or not isinstance(table.images, PathImages) or not is_jpeg(table.images.path(row)):
+        return None
+    height, width = preprocessing.size
+    share = 2 * scale * max(height / picture.height, width / picture.width)
+    # A few pixels more, so that the scaled sides have fractions.
+    smaller = math.ceil(share * picture.width) + 3, math.ceil(share * picture.height) + 3
+    if smaller < picture.size and preprocessing.jpeg_scale(smaller[1], smaller[0]) == scale:
+        picture = picture.resize(smaller, Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=75)
+    return file.getvalue()
 
 
 def _png(picture: Image.Image) -> bytes:

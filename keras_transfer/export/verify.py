@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from keras_transfer.decoding import ImageError, decode
 from keras_transfer.errors import BundleError
 from keras_transfer.export.bundle import Bundle, unlisted
 from keras_transfer.export.golden import sampled
 from keras_transfer.export.metadata import attached_labels
 from keras_transfer.inference import Runner, SavedModelRunner
 from keras_transfer.inference.saved_model_runner import BYTES
-from keras_transfer.preprocessing import ImageError, decode
 from keras_transfer.records.layout import BUNDLE
 
 

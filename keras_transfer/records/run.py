@@ -12,7 +12,7 @@ from keras_transfer.records.fields import DamagedError, Fields
 from keras_transfer.settings import TrainSettings
 
 KIND = "keras-transfer run"
-_BEFORE: dict[str, Any] = {"refit": False}
+_BEFORE: dict[str, Any] = {"refit": False, "decode": "full"}
 """Settings that came later: how runs whose record does not name them were trained."""
 _RENAMED = {"labels": "label_mode"}
 """Settings by the names that older records have, and what they are called now."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_transfer.data import ImageTable
+from keras_transfer.data.kept import keep_pixels
 from keras_transfer.errors import DataError, RunError, UsageError
 from keras_transfer.evaluation.probabilities import require_probabilities
 from keras_transfer.inference import outputs
@@ -74,9 +75,11 @@ def evaluate(
     if data is None:
         if loaded.run is None:
             raise UsageError(f"{loaded.name} does not tell its data: give a folder, a CSV or tfds:NAME.")
-        table, default = run_table(loaded.run), "test"
+        with keep_pixels(loaded.preprocessing):
+            table, default = run_table(loaded.run), "test"
     else:
-        table = labelled(data, task, loaded.name, loaded.names, _as_trained(settings, loaded.run))
+        with keep_pixels(loaded.preprocessing):
+            table = labelled(data, task, loaded.name, loaded.names, _as_trained(settings, loaded.run))
         default = "test" if len(table.indices("test")) else "all"
         if split is None and loaded.run is not None and not isinstance(data, ImageTable):
             table, default = _as_recorded(loaded.run, table, default)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from keras_transfer.decoding import ImageError
 from keras_transfer.errors import UsageError, unknown_name
 from keras_transfer.evaluation.gradcam import GradCam, masking, overlay
 from keras_transfer.outputs import Outputs
-from keras_transfer.preprocessing import ImageError
 from keras_transfer.workflow.loaded_model import LoadedModel, open_model
 from keras_transfer.workflow.predict import find_images
 

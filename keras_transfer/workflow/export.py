@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_transfer.data import ImageTable
+from keras_transfer.data.kept import keep_pixels
 from keras_transfer.errors import CacheError
 from keras_transfer.export import About, ExportReport, export_model
 from keras_transfer.export.parity import Judge
@@ -108,7 +109,8 @@ def open_with_data(run: str | Path | Run, data: Any = None) -> tuple[Run, Checke
             split_from=str(opened.split_path),
             min_per_class=1,
         )
-        table = task.load_data(data, values, 0, names=opened.record.contract.names)
+        with keep_pixels(opened.record.contract.preprocessing):
+            table = task.load_data(data, values, 0, names=opened.record.contract.names)
     return opened, task, table
 
 

@@ -28,7 +28,7 @@ from keras_transfer.workflow.feature_files import (
     projection_of,
     write_features,
 )
-from keras_transfer.workflow.train import backbone_for, preprocessing_for
+from keras_transfer.workflow.train import backbone_for, expected_preprocessing, preprocessing_for
 
 
 def save_features(
@@ -71,7 +71,7 @@ def save_features(
     engines.require(EngineSettings(engine, engine_precision))
     check_suffix(path)
     _check_room(files_of(path, pca=features.pca is not None), (source, data.split_from), overwrite)
-    table = load_data(source, seed=seed, **vars(data))
+    table = load_data(source, seed=seed, preprocessing=expected_preprocessing(model), **vars(data))
     backbone = backbone_for(model)
     extractor = feature_model(
         backbone,

@@ -201,7 +201,7 @@ def _keras_subject(
     if not hasattr(model, "inputs"):
         raise UsageError(f"{type(model).__name__} was given; a path or a Keras model of images is expected.")
     runtime = KerasRunner(model)
-    contract = preprocessing or Preprocessing(size=_known_size(model.name, runtime.input_size))
+    contract = preprocessing or _assumed(_known_size(model.name, runtime.input_size))
     return LoadedModel(model.name, runtime.predict, contract, names, UNKNOWN, runtime=runtime)
 
 
@@ -213,7 +213,12 @@ def _beside(path: Path, size: tuple[int, int] | None) -> tuple[Preprocessing, tu
         "filter, are assumed.",
         path,
     )
-    return Preprocessing(size=_known_size(str(path), size)), names
+    return _assumed(_known_size(str(path), size)), names
+
+
+def _assumed(size: tuple[int, int]) -> Preprocessing:
+    """Of a model that nothing tells: nobody said that it knows pictures decoded at a part of their size."""
+    return Preprocessing(size=size, decode="full")
 
 
 def _known_size(name: str, size: Any) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import numpy as np
 
 from keras_transfer.data import folder
 from keras_transfer.data.checking import SUFFIXES
+from keras_transfer.data.threads import ordered_map
+from keras_transfer.decoding import ImageError
 from keras_transfer.errors import UsageError
-from keras_transfer.preprocessing import ImageError, Preprocessing
+from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.tasks.specs import task_spec
 from keras_transfer.workflow.evaluate import check_outputs, task_of
 from keras_transfer.workflow.loaded_model import LoadedModel, open_model
@@ -79,24 +82,32 @@ def find_images(images: Sequence[str | Path]) -> list[Path]:
 
 
 def _answers(loaded: LoadedModel, task: Any, paths: list[Path], top: int) -> Iterator[dict[str, Any]]:
-    for begin in range(0, len(paths), BATCH):
-        pixels: dict[Path, np.ndarray] = {}
-        reasons: dict[Path, str] = {}
-        chunk = paths[begin : begin + BATCH]
-        for path in chunk:
-            try:
-                pixels[path] = loaded.preprocessing.load(path)
-            except ImageError as error:
-                reasons[path] = str(error)
-        answers: dict[Path, dict[str, Any]] = {}
-        if pixels:
-            outputs = loaded.predict(np.stack(list(pixels.values())))
-            check_outputs(loaded, outputs)
-            names = loaded.names or tuple(str(i) for i in range(outputs.shape[-1]))
-            if len(names) != outputs.shape[-1]:
-                raise UsageError(
-                    f"{loaded.name} gives {outputs.shape[-1]} outputs, but {len(names)} labels are known."
-                )
-            answers = dict(zip(pixels, task.predict(outputs, names, top), strict=True))
-        for path in chunk:
-            yield {"path": str(path), **(answers[path] if path in answers else {"error": reasons[path]})}
+    def load(path: Path) -> np.ndarray | str:
+        try:
+            return loaded.preprocessing.load(path)
+        except ImageError as error:
+            return str(error)
+
+    with contextlib.closing(ordered_map(load, paths, ahead=2 * BATCH)) as ahead:
+        for begin in range(0, len(paths), BATCH):
+            pixels: dict[Path, np.ndarray] = {}
+            reasons: dict[Path, str] = {}
+            chunk = paths[begin : begin + BATCH]
+            for path in chunk:
+                found = next(ahead)
+                if isinstance(found, str):
+                    reasons[path] = found
+                else:
+                    pixels[path] = found
+            answers: dict[Path, dict[str, Any]] = {}
+            if pixels:
+                outputs = loaded.predict(np.stack(list(pixels.values())))
+                check_outputs(loaded, outputs)
+                names = loaded.names or tuple(str(i) for i in range(outputs.shape[-1]))
+                if len(names) != outputs.shape[-1]:
+                    raise UsageError(
+                        f"{loaded.name} gives {outputs.shape[-1]} outputs, but {len(names)} labels are known."
+                    )
+                answers = dict(zip(pixels, task.predict(outputs, names, top), strict=True))
+            for path in chunk:
+                yield {"path": str(path), **(answers[path] if path in answers else {"error": reasons[path]})}

@@ -13,6 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
 from keras_transfer.backbone_specs import pyramid_of
+from keras_transfer.data.kept import keep_pixels
 from keras_transfer.data.table import ImageTable
 from keras_transfer.data.unlabelled import unlabelled_table
 from keras_transfer.errors import UsageError
@@ -22,7 +23,7 @@ from keras_transfer.inference import engines
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.settings import EngineSettings, FeatureSettings, ModelSettings
 from keras_transfer.workflow.predict import find_images
-from keras_transfer.workflow.train import backbone_for, preprocessing_for
+from keras_transfer.workflow.train import backbone_for, expected_preprocessing, preprocessing_for
 
 DUPLICATE = 0.97
 """Cosine similarity from which two images are reported as near-duplicates."""
@@ -96,9 +97,10 @@ def find_similar(
     model, features = model or ModelSettings(), features or FeatureSettings()
     paths = find_images([folder])
     asked = find_images(queries) if queries else []
-    table = unlabelled_table(paths, str(folder))
-    # A query that cannot be read is an error, not something to pass over.
-    query_table = unlabelled_table(asked, "the queries", max_skipped=0.0) if asked else None
+    with keep_pixels(expected_preprocessing(model)):
+        table = unlabelled_table(paths, str(folder))
+        # A query that cannot be read is an error, not something to pass over.
+        query_table = unlabelled_table(asked, "the queries", max_skipped=0.0) if asked else None
     backbone = backbone_for(model)
     levels = pyramid_of(model.backbone)
     network = feature_model(backbone, layer=features.layer, pooling=features.pooling, pyramid=levels)

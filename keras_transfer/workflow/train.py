@@ -21,9 +21,11 @@ import keras_transfer
 from keras_transfer import options as option_tools
 from keras_transfer.backbone_specs import get_spec
 from keras_transfer.backbones import load_backbone
+from keras_transfer.backbones.building import input_size
 from keras_transfer.catalog import OWN
 from keras_transfer.data import ImageTable
 from keras_transfer.data.checking import write_skipped
+from keras_transfer.data.kept import keep_pixels
 from keras_transfer.engine_choice import openvino_is_missing
 from keras_transfer.errors import UsageError
 from keras_transfer.features import model_hash
@@ -138,8 +140,22 @@ def _lasting(source: str | Path) -> str:
 def preprocessing_for(model: ModelSettings, size: tuple[int, int]) -> Preprocessing:
     """The preprocessing contract these settings describe, for a model of input ``(H, W)``."""
     return Preprocessing(
-        size=size, resize=model.resize, interpolation=model.interpolation, antialias=model.antialias
+        size=size,
+        resize=model.resize,
+        interpolation=model.interpolation,
+        antialias=model.antialias,
+        decode=model.decode,
     )
+
+
+def expected_preprocessing(model: ModelSettings) -> Preprocessing | None:
+    """What :func:`preprocessing_for` will give for the network of these settings, before it is made.
+
+    None for a network of the user's own: only its file knows the size.
+    """
+    if model.backbone.startswith(OWN):
+        return None
+    return preprocessing_for(model, input_size(get_spec(model.backbone), model.image_size))
 
 
 def outputs_for(
@@ -167,7 +183,7 @@ def _train_into(
     settings = request.settings
     started = datetime.datetime.now(datetime.UTC)
     keras.utils.set_random_seed(settings.seed)
-    with run.stage("data"):
+    with run.stage("data"), keep_pixels(_wanted_pixels(spec, task, settings.model)):
         data = task.load_data(source, settings.data, settings.seed)
     if run.has_checkpoints and (difference := _difference(run.path / SPLIT, data)):
         if not overwrite:
@@ -181,9 +197,7 @@ def _train_into(
     write_skipped(run.path / SKIPPED, data.skipped)
     with run.stage("backbone"):
         backbone, recorded = _backbone(spec, task, settings)
-    size = (
-        tuple(backbone.input_shape[1:3]) if backbone is not None else (settings.model.image_size or 224,) * 2
-    )
+    size = tuple(backbone.input_shape[1:3]) if backbone is not None else _size_without(settings.model)
     teacher = None
     if settings.fit.teacher is not None:
         with run.stage("teacher"):
@@ -264,6 +278,18 @@ def _difference(recorded: Path, data: ImageTable) -> str:
 def _by_path(text: str) -> dict[str, tuple[str, ...]]:
     rows = csv.DictReader(io.StringIO(text, newline=""))
     return {row["path"]: (row["label"], row["split"], row["weight"], row["sha256"]) for row in rows}
+
+
+def _wanted_pixels(spec: TaskSpec, task: Task, model: ModelSettings) -> Preprocessing | None:
+    """What the images will go through, as far as it is known before the network is made."""
+    if spec.needs_backbone and task.takes_backbone():
+        return expected_preprocessing(model)
+    return preprocessing_for(model, _size_without(model))
+
+
+def _size_without(model: ModelSettings) -> tuple[int, int]:
+    """The size of a task's images that takes no backbone."""
+    return (model.image_size or 224,) * 2
 
 
 def _backbone(

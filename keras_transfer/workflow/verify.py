@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_transfer.data import ImageTable
+from keras_transfer.data.kept import keep_pixels
 from keras_transfer.export.bundle import Bundle, load_bundle
 from keras_transfer.export.measure import collect_answers, temporary_folder
 from keras_transfer.export.parity import Judge, breaches, doubts, measure_parity
@@ -59,7 +60,8 @@ def verify(
     judge = Judge(opened.labels)
     if data is not None:
         task, judge = _task_and_judge(opened, task_options)
-        table = labelled(data, task, str(opened.path), opened.labels)
+        with keep_pixels(opened.preprocessing):
+            table = labelled(data, task, str(opened.path), opened.labels)
         split = split or ("test" if len(table.indices("test")) else "all")
         table = table.take(rows_of(table, split))
     golden = opened.golden()

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,6 +68,34 @@ def test_the_same_pixels_as_pillow(files, rule):
         assert difference.max() <= 1
     else:  # clipping between the two directions depends on Pillow's version
         assert np.mean(difference > 1) <= 0.01 and difference.mean() < 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
+def test_photographs_are_decoded_at_the_part_of_their_size_that_pillow_decodes(photos, resize):
+    """At 1/2, 1/4 and 1/8 by the size of the model; turned, grey, progressive, and one that is too small."""
+    picture, files = Image.fromarray(photos["china"][:413, :635]), []
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        files.append((picture, {"exif": exif}))
+    files += [(picture.convert("L"), {}), (picture, {"progressive": True, "subsampling": 0})]
+    files += [(picture.resize((61, 40)), {}), (picture.crop((0, 0, 635, 120)), {})]
+    contents = []
+    for one, options in files:
+        file = io.BytesIO()
+        one.save(file, "JPEG", **options)
+        contents.append(file.getvalue())
+    scales = set()
+    for size in ((96, 80), (45, 41), (20, 24)):
+        rule = Preprocessing(size, resize)
+        scales |= {rule.jpeg_scale(413, 635), rule.jpeg_scale(635, 413)}
+        inside = tf.function(lambda encoded, rule=rule: pixels_of(encoded, rule))(tf.constant(contents))
+        outside = np.stack([rule.load(content) for content in contents])
+        assert np.abs(inside.numpy() - outside).max() <= 1
+        full = np.stack([replace(rule, decode="full").load(content) for content in contents])
+        assert np.abs(inside.numpy() - full).max() > 1  # so the part was what decided
+    assert scales == {2, 4, 8}
 
 
 def test_what_cannot_be_kept_is_said():

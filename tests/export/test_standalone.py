@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from keras_transfer.decoding import decode
 from keras_transfer.errors import BundleError, ExportError, PluginError, UsageError
 from keras_transfer.export import load_bundle, standalone
 from keras_transfer.export.benchmark import benchmark
@@ -64,8 +65,30 @@ def test_the_same_pixels_bit_for_bit(tmp_path_factory, contract, size, mode, ori
     exif[0x0112] = orientation
     path = tmp_path_factory.mktemp("image") / ("image.jpg" if mode == "CMYK" else "image.png")
     picture.save(path, exif=exif)
+    np.testing.assert_array_equal(classify.read_pixels(path, contract.to_dict()), contract.load(path))
     given = classify.preprocess(classify.read_image(path), contract.to_dict())
-    np.testing.assert_array_equal(given, contract.load(path))
+    np.testing.assert_array_equal(given, contract.apply(decode(path)))
+
+
+@pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_same_pixels_of_photographs_that_are_decoded_at_a_part_of_their_size(
+    tmp_path, photos, resize, orientation
+):
+    classify, path, exif = script(), tmp_path / "photo.jpg", Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(photos["china"][:413, :635]).save(path, exif=exif)
+    full = [
+        Preprocessing((41, 50), resize, decode="full"),
+        Preprocessing((41, 50), resize, decode="full", version=1),
+        Preprocessing((41, 50), resize, "area"),
+        Preprocessing((41, 50), resize, antialias=False),
+    ]
+    scaled = [Preprocessing(size, resize, "lanczos") for size in ((41, 50), (20, 20), (90, 91))]
+    for contract in (*scaled, *full):
+        assert (contract.jpeg_scale(413, 635) > 1) == (contract in scaled)
+        given = classify.read_pixels(path, json.loads(json.dumps(contract.to_dict())))
+        np.testing.assert_array_equal(given, contract.load(path))
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ shows it. The files may be copied one by one: what is needed are this file, bund
 --self-test labels.txt and golden/.
 
 A script that tells something else of the same images (bundle.json names it under "script") lies beside this file and
-takes from it what it needs: read_image, preprocess, Model, argument_parser, run.
+takes from it what it needs: read_image, read_pixels, preprocess, Model, argument_parser, run.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 HERE = Path(__file__).resolve().parent
 SCHEMA = 1
@@ -54,28 +55,75 @@ TURNS = {
 }
 
 
-Tell = Callable[[dict[str, Any], argparse.Namespace, Path, Image.Image, np.ndarray], "list[str]"]
+Tell = Callable[[dict[str, Any], argparse.Namespace, Path, np.ndarray, np.ndarray], "list[str]"]
 
 
 class Problem(Exception):
     """What the user is told; nothing else is printed."""
 
 
+class Picture:
+    """An upright RGB picture, of a JPEG perhaps at a part of its size.
+
+    ``size`` is (width, height) in the file; ``scale`` pixels of it are one of ``image``; it begins at ``corner``.
+    """
+
+    def __init__(self, image: Image.Image, size: tuple, scale: int = 1, corner: tuple = (0.0, 0.0)) -> None:
+        self.image, self.size, self.scale, self.corner = image, size, scale, corner
+
+
 def read_image(path: Path) -> Image.Image:
     """The first frame, upright, RGB; what is transparent lies on white, 16-bit grey is divided by 257."""
+    return _read(path, None).image
+
+
+def read_pixels(path: Path, contract: dict[str, Any]) -> np.ndarray:
+    """What the model sees of an image file: uint8 (height, width, 3) in [0, 255]."""
+    return _pixels(_read(path, contract), contract)
+
+
+def _read(path: Path, contract: dict[str, Any] | None) -> Picture:
+    """In full; with a contract, as it says."""
     try:
         with Image.open(path, formats=FORMATS) as picture:
+            size, scale = picture.size, 1
+            if contract is not None and isinstance(picture, JpegImageFile):
+                scale = _scale_of(size[::-1] if _orientation(picture) >= 5 else size, contract)
+                if scale > 1:
+                    picture.draft(None, (size[0] // scale, size[1] // scale))
             picture.load()
-            try:
-                turn = TURNS.get(picture.getexif().get(0x0112, 1))
-            except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, struct.error):
-                turn = None  # a damaged EXIF block: as it is
+            orientation = _orientation(picture)
             upright = _rgb(picture)
     except FileNotFoundError:
         raise Problem(f"{path}: no such file.") from None
     except Exception as error:  # Pillow raises many types for a damaged file
         raise Problem(f"{path} cannot be read as an image: {error}") from None
-    return upright if turn is None else upright.transpose(turn)
+    if orientation in TURNS:
+        upright = upright.transpose(TURNS[orientation])
+    size = size[::-1] if orientation >= 5 else size
+    # A scaled picture's last column and row are filled up beyond the file's edge; turned, they may be the first ones.
+    left = upright.width - size[0] / scale if orientation in (2, 3, 6, 7) else 0.0
+    top = upright.height - size[1] / scale if orientation in (3, 4, 7, 8) else 0.0
+    return Picture(upright, size, scale, (left, top))
+
+
+def _orientation(picture: Image.Image) -> int:
+    try:
+        value = picture.getexif().get(0x0112, 1)
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, struct.error):
+        return 1  # a damaged EXIF block: as it is
+    return value if isinstance(value, int) and value in TURNS else 1
+
+
+def _scale_of(size: tuple, contract: dict[str, Any]) -> int:
+    """The part of its size, 1/1 to 1/8, at which an upright JPEG of (width, height) is decoded."""
+    weighs = contract["antialias"] and contract["interpolation"] in ("bilinear", "bicubic", "lanczos")
+    if contract.get("decode", "full") == "full" or not weighs:
+        return 1
+    (height, width), (w, h) = contract["size"], size
+    if contract["resize"] == "pad":
+        width, height = _fit(size, contract)
+    return next((s for s in (8, 4, 2) if h >= 2 * s * height and w >= 2 * s * width), 1)
 
 
 def _rgb(picture: Image.Image) -> Image.Image:
@@ -95,15 +143,18 @@ def _rgb(picture: Image.Image) -> Image.Image:
 
 
 def preprocess(picture: Image.Image, contract: dict[str, Any]) -> np.ndarray:
-    """Any RGB picture to uint8 pixels (height, width, 3) in [0, 255]."""
+    """Any RGB picture to uint8 pixels (height, width, 3) in [0, 255]. For a file, see ``read_pixels``."""
+    return _pixels(Picture(picture, picture.size), contract)
+
+
+def _pixels(picture: Picture, contract: dict[str, Any]) -> np.ndarray:
     (height, width), (w, h) = contract["size"], picture.size
     if (h, w) == (height, width):
-        return np.array(picture)
-    wider = height * w >= width * h  # than the model's input
+        return np.array(picture.image)
     if contract["resize"] == "squash":
         return np.array(_scale(picture, (0.0, 0.0, w, h), (width, height), contract))
     if contract["resize"] == "crop":
-        if wider:
+        if height * w >= width * h:  # wider than the model's input
             inner = width * h / height
             left = (w - inner) / 2
             box = (left, 0.0, min(left + inner, float(w)), float(h))
@@ -112,10 +163,7 @@ def preprocess(picture: Image.Image, contract: dict[str, Any]) -> np.ndarray:
             top = (h - inner) / 2
             box = (0.0, top, float(w), min(top + inner, float(h)))
         return np.array(_scale(picture, box, (width, height), contract))
-    if wider:
-        fit = (width, max(1, (2 * h * width + w) // (2 * w)))
-    else:
-        fit = (max(1, (2 * w * height + h) // (2 * h)), height)
+    fit = _fit(picture.size, contract)
     padded = Image.new("RGB", (width, height))
     padded.paste(
         _scale(picture, (0.0, 0.0, w, h), fit, contract), ((width - fit[0]) // 2, (height - fit[1]) // 2)
@@ -123,13 +171,25 @@ def preprocess(picture: Image.Image, contract: dict[str, Any]) -> np.ndarray:
     return np.array(padded)
 
 
-def _scale(picture: Image.Image, box: tuple, size: tuple, contract: dict[str, Any]) -> Image.Image:
+def _fit(size: tuple, contract: dict[str, Any]) -> tuple:
+    """(width, height) of a picture that just fits into the model's input."""
+    (height, width), (w, h) = contract["size"], size
+    if height * w >= width * h:
+        return width, max(1, (2 * h * width + w) // (2 * w))
+    return max(1, (2 * w * height + h) // (2 * h)), height
+
+
+def _scale(picture: Picture, region: tuple, size: tuple, contract: dict[str, Any]) -> Image.Image:
+    """The region (left, top, right, bottom) of the file's pixels, at a size (width, height)."""
     kernel = FILTERS[contract["interpolation"]]
+    left, top, right, bottom = box = tuple(
+        begin + place / picture.scale for begin, place in zip(picture.corner * 2, region, strict=True)
+    )
     if contract["antialias"]:
-        return picture.resize(size, kernel, box=box)
-    left, top, right, bottom = box
+        return picture.image.resize(size, kernel, box=box)
     step_x, step_y = (right - left) / size[0], (bottom - top) / size[1]
-    return picture.transform(size, Image.Transform.AFFINE, (step_x, 0, left, 0, step_y, top), kernel)
+    matrix = (step_x, 0, left, 0, step_y, top)
+    return picture.image.transform(size, Image.Transform.AFFINE, matrix, kernel)
 
 
 class Model:
@@ -202,9 +262,8 @@ def ask(bundle: dict[str, Any], options: argparse.Namespace, tell: Tell) -> int:
     runtime, failed = Model(HERE / (options.model or here[0]), options.threads), 0
     for name in options.images:
         try:
-            picture = read_image(Path(name))
-            answer = runtime.predict(preprocess(picture, bundle["preprocessing"]))
-            lines = tell(bundle, options, Path(name), picture, answer)
+            pixels = read_pixels(Path(name), bundle["preprocessing"])
+            lines = tell(bundle, options, Path(name), pixels, runtime.predict(pixels))
         except Problem as problem:
             print(problem, file=sys.stderr)
             failed = 1
@@ -214,7 +273,7 @@ def ask(bundle: dict[str, Any], options: argparse.Namespace, tell: Tell) -> int:
 
 
 def classify(
-    bundle: dict[str, Any], options: argparse.Namespace, path: Path, picture: Image.Image, answer: np.ndarray
+    bundle: dict[str, Any], options: argparse.Namespace, path: Path, pixels: np.ndarray, answer: np.ndarray
 ) -> list[str]:
     if answer.ndim != 1:
         raise Problem(
@@ -263,7 +322,7 @@ def _replay(bundle: dict[str, Any], golden: dict[str, Any], models: list[str], t
     furthest = 0
     for row in golden["images"]:
         expected = np.array(Image.open(HERE / row["input"]))
-        given = preprocess(read_image(HERE / row["image"]), bundle["preprocessing"])
+        given = read_pixels(HERE / row["image"], bundle["preprocessing"])
         if given.shape != expected.shape:
             wrong.append(f"{row['image']} becomes {given.shape}; {expected.shape} is expected.")
             continue
@@ -304,9 +363,10 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
 
 
 def run(parser: argparse.ArgumentParser, tell: Tell) -> int:
-    """The self-test, or what ``tell(bundle, options, path, picture, answer)`` says of every image, a line each.
+    """The self-test, or what ``tell(bundle, options, path, pixels, answer)`` says of every image, a line each.
 
-    ``picture`` is RGB at its own size, ``answer`` what the model gave for its pixels. ``tell`` may raise ``Problem``.
+    ``pixels`` are what the model saw, uint8 (H, W, 3); ``answer`` is what it gave. ``read_image(path)`` is the image
+    at its own size. ``tell`` may raise ``Problem``.
     """
     options = parser.parse_args()
     if options.self_test == bool(options.images):

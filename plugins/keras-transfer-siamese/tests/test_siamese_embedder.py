@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 from helpers_siamese import small_network
-from keras_transfer_siamese.embedder import bundle_identity, least_cosine, open_embedder
+from keras_transfer_siamese.embedder import _read, bundle_identity, least_cosine, open_embedder
 from keras_transfer_siamese.identity import mixing
 from keras_transfer_tests.strict import require_strict
 from PIL import Image
@@ -209,3 +209,18 @@ def test_a_comparison_of_another_size_is_refused(small_run, tmp_path):
     (copy / "run.json").write_text(json.dumps(info))
     with pytest.raises(DataError, match="8 numbers, and its comparison has 2 weights"):
         open_embedder(copy)
+
+
+@pytest.mark.parametrize("resize", ["squash", "crop", "pad"])
+def test_a_camera_s_photo_is_shown_as_the_contract_decodes_it(tmp_path, resize):
+    from sklearn.datasets import load_sample_image
+
+    contract = Preprocessing((48, 48), resize)
+    assert contract.jpeg_scale(427, 640) == 4
+    Image.fromarray(load_sample_image("china.jpg")).save(tmp_path / "photo.jpg")
+    Image.new("RGB", (640, 427), (90, 20, 30)).save(tmp_path / "plain.jpg")
+    found, pixels = _read(tmp_path / "photo.jpg", contract, frozenset())
+    assert found.error is None
+    np.testing.assert_array_equal(pixels, contract.load(tmp_path / "photo.jpg"))
+    found, pixels = _read(tmp_path / "plain.jpg", contract, frozenset())
+    assert "one colour" in found.error and pixels is None

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from keras_transfer.decoding import ImageError, read_image_bytes, verify
 from keras_transfer.errors import DataError, UsageError, unknown_name
 from keras_transfer.paths import atomic_write
-from keras_transfer.preprocessing import ImageError, read_image_bytes, verify
 from keras_transfer_segmentation.classes import IGNORE_INDEX, Classes, palette
 
 ENCODINGS = ("index", "binary", "color")

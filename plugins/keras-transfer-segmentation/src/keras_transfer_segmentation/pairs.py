@@ -17,9 +17,10 @@ from keras_transfer.data.labels import Labels
 from keras_transfer.data.splits import complete_splits, make_splits, require_fractions
 from keras_transfer.data.table import SPLITS, ArrayImages, PathImages, Skipped
 from keras_transfer.data.threads import ordered_map
+from keras_transfer.decoding import image_size, orientation
 from keras_transfer.errors import DataError, KerasTransferError, UsageError
 from keras_transfer.hashing import sha256_of
-from keras_transfer.preprocessing import Preprocessing, orientation
+from keras_transfer.preprocessing import Preprocessing
 from keras_transfer_segmentation.classes import IGNORE_INDEX, Classes
 from keras_transfer_segmentation.masks import (
     classes_of_values,
@@ -227,8 +228,8 @@ def _from_files(
 
     def check(i: int) -> tuple[str, np.ndarray] | str:
         try:
-            size = images.load(i).shape[:2]
-            mask = read_mask(masks[i], classes, encoding=encoding, image_size=(size[0], size[1]))
+            size = image_size(images.path(i))  # that it decodes is checked
+            mask = read_mask(masks[i], classes, encoding=encoding, image_size=size)
         except UsageError:
             raise  # about the arguments, not about this pair
         except KerasTransferError as error:

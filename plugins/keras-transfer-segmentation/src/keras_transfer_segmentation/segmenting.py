@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from keras_transfer import progress
+from keras_transfer.decoding import ImageError, decode, image_size, read_image_bytes
 from keras_transfer.errors import UsageError
 from keras_transfer.outputs import Outputs
-from keras_transfer.preprocessing import ImageError, Preprocessing, decode
+from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.workflow.loaded_model import LoadedModel, open_model
 from keras_transfer.workflow.predict import find_images
 from keras_transfer_segmentation.classes import IGNORE_INDEX, Classes
@@ -88,15 +89,16 @@ def _answers(
 ) -> Iterator[dict[str, Any]]:
     for path in progress.track(paths, "Segmenting", len(paths)):
         try:
-            image = decode(path)
+            content = read_image_bytes(path)
+            image = decode(content) if tile or overlays else None
+            chances, mask = _segment(loaded, content, image if tile else None, classes, overlap)
         except ImageError as error:
             yield {"path": str(path), "error": str(error)}
             continue
-        chances, mask = _segment(loaded, image, classes, tile, overlap)
         target = output / f"{path.stem}.png"
         with places.writing(target) as place:
             write_mask(place, mask, classes)
-        if overlays:
+        if overlays and image is not None:
             with places.writing(output / f"{path.stem}_overlay.png") as place:
                 save_picture(place, overlay(image, mask, classes))
         if probabilities:
@@ -105,15 +107,15 @@ def _answers(
 
 
 def _segment(
-    loaded: LoadedModel, image: np.ndarray, classes: Classes, tile: bool, overlap: float
+    loaded: LoadedModel, content: bytes, tiled: np.ndarray | None, classes: Classes, overlap: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities, and the mask at the image's size."""
+    """Probabilities, and the mask at the image's size; ``tiled`` is the image where it is cut into tiles."""
     preprocessing: Preprocessing = loaded.preprocessing
-    if tile:
-        chances = predict_tiled(loaded.predict, image, preprocessing.size, overlap=overlap)
+    if tiled is not None:
+        chances = predict_tiled(loaded.predict, tiled, preprocessing.size, overlap=overlap)
         return chances, chances.argmax(axis=-1).astype(classes.dtype)
-    chances = loaded.predict(preprocessing.apply(image)[np.newaxis])[0]
-    mask = restore_mask(chances, preprocessing, image.shape[:2], classes.ignore_index)
+    chances = loaded.predict(preprocessing.load(content)[np.newaxis])[0]
+    mask = restore_mask(chances, preprocessing, image_size(content), classes.ignore_index)
     return chances, mask.astype(classes.dtype)
 
 

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from keras_transfer.data.threads import ordered_map
+from keras_transfer.decoding import ImageError, decode, read_image_bytes
 from keras_transfer.errors import CacheError, DataError, UsageError
 from keras_transfer.export.bundle import Bundle, is_bundle, list_bundle
 from keras_transfer.features.identity import model_hash
 from keras_transfer.hashing import sha256_of, size_and_sha256
 from keras_transfer.inference import KerasRunner
 from keras_transfer.inference.tta import tta_views
-from keras_transfer.preprocessing import ImageError, Preprocessing, decode, read_image_bytes
+from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records import ModelContract
 from keras_transfer.workflow.loaded_model import LoadedModel, open_model
 from keras_transfer_siamese.classes import shows_nothing
@@ -210,9 +211,11 @@ def _read(path: Path, preprocessing: Preprocessing, known: Set[str]) -> tuple[Em
         sha256 = sha256_of(content)
         if sha256 in known:
             return Embedded(path, sha256), None
-        image = decode(content)
+        pixels = preprocessing.load(content)
+        # What the model sees may be even where the image is not; black margins are no part of the image.
+        even = (preprocessing.resize == "pad" or shows_nothing(pixels)) and shows_nothing(decode(content))
     except ImageError as error:
         return Embedded(path, error=str(error)), None
-    if shows_nothing(image):
+    if even:
         return Embedded(path, sha256, error="it is of one colour and shows nothing to compare"), None
-    return Embedded(path, sha256), preprocessing.apply(image)
+    return Embedded(path, sha256), pixels

@@ -11,8 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from keras_transfer.decoding import decode
 from keras_transfer.evaluation.plots import ACCENT, SOFT, save_figure, shorten
-from keras_transfer.preprocessing import decode
 
 COLUMNS, MOST = 6, 36
 SIDE = 240

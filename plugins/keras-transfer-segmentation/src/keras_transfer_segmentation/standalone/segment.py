@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 sys.dont_write_bytecode = True  # the bundle stays as it was exported
-from classify import Problem, argument_parser, preprocess, run
+from classify import Problem, argument_parser, preprocess, read_image, run
 
 
 def restore_mask(
@@ -78,7 +78,7 @@ def colors_of(classes: dict[str, Any]) -> np.ndarray:
 
 
 def segment(
-    bundle: dict[str, Any], options: argparse.Namespace, path: Path, picture: Image.Image, answer: np.ndarray
+    bundle: dict[str, Any], options: argparse.Namespace, path: Path, pixels: np.ndarray, answer: np.ndarray
 ) -> list[str]:
     """Write the files of one image; a line for the area of each class, in percent of the pixels the model has seen."""
     if path.stem in options.written:
@@ -94,6 +94,7 @@ def segment(
             raise Problem(f"{place} is there already. Choose another --output, or pass --overwrite.")
     classes = bundle["notes"]["classes"]
     ignored, count = classes["ignore_index"], len(bundle["labels"])
+    picture = read_image(path)
     mask = restore_mask(answer, bundle["preprocessing"], picture.size[::-1], ignored)
     colors = colors_of(classes)
     small = max(ignored, count - 1) < 256
@@ -102,10 +103,10 @@ def segment(
         file.putpalette(colors.tobytes())
     save(file, mask_file)
     if not options.no_overlay:
-        pixels = np.asarray(picture)
-        mixed = np.rint(0.5 * pixels + 0.5 * colors[mask % 256]).astype(np.uint8)
+        whole = np.asarray(picture)
+        mixed = np.rint(0.5 * whole + 0.5 * colors[mask % 256]).astype(np.uint8)
         plain = ((mask == 0) | (mask == ignored))[..., None]
-        save(Image.fromarray(np.where(plain, pixels, mixed)), overlay_file)
+        save(Image.fromarray(np.where(plain, whole, mixed)), overlay_file)
     areas = np.bincount(mask[mask != ignored], minlength=count)
     shares = 100 * areas / max(1, areas.sum())
     order = np.argsort(-shares, kind="stable")

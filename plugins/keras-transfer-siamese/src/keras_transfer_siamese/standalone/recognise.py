@@ -26,10 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 sys.dont_write_bytecode = True  # the bundle stays as it was exported
-from classify import HERE, Problem, argument_parser, positive, run
+from classify import HERE, Problem, argument_parser, positive, read_image, run
 
 GALLERY = "gallery.sqlite"
 APPLICATION, SCHEMA = 0x4B545347, 1
@@ -113,10 +112,11 @@ def threshold_of(rule: dict[str, Any], options: argparse.Namespace) -> float:
 
 
 def recognise(
-    bundle: dict[str, Any], options: argparse.Namespace, path: Path, picture: Image.Image, answer: np.ndarray
+    bundle: dict[str, Any], options: argparse.Namespace, path: Path, pixels: np.ndarray, answer: np.ndarray
 ) -> Sequence[str]:
     """The name of what one image shows; or, at the second of two, whether they show the same."""
-    if int(np.ptp(np.asarray(picture).reshape(-1, 3), axis=0).max()) < LEAST_RANGE:
+    padded = bundle["preprocessing"]["resize"] == "pad"
+    if (padded or _shows_nothing(pixels)) and _shows_nothing(np.asarray(read_image(path))):
         raise Problem(f"{path} is of one colour and shows nothing to compare.")
     if not np.isfinite(answer).all() or not answer.any():
         raise Problem(f"{path}: the model gives no usable embedding.")
@@ -138,6 +138,11 @@ def recognise(
     best = gallery.best(answer, options.top)
     lines = [f"{name} {score:.3f}" for name, score in best]
     return lines if np.float32(best[0][1]) >= threshold else ["unknown", *lines]
+
+
+def _shows_nothing(pixels: np.ndarray) -> bool:
+    """Whether an image (H, W, 3) is of one even colour."""
+    return int(np.ptp(pixels.reshape(-1, 3), axis=0).max()) < LEAST_RANGE
 
 
 def main() -> int:
