@@ -13,6 +13,7 @@ from keras_transfer.data import ImageTable
 from keras_transfer.export.bundle import Bundle, load_bundle
 from keras_transfer.export.measure import collect_answers, temporary_folder
 from keras_transfer.export.parity import Judge, breaches, doubts, measure_parity
+from keras_transfer.export.targets.making import check_targets
 from keras_transfer.export.verify import (
     ArtefactCheck,
     Verification,
@@ -75,6 +76,7 @@ def verify(
     if table is not None:
         described = {"source": table.source, "split": split, "images": len(table)}
         checks = _measure(opened, checks, runtimes, table, judge)
+    checks += check_targets(opened, pixels)
     return Verification(
         opened.path,
         len(opened.record.files),
