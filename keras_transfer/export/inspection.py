@@ -119,19 +119,14 @@ class FileFacts:
         return sum(one.bytes for one in self.tensors if one.constant)
 
     def layer(self, operator: OperatorFacts) -> str:
-        """Where an operator comes from: the layer in the name of what it gives; where none is, the layer before it."""
-        steps: OperatorFacts | None = operator
-        for words in ("", "after "):
-            for name in [self.tensors[index].name for index in steps.outputs[:1]] if steps else []:
-                if layer := layer_of(name):
-                    return words + layer
-            steps = self._before(operator)
-        return self.tensors[operator.outputs[0]].name if operator.outputs else operator.name
-
-    def _before(self, operator: OperatorFacts) -> OperatorFacts | None:
-        """The operator whose result is the first that this one reads."""
+        """Where an operator comes from: the layer in the name of what it gives; where none is, the one before or after."""
         makers = {index: one for one in self.operators for index in one.outputs}
-        return next((makers[index] for index in operator.inputs if index in makers), None)
+        before = next((makers[index] for index in operator.inputs if index in makers), None)
+        after = next((one for one in self.operators if set(one.inputs) & set(operator.outputs)), None)
+        for word, one in (("", operator), ("after ", before), ("before ", after)):
+            if one and one.outputs and (layer := layer_of(self.tensors[one.outputs[0]].name)):
+                return word + layer
+        return self.tensors[operator.outputs[0]].name if operator.outputs else operator.name
 
     def data(self, operator: OperatorFacts) -> tuple[TensorFacts, ...]:
         """What an operator computes from and what it gives; constants only where it has nothing else."""
