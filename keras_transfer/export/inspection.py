@@ -21,6 +21,12 @@ BITS = {
 """Of one number, by its type."""
 
 
+DATA_INPUT = {"TRANSPOSE_CONV": 2, "SPLIT": 1}
+"""Which input an operator computes on, where it is not the first."""
+WITHIN = frozenset({"convolution", "depthwise", "batchnorm", "moments"})
+"""Steps of a layer that TensorFlow gives a scope of their own."""
+
+
 @dataclass(frozen=True)
 class TensorFacts:
     """A tensor of a file.
@@ -119,7 +125,7 @@ class FileFacts:
         return sum(one.bytes for one in self.tensors if one.constant)
 
     def layer(self, operator: OperatorFacts) -> str:
-        """Where an operator comes from: the layer in the name of what it gives; where none is, the one before or after."""
+        """Where an operator comes from: the layer in the name of its result; where none is, the one before or after."""
         makers = {index: one for one in self.operators for index in one.outputs}
         before = next((makers[index] for index in operator.inputs if index in makers), None)
         after = next((one for one in self.operators if set(one.inputs) & set(operator.outputs)), None)
@@ -129,8 +135,9 @@ class FileFacts:
         return self.tensors[operator.outputs[0]].name if operator.outputs else operator.name
 
     def data(self, operator: OperatorFacts) -> tuple[TensorFacts, ...]:
-        """What an operator computes from and what it gives; constants only where it has nothing else."""
-        given = [self.tensors[index] for index in operator.inputs if index >= 0]
+        """What an operator computes from and what it gives; a constant only where it has nothing else."""
+        first = DATA_INPUT.get(operator.name, 0)
+        given = [self.tensors[index] for index in operator.inputs[first:] if index >= 0]
         moving = [one for one in given if not one.constant]
         return (*(moving or given)[:1], *(self.tensors[index] for index in operator.outputs[:1]))
 
@@ -215,7 +222,7 @@ def layer_of(name: str) -> str:
     ''
     """
     *layers, _ = next((part for part in name.split(";") if part), name).split("/")
-    return layers[-1] if layers else ""
+    return next((layer for layer in reversed(layers) if layer not in WITHIN), "")
 
 
 def _facts(model: Any, size: int, schema: Any) -> FileFacts:

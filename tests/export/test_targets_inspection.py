@@ -42,6 +42,7 @@ def test_layers_have_their_names(small_bundle):
 
 def test_a_layer_is_the_last_name_before_the_operation():
     assert layer_of("net_1/block1a_bn_1/add_1;net_1/block1a_conv_1/convolution;") == "block1a_bn_1"
+    assert layer_of("net_1/aspp_2/convolution/SpaceToBatchND") == "aspp_2"
     assert layer_of("PartitionedCall:0") == layer_of("") == ""
 
 

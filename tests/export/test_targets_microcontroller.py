@@ -206,7 +206,7 @@ def test_other_answers_than_litert_export_nothing(export, tmp_path, monkeypatch)
 
 def test_a_model_above_the_limit_is_refused_with_the_layer_that_needs_most(export, tmp_path, monkeypatch):
     with pytest.raises(
-        ExportError, match=r"--arena-limit is 1,000. The layer that needs most is before rescaling"
+        ExportError, match=r"--arena-limit is 1,000. The layer that needs most is before conv2d"
     ) as refused:
         export(tmp_path / "edge", arena_limit=1000)
     assert "The weights" in str(refused.value) and not (tmp_path / "edge").exists()

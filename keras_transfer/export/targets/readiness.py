@@ -22,7 +22,7 @@ class Readiness:
     Attributes:
         target: its name.
         state: ``taken``, ``partly`` (some operators run elsewhere) or ``refused``.
-        reasons: one sentence each; empty where it is taken.
+        reasons: why not, or what to know, one sentence each.
     """
 
     target: str
@@ -39,8 +39,10 @@ def judge(facts: FileFacts, spec: TargetSpec) -> Readiness:
     rules = spec.rules
     reasons = list(_whole(facts, rules))
     lacking = [(one, why) for one in facts.operators if (why := _lacks(facts, one, rules))]
+    known = [f"{free}, which counts as 1; inner shapes may be untrue." for free in _free(facts)]
+    known = known if rules.free_size == "one" else []
     if not lacking:
-        return Readiness(spec.name, "refused" if reasons else "taken", tuple(reasons))
+        return Readiness(spec.name, "refused" if reasons else "taken", (*reasons, *known))
     named = _named(facts, lacking)
     if not rules.elsewhere:
         return Readiness(spec.name, "refused", (*reasons, *named))
@@ -53,7 +55,13 @@ def judge(facts: FileFacts, spec: TargetSpec) -> Readiness:
         ": those before the first that it has, and all after the next that it lacks" if rules.one_part else ""
     )
     places = (f"{away} of {everything} operators run on {rules.elsewhere}{after}.", *named)
-    return Readiness(spec.name, "refused" if reasons else "partly", (*reasons, *places))
+    return Readiness(spec.name, "refused" if reasons else "partly", (*reasons, *places, *known))
+
+
+def _free(facts: FileFacts) -> list[str]:
+    """The first input with a size that is open, in words."""
+    found = [facts.tensors[index] for index in facts.inputs if -1 in facts.tensors[index].shape]
+    return [f"The input {one.name} has a free size {list(one.shape)}" for one in found[:1]]
 
 
 def _away(lacking: list[bool], one_part: bool) -> int:
@@ -68,11 +76,8 @@ def _away(lacking: list[bool], one_part: bool) -> int:
 def _whole(facts: FileFacts, rules: Rules) -> list[str]:
     """What is wrong with the file as a whole."""
     reasons = []
-    if rules.fixed_batch and facts.batch == "free":
-        shape = next(facts.tensors[i] for i in facts.inputs if -1 in facts.tensors[i].shape)
-        reasons.append(
-            f"The input {shape.name} has a free size {list(shape.shape)}; every size must be stated."
-        )
+    if rules.free_size == "refused":
+        reasons += [f"{free}; every size must be stated." for free in _free(facts)]
     edges = [facts.tensors[index] for index in (*facts.inputs, *facts.outputs)]
     wrong = [one for one in edges if rules.edges and one.type not in rules.edges]
     if wrong:
