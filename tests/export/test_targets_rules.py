@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 from micro_probe import SHAPE, build, model_for
 
-from keras_transfer.errors import ExportError, UsageError
+from keras_transfer.errors import ExportError, PluginError, UsageError
 from keras_transfer.export.inspection import inspect_bytes, inspect_file
 from keras_transfer.export.targets import rules
+from keras_transfer.export.targets.base import Made, Source
 from keras_transfer.export.targets.cpp import add_method
+from keras_transfer.export.targets.making import require_own_files
 from keras_transfer.export.targets.plan import with_targets
 from keras_transfer.export.targets.readiness import judge
 from keras_transfer.export.targets.specs import TargetSpec, all_targets, target_spec
-from keras_transfer.records import ExportOptions
+from keras_transfer.records import DamagedError, ExportOptions
+from keras_transfer.records.bundle import TargetRecord
 
 NAMES = ["edgetpu", "ethos-u", "litert", "microcontroller", "onnx", "openvino"]
 
@@ -165,6 +168,25 @@ def test_a_target_brings_the_precision_it_is_made_from(monkeypatch):
     options = with_targets(ExportOptions(targets=("microcontroller", "litert")))
     assert options.asked == ("float32", "int8") and options.all_integer
     assert with_targets(options) == options
+
+
+def test_a_target_writes_into_its_own_folder_alone(tmp_path):
+    facts = inspect_bytes(model_for("ABS", "int8"))
+    source = Source(tmp_path, "model.tflite", facts, np.zeros(1), np.zeros(1), 0.1, ExportOptions())
+    (tmp_path / "targets" / "hut").mkdir(parents=True)
+    (tmp_path / "targets" / "hut" / "door").touch()
+    require_own_files("hut", source, Made(("targets/hut/door", "model.tflite")))
+    for file in ("targets/barn/door", "targets/hut/roof", "bundle.json"):
+        with pytest.raises(PluginError, match="files in targets/hut/ are expected"):
+            require_own_files("hut", source, Made((file,)))
+
+
+def test_a_bundle_names_targets_of_its_own_models_alone():
+    row = {"target": "hut", "source": "model_int8.tflite", "allowed": 0}
+    assert TargetRecord.parse(row) == TargetRecord("hut", "model_int8.tflite", 0.0)
+    for key, value in (("source", "../model.tflite"), ("allowed", "0"), ("target", None)):
+        with pytest.raises(DamagedError, match=key if key != "source" else "no .tflite of an export"):
+            TargetRecord.parse({**row, key: value})
 
 
 def test_the_extras_of_the_targets_are_there():

@@ -14,14 +14,14 @@ from keras_transfer.errors import ExportError, ParityError, PluginError, UsageEr
 from keras_transfer.export.bundle import Bundle
 from keras_transfer.export.inspection import FileFacts, inspect_file
 from keras_transfer.export.report import ArtefactReport, TargetReport
-from keras_transfer.export.targets.base import Source, Target
+from keras_transfer.export.targets.base import Made, Source, Target
 from keras_transfer.export.targets.plan import source_precision
 from keras_transfer.export.targets.readiness import judge
 from keras_transfer.export.targets.specs import TargetSpec, target_spec
 from keras_transfer.export.verify import ArtefactCheck
 from keras_transfer.litert import LiteRTModel
 from keras_transfer.records import ExportOptions
-from keras_transfer.records.layout import EXPECTED
+from keras_transfer.records.layout import EXPECTED, TARGETS
 
 log = logging.getLogger("keras_transfer")
 
@@ -67,6 +67,16 @@ def require_taken(facts: FileFacts, spec: TargetSpec) -> None:
         raise ExportError(f"The target {spec.name!r} does not take the model. " + " ".join(found.reasons))
 
 
+def require_own_files(name: str, source: Source, made: Made) -> None:
+    """Raise ``PluginError`` where a target names a file that is not there, or not in its own folder."""
+    own = f"{TARGETS}/{name}/"
+    for file in made.files:
+        if file != source.file and not (file.startswith(own) and (source.folder / file).is_file()):
+            raise PluginError(
+                f"The target {name!r} names the file {file!r}; files in {own} are expected, and {source.file}."
+            )
+
+
 def check_targets(bundle: Bundle, pixels: np.ndarray) -> list[ArtefactCheck]:
     """Ask what targets made in a bundle again about the golden pixels; with a warning where a runtime is missing."""
     checks = []
@@ -103,6 +113,7 @@ def load_target(spec: TargetSpec) -> Target:
 def _proven(spec: TargetSpec, source: Source) -> TargetReport:
     target = load_target(spec)
     made = target.make(source)
+    require_own_files(spec.name, source, made)
     runtime, difference = _asked(target, source.path, source.pixels, source.answers)
     if not difference <= target.allowed:
         raise ParityError(f"Nothing was exported. {_beyond(spec.name, difference, target.allowed)}")
