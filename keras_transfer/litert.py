@@ -25,6 +25,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from keras_transfer.errors import ExportError, UsageError, unknown_name
 from keras_transfer.quiet import captured_output
+from keras_transfer.records import layout
 
 PRECISIONS = ("float32", "float16", "dynamic")
 OLDEST = {"tensorflow": (2, 19), "ai-edge-litert": (2, 0)}
@@ -33,8 +34,7 @@ OLDEST = {"tensorflow": (2, 19), "ai-edge-litert": (2, 0)}
 # runs 206 images/s by 2 and 190 by 8, MobileNetV3Small at 96 px 4,577 by 2 and 5,731 by 8.
 PIXELS_A_CALL = 100_352  # two images of 224 px
 LARGEST_BATCH = 8
-FREE_BATCH = b"KERAS_TRANSFER_FREE_BATCH"
-"""The metadata entry of a ``.tflite`` whose shapes say a batch of one, and which may be resized to any."""
+FREE_BATCH = layout.FREE_BATCH
 
 
 def best_batch(height: int, width: int) -> int:
@@ -217,14 +217,16 @@ class LiteRTModel:
     Args:
         content: the file's bytes, or its path.
         threads: cores to use; all of them when not given.
+        reference: run LiteRT's reference kernels, which are what other runtimes compute, and slow.
 
     Raises:
         UsageError: the path does not exist.
         ExportError: the file is damaged, or needs operators the runtime does not have.
     """
 
-    def __init__(self, content: bytes | Path, threads: int | None = None) -> None:
+    def __init__(self, content: bytes | Path, threads: int | None = None, *, reference: bool = False) -> None:
         interpreter = _interpreter()
+        kernels = _kernels("BUILTIN_REF") if reference else {}
         self._name = "the model" if isinstance(content, bytes) else str(content)
         if isinstance(content, Path):
             if not content.is_file():
@@ -235,7 +237,7 @@ class LiteRTModel:
         with captured_output() as captured:
             try:
                 self._interpreter = interpreter(
-                    model_content=content, num_threads=threads or os.cpu_count() or 1
+                    model_content=content, num_threads=threads or os.cpu_count() or 1, **kernels
                 )
                 self._interpreter.allocate_tensors()
                 failure = None
@@ -289,10 +291,10 @@ class LiteRTModel:
             if step == -1:
                 step = best_batch(*batch.shape[1:3]) if batch.ndim == 4 else LARGEST_BATCH
             for start in range(0, len(batch), step):
-                results.append(self._run(_store(batch[start : start + step], source)))
+                results.append(self._run(store(batch[start : start + step], source)))
         if not results:
             return np.zeros((0, *(max(size, 0) for size in target.shape[1:])), np.float32)
-        return _restore(np.concatenate(results), target)
+        return restore(np.concatenate(results), target)
 
     def _run(self, chunk: np.ndarray) -> np.ndarray:
         """Run one chunk. A free batch dimension is resized (0.1 ms), a fixed one is padded."""
@@ -325,17 +327,22 @@ def _interpreter() -> Any:
     return Interpreter
 
 
+def _kernels(kind: str) -> dict[str, Any]:
+    """The interpreter's argument for other kernels than its usual ones."""
+    from ai_edge_litert.interpreter import OpResolverType
+
+    return {"experimental_op_resolver_type": OpResolverType[kind]}
+
+
 def shapes_for_one(content: bytes) -> dict[int, tuple[int, ...]]:
     """The shape of every tensor of a ``.tflite``, by its index, when the model is given a batch of one.
 
     They are read from the runtime after a run: what a file says of the tensors inside it may be untrue.
     """
     interpreter = _interpreter()
-    from ai_edge_litert.interpreter import OpResolverType
-
-    plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES  # a delegate hides the tensors inside it
+    plain = _kernels("BUILTIN_WITHOUT_DEFAULT_DELEGATES")  # a delegate hides the tensors inside it
     with captured_output():
-        model = interpreter(model_content=content, experimental_op_resolver_type=plain)
+        model = interpreter(model_content=content, **plain)
         model.allocate_tensors()
         for detail in model.get_input_details():
             model.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
@@ -361,7 +368,7 @@ def _info(detail: dict, free_batch: bool) -> TensorInfo:
     )
 
 
-def _store(real: np.ndarray, tensor: TensorInfo) -> np.ndarray:
+def store(real: np.ndarray, tensor: TensorInfo) -> np.ndarray:
     """Real numbers to what the tensor holds."""
     if real.dtype == tensor.dtype and (not tensor.quantized or (tensor.scale, tensor.zero_point) == (1.0, 0)):
         return real
@@ -374,7 +381,7 @@ def _store(real: np.ndarray, tensor: TensorInfo) -> np.ndarray:
     return np.clip(stored, limits.min, limits.max).astype(tensor.dtype)
 
 
-def _restore(stored: np.ndarray, tensor: TensorInfo) -> np.ndarray:
+def restore(stored: np.ndarray, tensor: TensorInfo) -> np.ndarray:
     """What the tensor holds to real numbers, float32."""
     real = stored.astype(np.float32, copy=False)
     return (real - tensor.zero_point) * np.float32(tensor.scale) if tensor.quantized else real

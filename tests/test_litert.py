@@ -105,9 +105,9 @@ def test_integer_tensors_are_quantised_and_dequantised(model, pixels):
 
 def test_values_are_rounded_and_clipped_not_wrapped():
     tensor = litert.TensorInfo("t", (-1, 3), np.dtype(np.uint8), scale=2.0, zero_point=10)
-    stored = litert._store(np.array([[-100.0, 2.9, 1000.0]], np.float32), tensor)
+    stored = litert.store(np.array([[-100.0, 2.9, 1000.0]], np.float32), tensor)
     assert stored.tolist() == [[0, 11, 255]]
-    assert litert._restore(stored, tensor).tolist() == [[-20.0, 2.0, 490.0]]
+    assert litert.restore(stored, tensor).tolist() == [[-20.0, 2.0, 490.0]]
 
 
 def test_what_is_no_image_is_batched_too():

@@ -50,7 +50,9 @@ def workplace(tmp_path, monkeypatch, photos):
 def follow(page, tiny):
     """Do what the page says, in order; a run or bundle that another page makes is made first."""
     todo = steps(PAGES[page])
-    if page == "deploying":
+    if page == "targets":
+        pytest.importorskip("tflite_micro", reason="pip install 'keras-transfer[micro]'")
+    if page in ("deploying", "targets"):
         todo = [("command", "keras-transfer train photos/ --output run --strategy probe"), *todo]
     for kind, text in todo:
         if kind == "python":

@@ -81,5 +81,5 @@ def test_the_probes_strength_is_the_one_with_the_lowest_validation_loss():
 
 def test_integer_inputs_are_the_nearest_step():
     tensor = litert.TensorInfo("t", (-1, 4), np.dtype(np.int8), scale=2.0, zero_point=10)
-    stored = litert._store(np.array([[2.9, 3.1, -2.9, -3.1]], np.float32), tensor)
+    stored = litert.store(np.array([[2.9, 3.1, -2.9, -3.1]], np.float32), tensor)
     assert stored.tolist() == [[11, 12, 9, 8]]

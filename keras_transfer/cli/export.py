@@ -16,6 +16,7 @@ from keras_transfer.cli.kit import (
     run_data_option,
     size_of,
 )
+from keras_transfer.export.targets.plan import with_targets
 from keras_transfer.records import ExportOptions
 from keras_transfer.wording import percent, score
 
@@ -44,7 +45,7 @@ def export(
     precision may fails the export; parity.json keeps the evidence. The bundle carries its labels, its preprocessing,
     golden images with the expected answers, a model card, and classify.py, which runs without TensorFlow.
     """
-    options = ExportOptions.of(**values)
+    options = with_targets(ExportOptions.of(**values))
     prepare(quiet, offline)
     from keras_transfer.workflow.export import export_run
 
@@ -74,3 +75,22 @@ def print_report(report: dict[str, Any]) -> None:
     ]
     name = metric.replace("_", " ")
     print_table(["artefact", "precision", "size", name, "agreement", "max diff.", "latency", ""], rows)
+    if report["targets"]:
+        print_table(
+            ["target", "made from", "files", "proven in", "golden diff.", "measured"],
+            [
+                (
+                    row["target"],
+                    row["source"],
+                    len(row["files"]),
+                    row["runtime"],
+                    "equal" if not row["difference"] else f"{row['difference']:.1e}",
+                    ", ".join(
+                        f"{name.removesuffix('_bytes')} {size_of(value)}"
+                        for name, value in row["measured"].items()
+                        if name.endswith("_bytes")
+                    ),
+                )
+                for row in report["targets"]
+            ],
+        )

@@ -12,16 +12,17 @@ from keras_transfer.backbone_specs import BACKBONES, WEIGHTS
 from keras_transfer.cli.commands import COMMANDS
 from keras_transfer.cli.kit import offline_option, output_options, prepare, print_json, print_table
 from keras_transfer.discovery import statuses
+from keras_transfer.export.targets.specs import TARGETS
 from keras_transfer.tasks.specs import TASKS
 
-POINTS = (TASKS, COMMANDS, BACKBONES, WEIGHTS)
+POINTS = (TASKS, COMMANDS, BACKBONES, WEIGHTS, TARGETS)
 
 
 @click.group(invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @click.pass_context
 def plugins(ctx: click.Context, as_json: bool) -> None:
-    """List what is installed and whether it works: tasks, verbs, backbones, weights.
+    """List what is installed and whether it works: tasks, verbs, backbones, weights, targets.
 
     A plugin is ok, broken (it cannot be imported), incompatible (made for another contract) or duplicate.
     KERAS_TRANSFER_PLUGINS=a,b considers only the plugins named.

@@ -46,6 +46,8 @@ from keras_transfer.export.request import (
     choose_split,
     plan_targets,
 )
+from keras_transfer.export.targets.making import make_targets
+from keras_transfer.export.targets.plan import with_targets
 from keras_transfer.hashing import size_and_sha256
 from keras_transfer.inference import Runner, load_runner
 from keras_transfer.preprocessing import Preprocessing
@@ -108,7 +110,7 @@ def export_model(
             and nothing else.
     """
     to = Path(os.path.abspath(Path(to).expanduser()))  # noqa: PTH100 (resolve() would replace a link by its target)
-    options = ExportOptions.given(options, values)
+    options = with_targets(ExportOptions.given(options, values))
     about = _titled(about or About(), options)
     targets = plan_targets(options.formats, options.precisions)
     budget = plan_targets(("tflite",), options.candidates)
@@ -185,6 +187,9 @@ def export_model(
                     runtimes,
                     scale_of(judge, expected),
                     same_numbers(judge),
+                )
+                report = replace(
+                    report, targets=make_targets(partial, options, report.artefacts, images.pixels)
                 )
                 _write_texts(partial, report, preprocessing, judge, about, scripts)
             else:

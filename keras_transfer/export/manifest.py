@@ -13,7 +13,7 @@ from keras_transfer.export.report import ExportReport
 from keras_transfer.hashing import size_and_sha256
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records.bundle import KIND, SCHEMA
-from keras_transfer.records.layout import BUNDLE, CARD
+from keras_transfer.records.layout import BUNDLE, CARD, TARGETS
 
 UNLISTED = frozenset({BUNDLE, CARD})
 """Files without a recorded hash: the list itself, and the card, which people may complete."""
@@ -66,6 +66,7 @@ def manifest(
         "script": script,
         "preprocessing": preprocessing.to_dict(),
         "artefacts": content["artefacts"],
+        **({TARGETS: content[TARGETS]} if report.targets else {}),
         "measured": {
             name: content[name]
             for name in ("passed", "split", "images", "threads", "keras", "calibration", "tried")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,47 @@ class ArtefactReport:
 
 
 @dataclass(frozen=True)
+class TargetReport:
+    """What a target made, and what the golden images say of it.
+
+    Attributes:
+        target: its name.
+        source: the ``.tflite`` it is made from.
+        files: what it made, by names in the export folder.
+        runtime: what answered.
+        images: how many golden images it was asked.
+        difference: largest absolute difference of a number from LiteRT's reference kernels, in the model's units.
+        allowed: what it may be.
+        measured: what its runtime told: bytes of memory ... JSON-able.
+        versions: of what made and ran it.
+    """
+
+    target: str
+    source: str
+    files: tuple[str, ...]
+    runtime: str
+    images: int
+    difference: float
+    allowed: float
+    measured: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "target": self.target,
+            "source": self.source,
+            "files": list(self.files),
+            "runtime": self.runtime,
+            "images": self.images,
+            "difference": self.difference,
+            "allowed": self.allowed,
+            "measured": dict(self.measured),
+            "versions": dict(self.versions),
+        }
+
+
+@dataclass(frozen=True)
 class CalibrationReport:
     """What int8 was calibrated on: training images per class (empty where they have none), and the sample's
     fingerprint."""
@@ -113,6 +155,7 @@ class ExportReport:
         tried: what was made and measured, and not delivered because another precision was good enough, or better.
         calibration: None unless an int8 artefact was made.
         versions: of the software.
+        targets: what was made for other runtimes.
     """
 
     path: Path
@@ -126,6 +169,7 @@ class ExportReport:
     tried: tuple[ArtefactReport, ...]
     calibration: CalibrationReport | None
     versions: dict[str, str]
+    targets: tuple[TargetReport, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -146,6 +190,7 @@ class ExportReport:
             "tried": [artefact.to_dict() for artefact in self.tried],
             "calibration": None if self.calibration is None else dataclasses.asdict(self.calibration),
             "versions": dict(self.versions),
+            "targets": [target.to_dict() for target in self.targets],
         }
 
 

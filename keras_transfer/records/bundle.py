@@ -11,7 +11,7 @@ from typing import Any
 
 from keras_transfer.records.contract import ModelContract, Origin, options_of
 from keras_transfer.records.fields import DamagedError, Fields
-from keras_transfer.records.layout import ARTEFACTS, CARRIED, EXPECTED, LABELS, SCRIPT, TFLITE
+from keras_transfer.records.layout import ARTEFACTS, CARRIED, EXPECTED, LABELS, SCRIPT, TARGETS, TFLITE
 
 KIND = "keras-transfer bundle"
 SCHEMA = 1
@@ -55,6 +55,30 @@ class ArtefactRecord:
 
 
 @dataclass(frozen=True)
+class TargetRecord:
+    """What a target made of a model in a bundle.
+
+    Attributes:
+        target: its name.
+        source: the ``.tflite`` it is made from.
+        allowed: how far its answers may be from LiteRT's.
+    """
+
+    target: str
+    source: str
+    allowed: float
+
+    @classmethod
+    def parse(cls, row: Any) -> TargetRecord:
+        """Raises :class:`~keras_transfer.records.fields.DamagedError`; the text names the field."""
+        fields = Fields(row, TARGETS)
+        source, allowed = fields.text("source"), fields.get("allowed", int, float)
+        if source not in TFLITE.values():
+            raise DamagedError(f"a target is made from {source!r}, which is no .tflite of an export")
+        return cls(fields.text("target"), source, float(allowed))
+
+
+@dataclass(frozen=True)
 class BundleRecord:
     """A bundle.
 
@@ -69,6 +93,7 @@ class BundleRecord:
         carried: files that were put into the bundle after the export.
         origin: the distribution of the task, None where it is not known.
         model: the trained network's hash, None where it is not known.
+        targets: what was made for other runtimes; none in bundles of earlier versions.
     """
 
     title: str | None
@@ -81,6 +106,7 @@ class BundleRecord:
     carried: tuple[str, ...]
     origin: Origin | None
     model: str | None
+    targets: tuple[TargetRecord, ...] = ()
 
     @classmethod
     def parse(cls, info: Any) -> BundleRecord:
@@ -112,6 +138,7 @@ class BundleRecord:
             carried=fields.texts(CARRIED, default=[]),
             origin=Origin.parse(training, "plugin"),
             model=training.maybe_text("model"),
+            targets=tuple(TargetRecord.parse(row) for row in fields.get(TARGETS, list, default=[])),
         )
 
 

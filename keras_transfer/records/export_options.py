@@ -39,6 +39,9 @@ class ExportOptions:
         allow_parity_failure: keep artefacts that do not answer like the model.
         title: what the model is called in its card; None: the name of the run's folder, or what ``about`` says.
         data_licence: of the images, for the card: some of them travel with the bundle. None: what ``about`` says.
+        targets: runtimes that files are made for, too, and proven in: ``microcontroller`` (``keras-transfer targets``
+            lists them). A target that takes all-integer int8 alone brings that precision with it.
+        arena_limit: bytes of memory that the model may need on a microcontroller; None: any.
 
     Raises ``UsageError`` for an unknown format or precision, an impossible value, and options that do not go together.
     """
@@ -80,6 +83,16 @@ class ExportOptions:
     )
     title: str | None = option(None, "What the model is called (default: the run's name).")
     data_licence: str | None = option(None, "Licence of the images: the bundle contains a few.")
+    targets: tuple[str, ...] = option(
+        (),
+        "Also make what this runtime needs, and prove it there (see targets); repeatable.",
+        spelling=Spelling("--target", metavar="NAME"),
+    )
+    arena_limit: int | None = option(
+        None,
+        "--target microcontroller: refuse a model that needs more memory.",
+        spelling=Spelling(metavar="BYTES"),
+    )
 
     def __post_init__(self) -> None:
         budget = self.accuracy_budget
@@ -98,6 +111,10 @@ class ExportOptions:
             )
         self._check_fallback()
         self._check_integers()
+        if self.arena_limit is not None and self.arena_limit < 1:
+            raise UsageError(
+                f"arena_limit is {self.arena_limit}; bytes of memory are expected, such as 262144."
+            )
 
     @classmethod
     def of(cls, **values: Any) -> ExportOptions:

@@ -16,8 +16,14 @@ TFLITE = {
     "int8": "model_int8.tflite",
     "int16x8": "model_int16x8.tflite",
 }
+TARGETS = "targets"
+"""The folder of what targets made, and the list of them in ``bundle.json``."""
 CARRIED = "carried"
 """In ``bundle.json``: names of files that were put into the bundle afterwards."""
 ARTEFACTS = frozenset({KERAS, f"{SAVED_MODEL}/", *TFLITE.values()})
 """What an export makes. Nothing else in a bundle is opened as a model."""
-OURS = frozenset({BUNDLE, PARITY, CARD, LABELS, GOLDEN, SCRIPT, KERAS, SAVED_MODEL, *TFLITE.values()})
+OURS = frozenset(
+    {BUNDLE, PARITY, CARD, LABELS, GOLDEN, SCRIPT, KERAS, SAVED_MODEL, TARGETS, *TFLITE.values()}
+)
+FREE_BATCH = b"KERAS_TRANSFER_FREE_BATCH"
+"""The metadata entry of a ``.tflite`` whose shapes say a batch of one, and which may be resized to any."""

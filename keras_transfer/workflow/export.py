@@ -14,6 +14,7 @@ from keras_transfer.errors import CacheError
 from keras_transfer.export import About, ExportReport, export_model
 from keras_transfer.export.parity import Judge
 from keras_transfer.export.quantized_backbone import QuantizedBackbone
+from keras_transfer.export.targets.plan import with_targets
 from keras_transfer.features.identity import model_hash
 from keras_transfer.hashing import sha256_of_file
 from keras_transfer.records import ExportOptions
@@ -50,7 +51,7 @@ def export_run(
         UsageError: see :func:`keras_transfer.export.export_model`.
         ParityError: an artefact does not answer like the model; ``parity.json`` has the evidence.
     """
-    options = ExportOptions.given(options, values)
+    options = with_targets(ExportOptions.given(options, values))
     opened, task, table = open_with_data(run, data)
     record = opened.record
     deploy = record.contract.notes.get("deploy")

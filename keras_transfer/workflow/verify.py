@@ -15,6 +15,7 @@ from keras_transfer.export.bundle import Bundle, load_bundle
 from keras_transfer.export.measure import collect_answers, temporary_folder
 from keras_transfer.export.parity import Judge, breaches, doubts, measure_parity
 from keras_transfer.export.questions import Questions
+from keras_transfer.export.targets.making import check_targets
 from keras_transfer.export.verify import (
     ArtefactCheck,
     Verification,
@@ -78,6 +79,7 @@ def verify(
     if table is not None:
         described = {"source": table.source, "split": split, "images": len(table)}
         checks = _measure(opened, checks, runtimes, table, judge)
+    checks += check_targets(opened, pixels)
     return Verification(
         opened.path,
         len(opened.record.files),

@@ -1,0 +1,79 @@
+"""The contract of a target: it makes files from a finished ``.tflite``, and opens them in the runtime they are for."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_transfer.export.inspection import FileFacts
+from keras_transfer.inference import Runner
+from keras_transfer.records import ExportOptions
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a target is made from.
+
+    Attributes:
+        folder: the bundle; a target writes into ``targets/NAME`` in it.
+        file: the ``.tflite`` in it.
+        facts: what that holds.
+        pixels: the golden images as the model takes them, uint8 ``(N, H, W, 3)``.
+        answers: LiteRT's, by its reference kernels, float32 ``(N, ...)``.
+        tolerance: how far a number may be from the recorded one on another machine.
+        options: of the export.
+    """
+
+    folder: Path
+    file: str
+    facts: FileFacts
+    pixels: np.ndarray
+    answers: np.ndarray
+    tolerance: float
+    options: ExportOptions
+
+    @property
+    def path(self) -> Path:
+        """Of the ``.tflite``."""
+        return self.folder / self.file
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a target made.
+
+    Attributes:
+        files: names in the bundle.
+        measured: what its runtime told: bytes, cycles ... JSON-able.
+        versions: of what made and ran it.
+    """
+
+    files: tuple[str, ...]
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+class Target(ABC):
+    """A way to make files for a runtime, and to run them in it."""
+
+    allowed: float = 0.0
+    """How far an answer in its runtime may be from LiteRT's reference kernels on the golden images; 0: equal."""
+
+    @abstractmethod
+    def make(self, source: Source) -> Made:
+        """Write the files.
+
+        Raises ``ExportError`` where the runtime refuses the model or a limit is broken; the message names the layer.
+        """
+
+    @abstractmethod
+    def open(self, path: Path) -> Runner:
+        """The model of a bundle in the target's runtime; ``path``: its ``.tflite``.
+
+        Raises ``ExportError`` where the runtime refuses it.
+        """
