@@ -318,6 +318,6 @@ def _flat(path: Path, values: dict[str, Any], seed: int) -> ImageTable:
             rows.writerow(("path", "label"))
             rows.writerows((name, path.name or "images") for name in find_images(path).images)
         table = load_data(
-            listed, seed=seed, min_classes=1, **{**values, "image_root": path, "labels": "classes"}
+            listed, seed=seed, min_classes=1, **{**values, "image_root": path, "label_mode": "classes"}
         )
     return replace(table, source=str(path))
