@@ -1,0 +1,1 @@
+"""Files of other languages that go into a bundle."""
