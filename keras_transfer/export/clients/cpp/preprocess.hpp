@@ -134,6 +134,12 @@ inline Box region(const Contract& contract, Size full) {
   return {0, top, w, std::min(top + inner, h)};
 }
 
+// In single precision, as Pillow keeps boxes. Volatile: g++ 12 leaves the rounding out where it vectorizes.
+inline float single(double number) {
+  const volatile float rounded = static_cast<float>(number);
+  return rounded;
+}
+
 // Takes pieces off the arena; without memory it only counts.
 class Arena {
  public:
@@ -330,10 +336,10 @@ class Resampler {
  public:
   Resampler(Arena& arena, const Contract& contract, const Rows& rows, const Box& box, Size target)
       : filter_(contract.filter),
-        left_(float(box.left)),
-        top_(float(box.top)),
-        wide_(float(box.right) - left_),
-        high_(float(box.bottom) - top_),
+        left_(single(box.left)),
+        top_(single(box.top)),
+        wide_(single(single(box.right) - left_)),
+        high_(single(single(box.bottom) - top_)),
         rows_(rows),
         across_(arena, filter_, wide_, target.width),
         down_(arena, filter_, high_, target.height) {
@@ -391,9 +397,9 @@ class Sampler {
   Sampler(Arena& arena, const Contract& contract, const Rows& rows, const Box& box, Size target) : rows_(rows) {
     taps_ = contract.filter == Filter::nearest ? 1 : contract.filter == Filter::bilinear ? 2 : 4;
     left_ = box.left, top_ = box.top, wide_ = box.right - box.left, high_ = box.bottom - box.top;
-    if (contract.antialias) {  // Pillow keeps the box in single precision, there
-      const float left = float(box.left), top = float(box.top);
-      left_ = left, top_ = top, wide_ = float(box.right) - left, high_ = float(box.bottom) - top;
+    if (contract.antialias) {
+      left_ = single(box.left), top_ = single(box.top);
+      wide_ = single(single(box.right) - left_), high_ = single(single(box.bottom) - top_);
     }
     columns_ = arena.take<int>(std::size_t(taps_) * target.width);
     lines_ = arena.take<int>(std::size_t(taps_) * target.height);

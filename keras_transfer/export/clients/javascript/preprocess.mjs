@@ -126,6 +126,21 @@ export class Preprocessing {
     return [8, 4, 2].find((scale) => h >= 2 * scale * rows && w >= 2 * scale * columns) ?? 1;
   }
 
+  /**
+   * What the model sees of an upright picture: so many of its pixels (height, width; fractions after a crop), on these
+   * of the model's rows and columns: [first, count].
+   */
+  seen(width, height) {
+    const [left, top, right, bottom] = this.#region(height, width);
+    const [innerHeight, innerWidth] = this.resize === "pad" ? this.#fit(height, width) : [this.height, this.width];
+    return {
+      height: bottom - top,
+      width: right - left,
+      rows: [Math.floor((this.height - innerHeight) / 2), innerHeight],
+      columns: [Math.floor((this.width - innerWidth) / 2), innerWidth],
+    };
+  }
+
   /** The size a picture gets when it just fits in; rounded half up. */
   #fit(h, w) {
     const { height, width } = this;
