@@ -7,6 +7,7 @@ LABELS = "labels.txt"
 GOLDEN = "golden"
 EXPECTED = "golden/golden.json"
 SCRIPT = "classify.py"
+CLIENTS = "clients"
 KERAS = "model.keras"
 SAVED_MODEL = "saved_model"
 TFLITE = {
@@ -20,4 +21,4 @@ CARRIED = "carried"
 """In ``bundle.json``: names of files that were put into the bundle afterwards."""
 ARTEFACTS = frozenset({KERAS, f"{SAVED_MODEL}/", *TFLITE.values()})
 """What an export makes. Nothing else in a bundle is opened as a model."""
-OURS = frozenset({BUNDLE, PARITY, CARD, LABELS, GOLDEN, SCRIPT, KERAS, SAVED_MODEL, *TFLITE.values()})
+OURS = frozenset({BUNDLE, PARITY, CARD, LABELS, GOLDEN, SCRIPT, CLIENTS, KERAS, SAVED_MODEL, *TFLITE.values()})

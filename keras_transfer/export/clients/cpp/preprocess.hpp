@@ -496,6 +496,7 @@ inline std::size_t arena_bytes(const Contract& contract, const Picture& picture)
 // Writes contract.height * contract.width * 3 bytes, row by row, to `pixels`. Returns nullptr, or what is wrong.
 [[nodiscard]] inline const char* apply(const Contract& contract, const Picture& picture, void* arena,
                                        std::size_t arena_size, std::uint8_t* pixels) {
+  if (const char* wrong = detail::wrong_contract(contract)) return wrong;
   if (pixels == nullptr) return "There is no place for the pixels.";
   detail::Arena memory(arena, arena_size);
   return detail::work(contract, picture, memory, pixels);

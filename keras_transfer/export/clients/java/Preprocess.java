@@ -109,6 +109,18 @@ public final class Preprocess {
     return 1;
   }
 
+  /**
+   * What the model sees of an upright picture: so many of its rows, on these of the model's: the first and how many;
+   * then the same of the columns.
+   */
+  double[] seen(int pictureWidth, int pictureHeight) {
+    boolean crops = resize.equals("crop");
+    double rows = crops ? Math.min(pictureHeight, (double) ((long) pictureWidth * height) / width) : pictureHeight;
+    double columns = crops ? Math.min(pictureWidth, (double) ((long) pictureHeight * width) / height) : pictureWidth;
+    int[] inner = resize.equals("pad") ? fit(pictureHeight, pictureWidth) : new int[] {height, width};
+    return new double[] {rows, (height - inner[0]) / 2, inner[0], columns, (width - inner[1]) / 2, inner[1]};
+  }
+
   /** A decoded picture as it is stored: its pixels, which are neither copied nor changed, and how to look at it. */
   public static final class Picture {
     private final byte[] bytes;

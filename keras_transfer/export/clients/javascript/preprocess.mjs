@@ -131,11 +131,11 @@ export class Preprocessing {
    * of the model's rows and columns: [first, count].
    */
   seen(width, height) {
-    const [left, top, right, bottom] = this.#region(height, width);
+    const crops = this.resize === "crop";
     const [innerHeight, innerWidth] = this.resize === "pad" ? this.#fit(height, width) : [this.height, this.width];
     return {
-      height: bottom - top,
-      width: right - left,
+      height: crops ? Math.min(height, (width * this.height) / this.width) : height,
+      width: crops ? Math.min(width, (height * this.width) / this.height) : width,
       rows: [Math.floor((this.height - innerHeight) / 2), innerHeight],
       columns: [Math.floor((this.width - innerWidth) / 2), innerWidth],
     };
