@@ -78,8 +78,9 @@ def export_model(
 
     ``to`` becomes a bundle: ``model.keras``, ``saved_model/``, ``model.tflite`` (float32), ``model_float16.tflite``,
     ``model_dynamic.tflite``, ``model_int8.tflite`` as asked, ``labels.txt``, ``golden/`` (real images with every
-    artefact's answers), ``classify.py`` and the task's own script (both run without TensorFlow), ``clients/`` (the
-    pixels and the answers in other languages), ``README.md`` (a model card), and ``bundle.json``, which describes and lists all of it. It appears when all is done, or not at all.
+    artefact's answers), ``classify.py`` and the task's own script (both run without TensorFlow), ``clients/`` (the same
+    pixels and answers in other languages), ``README.md`` (a model card), and ``bundle.json``, which describes and lists
+    all of it. It appears when all is done, or not at all.
 
     Args:
         model: float32 ``(B, H, W, 3)``, RGB in [0, 255], to probabilities ``(B, C)``. Not changed.

@@ -21,4 +21,6 @@ CARRIED = "carried"
 """In ``bundle.json``: names of files that were put into the bundle afterwards."""
 ARTEFACTS = frozenset({KERAS, f"{SAVED_MODEL}/", *TFLITE.values()})
 """What an export makes. Nothing else in a bundle is opened as a model."""
-OURS = frozenset({BUNDLE, PARITY, CARD, LABELS, GOLDEN, SCRIPT, CLIENTS, KERAS, SAVED_MODEL, *TFLITE.values()})
+OURS = frozenset(
+    {BUNDLE, PARITY, CARD, LABELS, GOLDEN, SCRIPT, CLIENTS, KERAS, SAVED_MODEL, *TFLITE.values()}
+)

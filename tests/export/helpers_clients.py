@@ -27,6 +27,7 @@ RULES = ("squash", "crop", "pad")
 FILTERS = ("nearest", "bilinear", "bicubic", "area", "lanczos")
 FORMATS = ("grey", "rgb", "rgba", "grey16")
 TOOLS = {"javascript": ("node",), "java": ("javac", "java"), "cpp": ("g++",)}
+GXX = ("g++", "-std=c++17", "-Wall", "-Wextra", "-Werror")
 TURNS = dict(
     zip(
         range(2, 9),
@@ -165,24 +166,31 @@ def missing(language: str) -> str:
 
 
 def build(language: str, folder: Path, source: Path | None = None, flags: Sequence[str] = ()) -> list[str]:
-    """Compile a driver once; the command that runs it. ``source``: of the client, if not the package's own."""
+    """Compile a driver; the command that runs it. ``source``: of the client, if not the package's own.
+
+    Of Java all is compiled at once, ``Decide`` and ``SelfTest``, too: it is the start of the compiler that takes time.
+    """
     source = source or SOURCES / language
     if language == "javascript":
         return ["node", str(DRIVERS / "driver.mjs"), str(source / "preprocess.mjs")]
     if language == "java":
-        files = [str(DRIVERS / "Driver.java"), str(source / "Preprocess.java")]
-        _run(["javac", "--release", "8", "-Xlint:all,-options", "-d", str(folder), *files])
-        return ["java", "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-cp", str(folder), "Driver"]
-    strict = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", *flags]
-    _run(["g++", *strict, "-I", str(source), str(DRIVERS / "driver.cc"), "-o", str(folder / "driver")])
+        files = [str(path) for place in (DRIVERS, source) for path in sorted(place.glob("*.java"))]
+        run(["javac", "--release", "8", "-Xlint:all,-options", "-Werror", "-d", str(folder), *files])
+        return [*java(folder), "Driver"]
+    run([*GXX, "-O2", *flags, "-I", str(source), str(DRIVERS / "driver.cc"), "-o", str(folder / "driver")])
     return [str(folder / "driver")]
+
+
+def java(folder: Path) -> list[str]:
+    """The command for classes in a folder, for a program that ends soon."""
+    return ["java", "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-cp", str(folder)]
 
 
 def answers(command: Sequence[str], cases: Sequence[Case], folder: Path) -> list[tuple[int, np.ndarray]]:
     """Each case's scale and pixels, as a client gives them."""
     given, made = folder / "cases.bin", folder / "results.bin"
     given.write_bytes(b"".join(case.encoded() for case in cases))
-    _run([*command, str(given), str(made)])
+    run([*command, str(given), str(made)])
     content, place, found = made.read_bytes(), 0, []
     for case in cases:
         shape = (*case.contract.size, 3)
@@ -201,10 +209,13 @@ def deviations(command: Sequence[str], cases: Sequence[Case], folder: Path) -> l
         wrong = int((pixels != wanted).sum())
         if wrong or scale != told:
             what = f"{case.contract}, {case.data.shape} {case.data.dtype}, orientation {case.orientation}"
-            lines.append(f"{what}, 1/{case.scale} of {case.file}: {wrong} bytes differ; scale {scale}, not {told}")
+            lines.append(
+                f"{what}, 1/{case.scale} of {case.file}: {wrong} bytes differ; scale {scale}, not {told}"
+            )
     return lines
 
 
-def _run(command: Sequence[str]) -> None:
+def run(command: Sequence[str]) -> None:
+    """Run a tool or a client; what it said is the test's message where it fails."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr

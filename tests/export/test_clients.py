@@ -1,15 +1,31 @@
 """``clients/`` of a bundle: other languages make the same pixels, bit for bit, and tell the same of an answer."""
 
+import functools
+import importlib.util
 import json
+import re
 import shutil
 import subprocess
+import sys
 import types
 from dataclasses import replace
+from pathlib import Path
 
 import helpers_clients
 import numpy as np
 import pytest
-from helpers_clients import DRIVERS, SOURCES, TOOLS, Case, answers, build, deviations, missing, random_case
+from helpers_clients import (
+    DRIVERS,
+    GXX,
+    SOURCES,
+    TOOLS,
+    Case,
+    answers,
+    build,
+    deviations,
+    missing,
+    random_case,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -23,17 +39,6 @@ from keras_transfer.records import ExportOptions
 from keras_transfer.workflow.verify import verify
 
 pytestmark = pytest.mark.slow
-SELF_TESTS = {
-    "javascript": (["node", "{bundle}/clients/javascript/selftest.mjs"],),
-    "java": (
-        ["javac", "-d", "{folder}", "{client}/Bundle.java", "{client}/Preprocess.java", "{client}/SelfTest.java"],
-        ["java", "-cp", "{folder}", "SelfTest", "{bundle}"],
-    ),
-    "cpp": (
-        ["g++", "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "{client}/selftest.cc", "-o", "{folder}/selftest"],
-        ["{folder}/selftest", "{bundle}"],
-    ),
-}
 
 
 @pytest.fixture(scope="session", params=TOOLS)
@@ -44,9 +49,25 @@ def language(request):
 
 
 @pytest.fixture(scope="session")
-def client(language, tmp_path_factory):
-    """The command that puts cases through the client."""
-    return build(language, tmp_path_factory.mktemp(language))
+def compiler(tmp_path_factory):
+    """Each language's folder of what was compiled, and the command that puts cases through its client; made once."""
+
+    @functools.cache
+    def compiled(language):
+        folder = tmp_path_factory.mktemp(language)
+        return folder, build(language, folder)
+
+    return compiled
+
+
+@pytest.fixture(scope="session")
+def built(language, compiler):
+    return compiler(language)
+
+
+@pytest.fixture(scope="session")
+def client(built):
+    return built[1]
 
 
 @settings(max_examples=3)
@@ -86,7 +107,9 @@ def test_the_scale_of_a_jpeg(client, tmp_path):
     ]
     told = [scale for scale, _ in answers(client, cases, tmp_path)]
     assert told == [case.expected()[0] for case in cases] and {1, 2, 4, 8} == set(told)
-    nearest = Case(replace(contract, interpolation="nearest"), pixel.repeat(900, 0).repeat(900, 1), scaled=True)
+    nearest = Case(
+        replace(contract, interpolation="nearest"), pixel.repeat(900, 0).repeat(900, 1), scaled=True
+    )
     assert answers(client, [nearest], tmp_path)[0][0] == 1
 
 
@@ -105,7 +128,10 @@ def test_an_older_pillow_shrinks_across_first(client, tmp_path):
 
 
 BROKEN = {
-    "javascript": ("else weight[place++] = rounded;", "else weight[place++] = rounded ^ (i === 3 ? 1 << 16 : 0);"),
+    "javascript": (
+        "else weight[place++] = rounded;",
+        "else weight[place++] = rounded ^ (i === 3 ? 1 << 16 : 0);",
+    ),
     "java": ("kept++] = rounded;", "kept++] = rounded ^ (i == 3 ? 1 << 16 : 0);"),
     "cpp": ("+ share * (1 << kBits));", "+ share * (1 << kBits)) ^ (i == 3 ? 1 << 16 : 0);"),
 }
@@ -143,13 +169,16 @@ def test_what_cannot_be_is_refused(client, tmp_path, place, value, words):
     assert not (tmp_path / "none.bin").exists() or not (tmp_path / "none.bin").stat().st_size
 
 
+@pytest.mark.nightly
 def test_the_arena_is_never_left(tmp_path):
     """What g++'s sanitizers watch: memory beyond the arena, and arithmetic that is not defined."""
     if missing("cpp"):
         pytest.skip(missing("cpp"))
     command = build("cpp", tmp_path, flags=["-fsanitize=address,undefined", "-fno-sanitize-recover"])
     rng = np.random.default_rng(2)
-    assert not deviations(command, [random_case(rng, scaled=place % 2 == 0) for place in range(150)], tmp_path)
+    assert not deviations(
+        command, [random_case(rng, scaled=place % 2 == 0) for place in range(150)], tmp_path
+    )
 
 
 # What an answer means.
@@ -176,7 +205,7 @@ CONTRACTS = {
 
 
 @pytest.fixture(scope="session", params=NOTES)
-def decider(request, language, tmp_path_factory):
+def decider(request, language, compiler, tmp_path_factory):
     """A bundle's folder as far as it is needed, what it says, and ``run(numbers, what, ...)``, the lines it tells."""
     folder = tmp_path_factory.mktemp("decide")
     kind = "values" if request.param == "values" else "probabilities"
@@ -189,18 +218,19 @@ def decider(request, language, tmp_path_factory):
         "versions": {"pillow": "13.0.0"},
     }
     (folder / "bundle.json").write_text(json.dumps(bundle), encoding="utf-8")
-    command = {"javascript": ["node", str(DRIVERS / "decide.mjs"), str(SOURCES / "javascript" / "decide.mjs")]}
-    if language == "java":
-        files = [DRIVERS / "Decide.java", SOURCES / "java" / "Bundle.java", SOURCES / "java" / "Preprocess.java"]
-        helpers_clients._run(["javac", "--release", "8", "-Xlint:-options", "-d", str(folder), *map(str, files)])
-        command["java"] = ["java", "-cp", str(folder), "Decide"]
+    command = {
+        "javascript": ["node", str(DRIVERS / "decide.mjs"), str(SOURCES / "javascript" / "decide.mjs")],
+        "java": [*helpers_clients.java(compiler("java")[0]), "Decide"] if language == "java" else [],
+        "cpp": [str(folder / "decide")],
+    }
     if language == "cpp":
         judge = types.SimpleNamespace(names=LABELS, notes=bundle["notes"], kind=kind)
         golden = {"images": [{"image": "a.png", "input": "b.png"}], "pixel_tolerance": 1}
-        (folder / CONTRACT).write_text(contract_header(judge, CONTRACTS[request.param], golden), encoding="utf-8")
-        flags = ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-I", str(SOURCES / "cpp"), "-I", str(folder)]
-        helpers_clients._run(["g++", *flags, str(DRIVERS / "decide.cc"), "-o", str(folder / "decide")])
-        command["cpp"] = [str(folder / "decide")]
+        (folder / CONTRACT).write_text(
+            contract_header(judge, CONTRACTS[request.param], golden), encoding="utf-8"
+        )
+        places = ["-I", str(SOURCES / "cpp"), "-I", str(folder)]
+        helpers_clients.run([*GXX, *places, str(DRIVERS / "decide.cc"), "-o", str(folder / "decide")])
 
     def run(numbers, what, *arguments):
         (folder / "numbers.bin").write_bytes(np.asarray(numbers, "<f4").tobytes())
@@ -218,7 +248,10 @@ def test_labels_are_those_of_classify_py(decider, numbers):
     bundle, run = decider
     answer = np.array(numbers, np.float32)
     wanted = classify.told(bundle, answer, 2)
-    told = [(int(index), float(value)) for index, value in (line.split() for line in run(numbers, "classify") if line)]
+    told = [
+        (int(index), float(value))
+        for index, value in (line.split() for line in run(numbers, "classify") if line)
+    ]
     if bundle["output"]["kind"] == "values":
         lines = [f"{LABELS[index]} {value:.4g}" for index, value in told]
     else:
@@ -231,9 +264,20 @@ def test_answers_that_are_no_numbers_are_refused(decider):
     assert run([0.1, float("nan"), 0.2, 0.3, 0.4], "classify")[0].startswith("refused: ")
 
 
+def script(monkeypatch, package, name):
+    """A script that a plugin brings into bundles; beside it there is ``classify.py``."""
+    place = Path(pytest.importorskip(package).__file__).with_name("standalone") / f"{name}.py"
+    monkeypatch.setitem(sys.modules, "classify", classify)
+    monkeypatch.setattr(sys, "dont_write_bytecode", sys.dont_write_bytecode)  # the script sets it
+    spec = importlib.util.spec_from_file_location(name, place)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.mark.parametrize("size", [(13, 31), (40, 7), (8, 5), (1, 1)])
-def test_masks_are_those_of_segment_py(decider, size):
-    segment = pytest.importorskip("keras_transfer_segmentation.standalone.segment")
+def test_masks_are_those_of_segment_py(decider, monkeypatch, size):
+    segment = script(monkeypatch, "keras_transfer_segmentation", "segment")
     bundle, run = decider
     if "classes" not in bundle["notes"]:
         pytest.skip("these outputs are no masks")
@@ -246,8 +290,8 @@ def test_masks_are_those_of_segment_py(decider, size):
     np.testing.assert_array_equal(told, wanted)
 
 
-def test_likeness_is_that_of_recognise_py(decider):
-    recognise = pytest.importorskip("keras_transfer_siamese.standalone.recognise")
+def test_likeness_is_that_of_recognise_py(decider, monkeypatch):
+    recognise = script(monkeypatch, "keras_transfer_siamese", "recognise")
     bundle, run = decider
     pair = np.random.default_rng(4).normal(size=(2, 3)).astype(np.float32)
     wanted = recognise.alike(bundle["notes"]["comparison"], pair[0], pair[1][None])[0]
@@ -270,32 +314,38 @@ def test_a_name_or_none(decider, language):
 # In a bundle.
 
 
-def _self_test(language, bundle, folder):
-    words = {"bundle": bundle, "client": bundle / "clients" / language, "folder": folder}
-    for command in SELF_TESTS[language]:
-        line = [part.format(**words) for part in command]
-        done = subprocess.run(line, capture_output=True, text=True, timeout=120)
-    return done
+def self_test(language, folder, bundle):
+    """Its exit code, and what it says. ``folder``: what was compiled, or where to compile to."""
+    client = bundle / "clients" / language
+    if language == "cpp" and not (folder / "selftest").exists():
+        helpers_clients.run([*GXX, str(client / "selftest.cc"), "-o", str(folder / "selftest")])
+    command = {
+        "javascript": ["node", str(client / "selftest.mjs")],
+        "java": [*helpers_clients.java(folder), "SelfTest", str(bundle)],
+        "cpp": [str(folder / "selftest"), str(bundle)],
+    }
+    done = subprocess.run(command[language], capture_output=True, text=True, timeout=120)
+    return done.returncode, done.stdout + done.stderr
 
 
-def test_the_self_test_of_a_bundle(language, bundle_copy, tmp_path):
-    done = _self_test(language, bundle_copy, tmp_path)
+def test_the_self_test_of_a_bundle(language, built, bundle_copy):
+    code, told = self_test(language, built[0], bundle_copy)
     images = load_bundle(bundle_copy).golden()["images"]
-    assert done.returncode == 0 and done.stdout.count("pixels identical") == len(images), done.stdout + done.stderr
+    assert code == 0 and told.count("pixels identical") == len(images) and told.endswith("passed\n"), told
     first, second = (bundle_copy / images[place]["input"] for place in (0, 1))
     shutil.copyfile(first, second)
-    done = _self_test(language, bundle_copy, tmp_path)
-    assert done.returncode == 1 and "bytes differ" in done.stdout and done.stdout.endswith("FAILED\n")
+    code, told = self_test(language, built[0], bundle_copy)
+    assert code == 1 and "bytes differ" in told and told.endswith("FAILED\n"), told
 
 
-def test_another_label_turns_the_self_test_red(bundle_copy, tmp_path):
+def test_another_label_turns_the_self_test_red(language, built, bundle_copy):
+    if language == "cpp":
+        pytest.skip("its labels are compiled in")
     info = json.loads((bundle_copy / "bundle.json").read_text())
     info["labels"] = info["labels"][::-1]
     (bundle_copy / "bundle.json").write_text(json.dumps(info))
-    for language in ("javascript", "java"):
-        if not missing(language):
-            done = _self_test(language, bundle_copy, tmp_path)
-            assert done.returncode == 1 and "labels" in done.stdout
+    code, told = self_test(language, built[0], bundle_copy)
+    assert code == 1 and "labels" in told and "WRONG" in told, told
 
 
 def test_answers_are_replayed_where_a_runner_is_given(small_bundle, tmp_path):
@@ -310,13 +360,16 @@ def test_answers_are_replayed_where_a_runner_is_given(small_bundle, tmp_path):
         const expected = {json.dumps(golden["expected"])};
         for (const wrong of [0, 0.2, NaN]) {{
           let asked = 0;
-          const run = async (file) => expected[file][asked++ % expected[file].length].map((x, i) => x + (i ? wrong : 0));
+          const next = (rows) => rows[asked++ % rows.length];
+          const run = async (file) => next(expected[file]).map((x, i) => x + (i ? wrong : 0));
           console.log((await selfTest(read, {{ run }})).filter((row) => !row.passed).map((row) => row.what).join());
         }}
         """
     )
     done = subprocess.run(["node", str(tmp_path / "run.mjs")], capture_output=True, text=True, timeout=60)
-    files = ",".join(golden["expected"][file] and file for file in golden["expected"] if file.endswith(".tflite"))
+    files = ",".join(
+        golden["expected"][file] and file for file in golden["expected"] if file.endswith(".tflite")
+    )
     assert done.stdout.split("\n") == ["", files, files, ""], done.stdout + done.stderr
 
 
@@ -328,14 +381,31 @@ def test_a_bundle_carries_and_proves_them(small_bundle, bundle_copy):
         "java/Preprocess.java", "java/Bundle.java", "java/SelfTest.java",
         "cpp/preprocess.hpp", "cpp/decide.hpp", "cpp/selftest.cc", "cpp/contract.hpp",
     }  # fmt: skip
+    for name in names - {f"cpp/{CONTRACT}"}:
+        assert (small_bundle / "clients" / name).read_bytes() == (SOURCES / name).read_bytes()
     changed = bundle_copy / "clients" / "cpp" / "contract.hpp"
     changed.write_text(changed.read_text().replace("bilinear", "bicubic"))
     with pytest.raises(Exception, match=r"clients/cpp/contract\.hpp"):
         verify(bundle_copy)
 
 
+def test_the_examples_of_the_page_are_programs(small_bundle, tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "clients.md").read_text(encoding="utf-8")
+    blocks = dict(re.findall(r"```(\w+)\n(.*?)```", page, re.DOTALL))
+    (tmp_path / "page.mjs").write_text(blocks["js"])
+    (tmp_path / "page.cc").write_text(blocks["cpp"])
+    if not missing("javascript"):
+        helpers_clients.run(["node", "--check", str(tmp_path / "page.mjs")])
+        for name in re.findall(r'from "./(.*?)"', blocks["js"]):
+            assert (small_bundle / name).is_file()
+    if not missing("cpp"):
+        helpers_clients.run([*GXX, "-I", str(small_bundle), "-fsyntax-only", str(tmp_path / "page.cc")])
+
+
 def test_which_languages_is_an_option():
     assert ExportOptions().clients == ("javascript", "java", "cpp")
-    assert ExportOptions.of(clients=["cpp"]).clients == ("cpp",) and ExportOptions.of(clients=()).clients == ()
+    assert (
+        ExportOptions.of(clients=["cpp"]).clients == ("cpp",) and ExportOptions.of(clients=()).clients == ()
+    )
     with pytest.raises(UsageError, match="javascript"):
         ExportOptions.of(clients=["javascrpt"])

@@ -116,5 +116,8 @@ def _bool(value: bool) -> str:
 
 def _text(value: str) -> str:
     """A string constant; every byte that is not plain ASCII as three octal digits, which end where they end."""
-    plain = (chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}" for byte in value.encode())
+    plain = (
+        chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}"
+        for byte in value.encode()
+    )
     return f'"{"".join(plain)}"'

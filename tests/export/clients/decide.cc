@@ -1,4 +1,4 @@
-// decide FOLDER WHAT [WIDTH HEIGHT]: numbers.bin (float32) of a folder through decide.hpp and the folder's contract.hpp.
+// decide FOLDER WHAT [WIDTH HEIGHT]: numbers.bin (float32) of a folder through decide.hpp and its contract.hpp.
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>

@@ -14,8 +14,9 @@ int main(int, char** arguments) {
     std::int32_t head[14];
     std::memcpy(head, content.data() + at, sizeof head);
     at += sizeof head;
-    keras_transfer::Contract contract{head[0], head[1], keras_transfer::Resize(head[2]), keras_transfer::Filter(head[3]),
-                                      head[4] == 1, head[5] == 1, head[6] >= 13};
+    const keras_transfer::Contract contract{
+        head[0], head[1], keras_transfer::Resize(head[2]), keras_transfer::Filter(head[3]),
+        head[4] == 1, head[5] == 1, head[6] >= 13};
     keras_transfer::Picture picture;
     picture.width = head[7], picture.height = head[8], picture.format = keras_transfer::Format(head[9]);
     picture.bytes = std::size_t(head[7]) * head[8] * (head[9] == 0 ? 1 : head[9] == 1 ? 3 : head[9] == 2 ? 4 : 2);

@@ -347,8 +347,8 @@ class Resampler {
     vertical_first_ = contract.tall_first && shrinks > 0 && shrinks > 2 * (rows.width - target.width);
     line_ = arena.take<std::uint8_t>(3 * std::size_t(rows.width));
     sums_ = arena.take<std::int32_t>(3 * std::size_t(vertical_first_ ? rows.width : target.width));
-    const std::size_t seen = vertical_first_ ? 1 : std::min<std::size_t>(rows.height, std::size_t(high_) + down_.most + 1);
-    between_ = arena.take<std::uint8_t>(seen * 3 * (vertical_first_ ? rows.width : target.width));
+    const std::size_t seen = std::min(std::size_t(rows.height), std::size_t(high_) + down_.most + 1);
+    between_ = arena.take<std::uint8_t>(3 * (vertical_first_ ? std::size_t(rows.width) : seen * target.width));
   }
 
   void run(const Target& target) {

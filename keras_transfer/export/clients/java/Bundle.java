@@ -79,8 +79,8 @@ public final class Bundle {
   }
 
   /**
-   * The classes of an image, best first; of equal ones the first. The top most probable; where labels are independent of
-   * one another (multilabel), all that reach their thresholds, perhaps none; of a regression all values, in their order.
+   * The classes of an image, best first; of equal ones the first. The top most probable; where labels are independent
+   * of one another (multilabel), all that reach their thresholds, perhaps none; of a regression all values, in order.
    *
    * @throws IllegalArgumentException another number of answers than of labels, or one that is not finite.
    */
@@ -140,7 +140,7 @@ public final class Bundle {
     return mask;
   }
 
-  /** Of each pixel of a side: whether it was seen, the model's pixels before and after it, and the share of the later. */
+  /** Of a side's pixels: whether each was seen, the model's pixels before and after it, the share of the later. */
   private static final class Between {
     final boolean[] known;
     final int[] before;

@@ -5,8 +5,8 @@ import java.util.List;
  * From a decoded picture to the pixels the model was trained on: uint8 (height, width, 3), RGB in [0, 255].
  *
  * <p>Java 8 and Android, without dependencies; one object may be used by many threads. The result equals that of
- * keras_transfer bit for bit, which is what Pillow 13.0 computes on x86-64. For a bundle whose "versions" name Pillow 11
- * or 12 it equals that version's, but for pictures more than 100 times as high as wide. SelfTest shows it with the
+ * keras_transfer bit for bit, which is what Pillow 13.0 computes on x86-64. For a bundle whose "versions" name Pillow
+ * 11 or 12 it equals that version's, but for pictures more than 100 times as high as wide. SelfTest shows it with the
  * bundle's golden images.
  *
  * <pre>
@@ -17,8 +17,8 @@ import java.util.List;
  * </pre>
  *
  * <p>Where the contract's "decode" is "scaled", keras_transfer decodes a JPEG of at least twice the size that is needed
- * at 1/2, 1/4 or 1/8 (libjpeg's own scaling): see jpegScale. Decoded whole, its pixels differ from those by about 0.25 of
- * 255 on average, by rounding. Everything else is equal.
+ * at 1/2, 1/4 or 1/8 (libjpeg's own scaling): see jpegScale. Decoded whole, its pixels differ from those by about 0.25
+ * of 255 on average, by rounding. Everything else is equal.
  */
 public final class Preprocess {
   private static final List<String> RULES = Arrays.asList("squash", "crop", "pad");

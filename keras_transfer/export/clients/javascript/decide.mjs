@@ -16,7 +16,7 @@ const round = Math.fround; // the reference computes in single precision
 
 /**
  * The classes of an image, best first; of equal ones the first. The `top` most probable; where labels are independent
- * of one another (multilabel), all that reach their thresholds, perhaps none; of a regression all values, in their order.
+ * of one another (multilabel), all that reach their thresholds, perhaps none; of a regression all values, in order.
  *
  * @throws {PreprocessingError} another number of answers than of labels, or one that is not finite.
  */

@@ -11,8 +11,8 @@
  * A canvas must hold the photo at its own size: what a browser scales has other pixels.
  *
  * Where the contract's "decode" is "scaled", keras_transfer decodes a JPEG of at least twice the size that is needed at
- * 1/2, 1/4 or 1/8 (libjpeg's own scaling): see jpegScale. Decoded whole, as browsers do it, its pixels differ from those
- * by about 0.25 of 255 on average, by rounding. Everything else is equal.
+ * 1/2, 1/4 or 1/8 (libjpeg's own scaling): see jpegScale. Decoded whole, as browsers do it, its pixels differ from
+ * those by about 0.25 of 255 on average, by rounding. Everything else is equal.
  */
 
 const RULES = ["squash", "crop", "pad"];
@@ -74,7 +74,8 @@ export class Preprocessing {
    * @throws {PreprocessingError} a bundle of a newer schema, or whose models take no images.
    */
   static of(bundle) {
-    expect(bundle.schema <= 1, `bundle.json has schema ${bundle.schema}; this file knows 1. Use the one of the bundle.`);
+    expect(bundle.schema <= 1,
+      `bundle.json has schema ${bundle.schema}; this file knows 1. Use the one of the bundle.`);
     expect(bundle.input !== "numbers", "The models of this bundle take numbers, not images.");
     return new Preprocessing(bundle.preprocessing, bundle.versions?.pillow);
   }
@@ -83,8 +84,8 @@ export class Preprocessing {
    * The model's pixels.
    *
    * @param {object} picture an ImageData, or an object with the same fields and more:
-   *   data: Uint8Array or Uint8ClampedArray of grey, RGB or RGBA bytes, row by row without gaps (transparent pixels come
-   *     to lie on white); or a Uint16Array of 16-bit grey.
+   *   data: Uint8Array or Uint8ClampedArray of grey, RGB or RGBA bytes, row by row without gaps (transparent pixels
+   *     come to lie on white); or a Uint16Array of 16-bit grey.
    *   width, height: of data, in pixels, as stored.
    *   orientation: EXIF's, 1 to 8; anything else is taken as 1, upright. A browser turns photos itself: then leave it.
    *   scale, fullWidth, fullHeight: for a JPEG that was decoded at 1/scale of its size: the file's own size, as stored.
@@ -95,7 +96,8 @@ export class Preprocessing {
     const rows = new Rows(picture);
     const { height, width } = this;
     const out = new Uint8ClampedArray(height * width * 3);
-    const [innerHeight, innerWidth] = this.resize === "pad" ? this.#fit(rows.fullHeight, rows.fullWidth) : [height, width];
+    const pads = this.resize === "pad";
+    const [innerHeight, innerWidth] = pads ? this.#fit(rows.fullHeight, rows.fullWidth) : [height, width];
     const target = {
       height: innerHeight,
       width: innerWidth,
@@ -233,7 +235,8 @@ class Rows {
   constructor({ data, width, height, channels, orientation = 1, scale = 1, fullWidth, fullHeight }) {
     expect(Number.isInteger(width) && Number.isInteger(height) && width >= 1 && height >= 1,
       `The picture is ${width} x ${height} pixels; whole numbers of at least 1 are expected.`);
-    expect(width * height <= MOST_PIXELS, `The picture has ${width * height} pixels; at most ${MOST_PIXELS} are allowed.`);
+    expect(width * height <= MOST_PIXELS,
+      `The picture has ${width * height} pixels; at most ${MOST_PIXELS} are allowed.`);
     const deep = data instanceof Uint16Array;
     expect(deep || data instanceof Uint8Array || data instanceof Uint8ClampedArray,
       "The picture's data are no Uint8Array, Uint8ClampedArray or Uint16Array.");
@@ -366,7 +369,9 @@ function weights(side, begin, end, count, { reach, at }) {
 function squeeze(row, at, { start, first, weight }, out, place) {
   const count = start.length;
   for (let x = 0, to = place; x < count; x += 1, to += 3) {
-    let [red, green, blue] = [HALF, HALF, HALF];
+    let red = HALF;
+    let green = HALF;
+    let blue = HALF;
     const end = first[x + 1];
     for (let tap = first[x], from = at + 3 * start[x]; tap < end; tap += 1, from += 3) {
       const share = weight[tap];
