@@ -50,7 +50,7 @@ def test_the_command_line_says_what_python_says():
         "2",
     ]
     words += ["--calibration-size", "8", "--accuracy-budget", "1", "--fallback", "int8,int16x8"]
-    words += ["--allow-parity-failure", "--title", "cells", "--data-licence", "CC0"]
+    words += ["--allow-parity-failure", "--title", "cells", "--data-licence", "CC0", "--client", "cpp", "--client", "java"]
     told = {
         "formats": ["tflite"],
         "precisions": ["none", "float16"],
@@ -62,6 +62,7 @@ def test_the_command_line_says_what_python_says():
         "allow_parity_failure": True,
         "title": "cells",
         "data_licence": "CC0",
+        "clients": ["cpp", "java"],
     }
     options = parsed(*words)
     assert options == ExportOptions.given(None, told)
@@ -74,6 +75,7 @@ def test_the_command_line_says_what_python_says():
     ("words", "values"),
     [
         ("--format tflit", {"formats": ("tflit",)}),
+        ("--client kotlin", {"clients": ("kotlin",)}),
         ("--quantize int4", {"precisions": ("int4",)}),
         ("--format keras --quantize int8", {"formats": ("keras",), "precisions": ("int8",)}),
         ("--calibration-size 0", {"calibration_size": 0}),
