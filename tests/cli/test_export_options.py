@@ -16,7 +16,7 @@ from keras_transfer.workflow.export import export_run
 OF_THE_VERB = {"run", "to", "data", "overwrite", "offline", "as_json", "quiet"}
 SPELLED = [
     *("--format", "--quantize", "--uint8-input", "--all-integer", "--keep-float", "--calibration-size"),
-    *("--accuracy-budget", "--fallback", "--allow-parity-failure", "--title", "--data-licence"),
+    *("--accuracy-budget", "--fallback", "--allow-parity-failure", "--client", "--title", "--data-licence"),
 ]
 
 
@@ -50,7 +50,17 @@ def test_the_command_line_says_what_python_says():
         "2",
     ]
     words += ["--calibration-size", "8", "--accuracy-budget", "1", "--fallback", "int8,int16x8"]
-    words += ["--allow-parity-failure", "--title", "cells", "--data-licence", "CC0", "--client", "cpp", "--client", "java"]
+    words += [
+        "--allow-parity-failure",
+        "--title",
+        "cells",
+        "--data-licence",
+        "CC0",
+        "--client",
+        "cpp",
+        "--client",
+        "java",
+    ]
     told = {
         "formats": ["tflite"],
         "precisions": ["none", "float16"],
