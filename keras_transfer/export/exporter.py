@@ -20,7 +20,7 @@ from keras_transfer.backbones.own import in_float32
 from keras_transfer.data.table import ImageTable
 from keras_transfer.errors import DataError, ExportError, ParityError
 from keras_transfer.evaluation.probabilities import require_probabilities
-from keras_transfer.export import folder, golden, manifest, standalone
+from keras_transfer.export import clients, folder, golden, manifest, standalone
 from keras_transfer.export.calibration import calibration_rows
 from keras_transfer.export.card import card
 from keras_transfer.export.conversion import Conversion
@@ -81,8 +81,9 @@ def export_model(
 
     ``to`` becomes a bundle: ``model.keras``, ``saved_model/``, ``model.tflite`` (float32), ``model_float16.tflite``,
     ``model_dynamic.tflite``, ``model_int8.tflite`` as asked, ``labels.txt``, ``golden/`` (real images with every
-    artefact's answers), ``classify.py`` and the task's own script (both run without TensorFlow), ``README.md`` (a model
-    card), and ``bundle.json``, which describes and lists all of it. It appears when all is done, or not at all.
+    artefact's answers), ``classify.py`` and the task's own script (both run without TensorFlow), ``clients/`` (the same
+    pixels and answers in other languages), ``README.md`` (a model card), and ``bundle.json``, which describes and lists
+    all of it. It appears when all is done, or not at all.
 
     Args:
         model: float32 ``(B, H, W, 3)``, RGB in [0, 255], to probabilities ``(B, C)``. Not changed.
@@ -191,6 +192,7 @@ def export_model(
                 report = replace(
                     report, targets=make_targets(partial, options, report.artefacts, images.pixels)
                 )
+                clients.write(partial, options.clients, judge, preprocessing)
                 _write_texts(partial, report, preprocessing, judge, about, scripts)
             else:
                 folder.keep_only_evidence(partial)

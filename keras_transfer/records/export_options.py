@@ -12,6 +12,7 @@ from keras_transfer.records.layout import TFLITE
 
 FORMATS = ("keras", "saved-model", "tflite")
 PRECISIONS = tuple(TFLITE)
+CLIENTS = ("javascript", "java", "cpp")
 CALIBRATED = ("int8", "int16x8")
 UNQUANTIZED = {"none": "float32"}
 """What people answer to "quantize?" besides the name of the precision."""
@@ -37,6 +38,7 @@ class ExportOptions:
             no more is delivered, besides ``precisions``; the others are reported.
         fallback: precisions in the order they are wanted, with ``accuracy_budget``; None: int8, int16x8, float16.
         allow_parity_failure: keep artefacts that do not answer like the model.
+        clients: languages of the code in ``clients/``: ``javascript``, ``java``, ``cpp``; none where it is empty.
         title: what the model is called in its card; None: the name of the run's folder, or what ``about`` says.
         data_licence: of the images, for the card: some of them travel with the bundle. None: what ``about`` says.
         targets: runtimes that files are made for, too, and proven in: ``microcontroller`` (``keras-transfer targets``
@@ -81,6 +83,11 @@ class ExportOptions:
     allow_parity_failure: bool = option(
         False, "Keep artefacts that differ too much from the model.", spelling=_SWITCH
     )
+    clients: tuple[str, ...] = option(
+        CLIENTS,
+        "Language of the code in clients/; repeatable; default: all.",
+        spelling=Spelling("--client", metavar=f"[{'|'.join(CLIENTS)}]", show_default=False),
+    )
     title: str | None = option(None, "What the model is called (default: the run's name).")
     data_licence: str | None = option(None, "Licence of the images: the bundle contains a few.")
     targets: tuple[str, ...] = option(
@@ -105,6 +112,8 @@ class ExportOptions:
         check_calibration_size(self.calibration_size)
         _require_known("format", self.formats, FORMATS)
         _require_known("precision", self.asked, PRECISIONS)
+        if self.clients:
+            _require_known("client", self.clients, CLIENTS)
         if "tflite" not in self.formats and self.asked != ("float32",):
             raise UsageError(
                 f"Precision {', '.join(self.asked)} is for the format 'tflite', which was not asked for."

@@ -7,6 +7,7 @@ LABELS = "labels.txt"
 GOLDEN = "golden"
 EXPECTED = "golden/golden.json"
 SCRIPT = "classify.py"
+CLIENTS = "clients"
 KERAS = "model.keras"
 SAVED_MODEL = "saved_model"
 TFLITE = {
@@ -23,7 +24,7 @@ CARRIED = "carried"
 ARTEFACTS = frozenset({KERAS, f"{SAVED_MODEL}/", *TFLITE.values()})
 """What an export makes. Nothing else in a bundle is opened as a model."""
 OURS = frozenset(
-    {BUNDLE, PARITY, CARD, LABELS, GOLDEN, SCRIPT, KERAS, SAVED_MODEL, TARGETS, *TFLITE.values()}
+    {BUNDLE, PARITY, CARD, LABELS, GOLDEN, SCRIPT, CLIENTS, KERAS, SAVED_MODEL, TARGETS, *TFLITE.values()}
 )
 FREE_BATCH = b"KERAS_TRANSFER_FREE_BATCH"
 """The metadata entry of a ``.tflite`` whose shapes say a batch of one, and which may be resized to any."""

@@ -16,7 +16,7 @@ from keras_transfer.workflow.export import export_run
 OF_THE_VERB = {"run", "to", "data", "overwrite", "offline", "as_json", "quiet"}
 SPELLED = [
     *("--format", "--quantize", "--uint8-input", "--all-integer", "--keep-float", "--calibration-size"),
-    *("--accuracy-budget", "--fallback", "--allow-parity-failure", "--title", "--data-licence"),
+    *("--accuracy-budget", "--fallback", "--allow-parity-failure", "--client", "--title", "--data-licence"),
     *("--target", "--arena-limit"),
 ]
 
@@ -51,7 +51,17 @@ def test_the_command_line_says_what_python_says():
         "2",
     ]
     words += ["--calibration-size", "8", "--accuracy-budget", "1", "--fallback", "int8,int16x8"]
-    words += ["--allow-parity-failure", "--title", "cells", "--data-licence", "CC0"]
+    words += [
+        "--allow-parity-failure",
+        "--title",
+        "cells",
+        "--data-licence",
+        "CC0",
+        "--client",
+        "cpp",
+        "--client",
+        "java",
+    ]
     told = {
         "formats": ["tflite"],
         "precisions": ["none", "float16"],
@@ -63,6 +73,7 @@ def test_the_command_line_says_what_python_says():
         "allow_parity_failure": True,
         "title": "cells",
         "data_licence": "CC0",
+        "clients": ["cpp", "java"],
     }
     options = parsed(*words)
     assert options == ExportOptions.given(None, told)
@@ -75,6 +86,7 @@ def test_the_command_line_says_what_python_says():
     ("words", "values"),
     [
         ("--format tflit", {"formats": ("tflit",)}),
+        ("--client kotlin", {"clients": ("kotlin",)}),
         ("--quantize int4", {"precisions": ("int4",)}),
         ("--format keras --quantize int8", {"formats": ("keras",), "precisions": ("int8",)}),
         ("--calibration-size 0", {"calibration_size": 0}),

@@ -43,6 +43,7 @@ def test_the_folder_tells_everything(export, small, table, tmp_path, capfd):
         "README.md",
         "bundle.json",
         "classify.py",
+        "clients",
         "golden",
         "labels.txt",
         "model.tflite",

@@ -1,0 +1,23 @@
+// node decide.mjs CLIENT FOLDER WHAT [WIDTH HEIGHT]: numbers.bin (float32) of a bundle's folder through decide.mjs.
+import { readFileSync } from "node:fs";
+import { pathToFileURL } from "node:url";
+
+const [client, folder, what, ...size] = process.argv.slice(2);
+const { classify, mask, alike, match } = await import(pathToFileURL(client));
+const bundle = JSON.parse(readFileSync(`${folder}/bundle.json`, "utf-8"));
+const numbers = new Float32Array(Uint8Array.from(readFileSync(`${folder}/numbers.bin`)).buffer);
+const half = numbers.length / 2;
+const [query, other] = [numbers.subarray(0, half), numbers.subarray(half)];
+const enrolled = [{ name: "b", embedding: other }, { name: "a", embedding: other }, { name: "c", embedding: query }];
+const rule = bundle.notes.comparison;
+const answers = {
+  classify: () => classify(bundle, numbers, 2).map(({ index, value }) => `${index} ${value}`),
+  mask: () => Array.from(mask(bundle, numbers, ...size.map(Number))),
+  alike: () => [alike(rule, query, other)],
+  match: () => [match(rule, other, enrolled.slice(0, 2)).name, match(rule, query, enrolled, Number(size[0])).name],
+};
+try {
+  console.log(answers[what]().join("\n"));
+} catch (error) {
+  console.log(`refused: ${error.message}`);
+}
