@@ -33,6 +33,7 @@ from PIL import Image
 from keras_transfer.errors import UsageError
 from keras_transfer.export import load_bundle
 from keras_transfer.export.clients import CONTRACT, contract_header
+from keras_transfer.export.parity import Judge
 from keras_transfer.export.standalone import classify
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records import ExportOptions
@@ -409,3 +410,12 @@ def test_which_languages_is_an_option():
     )
     with pytest.raises(UsageError, match="javascript"):
         ExportOptions.of(clients=["javascrpt"])
+
+
+def test_thresholds_of_an_embedding_are_no_labels_thresholds():
+    """siamese notes some for rates of false acceptance: C++ knows the comparison, and none for numbers."""
+    notes = {"thresholds": {"0.01": 0.7}, "comparison": {"kind": "cosine", "threshold": 0.5}}
+    judge = Judge(("d0", "d1"), task="siamese", kind="embeddings", shape=(2,), notes=notes)
+    golden = {"images": [{"image": "golden/0.png", "input": "golden/0_input.png"}], "pixel_tolerance": 1}
+    header = contract_header(judge, Preprocessing((8, 8)), golden)
+    assert "Comparison::Kind::cosine" in header and "thresholds" not in header

@@ -82,7 +82,8 @@ def contract_header(judge: Judge, preprocessing: Preprocessing, golden: Mapping[
 def _meaning(judge: Judge) -> list[str]:
     names = ",\n".join(f"    {_text(name)}" for name in judge.names)
     lines = [f"inline constexpr const char* labels[] = {{\n{names},\n}};"]
-    chosen = judge.notes.get("thresholds")
+    # Of labels there is one for each name; of embeddings `thresholds` are chosen for rates of false acceptance.
+    chosen = judge.notes.get("thresholds") if judge.kind == "probabilities" else None
     if chosen:
         lines.append(_floats("thresholds", [chosen[name] for name in judge.names]))
     ignored = (judge.notes.get("classes") or {}).get("ignore_index", -1)
