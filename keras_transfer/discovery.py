@@ -140,6 +140,38 @@ def load(point: ExtensionPoint, name: str) -> Any:
     return thing
 
 
+def judged(
+    entry: Entry, spec: Any, expected: type, contracts: tuple[int, int], fault: Callable[[], str]
+) -> PluginStatus:
+    """The state of a plugin that brings a spec, as every kind of spec is judged.
+
+    Args:
+        spec: what the entry point names: with ``name``, ``summary`` and ``contract``.
+        expected: its class.
+        contracts: the oldest and the newest contract that is spoken here.
+        fault: what else is wrong with it, asked of one of such a contract; empty where nothing is.
+    """
+    if not isinstance(spec, expected):
+        what = f"{entry.value} is a {type(spec).__name__}, not a {expected.__name__}."
+        return PluginStatus(entry, "broken", what)
+    contract, summary = getattr(spec, "contract", None), getattr(spec, "summary", "")
+    if not isinstance(contract, int):
+        return PluginStatus(entry, "broken", f"its contract is {contract!r}, not a whole number.")
+    oldest, newest = contracts
+    if not oldest <= contract <= newest:
+        reason = (
+            f"it is written for contract {contract}; this keras-transfer speaks {oldest} to {newest}. Upgrade the "
+            "older of the two."
+        )
+        return PluginStatus(entry, "incompatible", reason, summary)
+    name = getattr(spec, "name", None)
+    if name != entry.name:
+        reason = f"it is called {name!r} and its entry point {entry.name!r}; give both one name."
+    else:
+        reason = fault()
+    return PluginStatus(entry, "broken" if reason else "ok", reason, summary)
+
+
 def import_object(path: str) -> Any:
     """Import ``"package.module:Name"``."""
     module, _, name = path.partition(":")

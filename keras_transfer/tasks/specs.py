@@ -7,7 +7,7 @@ import importlib.util
 from typing import Any
 
 from keras_transfer import options as option_tools
-from keras_transfer.discovery import Entry, ExtensionPoint, PluginStatus, entries, guarded, load
+from keras_transfer.discovery import Entry, ExtensionPoint, PluginStatus, entries, guarded, judged, load
 from keras_transfer.errors import unknown_name
 from keras_transfer.settings import TrainSettings
 from keras_transfer.tasks.base import CONTRACT, OLDEST_CONTRACT, TaskSpec
@@ -38,24 +38,11 @@ def task_spec(name: str) -> TaskSpec:
 
 
 def _check(entry: Entry, spec: Any) -> PluginStatus:
-    if not isinstance(spec, TaskSpec):
-        return PluginStatus(entry, "broken", f"{entry.value} is a {type(spec).__name__}, not a TaskSpec.")
-    if not isinstance(spec.contract, int):
-        return PluginStatus(entry, "broken", f"its contract is {spec.contract!r}, not a whole number.")
-    if not OLDEST_CONTRACT <= spec.contract <= CONTRACT:
-        reason = (
-            f"it is written for contract {spec.contract}; this keras-transfer speaks {OLDEST_CONTRACT} to {CONTRACT}."
-            " Upgrade the older of the two."
-        )
-        return PluginStatus(entry, "incompatible", reason, spec.summary)
-    reason = _fault(entry, spec)
-    return PluginStatus(entry, "broken" if reason else "ok", reason, spec.summary)
+    return judged(entry, spec, TaskSpec, (OLDEST_CONTRACT, CONTRACT), lambda: _fault(spec))
 
 
-def _fault(entry: Entry, spec: TaskSpec) -> str:
+def _fault(spec: TaskSpec) -> str:
     """What is wrong with a spec of a contract that is spoken here; empty where nothing is."""
-    if spec.name != entry.name:
-        return f"it is called {spec.name!r} and its entry point {entry.name!r}; give both one name."
     there, reason = guarded(lambda: importlib.util.find_spec(spec.factory.partition(":")[0]) is not None)
     if not there:
         return f"its factory is {spec.factory!r}: {reason or 'there is no such module'}."

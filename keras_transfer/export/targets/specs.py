@@ -7,7 +7,16 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
-from keras_transfer.discovery import Entry, ExtensionPoint, PluginStatus, entries, guarded, load, statuses
+from keras_transfer.discovery import (
+    Entry,
+    ExtensionPoint,
+    PluginStatus,
+    entries,
+    guarded,
+    judged,
+    load,
+    statuses,
+)
 from keras_transfer.errors import ExportError, unknown_name
 from keras_transfer.export.targets.rules import Rules
 from keras_transfer.records.export_options import PRECISIONS
@@ -91,22 +100,11 @@ def all_targets() -> list[TargetSpec]:
 
 
 def _check(entry: Entry, spec: Any) -> PluginStatus:
-    if not isinstance(spec, TargetSpec):
-        return PluginStatus(entry, "broken", f"{entry.value} is a {type(spec).__name__}, not a TargetSpec.")
-    if spec.contract != CONTRACT:
-        reason = (
-            f"it is written for contract {spec.contract!r}; this keras-transfer speaks {CONTRACT}. Upgrade the "
-            "older of the two."
-        )
-        return PluginStatus(entry, "incompatible", reason, spec.summary)
-    reason = _fault(entry, spec)
-    return PluginStatus(entry, "broken" if reason else "ok", reason, spec.summary)
+    return judged(entry, spec, TargetSpec, (CONTRACT, CONTRACT), lambda: _fault(spec))
 
 
-def _fault(entry: Entry, spec: TargetSpec) -> str:
+def _fault(spec: TargetSpec) -> str:
     """What is wrong with a spec; empty where nothing is."""
-    if spec.name != entry.name:
-        return f"it is called {spec.name!r} and its entry point {entry.name!r}; give both one name."
     if not spec.precisions or set(spec.precisions) - set(PRECISIONS):
         return (
             f"its precisions are {', '.join(spec.precisions) or 'none'}; known are {', '.join(PRECISIONS)}."
