@@ -21,7 +21,7 @@ from reporting import machine, write_section
 from scipy.special import log_softmax
 
 from keras_transfer.training.choosing import ENOUGH, FOLDS, PATIENCE
-from keras_transfer.training.logistic import LogisticPath, principal_axes, turned
+from keras_transfer.training.logistic import LogisticPath
 from keras_transfer.training.probe import STRENGTHS, fit_probe
 from keras_transfer.training.standardising import standardisation
 
@@ -46,14 +46,13 @@ def losses_by_strength(source: Source, train: np.ndarray, parts: list[np.ndarray
     x = source.features.astype(np.float64)
     mean, deviation = standardisation(x[train], np.ones(len(train)))
     x = (x - mean) / deviation
-    axes = principal_axes(x[train])
     classes = np.eye(int(y.max()) + 1)[:, np.unique(y[train])]
-    path = LogisticPath(turned(x[train], axes), classes[y[train]], np.ones(len(train)), softmax=True)
+    path = LogisticPath(x[train], classes[y[train]], np.ones(len(train)), softmax=True)
     found: list[list[np.ndarray]] = [[] for _ in parts]
     for c in STRENGTHS:
         head = path.fit(c)
         for losses, rows in zip(found, parts, strict=True):
-            logits = turned(x[rows], axes) @ head.w + head.b
+            logits = x[rows] @ head.w + head.b
             losses.append(-(log_softmax(logits, axis=1) * classes[y[rows]]).sum(axis=1))
     return [np.array(losses) for losses in found]
 

@@ -3,12 +3,14 @@
 The minimum is the one that scikit-learn's ``LogisticRegression`` has: ``C sum_i w_i loss_i + |W|^2 / 2``, the
 intercepts free. L-BFGS (Liu & Nocedal 1989, doi:10.1007/BF01589116) needs hundreds of steps for it, because features
 of a network are correlated: along some directions they vary a thousand times as much as along others. Here the
-features are turned to their principal axes, which leaves the penalty what it was, and every axis and class is scaled
-by the root of the Hessian's diagonal there, ``C sum_i w_i p_i (1 - p_i) z_i^2 + 1``, with the mean of ``p (1 - p)``
-taken out of the sum (a Jacobi preconditioner: Nocedal & Wright 2006, 5.1). Each strength begins where the last one
-ended, or as far again from the one before, whichever is lower.
+directions of most variance are found first, by random projection (Halko et al. 2011, arXiv:0909.4061), and what is
+looked for is scaled along each of them, and across all of them, by one over the root of the curvature there,
+``C sum_i w_i p_i (1 - p_i) (u . x_i)^2 + 1``, with the mean of ``p (1 - p)`` taken out of the sum (a preconditioner:
+Nocedal & Wright 2006, 5.1). As few as a hundred directions save as many steps as all. Each strength begins where the
+last one ended, or as far again from the one before, whichever is lower.
 
-Of many features, sums over rows are float32, which halves their time.
+Of many features, sums over rows are float32, which halves their time. Where rows are fewer than features, the
+minimum lies in what the rows span, and it is looked for there.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import eigh
+from scipy.linalg import eigh, qr
 from scipy.optimize import minimize
 from scipy.special import expit
 from threadpoolctl import ThreadpoolController
@@ -33,9 +35,13 @@ JUDGED = {"float32": 1e-8, "float64": 1e-12}
 EXACT = 1_000_000
 """Numbers of a feature table up to which everything is float64, and a head that is kept is fitted to the last digit."""
 MOST_STEPS = 1000
-MOST_AXES = 4096
-"""Beyond so many rows and features, finding the axes takes longer than what it saves: features stay as they are."""
-ROWS_PER_FEATURE = 8
+DIRECTIONS = 96
+"""Directions of most variance that are scaled by themselves, of more than :data:`FEW` features."""
+FEW = 256
+"""Features of which all directions are found, which takes no time then."""
+MOST_ROWS = 2048
+"""Rows up to which what they span is looked for: beyond, it takes longer than what it saves."""
+_OVER = 8  # directions more than asked for, which random projection needs to find these well
 LONG = 500_000_000
 """Multiply-adds of a product from which on it is shared between threads. Threads of a short one wait for each other
 longer than they work as soon as the machine has something else to do: with three other processes on two cores, the
@@ -51,50 +57,30 @@ class Linear(NamedTuple):
     b: np.ndarray
 
 
-def principal_axes(x: np.ndarray) -> np.ndarray:
-    """``(D, r)``: orthonormal axes along which the rows ``x`` ``(n, D)`` do not correlate, and which span them.
-
-    Of many rows every few are looked at: where these are more than the features, the axes span everything. Their type
-    (float64 up to :data:`EXACT` numbers, else float32) is the type of what is fitted along them.
-    """
-    with _threads(0):
-        return _principal_axes(x)
-
-
-def _principal_axes(x: np.ndarray) -> np.ndarray:
-    count, features = x.shape
-    dtype = np.dtype(np.float64 if x.size <= EXACT else np.float32)
-    if min(count, features) > MOST_AXES:
-        return np.eye(features, dtype=dtype)
-    if count > features:
-        some = x[:: max(1, count // (ROWS_PER_FEATURE * features))].astype(dtype)
-        return eigh(some.T @ some, driver="evd", overwrite_a=True)[1]
-    squares, left = eigh(x @ x.T, driver="evd", overwrite_a=True)
-    kept = squares > _RANK * squares[-1]
-    return (x.T @ (left[:, kept] / np.sqrt(squares[kept]))).astype(dtype)
-
-
-def turned(x: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """``(n, r)``: rows along axes, in the axes' type."""
-    return x.astype(axes.dtype) @ axes
+def working(x: np.ndarray, rows: int) -> np.ndarray:
+    """Features ``(n, D)`` in the type that a fit on so many of their rows works in: float64, or float32 of many."""
+    return np.asarray(x, np.float64 if rows * x.shape[1] <= EXACT else np.float32)
 
 
 class LogisticPath:
     """Logistic regressions on the same rows, fitted at one strength after the other.
 
     Args:
-        z: ``(n, r)``, features :func:`turned` to their :func:`principal_axes`; any others do, in more steps.
+        x: ``(n, D)``, standardised features, in the type that sums over rows are to have (:func:`working`).
         targets: ``(n, K)`` of 0 and 1: one 1 in each row for classes, any number of them for labels.
         weight: float ``(n,)``, at least 0: what a row counts.
         softmax: the K columns exclude each other (multinomial); otherwise each is a question of its own.
     """
 
-    def __init__(self, z: np.ndarray, targets: np.ndarray, weight: np.ndarray, *, softmax: bool) -> None:
-        self._z, self._targets, self._softmax = z, np.asarray(targets, z.dtype), softmax
+    def __init__(self, x: np.ndarray, targets: np.ndarray, weight: np.ndarray, *, softmax: bool) -> None:
+        self._softmax, self._targets = softmax, np.asarray(targets, x.dtype)
         self._total = float(weight.sum())
-        self._share = (weight / self._total).astype(z.dtype)[:, np.newaxis]
-        self._spread = np.append((self._share * z * z).sum(axis=0, dtype=np.float64), 1.0)[:, np.newaxis]
-        self._last = np.zeros((z.shape[1] + 1, targets.shape[1]))
+        self._share = (weight / self._total).astype(x.dtype)[:, np.newaxis]
+        with _threads(x.size * min(DIRECTIONS, len(x))):
+            self._basis = _spanning(x)
+            self._z = x if self._basis is None else x @ self._basis
+            self._directions = _Directions.of(self._z * np.sqrt(self._share))
+        self._last = np.zeros((self._z.shape[1] + 1, targets.shape[1]))
         self._near = [self._last]
         self._found: dict[float, np.ndarray] = {}
 
@@ -104,51 +90,57 @@ class LogisticPath:
         solution = self._found[c] = self._minimum(begin, c, CHOOSING)
         self._near = [solution, 2 * solution - self._last]
         self._last = solution
-        return _linear(solution)
+        return self._linear(solution)
 
     def deliver(self, c: float, path: Sequence[float]) -> Linear:
         """The solution at a strength of a path, to the last: the same whether more of the path was fitted, or none."""
         for strength in path:
             if strength <= c and strength not in self._found:
                 self.fit(strength)
-        return _linear(self._minimum(self._found[c], c, DELIVERED[self._z.dtype.name]))
+        return self._linear(self._minimum(self._found[c], c, DELIVERED[self._z.dtype.name]))
 
     def near(self, c: float, start: Linear, tolerance: Mapping[str, float]) -> Linear | None:
         """The solution at a strength, begun at one that is near; None where nothing at all is nearer."""
-        begin = np.vstack([start.w, start.b])
+        w = start.w if self._basis is None else self._basis.T @ start.w
+        begin = np.vstack([w, start.b])
         penalty = self._penalty(c)
         if not self._objective(begin, penalty)[0] < self._objective(np.zeros_like(begin), penalty)[0]:
             return None
-        return _linear(self._minimum(begin, c, tolerance[self._z.dtype.name]))
+        return self._linear(self._minimum(begin, c, tolerance[self._z.dtype.name]))
 
     def _penalty(self, c: float) -> float:
         return 1.0 / (c * self._total)
 
+    def _linear(self, solution: np.ndarray) -> Linear:
+        w = solution[:-1] if self._basis is None else self._basis @ solution[:-1]
+        return Linear(w, solution[-1])
+
     def _minimum(self, begin: np.ndarray, c: float, tolerance: float) -> np.ndarray:
         penalty, shape = self._penalty(c), begin.shape
-        scale = self._scale(begin, penalty)
-
-        def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-            value, gradient = self._objective(flat.reshape(shape) * scale, penalty)
-            return value, (gradient * scale).ravel()
-
-        options = {"maxiter": MOST_STEPS, "maxfun": 2 * MOST_STEPS, "gtol": 1e-9, "ftol": tolerance}
-        start = (begin / scale).ravel()
         with _threads(self._z.size * shape[1]):
+            scale = self._scale(begin, penalty)
+
+            def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+                value, gradient = self._objective(scale(flat.reshape(shape)), penalty)
+                return value, scale(gradient).ravel()
+
+            options = {"maxiter": MOST_STEPS, "maxfun": 2 * MOST_STEPS, "gtol": 1e-9, "ftol": tolerance}
+            start = scale.inverse()(begin).ravel()
             found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options)
-        solution = found.x.reshape(shape) * scale
+            solution = scale(found.x.reshape(shape))
         if self._softmax:
             solution[-1] -= solution[-1].mean()  # intercepts are free: only their differences mean anything
         return solution
 
-    def _scale(self, solution: np.ndarray, penalty: float) -> np.ndarray:
-        """``(r + 1, K)``: one over the root of the Hessian's diagonal; the intercepts' are last."""
+    def _scale(self, solution: np.ndarray, penalty: float) -> _Scale:
         chances, _ = self._chances(solution)
         curvature = (self._share * chances * (1 - chances)).sum(axis=0, dtype=np.float64)
         curvature = np.maximum(curvature, max(_LEAST_CURVATURE * curvature.max(), 1e-12))
-        diagonal = self._spread * curvature
-        diagonal[:-1] += penalty
-        return 1.0 / np.sqrt(diagonal)
+        found = self._directions
+        along = 1.0 / np.sqrt(found.along[:, np.newaxis] * curvature + penalty)
+        return _Scale(
+            found.axes, along, 1.0 / np.sqrt(found.across * curvature + penalty), 1.0 / np.sqrt(curvature)
+        )
 
     def _objective(self, solution: np.ndarray, penalty: float) -> tuple[float, np.ndarray]:
         chances, value = self._chances(solution)
@@ -176,8 +168,58 @@ class LogisticPath:
         return chances, float(self._share[:, 0].astype(np.float64) @ losses)
 
 
-def _linear(solution: np.ndarray) -> Linear:
-    return Linear(solution[:-1], solution[-1])
+class _Directions(NamedTuple):
+    """Orthonormal directions of most variance, ``(r, k)``, the variance along each, and the mean across all others."""
+
+    axes: np.ndarray
+    along: np.ndarray
+    across: float
+
+    @classmethod
+    def of(cls, z: np.ndarray) -> _Directions:
+        """Of rows ``(n, r)`` that are multiplied by the root of what each counts."""
+        features = z.shape[1]
+        if features <= FEW:
+            along, axes = eigh(z.T @ z, driver="evd", overwrite_a=True)
+        else:
+            random = np.random.default_rng(0).standard_normal((features, DIRECTIONS + _OVER), z.dtype)
+            span = qr(z.T @ (z @ random), mode="economic", overwrite_a=True)[0]
+            image = z @ span
+            along, turns = eigh(image.T @ image, driver="evd", overwrite_a=True)
+            along, axes = along[_OVER:], span @ turns[:, _OVER:]
+        along = np.maximum(along.astype(np.float64), 0.0)
+        rest = float(np.vdot(z, z)) - float(along.sum())
+        return cls(axes, along, max(rest, 0.0) / max(features - len(along), 1))
+
+
+class _Scale(NamedTuple):
+    """A symmetric factor a class: along some axes ``(k, K)``, across them ``(K,)``, of the intercepts ``(K,)``."""
+
+    axes: np.ndarray
+    along: np.ndarray
+    across: np.ndarray
+    intercept: np.ndarray
+
+    def __call__(self, solution: np.ndarray) -> np.ndarray:
+        """``(r + 1, K)``, the intercepts last."""
+        scaled = np.empty(solution.shape)
+        w = solution[:-1].astype(self.axes.dtype)
+        scaled[:-1] = self.axes @ ((self.along - self.across) * (self.axes.T @ w)).astype(self.axes.dtype)
+        scaled[:-1] += self.across * solution[:-1]
+        scaled[-1] = self.intercept * solution[-1]
+        return scaled
+
+    def inverse(self) -> _Scale:
+        return _Scale(self.axes, 1.0 / self.along, 1.0 / self.across, 1.0 / self.intercept)
+
+
+def _spanning(x: np.ndarray) -> np.ndarray | None:
+    """``(D, r)``: an orthonormal basis of what rows ``(n, D)`` span, where it is much less than everything."""
+    if len(x) >= min(x.shape[1], MOST_ROWS):
+        return None
+    squares, left = eigh(x @ x.T, driver="evd", overwrite_a=True)
+    kept = squares > _RANK * squares[-1]
+    return (x.T @ (left[:, kept] / np.sqrt(squares[kept]))).astype(x.dtype)
 
 
 def _threads(multiply_adds: int) -> AbstractContextManager[object]:

@@ -22,7 +22,7 @@ from keras_transfer.errors import DataError
 from keras_transfer.heads import LOGITS
 from keras_transfer.training.choosing import choose_strength, folds_for_targets
 from keras_transfer.training.hidden import has_hidden, train_hidden
-from keras_transfer.training.logistic import DELIVERED, Linear, LogisticPath, principal_axes, turned
+from keras_transfer.training.logistic import DELIVERED, Linear, LogisticPath, working
 from keras_transfer.training.probe import STRENGTHS
 from keras_transfer.training.standardising import folded, standardisation, standardised
 
@@ -107,11 +107,9 @@ def fit_multilabel_probe(
             thresholds = tuned_thresholds(expit(logits), labels[val], labels[train], calibrated=False)
         on = "validation" if len(val) else "training loss"
         return MultilabelProbeResult(None, on, thresholds, tuple(priors), trials)
-    x = standardised(features, train, weight)
-    axes = principal_axes(x[train])
-    z = turned(x, axes)
+    x = working(standardised(features, train, weight), len(train))
     cuts, chosen_on = folds_for_targets(train, val, seed)
-    folds = [_Fold(z, labels, weight, *cut) for cut in cuts]
+    folds = [_Fold(x, labels, weight, *cut) for cut in cuts]
     c, trials = choose_strength("C", STRENGTHS, folds)
     refit_multilabel_probe(model, features, labels, rows=train, c=c, sample_weight=weight)
     if chosen_on == "validation":
@@ -146,11 +144,10 @@ def refit_multilabel_probe(
     x = np.asarray(features, np.float64)[rows]
     mean, deviation = standardisation(x, weight[rows])
     x, dense = (x - mean) / deviation, model.get_layer(LOGITS)
-    axes = principal_axes(x)
     kernel, bias = dense.get_weights()
-    parts = _OneVsRest(turned(x, axes), labels[rows], weight[rows])
-    final = parts.deliver(c, Linear(axes.T @ (kernel * deviation[:, np.newaxis]), bias + mean @ kernel))
-    dense.set_weights(folded(axes @ final.w, final.b, mean, deviation))
+    parts = _OneVsRest(working(x, len(x)), labels[rows], weight[rows])
+    final = parts.deliver(c, Linear(kernel * deviation[:, np.newaxis], bias + mean @ kernel))
+    dense.set_weights(folded(final.w, final.b, mean, deviation))
 
 
 def best_threshold(probabilities: np.ndarray, truth: np.ndarray) -> float:
@@ -226,11 +223,11 @@ class _OneVsRest:
     Args: as of :class:`~keras_transfer.training.logistic.LogisticPath`; ``y`` ``(n, C)`` of 0 and 1.
     """
 
-    def __init__(self, z: np.ndarray, y: np.ndarray, weight: np.ndarray) -> None:
+    def __init__(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> None:
         self._priors = _constant_logits(y, weight)
         self._asked = np.setdiff1d(np.arange(y.shape[1]), list(self._priors))
-        self._path = LogisticPath(z, y[:, self._asked], weight, softmax=False)
-        self._shape = (z.shape[1], y.shape[1])
+        self._path = LogisticPath(x, y[:, self._asked], weight, softmax=False)
+        self._shape = (x.shape[1], y.shape[1])
 
     def fit(self, c: float) -> Linear:
         """The next strength of a path."""
@@ -267,11 +264,11 @@ class _Fold:
     """One fold's regressions at one strength after the other; ``logits`` of its judged images at each."""
 
     def __init__(
-        self, z: np.ndarray, labels: np.ndarray, weight: np.ndarray, train: np.ndarray, val: np.ndarray
+        self, x: np.ndarray, labels: np.ndarray, weight: np.ndarray, train: np.ndarray, val: np.ndarray
     ) -> None:
         self.logits: dict[float, np.ndarray] = {}
         self.val = val
-        self._learned, self._judged = z[train], z[val]
+        self._learned, self._judged = x[train], x[val]
         self._truth, self._truth_judged = labels[train], labels[val]
         self._parts = _OneVsRest(self._learned, labels[train], weight[train])
 

@@ -24,7 +24,7 @@ from keras_transfer.errors import DataError, UsageError
 from keras_transfer.heads import LOGITS, features_input
 from keras_transfer.training.choosing import choose_strength, folds_for_classes, stratified
 from keras_transfer.training.hidden import has_hidden, train_hidden
-from keras_transfer.training.logistic import DELIVERED, JUDGED, Linear, LogisticPath, principal_axes, turned
+from keras_transfer.training.logistic import DELIVERED, JUDGED, Linear, LogisticPath, working
 from keras_transfer.training.standardising import folded, standardisation, standardised
 
 STRENGTHS = tuple(10.0 ** (exponent / 2) for exponent in range(-10, 3))
@@ -97,18 +97,14 @@ def fit_probe(
         counted = {"train": train, "val": val, "weight": weight}
         _, trials = train_hidden(model, features, labels, **counted, loss=loss, metrics=names, seed=seed)
         return ProbeResult(None, "validation" if len(val) else "training loss", trials)
-    x = standardised(features, train, weight)
-    axes = principal_axes(x[train])
-    z = np.empty((len(x), axes.shape[1]), axes.dtype)
-    for part in (train, val):  # by itself: what is learned does not depend on what else there is
-        z[part] = turned(x[part], axes)
+    x = working(standardised(features, train, weight), len(train))
     counts = np.ones(len(labels)) if judged is None else np.asarray(judged, np.float64)
     known = val[np.isin(labels[val], found) & (counts[val] > 0)]
     cuts, chosen_on = folds_for_classes(train, known, labels, seed)
-    folds = [_Fold(z, labels, weight, counts, *cut) for cut in cuts]
+    folds = [_Fold(x, labels, weight, counts, *cut) for cut in cuts]
     c, trials = choose_strength("C", STRENGTHS, folds)
-    path = folds[0].path if chosen_on == "validation" else _path(z[train], labels[train], weight[train])
-    head = _unturned(path.deliver(c, STRENGTHS), axes)
+    path = folds[0].path if chosen_on == "validation" else _path(x[train], labels[train], weight[train])
+    head = path.deliver(c, STRENGTHS)
     mean, deviation = standardisation(np.asarray(features[train], np.float64), weight[train])
     _write(model.get_layer(LOGITS), _plain(head, found, mean, deviation, model.get_layer(LOGITS).units))
     return ProbeResult(c, chosen_on, trials)
@@ -167,10 +163,9 @@ def out_of_fold_logits(
     if near is None:
         near = (np.zeros((features.shape[1], num_classes)), np.zeros(num_classes))
     table = _Rows(features, labels, weight)
-    axes = principal_axes(standardised(features, rows, weight)[rows]) if folds else None
     found = [np.empty((0, num_classes))]
     for learned, judged in folds:
-        kernel, bias = _fitted(table, learned, c, near, JUDGED, axes)
+        kernel, bias = _fitted(table, learned, c, near, JUDGED)
         found.append(np.asarray(features[judged], np.float64) @ kernel + bias)
     return np.concatenate([rows[:0], *(judged for _, judged in folds)]), np.concatenate(found)
 
@@ -189,34 +184,27 @@ def _fitted(
     c: float,
     near: Weights,
     tolerance: Mapping[str, float],
-    axes: np.ndarray | None = None,
 ) -> Weights:
-    """Kernel and bias of a regression on some rows at a strength; those of weight 0 are left out.
-
-    ``axes``: of other rows; they do where they span everything.
-    """
+    """Kernel and bias of a regression on some rows at a strength; those of weight 0 are left out."""
     rows = rows[table.weight[rows] > 0]
     x, labels, weight = np.asarray(table.features[rows], np.float64), table.labels[rows], table.weight[rows]
     mean, deviation = standardisation(x, weight)
-    x = (x - mean) / deviation
-    if axes is None or axes.shape[1] < len(axes):
-        axes = principal_axes(x)
-    path, found = _path(turned(x, axes), labels, weight), np.unique(labels)
+    path, found = _path(working((x - mean) / deviation, len(x)), labels, weight), np.unique(labels)
     kernel, bias = near[0][:, found], near[1][found]
-    start = Linear(axes.T @ (kernel * deviation[:, np.newaxis]), bias + mean @ kernel)
+    start = Linear(kernel * deviation[:, np.newaxis], bias + mean @ kernel)
     if len(found) == 2:
         start = Linear(*(one[..., 1:] - one[..., :1] for one in start))
     head = path.near(c, start, tolerance)
     if head is None:
         head = path.deliver(c, [strength for strength in STRENGTHS if strength < c] + [c])
-    return _plain(_unturned(head, axes), found, mean, deviation, len(near[1]))
+    return _plain(head, found, mean, deviation, len(near[1]))
 
 
-def _path(z: np.ndarray, labels: np.ndarray, weight: np.ndarray) -> LogisticPath:
+def _path(x: np.ndarray, labels: np.ndarray, weight: np.ndarray) -> LogisticPath:
     """Of two classes there is one score, for the second; of more there is one for each."""
     found = np.unique(labels)
     targets = labels[:, np.newaxis] == (found[1:] if len(found) == 2 else found)
-    return LogisticPath(z, targets, weight, softmax=len(found) > 2)
+    return LogisticPath(x, targets, weight, softmax=len(found) > 2)
 
 
 class _Fold:
@@ -224,7 +212,7 @@ class _Fold:
 
     def __init__(
         self,
-        z: np.ndarray,
+        x: np.ndarray,
         labels: np.ndarray,
         weight: np.ndarray,
         counts: np.ndarray,
@@ -232,14 +220,14 @@ class _Fold:
         val: np.ndarray,
     ) -> None:
         found = np.unique(labels[train])
-        self.path = _path(z[train], labels[train], weight[train])
-        self._z = (z[train], z[val])
+        self.path = _path(x[train], labels[train], weight[train])
+        self._x = (x[train], x[val])
         self._right = tuple(np.searchsorted(found, labels[rows]) for rows in (train, val))
         self._counts = counts[val] if counts[val].any() else np.ones(len(val))
 
     def __call__(self, c: float) -> dict[str, float]:
         head = self.path.fit(c)
-        scores = [z @ head.w.astype(z.dtype) + head.b for z in self._z]
+        scores = [x @ head.w.astype(x.dtype) + head.b for x in self._x]
         chances = [log_softmax(_both_sides(one) if one.shape[1] == 1 else one, axis=1) for one in scores]
         losses = [-one[np.arange(len(one)), right] for one, right in zip(chances, self._right, strict=True)]
         return {
@@ -252,11 +240,6 @@ class _Fold:
 def _both_sides(score: np.ndarray) -> np.ndarray:
     """Two classes are one score z: ``softmax([-z/2, z/2])`` equals the sigmoid of z."""
     return np.concatenate([-score / 2, score / 2], axis=-1)
-
-
-def _unturned(head: Linear, axes: np.ndarray) -> Linear:
-    """A head on features along their axes, for standardised features."""
-    return Linear(axes @ head.w, head.b)
 
 
 def _write(dense: keras.layers.Dense, weights: Weights) -> None:

@@ -6,7 +6,7 @@ from scipy.special import expit, softmax
 from sklearn.linear_model import LogisticRegression
 
 from keras_transfer.training import logistic
-from keras_transfer.training.logistic import DELIVERED, Linear, LogisticPath, principal_axes, turned
+from keras_transfer.training.logistic import DELIVERED, Linear, LogisticPath, working
 
 PATH = (1e-3, 1e-2, 1e-1, 1.0)
 
@@ -21,10 +21,9 @@ def correlated(count, features, classes, seed=0):
 
 
 def delivered(x, targets, weight, c, *, softmax):
-    axes = principal_axes(x)
-    path = LogisticPath(turned(x, axes), targets, weight, softmax=softmax)
+    path = LogisticPath(x, targets, weight, softmax=softmax)
     head = path.deliver(c, [one for one in PATH if one <= c])
-    return x @ axes @ head.w + head.b
+    return x @ head.w + head.b
 
 
 @pytest.mark.parametrize(
@@ -59,17 +58,15 @@ def test_constant_and_repeated_features_are_fitted_like_any():
 
 def test_rows_of_weight_zero_have_no_say():
     x, y = correlated(120, 8, 3)
-    axes, weight = principal_axes(x), np.where(np.arange(120) < 80, 1.0, 0.0)
-    z = turned(x, axes)
-    some = LogisticPath(z[:80], np.eye(3)[y[:80]], np.ones(80), softmax=True).deliver(0.1, PATH)
-    all_of_them = LogisticPath(z, np.eye(3)[y], weight, softmax=True).deliver(0.1, PATH)
+    weight = np.where(np.arange(120) < 80, 1.0, 0.0)
+    some = LogisticPath(x[:80], np.eye(3)[y[:80]], np.ones(80), softmax=True).deliver(0.1, PATH)
+    all_of_them = LogisticPath(x, np.eye(3)[y], weight, softmax=True).deliver(0.1, PATH)
     np.testing.assert_allclose(all_of_them.w, some.w, atol=1e-5)
 
 
 def test_what_is_delivered_does_not_depend_on_how_far_the_path_was_followed():
     x, y = correlated(120, 20, 3)
-    z = turned(x, principal_axes(x))
-    paths = [LogisticPath(z, np.eye(3)[y], np.ones(120), softmax=True) for _ in range(2)]
+    paths = [LogisticPath(x, np.eye(3)[y], np.ones(120), softmax=True) for _ in range(2)]
     for c in PATH:
         paths[0].fit(c)
     first, second = (path.deliver(1e-2, PATH) for path in paths)
@@ -79,22 +76,51 @@ def test_what_is_delivered_does_not_depend_on_how_far_the_path_was_followed():
 
 def test_where_it_begins_has_no_say_in_where_it_ends():
     x, y = correlated(200, 20, 3)
-    path = LogisticPath(turned(x, principal_axes(x)), np.eye(3)[y], np.ones(200), softmax=True)
+    path = LogisticPath(x, np.eye(3)[y], np.ones(200), softmax=True)
     cold = path.deliver(0.1, PATH)
     warm = path.near(0.1, Linear(cold.w * 1.2, cold.b + 0.3), DELIVERED)
     np.testing.assert_allclose(warm.w, cold.w, atol=1e-4)
     assert path.near(0.1, Linear(cold.w * -50, cold.b), DELIVERED) is None
 
 
-def test_the_axes_are_orthonormal_and_span_the_rows():
-    for count, features in ((200, 30), (30, 200)):
-        x, _ = correlated(count, features, 2)
-        axes = principal_axes(x)
-        np.testing.assert_allclose(axes.T @ axes, np.eye(axes.shape[1]), atol=1e-4)
-        np.testing.assert_allclose(x @ axes @ axes.T, x, atol=1e-3 * np.abs(x).max())
+@pytest.mark.parametrize("rows", [300, 60], ids=["many rows", "few rows"])
+def test_some_directions_lead_to_the_minimum_as_all_do(monkeypatch, rows):
+    x, y = correlated(rows, 80, 3)
+    targets, weight = np.eye(3)[y], np.random.default_rng(1).uniform(0.2, 3.0, rows)
+    expected = delivered(x, targets, weight, 0.1, softmax=True)
+    monkeypatch.setattr(logistic, "FEW", 10)
+    monkeypatch.setattr(logistic, "DIRECTIONS", 6)
+    np.testing.assert_allclose(delivered(x, targets, weight, 0.1, softmax=True), expected, atol=1e-4)
 
 
-def test_too_many_features_stay_as_they_are(monkeypatch):
-    monkeypatch.setattr(logistic, "MOST_AXES", 5)
-    x, _ = correlated(20, 10, 2)
-    np.testing.assert_array_equal(principal_axes(x), np.eye(10))
+def test_directions_save_steps(monkeypatch):
+    asked = []
+    objective = LogisticPath._objective
+    monkeypatch.setattr(LogisticPath, "_objective", lambda *given: asked.append(1) or objective(*given))
+    rng, y = np.random.default_rng(0), np.arange(400) % 4
+    spread = np.where(np.arange(300) < 40, np.logspace(2, 1, 300), 1.0)
+    x = (rng.normal(size=(4, 300))[y] + rng.normal(size=(400, 300))) * spread
+    x = x @ np.linalg.qr(rng.normal(size=(300, 300)))[0] / 30
+    delivered(x, np.eye(4)[y], np.ones(400), 1.0, softmax=True)
+    with_them = len(asked)
+    asked.clear()
+    monkeypatch.setattr(logistic, "DIRECTIONS", 1)
+    delivered(x, np.eye(4)[y], np.ones(400), 1.0, softmax=True)
+    assert with_them < 0.75 * len(asked)
+
+
+def test_rows_that_span_little_are_fitted_there_and_nowhere_else(monkeypatch):
+    x, y = correlated(30, 90, 3)
+    path = LogisticPath(x, np.eye(3)[y], np.ones(30), softmax=True)
+    head = path.deliver(0.1, PATH)
+    outside = np.eye(90) - np.linalg.pinv(x) @ x
+    np.testing.assert_allclose(outside @ head.w, 0, atol=1e-9)
+    monkeypatch.setattr(logistic, "MOST_ROWS", 10)
+    whole = LogisticPath(x, np.eye(3)[y], np.ones(30), softmax=True).deliver(0.1, PATH)
+    np.testing.assert_allclose(x @ head.w + head.b, x @ whole.w + whole.b, atol=1e-4)
+
+
+def test_many_features_are_worked_on_in_float32():
+    x = np.zeros((20, 100))
+    assert working(x, 20).dtype == np.float64
+    assert working(x, 20_000).dtype == np.float32
