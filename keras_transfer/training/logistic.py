@@ -15,7 +15,7 @@ minimum lies in what the rows span, and it is looked for there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import NamedTuple
@@ -30,10 +30,11 @@ CHOOSING = 3e-6
 """Relative decrease of the loss in a step at which a fit ends that only a strength is chosen by."""
 DELIVERED = {"float32": 1e-7, "float64": 1e-12}
 """The same for a head that is kept."""
-JUDGED = {"float32": 1e-8, "float64": 1e-12}
-"""The same for a head that is asked of rows which the one it began at has learned from."""
 EXACT = 1_000_000
 """Numbers of a feature table up to which everything is float64, and a head that is kept is fitted to the last digit."""
+EXACT_PRODUCT = 10_000_000
+"""Multiply-adds of its product with a head, beyond which it is not: of 100 classes, the last digits take a thousand
+steps."""
 MOST_STEPS = 1000
 DIRECTIONS = 96
 """Directions of most variance that are scaled by themselves, of more than :data:`FEW` features."""
@@ -57,9 +58,13 @@ class Linear(NamedTuple):
     b: np.ndarray
 
 
-def working(x: np.ndarray, rows: int) -> np.ndarray:
-    """Features ``(n, D)`` in the type that a fit on so many of their rows works in: float64, or float32 of many."""
-    return np.asarray(x, np.float64 if rows * x.shape[1] <= EXACT else np.float32)
+def working(x: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Features ``(n, D)`` in the type that fits work in: float32 where they are long, else float64.
+
+    ``rows`` of them are learned from, ``columns`` of weights are looked for.
+    """
+    numbers = rows * x.shape[1]
+    return np.asarray(x, np.float64 if numbers <= min(EXACT, EXACT_PRODUCT // columns) else np.float32)
 
 
 class LogisticPath:
@@ -99,14 +104,14 @@ class LogisticPath:
                 self.fit(strength)
         return self._linear(self._minimum(self._found[c], c, DELIVERED[self._z.dtype.name]))
 
-    def near(self, c: float, start: Linear, tolerance: Mapping[str, float]) -> Linear | None:
+    def near(self, c: float, start: Linear) -> Linear | None:
         """The solution at a strength, begun at one that is near; None where nothing at all is nearer."""
         w = start.w if self._basis is None else self._basis.T @ start.w
         begin = np.vstack([w, start.b])
         penalty = self._penalty(c)
         if not self._objective(begin, penalty)[0] < self._objective(np.zeros_like(begin), penalty)[0]:
             return None
-        return self._linear(self._minimum(begin, c, tolerance[self._z.dtype.name]))
+        return self._linear(self._minimum(begin, c, DELIVERED[self._z.dtype.name]))
 
     def _penalty(self, c: float) -> float:
         return 1.0 / (c * self._total)

@@ -22,7 +22,7 @@ from keras_transfer.errors import DataError
 from keras_transfer.heads import LOGITS
 from keras_transfer.training.choosing import choose_strength, folds_for_targets
 from keras_transfer.training.hidden import has_hidden, train_hidden
-from keras_transfer.training.logistic import DELIVERED, Linear, LogisticPath, working
+from keras_transfer.training.logistic import Linear, LogisticPath, working
 from keras_transfer.training.probe import STRENGTHS
 from keras_transfer.training.standardising import folded, standardisation, standardised
 
@@ -107,7 +107,7 @@ def fit_multilabel_probe(
             thresholds = tuned_thresholds(expit(logits), labels[val], labels[train], calibrated=False)
         on = "validation" if len(val) else "training loss"
         return MultilabelProbeResult(None, on, thresholds, tuple(priors), trials)
-    x = working(standardised(features, train, weight), len(train))
+    x = working(standardised(features, train, weight), len(train), labels.shape[1])
     cuts, chosen_on = folds_for_targets(train, val, seed)
     folds = [_Fold(x, labels, weight, *cut) for cut in cuts]
     c, trials = choose_strength("C", STRENGTHS, folds)
@@ -145,7 +145,7 @@ def refit_multilabel_probe(
     mean, deviation = standardisation(x, weight[rows])
     x, dense = (x - mean) / deviation, model.get_layer(LOGITS)
     kernel, bias = dense.get_weights()
-    parts = _OneVsRest(working(x, len(x)), labels[rows], weight[rows])
+    parts = _OneVsRest(working(x, *labels[rows].shape), labels[rows], weight[rows])
     final = parts.deliver(c, Linear(kernel * deviation[:, np.newaxis], bias + mean @ kernel))
     dense.set_weights(folded(final.w, final.b, mean, deviation))
 
@@ -237,7 +237,7 @@ class _OneVsRest:
         """The regressions at one strength, to the last; ``start`` may be near."""
         if not len(self._asked):
             return self._constants()
-        near = self._path.near(c, Linear(start.w[:, self._asked], start.b[self._asked]), DELIVERED)
+        near = self._path.near(c, Linear(start.w[:, self._asked], start.b[self._asked]))
         path = [strength for strength in STRENGTHS if strength < c] + [c]
         return self._with_constants(self._path.deliver(c, path) if near is None else near)
 

@@ -12,7 +12,6 @@ head again on them and the training images together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -24,7 +23,7 @@ from keras_transfer.errors import DataError, UsageError
 from keras_transfer.heads import LOGITS, features_input
 from keras_transfer.training.choosing import choose_strength, folds_for_classes, stratified
 from keras_transfer.training.hidden import has_hidden, train_hidden
-from keras_transfer.training.logistic import DELIVERED, JUDGED, Linear, LogisticPath, working
+from keras_transfer.training.logistic import Linear, LogisticPath, working
 from keras_transfer.training.standardising import folded, standardisation, standardised
 
 STRENGTHS = tuple(10.0 ** (exponent / 2) for exponent in range(-10, 3))
@@ -97,7 +96,7 @@ def fit_probe(
         counted = {"train": train, "val": val, "weight": weight}
         _, trials = train_hidden(model, features, labels, **counted, loss=loss, metrics=names, seed=seed)
         return ProbeResult(None, "validation" if len(val) else "training loss", trials)
-    x = working(standardised(features, train, weight), len(train))
+    x = working(standardised(features, train, weight), len(train), len(found))
     counts = np.ones(len(labels)) if judged is None else np.asarray(judged, np.float64)
     known = val[np.isin(labels[val], found) & (counts[val] > 0)]
     cuts, chosen_on = folds_for_classes(train, known, labels, seed)
@@ -132,7 +131,7 @@ def refit_probe(
     dense = model.get_layer(LOGITS)
     weight = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, np.float64)
     kernel, bias = dense.get_weights()
-    _write(dense, _fitted(_Rows(features, labels, weight), rows, c, (kernel, bias), DELIVERED))
+    _write(dense, _fitted(_Rows(features, labels, weight), rows, c, (kernel, bias)))
 
 
 def out_of_fold_logits(
@@ -165,7 +164,7 @@ def out_of_fold_logits(
     table = _Rows(features, labels, weight)
     found = [np.empty((0, num_classes))]
     for learned, judged in folds:
-        kernel, bias = _fitted(table, learned, c, near, JUDGED)
+        kernel, bias = _fitted(table, learned, c, near)
         found.append(np.asarray(features[judged], np.float64) @ kernel + bias)
     return np.concatenate([rows[:0], *(judged for _, judged in folds)]), np.concatenate(found)
 
@@ -183,18 +182,18 @@ def _fitted(
     rows: np.ndarray,
     c: float,
     near: Weights,
-    tolerance: Mapping[str, float],
 ) -> Weights:
     """Kernel and bias of a regression on some rows at a strength; those of weight 0 are left out."""
     rows = rows[table.weight[rows] > 0]
     x, labels, weight = np.asarray(table.features[rows], np.float64), table.labels[rows], table.weight[rows]
     mean, deviation = standardisation(x, weight)
-    path, found = _path(working((x - mean) / deviation, len(x)), labels, weight), np.unique(labels)
+    found = np.unique(labels)
+    path = _path(working((x - mean) / deviation, len(x), len(found)), labels, weight)
     kernel, bias = near[0][:, found], near[1][found]
     start = Linear(kernel * deviation[:, np.newaxis], bias + mean @ kernel)
     if len(found) == 2:
         start = Linear(*(one[..., 1:] - one[..., :1] for one in start))
-    head = path.near(c, start, tolerance)
+    head = path.near(c, start)
     if head is None:
         head = path.deliver(c, [strength for strength in STRENGTHS if strength < c] + [c])
     return _plain(head, found, mean, deviation, len(near[1]))

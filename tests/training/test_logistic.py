@@ -6,7 +6,7 @@ from scipy.special import expit, softmax
 from sklearn.linear_model import LogisticRegression
 
 from keras_transfer.training import logistic
-from keras_transfer.training.logistic import DELIVERED, Linear, LogisticPath, working
+from keras_transfer.training.logistic import Linear, LogisticPath, working
 
 PATH = (1e-3, 1e-2, 1e-1, 1.0)
 
@@ -78,9 +78,9 @@ def test_where_it_begins_has_no_say_in_where_it_ends():
     x, y = correlated(200, 20, 3)
     path = LogisticPath(x, np.eye(3)[y], np.ones(200), softmax=True)
     cold = path.deliver(0.1, PATH)
-    warm = path.near(0.1, Linear(cold.w * 1.2, cold.b + 0.3), DELIVERED)
+    warm = path.near(0.1, Linear(cold.w * 1.2, cold.b + 0.3))
     np.testing.assert_allclose(warm.w, cold.w, atol=1e-4)
-    assert path.near(0.1, Linear(cold.w * -50, cold.b), DELIVERED) is None
+    assert path.near(0.1, Linear(cold.w * -50, cold.b)) is None
 
 
 @pytest.mark.parametrize("rows", [300, 60], ids=["many rows", "few rows"])
@@ -120,7 +120,9 @@ def test_rows_that_span_little_are_fitted_there_and_nowhere_else(monkeypatch):
     np.testing.assert_allclose(x @ head.w + head.b, x @ whole.w + whole.b, atol=1e-4)
 
 
-def test_many_features_are_worked_on_in_float32():
+def test_long_fits_are_float32():
     x = np.zeros((20, 100))
-    assert working(x, 20).dtype == np.float64
-    assert working(x, 20_000).dtype == np.float32
+    assert working(x, 20, 1).dtype == np.float64
+    assert working(x, 20_000, 1).dtype == np.float32
+    assert working(x, 9_000, 10).dtype == np.float64
+    assert working(x, 9_000, 100).dtype == np.float32
