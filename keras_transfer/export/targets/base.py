@@ -13,6 +13,7 @@ import numpy as np
 from keras_transfer.export.inspection import FileFacts
 from keras_transfer.inference import Runner
 from keras_transfer.records import ExportOptions
+from keras_transfer.records.layout import TARGETS
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,12 @@ class Source:
         """Of the ``.tflite``."""
         return self.folder / self.file
 
+    def own(self, target: str) -> Path:
+        """The folder of a target's files in the bundle, made where it is not there."""
+        folder = self.folder / TARGETS / target
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
 
 @dataclass(frozen=True)
 class Made:
@@ -49,11 +56,13 @@ class Made:
 
     Attributes:
         files: names in the bundle.
+        model: of them, the one that :meth:`Target.open` opens; empty: the ``.tflite`` itself.
         measured: what its runtime told: bytes, cycles ... JSON-able.
         versions: of what made and ran it.
     """
 
     files: tuple[str, ...]
+    model: str = ""
     measured: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 
@@ -61,8 +70,11 @@ class Made:
 class Target(ABC):
     """A way to make files for a runtime, and to run them in it."""
 
-    allowed: float = 0.0
-    """How far an answer in its runtime may be from LiteRT's reference kernels on the golden images; 0: equal."""
+    allowed: float | None = 0.0
+    """How far an answer in its runtime may be from LiteRT's reference kernels on the golden images; 0: equal; None: as
+    far as the file's precision allows on another machine (:attr:`Source.tolerance`)."""
+    compared: bool = False
+    """Whether its answers to all images that the artefacts are compared on are judged, too, as those of an artefact."""
 
     @abstractmethod
     def make(self, source: Source) -> Made:
@@ -73,7 +85,7 @@ class Target(ABC):
 
     @abstractmethod
     def open(self, path: Path) -> Runner:
-        """The model of a bundle in the target's runtime; ``path``: its ``.tflite``.
+        """The model of a bundle in the target's runtime; ``path``: of what :attr:`Made.model` names.
 
         Raises ``ExportError`` where the runtime refuses it.
         """
