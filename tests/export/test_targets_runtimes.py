@@ -1,15 +1,21 @@
 """Targets that make models for other runtimes, proven there by the gate of the export."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers_export import small_network
 
-from keras_transfer.errors import BundleError, ParityError, UsageError
+from keras_transfer.errors import BundleError, ExportError, ParityError, PluginError, UsageError
 from keras_transfer.export import export_model, load_bundle
 from keras_transfer.export.inspection import inspect_file
+from keras_transfer.export.targets.litert import LiteRT
 from keras_transfer.inference import load_runner
 from keras_transfer.inference.onnx_runner import ONNXRunner
 from keras_transfer.inference.openvino_file import OpenVINOFileRunner
@@ -209,3 +215,164 @@ def test_openvino_reads_the_tflite_where_only_that_agrees(export, tmp_path, monk
     (report,) = export(tmp_path / "edge", targets=("openvino",)).targets
     assert (report.files, report.model, report.measured["reads"]) == (("model.tflite",), "", "tflite")
     assert not list((tmp_path / "edge").rglob("*.xml")) and verify(tmp_path / "edge").passed
+
+
+def test_edges_of_int8_answer_the_same(export, made, tmp_path, held_out):
+    report = export(tmp_path / "edge", targets=("edgetpu", "litert"), edges="int8", clients=())
+    path = tmp_path / "edge" / "model_int8.tflite"
+    facts, before = inspect_file(path), inspect_file(made[0] / "model_int8.tflite")
+    assert {facts.tensors[index].type for index in (*facts.inputs, *facts.outputs)} == {"int8"}
+    assert len(facts.operators) == len(before.operators) - 2
+    assert [one.name for one in LiteRTModel(path).inputs] == [
+        one.name for one in LiteRTModel(made[0] / "model_int8.tflite").inputs
+    ]
+    expected = LiteRTModel(made[0] / "model_int8.tflite", reference=True).predict(held_out)
+    np.testing.assert_array_equal(LiteRTModel(path, reference=True).predict(held_out), expected)
+    assert report.targets[0].measured["cpu_operators"] == 0
+    script = subprocess.run(
+        [sys.executable, "classify.py", "--self-test", "--model", "model_int8.tflite"],
+        cwd=tmp_path / "edge",
+        capture_output=True,
+        text=True,
+    )
+    assert script.returncode == 0, script.stderr
+
+
+def test_a_compiler_that_fails_is_heard_and_its_log_is_kept(export, tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "edgetpu_compiler"
+    program.write_text("#!/bin/sh\nfor i in 1 2 3 4 5 6; do echo line $i; done\necho broken >&2\nexit 3\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "bin"))
+    with pytest.raises(
+        ExportError, match=r"edgetpu_compiler failed \(exit code 3\).*\n  line 3\n"
+    ) as refused:
+        export(tmp_path / "edge", targets=("edgetpu",))
+    assert "broken" in str(refused.value) and "line 2" not in str(refused.value)
+    log = Path(str(refused.value).split("is in ")[1].split(". Its")[0])
+    assert "line 1" in log.read_text() and not (tmp_path / "edge").exists()
+
+
+def test_a_compiler_on_the_path_compiles(export, tmp_path, monkeypatch):
+    """A stand-in for Coral's, which is in no package: it is called as Coral's documents say."""
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "edgetpu_compiler"
+    program.write_text(
+        "#!/bin/sh\necho 'Edge TPU Compiler version 16.0'\n[ $1 = -s ] && [ $2 = -o ] || exit 1\n"
+        "cp $4 $3/$(basename $4 .tflite)_edgetpu.tflite\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    (report,) = export(tmp_path / "edge", targets=("edgetpu",)).targets
+    assert report.measured["compiled"] and report.versions == {
+        "edgetpu_compiler": "Edge TPU Compiler version 16.0"
+    }
+    assert report.files == (
+        "targets/edgetpu/edgetpu_compiler.txt",
+        "targets/edgetpu/model_int8_edgetpu.tflite",
+    )
+    assert verify(tmp_path / "edge").passed
+
+
+def test_two_targets_do_not_write_one_file(export, tmp_path, monkeypatch):
+    """The second finds what the first made, and may not change it."""
+    real = LiteRT.make
+
+    def make(self, source):
+        (source.own("edgetpu") / "note").write_text("mine")
+        return real(self, source)
+
+    monkeypatch.setattr(LiteRT, "make", make)
+    with pytest.raises(
+        PluginError, match="The target 'litert' wrote 'targets/edgetpu/note', which is not in"
+    ):
+        export(tmp_path / "edge", targets=("litert",))
+    assert not (tmp_path / "edge").exists()
+
+
+@pytest.fixture(scope="module")
+def compiled(export, tmp_path_factory):
+    needs("ethosu.vela")
+    folder = tmp_path_factory.mktemp("vela") / "edge"
+    return folder, export(folder, targets=("ethos-u",), precisions=("int8",))
+
+
+def test_vela_compiles_it_and_says_what_stays_on_the_cpu(compiled):
+    folder, report = compiled
+    (found,) = report.targets
+    facts = inspect_file(folder / "model_int8.tflite")
+    told = found.measured
+    assert told["accelerator"] == "ethos-u55-128"
+    assert told["npu_operators"] + told["cpu_operators"] == len(facts.operators)
+    floats = [one for one in facts.operators if {"float32"} & {each.type for each in facts.data(one)}]
+    assert [one["operator"] for one in told["on_cpu"]] == [one.name for one in floats]
+    cast = told["on_cpu"][0]
+    assert cast["operator"] == "CAST" and cast["reason"] == "Unsupported opType" and cast["layer"]
+    assert told["sram_bytes"] > 0 and told["flash_bytes"] > 0 and told["cycles"] > 0
+    assert "targets/ethos-u/model_int8_vela.tflite" in found.files and found.runtime == "litert"
+    inside = inspect_file(folder / "targets" / "ethos-u" / "model_int8_vela.tflite")
+    assert any(one.custom and one.name == "ethos-u" for one in inside.operators)
+    assert verify(folder).passed
+
+
+def test_full_placement_is_refused_with_the_layers_on_the_cpu(export, tmp_path):
+    needs("ethosu.vela")
+    with pytest.raises(
+        ExportError, match=r"ethos-u: \d+ of \d+ operators would run on the CPU.* CAST \(layer"
+    ) as said:
+        export(
+            tmp_path / "edge",
+            targets=("ethos-u",),
+            precisions=("int8",),
+            require_full_placement=True,
+            clients=(),
+        )
+    assert "Unsupported opType" in str(said.value) and not (tmp_path / "edge").exists()
+
+
+def test_an_all_integer_model_is_placed_on_the_npu_whole(export, tmp_path):
+    needs("ethosu.vela")
+    (found,) = export(
+        tmp_path / "edge",
+        targets=("ethos-u",),
+        precisions=("int8",),
+        all_integer=True,
+        require_full_placement=True,
+        accelerator="ethos-u65-256",
+    ).targets
+    assert (found.measured["cpu_operators"], found.measured["accelerator"]) == (0, "ethos-u65-256")
+
+
+def test_a_bundle_from_before_opens(made, tmp_path):
+    """Rows of targets had no model, no proof on all images and no refusal; bundles before had no rows."""
+    folder = shutil.copytree(made[0], tmp_path / "copy")
+    info = json.loads((folder / "bundle.json").read_text())
+    new = ("precision", "model", "artefact", "refused")
+    info["targets"] = [
+        {name: value for name, value in row.items() if name not in new}
+        for row in info["targets"]
+        if row["target"] == "edgetpu"
+    ]
+    (folder / "bundle.json").write_text(json.dumps(info))
+    assert load_bundle(folder).made == () and verify(folder).passed
+    del info["targets"]
+    (folder / "bundle.json").write_text(json.dumps(info))
+    assert load_bundle(folder).record.targets == () and verify(folder).passed
+
+
+def test_a_missing_runtime_of_a_file_is_told_with_the_command(made, monkeypatch):
+    for name in ("onnxruntime", "openvino"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ExportError, match=r"pip install 'keras-transfer\[onnx\]'"):
+        load_runner(made[0] / "targets" / "onnx" / "model.onnx")
+    with pytest.raises(ExportError, match=r"pip install 'keras-transfer\[openvino\]'"):
+        load_runner(made[0] / "targets" / "openvino" / "model.xml")
+
+
+def test_files_that_are_no_models_are_refused(tmp_path):
+    needs("onnxruntime", "openvino")
+    for name, words in (("model.onnx", "ONNX Runtime .* refuses"), ("model.xml", "OpenVINO .* refuses")):
+        (tmp_path / name).write_text("no model")
+        with pytest.raises(ExportError, match=words):
+            load_runner(tmp_path / name)

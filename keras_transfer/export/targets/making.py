@@ -65,7 +65,7 @@ def make_targets(
                 require_taken(facts, spec)
                 answers = LiteRTModel(folder / file, reference=True).predict(pixels)
                 source = Source(folder, file, facts, pixels, answers, tolerances[file], options)
-                with _own_files_alone(folder, name):
+                with own_files_alone(folder, name):
                     made.append(_proven(spec, source, precision, prove))
             except (ExportError, ParityError) as error:
                 if not place or spec.sources != "agreeing":
@@ -118,7 +118,7 @@ def beyond(name: str, difference: float, allowed: float) -> str:
 
 
 @contextmanager
-def _own_files_alone(folder: Path, name: str) -> Iterator[None]:
+def own_files_alone(folder: Path, name: str) -> Iterator[None]:
     """What a target writes into its folder is gone where it fails.
 
     Raises ``PluginError`` where a file was written that is not in its folder, or that an earlier one had made.
