@@ -88,7 +88,9 @@ def print_report(report: dict[str, Any]) -> None:
             click.echo(f"{row['target']} from {row['source']} is left out: {row['refused']}")
         away = row["measured"].get("on_cpu", [])
         for one in away[:SHOWN]:
-            click.echo(f"{row['target']}: {one['operator']} of layer {one['layer']} runs on the CPU: {one['reason']}.")
+            click.echo(
+                f"{row['target']}: {one['operator']} of layer {one['layer']} runs on the CPU: {one['reason']}."
+            )
         if len(away) > SHOWN:
             click.echo(f"{row['target']}: and {len(away) - SHOWN} more; bundle.json names all.")
 
@@ -96,7 +98,9 @@ def print_report(report: dict[str, Any]) -> None:
 def _target(row: dict[str, Any], metric: str) -> tuple[Any, ...]:
     """A row of the table of targets."""
     measured = row["measured"]
-    told = [f"{key.removesuffix('_bytes')} {size_of(measured[key])}" for key in measured if key.endswith("_bytes")]
+    told = [
+        f"{key.removesuffix('_bytes')} {size_of(measured[key])}" for key in measured if key.endswith("_bytes")
+    ]
     told += [f"{measured[key]:,} {key.replace('_', ' ')}" for key in COUNTED if key in measured]
     return (
         row["target"],

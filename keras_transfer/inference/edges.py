@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,11 +20,22 @@ from keras_transfer.litert import LARGEST_BATCH, TensorInfo, best_batch, restore
 KEY = "keras_transfer"
 
 
-def edges_text(inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]) -> str:
-    """What is written under :data:`KEY`: JSON."""
-    return json.dumps(
-        {"inputs": [one.to_dict() for one in inputs], "outputs": [one.to_dict() for one in outputs]}
-    )
+def edges_text(inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], *, apart: bool = False) -> str:
+    """What is written under :data:`KEY`: JSON. ``apart``: see :func:`is_apart`."""
+    content = {
+        "inputs": [one.to_dict() for one in inputs],
+        "outputs": [one.to_dict() for one in outputs],
+        "apart": apart,
+    }
+    return json.dumps(content)
+
+
+def is_apart(text: str) -> bool:
+    """Whether layers must not be fused with the quantizations around them, as runtimes do by themselves.
+
+    Fused integers are rounded in another way than LiteRT's: a small network's answers moved by up to 0.48.
+    """
+    return bool(text) and _parsed(text).get("apart") is True
 
 
 def with_edges(text: str, source: TensorInfo, target: TensorInfo) -> tuple[TensorInfo, TensorInfo]:
@@ -33,14 +45,14 @@ def with_edges(text: str, source: TensorInfo, target: TensorInfo) -> tuple[Tenso
     """
     if not text:
         return source, target
+    content = _parsed(text)
     try:
-        content = json.loads(text)
         found = [
             TensorInfo(one.name, one.shape, one.dtype, float(row["scale"]), int(row["zero_point"]))
             for one, (row,) in ((source, content["inputs"]), (target, content["outputs"]))
         ]
     except (ValueError, KeyError, TypeError) as error:
-        raise ExportError(f"What the file says of its input and output is damaged ({error!r}).") from None
+        raise _damaged(error) from None
     return found[0], found[1]
 
 
@@ -98,3 +110,17 @@ def in_steps(
     if not parts:
         return np.zeros((0, *(max(size, 0) for size in target.shape[1:])), np.float32)
     return restore(np.concatenate(parts), target)
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise _damaged(error) from None
+    if not isinstance(content, dict):
+        raise _damaged(TypeError(type(content).__name__))
+    return content
+
+
+def _damaged(error: Exception) -> ExportError:
+    return ExportError(f"What the file says of its input and output is damaged ({error!r}).")

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from keras_transfer.errors import ExportError
-from keras_transfer.inference.edges import KEY, in_steps, require_one_image, with_edges
+from keras_transfer.inference.edges import KEY, in_steps, is_apart, require_one_image, with_edges
 from keras_transfer.litert import TensorInfo
 
 TYPES = {"float": "float32", "uint8": "uint8", "int8": "int8", "int16": "int16", "float16": "float16"}
+APART = ("session.disable_quant_qdq", "1")
+"""The session's entry for files whose layers must not be fused with their quantizations."""
 INSTALL = "pip install 'keras-transfer[onnx]'"
 
 
@@ -31,23 +33,15 @@ class ONNXRunner:
     name = "onnxruntime"
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
-        runtime = _onnxruntime()
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads or os.cpu_count() or 1
-        options.log_severity_level = 4  # what is wrong comes as an exception
-        self._path = path
-        try:
-            self._session = runtime.InferenceSession(path.read_bytes(), options, ["CPUExecutionProvider"])
-        except Exception as error:
-            raise ExportError(
-                f"ONNX Runtime {runtime.__version__} refuses {path.name}: {_words(error)}"
-            ) from error
+        self._path, self._threads = path, threads or os.cpu_count() or 1
+        self._session = self._opened(apart=False)
+        text = self._session.get_modelmeta().custom_metadata_map.get(KEY, "")
+        if is_apart(text):
+            self._session = self._opened(apart=True)
         inputs = [_info(one) for one in self._session.get_inputs()]
         outputs = [_info(one) for one in self._session.get_outputs()]
         self.input_size = require_one_image(path, inputs, outputs)
-        source, target = with_edges(
-            self._session.get_modelmeta().custom_metadata_map.get(KEY, ""), inputs[0], outputs[0]
-        )
+        source, target = with_edges(text, inputs[0], outputs[0])
         self.inputs, self.outputs = (source,), (target,)
 
     def predict(self, batch: np.ndarray) -> np.ndarray:
@@ -57,6 +51,20 @@ class ONNXRunner:
     def close(self) -> None:
         """Let go of the session."""
         del self._session
+
+    def _opened(self, apart: bool) -> Any:
+        runtime = _onnxruntime()
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.log_severity_level = 4  # what is wrong comes as an exception
+        if apart:
+            options.add_session_config_entry(*APART)
+        try:
+            return runtime.InferenceSession(self._path.read_bytes(), options, ["CPUExecutionProvider"])
+        except Exception as error:
+            raise ExportError(
+                f"ONNX Runtime {runtime.__version__} refuses {self._path.name}: {_words(error)}"
+            ) from error
 
     def _run(self, chunk: np.ndarray) -> np.ndarray:
         try:

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 
 from keras_transfer.errors import ExportError
-from keras_transfer.inference.edges import KEY, edges_text, in_steps, require_one_image, with_edges
+from keras_transfer.inference.edges import KEY, edges_text, in_steps, is_apart, require_one_image, with_edges
 from keras_transfer.inference.openvino_runner import FIRST, import_openvino, words
 from keras_transfer.litert import LiteRTModel, TensorInfo
+
+APART = {"LP_TRANSFORMS_MODE": False}
+"""The setting for files whose layers must not be fused with their quantizations."""
 
 
 class OpenVINOFileRunner:
@@ -35,7 +38,7 @@ class OpenVINOFileRunner:
     def __init__(self, path: Path, threads: int | None = None) -> None:
         openvino = import_openvino()
         self._path = path
-        settings = {
+        settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "f32",
             "INFERENCE_NUM_THREADS": threads or os.cpu_count() or 1,
@@ -43,6 +46,8 @@ class OpenVINOFileRunner:
         try:
             core = openvino.Core()
             model = read_file(core, path)
+            if is_apart(edges_in(model)):
+                settings |= APART
             inputs = [_info(one, "image") for one in model.inputs]
             outputs = [_info(one, "output") for one in model.outputs]
             self.input_size = require_one_image(path, inputs, outputs)
@@ -70,12 +75,15 @@ class OpenVINOFileRunner:
             return np.array(self._request.infer([chunk])[0])
 
 
-def read_file(core: Any, path: Path) -> Any:
-    """A file as OpenVINO's model, which knows the quantization of a ``.tflite``'s edges (:data:`KEY`)."""
+def read_file(core: Any, path: Path, *, apart: bool = False) -> Any:
+    """A file as OpenVINO's model, which knows the quantization of a ``.tflite``'s edges (:data:`KEY`).
+
+    ``apart``: of a ``.tflite``, see :func:`keras_transfer.inference.edges.is_apart`.
+    """
     model = core.read_model(path, config={"ENABLE_MMAP": False})
     if path.suffix == ".tflite":
         edges = LiteRTModel(path)
-        model.set_rt_info(edges_text(edges.inputs, edges.outputs), [KEY])
+        model.set_rt_info(edges_text(edges.inputs, edges.outputs, apart=apart), [KEY])
     return model
 
 

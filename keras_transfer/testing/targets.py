@@ -16,10 +16,9 @@ from keras_transfer.export.golden import TOLERANCES
 from keras_transfer.export.inspection import inspect_file
 from keras_transfer.export.quantization import convert_all_integer, convert_dynamic, convert_integer
 from keras_transfer.export.strict import for_strict_runtimes
-from keras_transfer.export.targets.base import Made, Source, Target
+from keras_transfer.export.targets.base import Made, Source, Target, furthest
 from keras_transfer.export.targets.making import (
     allowed_of,
-    furthest,
     load_target,
     own_files_alone,
     require_own_files,

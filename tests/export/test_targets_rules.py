@@ -215,6 +215,8 @@ def test_a_target_brings_the_precision_it_is_made_from(monkeypatch):
     monkeypatch.setattr(TargetSpec, "require", lambda self: None)
     options = with_targets(ExportOptions(targets=("microcontroller", "litert")))
     assert options.asked == ("float32", "int8") and options.all_integer
+    both = with_targets(ExportOptions(targets=("ethos-u", "microcontroller")))
+    assert source_precisions(builtin.ETHOS_U, both) == ("int8",)
     assert with_targets(options) == options
 
 

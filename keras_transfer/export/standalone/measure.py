@@ -53,6 +53,10 @@ def open_onnx(path: str, threads: int) -> Callable[[], tuple[Predict, tuple, Any
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
+        recorded = session.get_modelmeta().custom_metadata_map.get("keras_transfer", "{}")
+        if json.loads(recorded).get("apart"):
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
+            session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
         source = session.get_inputs()[0]
         kind = {"tensor(uint8)": np.uint8, "tensor(int8)": np.int8}.get(source.type, np.float32)
         ask = one_by_one(lambda pixels: session.run(None, {source.name: pixels})[0])
@@ -73,7 +77,10 @@ def open_openvino(path: str, threads: int) -> Callable[[], tuple[Predict, tuple,
     def load() -> tuple[Predict, tuple, Any]:
         core = openvino.Core()
         model = core.read_model(path)
-        request = core.compile_model(model, "CPU", settings).create_infer_request()
+        key = ["keras_transfer"]
+        recorded = str(model.get_rt_info(key).value) if model.has_rt_info(key) else "{}"
+        apart = {"LP_TRANSFORMS_MODE": False} if json.loads(recorded).get("apart") else {}
+        request = core.compile_model(model, "CPU", {**settings, **apart}).create_infer_request()
         source = model.inputs[0]
         ask = one_by_one(lambda pixels: request.infer([pixels])[0])
         return ask, tuple(source.shape)[1:], source.element_type.to_dtype()

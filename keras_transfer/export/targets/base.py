@@ -15,6 +15,9 @@ from keras_transfer.inference import Runner
 from keras_transfer.records import ExportOptions
 from keras_transfer.records.layout import TARGETS
 
+NEAR = 0.2
+"""Of what is allowed: a runtime's own settings are kept where its answers are no further off."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -48,6 +51,21 @@ class Source:
         folder = self.folder / TARGETS / target
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def distance(self, given: np.ndarray) -> float:
+        """The largest absolute difference of answers ``(N, ...)`` from LiteRT's; infinite where they do not fit."""
+        return furthest(given, self.answers)
+
+    def near(self, distance: float) -> bool:
+        """Whether answers are so near that nothing nearer has to be looked for."""
+        return distance <= NEAR * self.tolerance
+
+
+def furthest(given: np.ndarray, answers: np.ndarray) -> float:
+    """The largest absolute difference; infinite for other shapes, and numbers that are not finite."""
+    if given.shape != answers.shape or not np.isfinite(given).all():
+        return float("inf")
+    return float(np.abs(given.astype(np.float64) - answers).max())
 
 
 @dataclass(frozen=True)

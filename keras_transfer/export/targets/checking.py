@@ -9,7 +9,8 @@ import numpy as np
 
 from keras_transfer.errors import ExportError, PluginError, UsageError
 from keras_transfer.export.bundle import Bundle
-from keras_transfer.export.targets.making import beyond, furthest, load_target
+from keras_transfer.export.targets.base import furthest
+from keras_transfer.export.targets.making import beyond, load_target
 from keras_transfer.export.targets.specs import target_spec
 from keras_transfer.export.verify import ArtefactCheck
 from keras_transfer.inference import Runner

@@ -88,7 +88,10 @@ def left_on_cpu(facts: FileFacts, compiled: FileFacts, said: str) -> dict[int, s
     """
     reasons = {}
     for found in WARNING.finditer(said):
-        place = place_of(facts, found["tensor"])
+        tensor = found["tensor"]
+        place = place_of(facts, tensor)
+        if place is None:  # of a fused activation
+            place = place_of(facts, tensor.removesuffix("_act"))
         if place is not None:
             reasons[place] = found["reason"].split(" (")[0]
     names = [

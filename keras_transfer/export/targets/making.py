@@ -14,7 +14,7 @@ from keras_transfer.discovery import import_object
 from keras_transfer.errors import ExportError, ParityError, PluginError
 from keras_transfer.export.inspection import FileFacts, inspect_file
 from keras_transfer.export.report import ArtefactReport, TargetReport
-from keras_transfer.export.targets.base import Made, Source, Target
+from keras_transfer.export.targets.base import Made, Source, Target, furthest
 from keras_transfer.export.targets.plan import source_precisions
 from keras_transfer.export.targets.readiness import judge
 from keras_transfer.export.targets.specs import TargetSpec, target_spec
@@ -69,7 +69,7 @@ def make_targets(
                     made.append(_proven(spec, source, precision, prove))
             except (ExportError, ParityError) as error:
                 if not place or spec.sources != "agreeing":
-                    raise
+                    raise type(error)(f"Nothing was exported. {error}") from error
                 log.warning("%s from %s is left out: %s", name, file, error)
                 made.append(TargetReport(name, file, precision, refused=str(error)))
     return tuple(made)
@@ -102,13 +102,6 @@ def load_target(spec: TargetSpec) -> Target:
 def allowed_of(target: Target, tolerance: float) -> float:
     """How far a golden answer may be off; ``tolerance``: see :attr:`Source.tolerance`."""
     return tolerance if target.allowed is None else target.allowed
-
-
-def furthest(given: np.ndarray, answers: np.ndarray) -> float:
-    """The largest absolute difference; infinite for other shapes, and numbers that are not finite."""
-    if given.shape != answers.shape or not np.isfinite(given).all():
-        return float("inf")
-    return float(np.abs(given.astype(np.float64) - answers).max())
 
 
 def beyond(name: str, difference: float, allowed: float) -> str:
@@ -156,13 +149,12 @@ def _proven(spec: TargetSpec, source: Source, precision: str, prove: Prove | Non
     runner = target.open(source.folder / (made.model or source.file))
     difference = furthest(runner.predict(source.pixels), source.answers)
     if not difference <= allowed:
-        raise ParityError(f"Nothing was exported. {beyond(spec.name, difference, allowed)}")
+        raise ParityError(beyond(spec.name, difference, allowed))
     artefact = prove(made.model or source.file, precision, runner) if target.compared and prove else None
     runner.close()
     if artefact is not None and artefact.reasons and not source.options.allow_parity_failure:
         raise ParityError(
-            f"Nothing was exported. {spec.name} ({source.file}) does not answer like the Keras model: "
-            + " ".join(artefact.reasons)
+            f"{spec.name} ({source.file}) does not answer like the Keras model: " + " ".join(artefact.reasons)
         )
     return TargetReport(
         target=spec.name,

@@ -7,11 +7,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from keras_transfer.errors import ExportError
 from keras_transfer.export.targets.base import Made, Source, Target
-from keras_transfer.inference.openvino_file import OpenVINOFileRunner, read_file
+from keras_transfer.inference.openvino_file import APART, OpenVINOFileRunner, read_file
 from keras_transfer.inference.openvino_runner import import_openvino, words
 from keras_transfer.records.layout import TARGETS
 
@@ -26,15 +24,26 @@ class OpenVINO(Target):
     compared = True
 
     def make(self, source: Source) -> Made:
-        """Write the IR, and drop it where it answers worse than the ``.tflite`` that OpenVINO reads by itself."""
+        """Write the IR, and drop it where it answers worse than the ``.tflite`` that OpenVINO reads by itself.
+
+        Where OpenVINO's own settings are far off and it is nearer without fusing integers, the IR says so.
+        """
         stem = source.path.stem
         path = source.own("openvino") / f"{stem}.xml"
         files = tuple(f"{TARGETS}/openvino/{stem}.{kind}" for kind in ("xml", "bin"))
-        write(source.path, path)
         direct, direct_seconds = _asked(source.path, source)
+        write(source.path, path)
         found, seconds = _asked(path, source)
         measured: dict[str, Any] = {"tflite_open_milliseconds": round(1000 * direct_seconds, 1)}
         versions = {"openvino": version("openvino")}
+        if not source.near(found):
+            write(source.path, path, apart=True)
+            off, again = _asked(path, source)
+            if off < found:
+                found, seconds = off, again
+                measured["settings"] = ", ".join(f"{key}={value}" for key, value in APART.items())
+            else:
+                write(source.path, path)
         if not found <= max(direct, source.tolerance):
             for file in files:
                 (source.folder / file).unlink()
@@ -48,14 +57,14 @@ class OpenVINO(Target):
         return OpenVINOFileRunner(path)
 
 
-def write(path: Path, to: Path) -> None:
-    """Write a ``.tflite`` as an IR; float32 stays float32.
+def write(path: Path, to: Path, *, apart: bool = False) -> None:
+    """Write a ``.tflite`` as an IR; float32 stays float32. ``apart``: see :func:`read_file`.
 
     Raises ``ExportError`` where OpenVINO cannot read it; its own words are in the message.
     """
     openvino = import_openvino()
     try:
-        openvino.save_model(read_file(openvino.Core(), path), to, compress_to_fp16=False)
+        openvino.save_model(read_file(openvino.Core(), path, apart=apart), to, compress_to_fp16=False)
     except (RuntimeError, TypeError, ValueError) as error:
         raise ExportError(f"OpenVINO {openvino.__version__} refuses {path.name}: {words(error)}") from error
 
@@ -65,7 +74,6 @@ def _asked(path: Path, source: Source) -> tuple[float, float]:
     start = time.perf_counter()
     runner = OpenVINOFileRunner(path)
     seconds = time.perf_counter() - start
-    given = runner.predict(source.pixels)
+    given = source.distance(runner.predict(source.pixels))
     runner.close()
-    finite = given.shape == source.answers.shape and np.isfinite(given).all()
-    return (float(np.abs(given - source.answers).max()) if finite else float("inf")), seconds
+    return given, seconds

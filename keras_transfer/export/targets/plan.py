@@ -26,11 +26,11 @@ def with_targets(options: ExportOptions) -> ExportOptions:
     ):
         if given and not set(owners) & set(options.targets):
             raise UsageError(f"{flag} is for --target {' or '.join(owners)}, which was not asked for.")
+    if any(spec.all_integer for spec in specs) and not options.makes("int8") and "tflite" in options.formats:
+        options = replace(options, precisions=(*options.precisions, "int8"), all_integer=True)
     for spec in specs:
         _require_made(spec, options)
         spec.require()
-    if any(spec.all_integer for spec in specs) and "int8" not in options.asked:
-        options = replace(options, precisions=(*options.precisions, "int8"), all_integer=True)
     if options.edges != EDGES[0] and not options.all_integer:
         raise UsageError(
             f"--edges {options.edges} is for an all-integer model (--all-integer), which was not asked for."
