@@ -8,7 +8,7 @@ from helpers_export import small_network
 
 from keras_transfer import litert
 from keras_transfer.errors import DataError, ExportError
-from keras_transfer.export import export_model, exporter, questions, proving
+from keras_transfer.export import export_model, exporter, proving, questions
 from keras_transfer.export.measure import Answers, collect_answers
 from keras_transfer.export.questions import Questions
 from keras_transfer.litert import FrozenModel, convert
