@@ -9,6 +9,7 @@ from keras_transfer.errors import ExportError
 from keras_transfer.export.targets.base import Made, Target
 from keras_transfer.inference.edges import in_steps, require_one_image
 from keras_transfer.litert import LiteRTModel
+from keras_transfer.quiet import captured_output
 
 SCRIPT = '''\
 """Answer for one image: python {name} PIXELS.npy, with {kind} pixels of shape (1, {height}, {width}, 3)."""
@@ -71,9 +72,10 @@ class CompiledModelRunner:
         self.input_size = require_one_image(path, self.inputs, self.outputs)
         self._path = path
         try:
-            self._model = CompiledModel.from_file(str(path))
-            self._given = self._model.create_input_buffers(0)
-            self._answers = self._model.create_output_buffers(0)
+            with captured_output():  # it tells at length what accelerators there are not
+                self._model = CompiledModel.from_file(str(path))
+                self._given = self._model.create_input_buffers(0)
+                self._answers = self._model.create_output_buffers(0)
         except RuntimeError as error:
             raise ExportError(f"CompiledModel refuses {path.name}: {error}") from error
 
@@ -93,4 +95,5 @@ class CompiledModelRunner:
 
     def close(self):
         """Let go of the model."""
-        del self._given, self._answers, self._model
+        with captured_output():
+            del self._given, self._answers, self._model
