@@ -124,6 +124,8 @@ def own_files_alone(folder: Path, name: str) -> Iterator[None]:
         for file in _snapshot(folder).keys() - before.keys():
             if file.startswith(own):
                 (folder / file).unlink()
+        if (folder / own).is_dir() and not any((folder / own).iterdir()):
+            (folder / own).rmdir()
         raise
     after = _snapshot(folder)
     for file in sorted(after.keys() | before.keys()):
