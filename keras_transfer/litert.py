@@ -335,7 +335,12 @@ def _kernels(kind: str) -> dict[str, Any]:
 
 
 def shapes_for_one(content: bytes) -> dict[int, tuple[int, ...]]:
-    """The shape of every tensor of a ``.tflite``, by its index, when the model is given a batch of one.
+    """:func:`shapes_of` for a batch of one."""
+    return shapes_of(content, None)
+
+
+def shapes_of(content: bytes, batch: int | None) -> dict[int, tuple[int, ...]]:
+    """The shape of every tensor of a ``.tflite``, by its index, when it is given ``batch`` images (None: as written).
 
     They are read from the runtime after a run: what a file says of the tensors inside it may be untrue.
     """
@@ -343,6 +348,8 @@ def shapes_for_one(content: bytes) -> dict[int, tuple[int, ...]]:
     plain = _kernels("BUILTIN_WITHOUT_DEFAULT_DELEGATES")  # a delegate hides the tensors inside it
     with captured_output():
         model = interpreter(model_content=content, **plain)
+        for detail in model.get_input_details() if batch is not None else ():
+            model.resize_tensor_input(detail["index"], (batch, *detail["shape"][1:]))
         model.allocate_tensors()
         for detail in model.get_input_details():
             model.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))

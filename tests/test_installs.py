@@ -231,3 +231,25 @@ def test_a_backbone_from_another_package(there, wheels, photo_folder, tmp_path):
     (trained,) = (text for line, text in said.items() if " train " in line)
     assert float(re.search(r"images: ([\d.]+) %", trained)[1]) >= 75
     there("-m", "pip", "uninstall", "-q", "-y", "kt-gabor")
+
+
+@pytest.mark.nightly
+def test_a_target_from_another_package(there, wheels, photo_folder, tmp_path):
+    """Its README word by word, with a run that is there."""
+    install(there, wheels, "keras-transfer")
+    package = tmp_path / "examples" / "plugin_target"
+    shutil.copytree(EXAMPLES / "plugin_target", package)
+    (tmp_path / "photos").symlink_to(photo_folder)
+    text = (package / "README.md").read_text(encoding="utf-8")
+    first, *lines = re.findall(r"^    (\S.*)$", text, re.MULTILINE)
+    there.command("keras-transfer train photos/ --output run --strategy probe --image-size 96", tmp_path)
+    there.command("keras-transfer export run --to edge --format tflite", tmp_path)
+    there.command(first, tmp_path)
+    said = {}
+    for line in lines:
+        extra = " --format tflite --overwrite" if " export " in line else ""
+        said[line] = there.command(line + extra, tmp_path)
+    assert re.search(r"compiled-model\s+taken", said[lines[2]])
+    assert said["keras-transfer plugins check compiled-model"].count("passed") == len(CHECKS_OF["target"])
+    assert "compiled-model (model.tflite)" in said["keras-transfer verify edge"]
+    there("-m", "pip", "uninstall", "-q", "-y", "kt-compiled-model")

@@ -33,6 +33,7 @@ LONG = (
     "reuse/neighbours",
     "reuse/smaller_net",
     "reuse/strategies",
+    "targets",
 )
 """Ten seconds and more on the tiny backbone, too: in ``make nightly``."""
 
@@ -51,7 +52,8 @@ def follow(page, tiny):
     """Do what the page says, in order; a run or bundle that another page makes is made first."""
     todo = steps(PAGES[page])
     if page == "targets":
-        pytest.importorskip("tflite_micro", reason="pip install 'keras-transfer[micro]'")
+        for module in ("tflite_micro", "tf2onnx", "onnxruntime", "openvino", "ethosu.vela"):
+            pytest.importorskip(module, reason="pip install 'keras-transfer[ethos-u,micro,onnx,openvino]'")
     if page in ("deploying", "targets"):
         todo = [("command", "keras-transfer train photos/ --output run --strategy probe"), *todo]
     for kind, text in todo:

@@ -20,6 +20,10 @@ from keras_transfer.export.targets.plan import with_targets
 from keras_transfer.records import ExportOptions
 from keras_transfer.wording import percent, score
 
+SHOWN = 4
+"""Operators on the CPU that are named."""
+COUNTED = ("npu_operators", "tpu_operators", "cpu_operators", "cycles")
+
 
 @click.command()
 @click.argument("run")
@@ -75,22 +79,35 @@ def print_report(report: dict[str, Any]) -> None:
     ]
     name = metric.replace("_", " ")
     print_table(["artefact", "precision", "size", name, "agreement", "max diff.", "latency", ""], rows)
-    if report["targets"]:
-        print_table(
-            ["target", "made from", "files", "proven in", "golden diff.", "measured"],
-            [
-                (
-                    row["target"],
-                    row["source"],
-                    len(row["files"]),
-                    row["runtime"],
-                    "equal" if not row["difference"] else f"{row['difference']:.1e}",
-                    ", ".join(
-                        f"{name.removesuffix('_bytes')} {size_of(value)}"
-                        for name, value in row["measured"].items()
-                        if name.endswith("_bytes")
-                    ),
-                )
-                for row in report["targets"]
-            ],
-        )
+    made = [row for row in report["targets"] if not row["refused"]]
+    if made:
+        columns = ["target", "made from", "files", "proven in", "golden diff.", name, "measured"]
+        print_table(columns, [_target(row, metric) for row in made])
+    for row in report["targets"]:
+        if row["refused"]:
+            click.echo(f"{row['target']} from {row['source']} is left out: {row['refused']}")
+        away = row["measured"].get("on_cpu", [])
+        for one in away[:SHOWN]:
+            click.echo(
+                f"{row['target']}: {one['operator']} of layer {one['layer']} runs on the CPU: {one['reason']}."
+            )
+        if len(away) > SHOWN:
+            click.echo(f"{row['target']}: and {len(away) - SHOWN} more; bundle.json names all.")
+
+
+def _target(row: dict[str, Any], metric: str) -> tuple[Any, ...]:
+    """A row of the table of targets."""
+    measured = row["measured"]
+    told = [
+        f"{key.removesuffix('_bytes')} {size_of(measured[key])}" for key in measured if key.endswith("_bytes")
+    ]
+    told += [f"{measured[key]:,} {key.replace('_', ' ')}" for key in COUNTED if key in measured]
+    return (
+        row["target"],
+        row["source"],
+        len(row["files"]),
+        row["runtime"],
+        "equal" if not row["difference"] else f"{row['difference']:.1e}",
+        "-" if row["artefact"] is None else score(metric, row["artefact"][metric]),
+        ", ".join(told),
+    )

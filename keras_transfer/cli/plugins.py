@@ -66,8 +66,9 @@ def check(
 ) -> None:
     """Check NAME against everything that the core expects of it; exit code 1 when one check fails.
 
-    NAME is a task, a backbone, a verb, or a backbone that a package gives weights for. Where it is several of these,
-    each is checked. Where an exception of the plugin's own breaks a promise, its traceback follows on standard error.
+    NAME is a task, a backbone, a verb, a target, or a backbone that a package gives weights for. Where it is several of
+    these, each is checked. Where an exception of the plugin's own breaks a promise, its traceback follows on standard
+    error.
     """
     as_json = as_json or (ctx.parent is not None and bool(ctx.parent.params.get("as_json")))
     prepare(True, offline)  # the trainings' own messages tell nothing here

@@ -21,6 +21,8 @@ from keras_transfer.export.bundle import Bundle
 
 PERCENTILES = (50, 90, 99)
 TIMEOUT = 600
+MADE = (".onnx", ".xml")
+"""What is timed of what was made for other runtimes; a file of a fixed batch is not."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Timing:
 def benchmark(
     bundle: Bundle, *, threads: Sequence[int] = (), seconds: float = 2.0, rounds: int = 1
 ) -> dict[str, Any]:
-    """Time every artefact, one after the other, ``rounds`` times.
+    """Time every artefact, and every model for ONNX Runtime and OpenVINO, one after the other, ``rounds`` times.
 
     Args:
         bundle: an opened bundle.
@@ -84,13 +86,14 @@ def benchmark(
         raise UsageError(
             f"threads {list(counts)}, rounds {rounds} and seconds {seconds} were given; positive numbers are expected."
         )
-    plan = [(one, count) for _ in range(rounds) for count in counts for one in bundle.artefacts]
+    models = [*bundle.artefacts, *(one for one in bundle.made if one.file.endswith(MADE))]
+    plan = [(one, count) for _ in range(rounds) for count in counts for one in models]
     found: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for one, count in progress.track(plan, "Timing", total=len(plan)):
         found.setdefault((one.file, count), []).append(_measure(bundle.path / one.file, count, seconds))
     medians = {key: float(np.median(_times(parts))) for key, parts in found.items()}
     timings = []
-    for one in bundle.artefacts:
+    for one in models:
         for count in counts:
             keras = medians.get(("model.keras", count))
             ratio = None if keras is None else keras / medians[one.file, count]

@@ -12,6 +12,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,9 +24,9 @@ from keras_transfer.export import manifest
 from keras_transfer.export.golden import step_for
 from keras_transfer.hashing import size_and_sha256
 from keras_transfer.preprocessing import Preprocessing
-from keras_transfer.records import ArtefactRecord, BundleRecord, DamagedError, Tolerance
+from keras_transfer.records import ArtefactRecord, BundleRecord, DamagedError, TargetRecord
 from keras_transfer.records.bundle import KIND, SCHEMA
-from keras_transfer.records.layout import BUNDLE, EXPECTED, LABELS, PARITY
+from keras_transfer.records.layout import BUNDLE, EXPECTED, LABELS, PARITY, TARGETS
 
 MOST_BYTES = 256_000_000
 """``bundle.json`` and ``golden.json`` may be so large: enough for 10,000 classes in every precision."""
@@ -43,6 +44,7 @@ class Bundle:
         preprocessing: how an image becomes pixels.
         generates: its models take numbers and make images; ``golden/golden.json`` has some such ``inputs``.
         artefacts: the models, in the order of the export.
+        made: models that were made of them for other runtimes.
     """
 
     def __init__(self, path: Path, info: Mapping[str, Any], record: BundleRecord) -> None:
@@ -52,10 +54,14 @@ class Bundle:
         self.preprocessing: Preprocessing = record.contract.preprocessing
         self.generates = record.generates
         self.artefacts = record.artefacts
+        self.made = tuple(self._model(one) for one in record.targets if one.model)
 
-    def tolerance(self, file: str) -> Tolerance:
-        """What the export allowed an artefact to lose."""
-        return self.artefact(file).tolerance
+    def _model(self, target: TargetRecord) -> ArtefactRecord:
+        """A target's model; one that was compared on the golden images alone has its source's precision."""
+        if target.artefact is not None:
+            return target.artefact
+        size = self.record.files[target.model]["bytes"]
+        return replace(self.artefact(target.source), file=target.model, bytes=size)
 
     def artefact(self, file: str | None = None) -> ArtefactRecord:
         """The artefact of that name; by default the first ``.tflite``, or the first of all.
@@ -64,10 +70,11 @@ class Bundle:
         """
         if file is None:
             return next((one for one in self.artefacts if one.file.endswith(".tflite")), self.artefacts[0])
-        for one in self.artefacts:
+        models = (*self.artefacts, *getattr(self, "made", ()))
+        for one in models:
             if file in (one.file, one.file.rstrip("/")):
                 return one
-        raise unknown_name("artefact", file, [one.file for one in self.artefacts])
+        raise unknown_name("artefact", file, [one.file for one in models])
 
     def runtime(self, file: str | None = None) -> Any:
         """An artefact in the runtime it is made for: ``predict(pixels)``. See :func:`load_runner`."""
@@ -213,16 +220,28 @@ def list_bundle(folder: Path) -> Bundle:
         raise BundleError(f"{folder / BUNDLE}: {error}") from None
 
 
+def bundle_of(path: Path) -> Path | None:
+    """The bundle that a model file, or a SavedModel folder, lies in: beside its ``bundle.json``, or in the folder of a
+    target; None where there is none."""
+    if is_bundle(path.parent):
+        return path.parent
+    above = path.parents[2:3]
+    return above[0] if above and path.parents[1].name == TARGETS and is_bundle(above[0]) else None
+
+
 def check_model_file(path: Path) -> None:
     """A model file or SavedModel folder of a bundle, checked against its recorded hashes; others are let pass.
 
+    Of a target's model all files of that name are checked: OpenVINO has two.
+
     Raises ``BundleError`` when it is not what was exported.
     """
-    files = list_bundle(path.parent).record.files
-    check_files(
-        path.parent,
-        {name: row for name, row in files.items() if name == path.name or name.startswith(f"{path.name}/")},
-    )
+    folder = bundle_of(path)
+    if folder is None:
+        return
+    files, name = list_bundle(folder).record.files, path.relative_to(folder).as_posix()
+    alike = f"{PurePosixPath(name).with_suffix('')}." if folder != path.parent else f"{name}/"
+    check_files(folder, {file: row for file, row in files.items() if file == name or file.startswith(alike)})
 
 
 def check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:

@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from keras_transfer.export.parity import EMBEDDINGS
+from keras_transfer.records.layout import TARGETS
 from keras_transfer.wording import percent, score
 
 TAGS = {"classification": "image-classification", "multilabel": "image-classification"}
@@ -32,6 +33,7 @@ def card(bundle: dict[str, Any]) -> str:
         f"On {measured['images']} {measured['split']} images, every file in its own runtime. "
         f"Keras: {_name(metric)} {score(metric, measured['keras'][metric])}.\n",
         _table(bundle),
+        _targets(bundle),
         _calibration(measured["calibration"], [row["precision"] for row in bundle["artefacts"]]),
         "## How to run\n",
         _how_to_run(bundle),
@@ -95,6 +97,24 @@ def _table(bundle: dict[str, Any]) -> str:
             f"| `{row['file']}` | {row['precision']} | {row['bytes']:,} | {score(metric, row[metric])} "
             f"| {agreement} | {difference}{'' if row['passed'] else ' (beyond its tolerance)'} |"
         )
+    return "\n".join(lines) + "\n"
+
+
+def _targets(bundle: dict[str, Any]) -> str:
+    """What was made for other runtimes, and where it was proven."""
+    rows = [row for row in bundle.get(TARGETS, []) if not row["refused"]]
+    if not rows:
+        return ""
+    lines = [
+        "Also made and proven for",
+        "",
+        "| target | from | file | runtime | largest difference, golden images |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        file = row["model"] or next(iter(row["files"]), row["source"])
+        difference = f"{row['difference']:.1e}" if row["difference"] else "none"
+        lines.append(f"| {row['target']} | `{row['source']}` | `{file}` | {row['runtime']} | {difference} |")
     return "\n".join(lines) + "\n"
 
 

@@ -22,6 +22,7 @@ from keras_transfer.export.quantization import (
 )
 from keras_transfer.export.quantized_backbone import QuantizedBackbone
 from keras_transfer.export.questions import Questions
+from keras_transfer.export.static import with_int8_edges
 from keras_transfer.export.strict import for_strict_runtimes
 from keras_transfer.inference.loading import save_keras
 from keras_transfer.litert import FrozenModel, convert
@@ -83,7 +84,8 @@ class Conversion:
         if precision == "int8" and self.deployed is not None:
             return self.deployed.complete(model)
         if precision == "int8" and options.all_integer:
-            return convert_all_integer(model, self._calibration)
+            content = convert_all_integer(model, self._calibration)
+            return with_int8_edges(content) if options.edges == "int8" else content
         if precision == "int8" and options.keep_float:
             return QuantizationDoctor(model, self._calibration).convert(options.keep_float)
         if precision in ("int8", "int16x8"):

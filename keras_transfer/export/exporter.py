@@ -18,7 +18,7 @@ import numpy as np
 
 from keras_transfer.backbones.own import in_float32
 from keras_transfer.data.table import ImageTable
-from keras_transfer.errors import DataError, ExportError, ParityError
+from keras_transfer.errors import ExportError, ParityError
 from keras_transfer.evaluation.probabilities import require_probabilities
 from keras_transfer.export import clients, folder, golden, manifest, standalone
 from keras_transfer.export.calibration import calibration_rows
@@ -26,19 +26,12 @@ from keras_transfer.export.card import card
 from keras_transfer.export.conversion import Conversion
 from keras_transfer.export.fallback import choose_within
 from keras_transfer.export.manifest import About
-from keras_transfer.export.measure import Answers, collect_answers, latency, temporary_folder
-from keras_transfer.export.parity import (
-    Judge,
-    breaches,
-    doubts,
-    measure_parity,
-    same_numbers,
-    scale_of,
-    tolerance_for,
-)
+from keras_transfer.export.measure import Answers, latency, temporary_folder
+from keras_transfer.export.parity import Judge, same_numbers, scale_of
+from keras_transfer.export.proving import Gate
 from keras_transfer.export.quantized_backbone import QuantizedBackbone
 from keras_transfer.export.questions import Questions
-from keras_transfer.export.report import ArtefactReport, CalibrationReport, ExportReport
+from keras_transfer.export.report import CalibrationReport, ExportReport
 from keras_transfer.export.request import (
     Target,
     check_generator,
@@ -48,16 +41,12 @@ from keras_transfer.export.request import (
 )
 from keras_transfer.export.targets.making import make_targets
 from keras_transfer.export.targets.plan import with_targets
-from keras_transfer.hashing import size_and_sha256
 from keras_transfer.inference import Runner, load_runner
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records import ExportOptions, layout
 from keras_transfer.records.export_options import CALIBRATED
 
 log = logging.getLogger("keras_transfer")
-
-LARGEST_AGAIN = 1 << 30
-"""Bytes of outputs above which no validation images are added where the test images cannot tell."""
 
 
 def export_model(
@@ -147,14 +136,22 @@ def export_model(
             if judge.kind == "probabilities":
                 require_probabilities(expected, f"The model {model.name!r}", exclusive=judge.classifies)
             keras_score = judge.measure(expected, measured)[judge.metric]
+            gate = Gate(
+                folder=partial,
+                reference=reference,
+                expected=expected,
+                questions=questions,
+                measured=measured,
+                judge=judge,
+                keras_score=keras_score,
+                again=split == "test",
+                outputs=outputs,
+            )
             proven = [
-                _prove(partial, target, runtime, expected, given, measured, judge, keras_score, preprocessing)
+                gate.prove(target, runtime, given)
                 for target, runtime, given in zip((*targets, *budget), runtimes, answers, strict=True)
             ]
-            if split == "test":
-                proven = _look_again(
-                    proven, [reference, *runtimes], [expected, *answers], table, preprocessing, judge, outputs
-                )
+            proven = gate.look_again(proven, runtimes, answers)
             artefacts = (
                 *proven[: len(targets)],
                 *choose_within(proven[len(targets) :], options.accuracy_budget, judge),
@@ -189,9 +186,8 @@ def export_model(
                     scale_of(judge, expected),
                     same_numbers(judge),
                 )
-                report = replace(
-                    report, targets=make_targets(partial, options, report.artefacts, images.pixels)
-                )
+                made = make_targets(partial, options, report.artefacts, images.pixels, gate.one)
+                report = replace(report, targets=made)
                 clients.write(partial, options.clients, judge, preprocessing)
                 _write_texts(partial, report, preprocessing, judge, about, scripts)
             else:
@@ -240,83 +236,6 @@ def _make_candidates(
         names = ", ".join(one.precision for one in budget)
         raise ExportError(f"The model {conversion.model.name!r} can be converted to none of {names}.")
     return made, runtimes
-
-
-def _prove(
-    folder: Path,
-    target: Target,
-    runtime: Runner,
-    reference: np.ndarray,
-    answers: np.ndarray,
-    measured: ImageTable,
-    judge: Judge,
-    keras_score: float | None,
-    preprocessing: Preprocessing,
-) -> ArtefactReport:
-    path = folder / target.file
-    size, sha256 = size_and_sha256(path)
-    parity = measure_parity(reference, answers, judge, measured, keras_score=keras_score)
-    tolerance = tolerance_for(target.precision, judge, reference)
-    return ArtefactReport(
-        file=target.file + ("/" if path.is_dir() else ""),
-        precision=target.precision,
-        bytes=size,
-        sha256=sha256,
-        inputs=runtime.inputs,
-        outputs=runtime.outputs,
-        metric=judge.metric,
-        parity=parity,
-        tolerance=tolerance,
-        milliseconds=latency(runtime, preprocessing, judge.draw is not None),
-        reasons=breaches(parity, tolerance, judge),
-        doubts=doubts(parity, tolerance, judge),
-    )
-
-
-def _look_again(
-    proven: list[ArtefactReport],
-    runtimes: Sequence[Runner],
-    answers: Sequence[np.ndarray],
-    table: ImageTable,
-    preprocessing: Preprocessing,
-    judge: Judge,
-    outputs: Path,
-) -> list[ArtefactReport]:
-    """Where the test images cannot tell whether a loss is chance, the validation images are asked, too.
-
-    No artefact learned from them: the Keras model's answers are the measure. ``runtimes`` and ``answers`` begin with
-    the Keras model's.
-    """
-    places = [place for place, one in enumerate(proven, 1) if one.doubts]
-    rows = table.indices("val")
-    if not places or not len(rows) or judge.draw is not None or answers[0].nbytes > LARGEST_AGAIN:
-        return proven
-    folder = outputs / "again"
-    folder.mkdir()
-    asked = [0, *places]
-    more = collect_answers(
-        [runtimes[place] for place in asked],
-        Questions(table, preprocessing, rows),
-        judge.shape,
-        folder,
-        "Comparing on val",
-    )
-    both = [np.concatenate([answers[place], found]) for place, found in zip(asked, more, strict=True)]
-    images = table.take(np.concatenate([table.indices("test"), rows]))
-    result = list(proven)
-    for place, given in zip(places, both[1:], strict=True):
-        one = proven[place - 1]
-        try:
-            parity = measure_parity(both[0], given, judge, images)
-        except DataError:  # a task may have learned from the validation images, and refuse to measure on them
-            return proven
-        result[place - 1] = replace(
-            one,
-            parity=replace(one.parity, loss=parity.loss, loss_low=parity.loss_low),
-            reasons=breaches(parity, one.tolerance, judge),
-            doubts=doubts(parity, one.tolerance, judge),
-        )
-    return result
 
 
 def _calibration_report(

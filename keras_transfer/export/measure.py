@@ -48,6 +48,11 @@ def collect_answers(
     return _answers(dict(enumerate(runtimes)), batches, shape, folder)
 
 
+def answers_of(runtime: Runner, questions: Questions, shape: tuple[int, ...], folder: Path) -> np.ndarray:
+    """What one artefact answers, as :func:`collect_answers`; ``folder``: an empty one."""
+    return _answers({1: runtime}, questions, shape, folder)[0]
+
+
 def _answers(
     runtimes: dict[int, Runner], batches: Iterable[np.ndarray], shape: tuple[int, ...], folder: Path
 ) -> list[np.ndarray]:

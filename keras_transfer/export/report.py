@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -93,37 +93,49 @@ class TargetReport:
     Attributes:
         target: its name.
         source: the ``.tflite`` it is made from.
+        precision: of that.
         files: what it made, by names in the export folder.
+        model: of them, the one that is opened; empty: ``source``.
         runtime: what answered.
         images: how many golden images it was asked.
         difference: largest absolute difference of a number from LiteRT's reference kernels, in the model's units.
         allowed: what it may be.
         measured: what its runtime told: bytes of memory ... JSON-able.
         versions: of what made and ran it.
+        artefact: its proof on all images, where its answers to them are judged.
+        refused: why nothing was made of this source; empty where something was.
     """
 
     target: str
     source: str
-    files: tuple[str, ...]
-    runtime: str
-    images: int
-    difference: float
-    allowed: float
-    measured: Mapping[str, Any]
-    versions: Mapping[str, str]
+    precision: str
+    files: tuple[str, ...] = ()
+    model: str = ""
+    runtime: str = ""
+    images: int = 0
+    difference: float = 0.0
+    allowed: float = 0.0
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    artefact: ArtefactReport | None = None
+    refused: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
         return {
             "target": self.target,
             "source": self.source,
+            "precision": self.precision,
             "files": list(self.files),
+            "model": self.model,
             "runtime": self.runtime,
             "images": self.images,
             "difference": self.difference,
             "allowed": self.allowed,
             "measured": dict(self.measured),
             "versions": dict(self.versions),
+            "artefact": None if self.artefact is None else self.artefact.to_dict(),
+            "refused": self.refused,
         }
 
 

@@ -1,6 +1,6 @@
 """Every kind of model file behind one call: ``load_runner(path).predict(pixels)``.
 
-Each kind runs in its own runtime (Keras, TensorFlow's SavedModel loader, LiteRT): what export
+Each kind runs in its own runtime (Keras, TensorFlow's SavedModel loader, LiteRT, ONNX Runtime, OpenVINO): what export
 proves, and what ``evaluate`` and ``predict`` use, is what the artefact does where it is deployed.
 """
 
@@ -14,9 +14,13 @@ import keras
 from keras_transfer.errors import ExportError, UsageError
 from keras_transfer.inference.keras_runner import KerasRunner
 from keras_transfer.inference.litert_runner import LiteRTRunner
+from keras_transfer.inference.onnx_runner import ONNXRunner
+from keras_transfer.inference.openvino_file import OpenVINOFileRunner
 from keras_transfer.inference.runner import Runner
 from keras_transfer.inference.saved_model_runner import SavedModelRunner
 from keras_transfer.quiet import captured_output
+
+EXPECTED = "a .keras or .h5 file, a SavedModel folder, a .tflite or .onnx file, or an OpenVINO .xml"
 
 
 def load_runner(path: str | os.PathLike[str]) -> Runner:
@@ -24,17 +28,15 @@ def load_runner(path: str | os.PathLike[str]) -> Runner:
 
     Args:
         path: a ``.keras`` or ``.h5`` file (loads with Keras's safe mode: no code inside is run), a SavedModel folder,
-            or a ``.tflite`` file.
+            a ``.tflite`` or ``.onnx`` file, or the ``.xml`` of an OpenVINO model.
 
     Raises:
         UsageError: nothing is there, it is another kind of file, or not a model of one image input and one output.
-        ExportError: it is damaged.
+        ExportError: it is damaged, or its runtime is not installed.
     """
     path = Path(path)
     if not path.exists():
-        raise UsageError(
-            f"There is no model at {path}. Expected a .keras or .h5 file, a SavedModel folder or a .tflite file."
-        )
+        raise UsageError(f"There is no model at {path}. Expected {EXPECTED}.")
     if path.is_dir():
         if (path / "saved_model.pb").is_file():
             return SavedModelRunner(path)
@@ -45,16 +47,17 @@ def load_runner(path: str | os.PathLike[str]) -> Runner:
         raise UsageError(f"The folder {path} is not a SavedModel: it holds no saved_model.pb.{hint}")
     if path.suffix == ".tflite":
         return LiteRTRunner(path)
+    if path.suffix == ".onnx":
+        return ONNXRunner(path)
+    if path.suffix == ".xml":
+        return OpenVINOFileRunner(path)
     if path.suffix == ".keras":
         return KerasRunner(load_keras(path))
     if path.suffix in (".h5", ".hdf5"):
         from keras_transfer.backbones.own import read_model  # files of Keras 2 are translated there
 
         return KerasRunner(read_model(path))
-    raise UsageError(
-        f"{path} ends in {path.suffix or 'no suffix'!r}; expected a .keras or .h5 file, a SavedModel folder or a "
-        ".tflite file."
-    )
+    raise UsageError(f"{path} ends in {path.suffix or 'no suffix'!r}; expected {EXPECTED}.")
 
 
 def save_keras(model: keras.Model, path: Path) -> None:

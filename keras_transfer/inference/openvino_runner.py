@@ -18,7 +18,7 @@ from keras_transfer.inference.litert_runner import chunks
 from keras_transfer.litert import TensorInfo, best_batch
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
-_FIRST = Lock()
+FIRST = Lock()
 """Held while a compiled network is asked for the first time. openvino 2026.4 fills tables of its Python binding in the
 first calls of a process; two threads that do so at once wait for each other for ever."""
 
@@ -46,7 +46,7 @@ class OpenVINORunner:
     name = "openvino"
 
     def __init__(self, content: bytes, precision: str = "float32") -> None:
-        openvino = _openvino()
+        openvino = import_openvino()
         if precision == "bfloat16":
             require_bfloat16()
         self.precision = precision
@@ -70,7 +70,7 @@ class OpenVINORunner:
             requests = [compiled.create_infer_request() for _ in range(self.copies)]
         except (RuntimeError, TypeError, ValueError) as error:
             raise ExportError(
-                f"OpenVINO {openvino.__version__} cannot run the network: {_words(error)}"
+                f"OpenVINO {openvino.__version__} cannot run the network: {words(error)}"
             ) from error
         self.input_size: tuple[int, int] | None = (height, width)
         self.inputs = (TensorInfo.plain("image", (None, height, width, channels), "float32"),)
@@ -78,7 +78,7 @@ class OpenVINORunner:
         self._free: SimpleQueue[Any] = SimpleQueue()
         for request in requests:
             self._free.put(request)
-        with _FIRST:
+        with FIRST:
             self.step_of(np.zeros((1, height, width, channels), np.float32))
 
     def predict(self, batch: np.ndarray) -> np.ndarray:
@@ -108,7 +108,7 @@ class OpenVINORunner:
 
 def require_bfloat16() -> None:
     """Raise ``UsageError`` where the processor does not compute in bfloat16: OpenVINO would take float32 in silence."""
-    core = _openvino().Core()
+    core = import_openvino().Core()
     capabilities: Sequence[str] = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if "BF16" not in capabilities:
         raise UsageError(
@@ -117,11 +117,14 @@ def require_bfloat16() -> None:
         )
 
 
-def _openvino() -> Any:
+def import_openvino() -> Any:
+    """The package. Raises ``ExportError`` where it cannot be imported."""
     try:
         import openvino
     except (ImportError, OSError) as error:
-        raise ExportError(f"openvino cannot be imported: {_words(error)}") from error
+        raise ExportError(
+            f"openvino cannot be imported ({words(error)}): pip install 'keras-transfer[openvino]'"
+        ) from error
     return openvino
 
 
@@ -133,5 +136,6 @@ def _read(core: Any, content: bytes) -> Any:
         return core.read_model(path, config={"ENABLE_MMAP": False})
 
 
-def _words(error: BaseException) -> str:
+def words(error: BaseException) -> str:
+    """What an exception says, on one line."""
     return " ".join(str(error).split())[:300] or type(error).__name__

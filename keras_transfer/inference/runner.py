@@ -13,7 +13,8 @@ class Runner(Protocol):
     """A model with one input and one output, in the runtime it is made for.
 
     Attributes:
-        name: of the runtime: ``keras``, ``saved-model``, ``litert``, ``openvino``.
+        name: of the runtime: ``keras``, ``saved-model``, ``litert``, ``onnxruntime``,
+            ``openvino`` ...
         input_size: height and width in pixels; None where they are free, or where it takes no image.
         inputs: what it takes: one tensor.
         outputs: what it gives: one tensor.

@@ -1,6 +1,6 @@
 """What runs and bundles say about themselves, and what an export is told: types, checked at the border. Light."""
 
-from keras_transfer.records.bundle import ArtefactRecord, BundleRecord, Tolerance
+from keras_transfer.records.bundle import ArtefactRecord, BundleRecord, TargetRecord, Tolerance
 from keras_transfer.records.contract import ModelContract, Origin
 from keras_transfer.records.export_options import ExportOptions
 from keras_transfer.records.fields import DamagedError
@@ -16,6 +16,7 @@ __all__ = [
     "ModelContract",
     "Origin",
     "RunRecord",
+    "TargetRecord",
     "Tolerance",
     "TrainingRequest",
 ]

@@ -62,11 +62,17 @@ class TargetRecord:
         target: its name.
         source: the ``.tflite`` it is made from.
         allowed: how far its answers may be from LiteRT's.
+        model: the file it opens; empty: ``source``.
+        artefact: that file as a model of the bundle; None where its answers were compared on the golden images alone.
+        refused: why nothing was made of this source; empty where something was.
     """
 
     target: str
     source: str
     allowed: float
+    model: str = ""
+    artefact: ArtefactRecord | None = None
+    refused: str = ""
 
     @classmethod
     def parse(cls, row: Any) -> TargetRecord:
@@ -75,7 +81,25 @@ class TargetRecord:
         source, allowed = fields.text("source"), fields.get("allowed", int, float)
         if source not in TFLITE.values():
             raise DamagedError(f"a target is made from {source!r}, which is no .tflite of an export")
-        return cls(fields.text("target"), source, float(allowed))
+        name, model = fields.text("target"), fields.get("model", str, default="")
+        if model and not model.startswith(f"{TARGETS}/{name}/"):
+            raise DamagedError(f"the target {name!r} opens {model!r}, which is not in {TARGETS}/{name}/")
+        artefact = fields.get("artefact", dict, type(None), default=None)
+        if artefact is not None:
+            if wrong := _wrong_facts(artefact):
+                raise DamagedError(wrong)
+            if artefact["file"] != (model or source):
+                raise DamagedError(
+                    f"the target {name!r} was judged by {artefact['file']!r}, which it does not open"
+                )
+        return cls(
+            name,
+            source,
+            float(allowed),
+            model,
+            None if artefact is None else _artefact(artefact),
+            fields.get("refused", str, default=""),
+        )
 
 
 @dataclass(frozen=True)
@@ -118,6 +142,10 @@ class BundleRecord:
         if wrong := _wrong_form(fields.values):
             raise DamagedError(wrong)
         output = fields.inner("output")
+        targets = tuple(TargetRecord.parse(row) for row in fields.get(TARGETS, list, default=[]))
+        for target in targets:
+            if target.model and target.model not in info["files"]:
+                raise DamagedError(f"the model {target.model!r} of a target is not among 'files'")
         training = Fields(fields.get("training", dict, default={}), "training")
         return cls(
             title=fields.maybe_text("title"),
@@ -138,7 +166,7 @@ class BundleRecord:
             carried=fields.texts(CARRIED, default=[]),
             origin=Origin.parse(training, "plugin"),
             model=training.maybe_text("model"),
-            targets=tuple(TargetRecord.parse(row) for row in fields.get(TARGETS, list, default=[])),
+            targets=targets,
         )
 
 
@@ -171,7 +199,7 @@ def _wrong_form(info: Mapping[str, Any]) -> str | None:
     if not isinstance(artefacts, list) or not artefacts:
         return "'artefacts' is not a list of models"
     for row in artefacts:
-        if not isinstance(row, dict) or not _texts([row.get("file"), row.get("precision")]):
+        if not isinstance(row, dict) or not isinstance(row.get("file"), str):
             return "an artefact has no file and precision"
         wrong = _wrong_artefact(row, files)
         if wrong:
@@ -210,6 +238,14 @@ def _wrong_artefact(row: Mapping[str, Any], files: Mapping[str, Any]) -> str | N
         return f"{name!r} is not an artefact of an export; known are {', '.join(sorted(ARTEFACTS))}"
     if not (name in files or (name.endswith("/") and any(file.startswith(name) for file in files))):
         return f"the artefact {name!r} is not among 'files'"
+    return _wrong_facts(row)
+
+
+def _wrong_facts(row: Mapping[str, Any]) -> str | None:
+    """What is wrong with what is said of a model, or None."""
+    if not _texts([row.get("file"), row.get("precision")]):
+        return "an artefact has no file and precision"
+    name = row["file"]
     if row["precision"] not in TFLITE:
         return f"the artefact {name!r} has the unknown precision {row['precision']!r}"
     if not isinstance(row.get("bytes"), int):

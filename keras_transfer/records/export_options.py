@@ -16,6 +16,22 @@ CLIENTS = ("javascript", "java", "cpp")
 CALIBRATED = ("int8", "int16x8")
 UNQUANTIZED = {"none": "float32"}
 """What people answer to "quantize?" besides the name of the precision."""
+EDGES = ("uint8", "int8")
+ACCELERATORS = (
+    "ethos-u55-32",
+    "ethos-u55-64",
+    "ethos-u55-128",
+    "ethos-u55-256",
+    "ethos-u65-256",
+    "ethos-u65-512",
+    "ethos-u85-128",
+    "ethos-u85-256",
+    "ethos-u85-512",
+    "ethos-u85-1024",
+    "ethos-u85-2048",
+)
+"""Arm's NPUs, by the names of Vela 5."""
+ACCELERATOR = "ethos-u55-128"
 FALLBACK = ("int8", "int16x8", "float16")
 
 _QUANTIZE = (PRECISIONS[0], *UNQUANTIZED, *PRECISIONS[1:])
@@ -44,6 +60,12 @@ class ExportOptions:
         targets: runtimes that files are made for, too, and proven in: ``microcontroller`` (``keras-transfer targets``
             lists them). A target that takes all-integer int8 alone brings that precision with it.
         arena_limit: bytes of memory that the model may need on a microcontroller; None: any.
+        edges: number type of the input and output of an all-integer model: ``uint8`` (pixels as they are), or ``int8``.
+        batch: for the target ``litert``: images at a time; every shape in its file is static then. None: the file is
+            for one image, and can be resized.
+        accelerator: for the target ``ethos-u``: the NPU, by Vela's name; None: ``ethos-u55-128``.
+        require_full_placement: for the targets ``ethos-u`` and ``edgetpu``: refuse a model of which an operator would
+            run on the CPU.
 
     Raises ``UsageError`` for an unknown format or precision, an impossible value, and options that do not go together.
     """
@@ -101,6 +123,25 @@ class ExportOptions:
         spelling=Spelling(metavar="BYTES"),
     )
 
+    edges: str = option(
+        EDGES[0],
+        "Input and output of an all-integer model.",
+        choices=EDGES,
+    )
+    batch: int | None = option(
+        None,
+        "--target litert: a file for N images at a time, every shape static.",
+        spelling=Spelling(metavar="N"),
+    )
+    accelerator: str | None = option(
+        None,
+        f"--target ethos-u: the NPU (default: {ACCELERATOR}).",
+        choices=ACCELERATORS,
+    )
+    require_full_placement: bool = option(
+        False, "--target ethos-u, edgetpu: refuse a model that partly runs on the CPU.", spelling=_SWITCH
+    )
+
     def __post_init__(self) -> None:
         budget = self.accuracy_budget
         # Before the types: nan is refused with this sentence, too.
@@ -120,6 +161,8 @@ class ExportOptions:
             )
         self._check_fallback()
         self._check_integers()
+        if self.batch is not None and self.batch < 1:
+            raise UsageError(f"batch is {self.batch}; 1 image or more at a time is expected.")
         if self.arena_limit is not None and self.arena_limit < 1:
             raise UsageError(
                 f"arena_limit is {self.arena_limit}; bytes of memory are expected, such as 262144."

@@ -8,8 +8,8 @@ In a plugin's tests:
     def test_the_task_keeps_its_promises(check):
         check()
 
-On the command line: ``keras-transfer plugins check novelty``. A name may be that of a task, a backbone, weights or a
-verb, or of several of them: each has checks of its own.
+On the command line: ``keras-transfer plugins check novelty``. A name may be that of a task, a backbone, weights, a
+verb or a target, or of several of them: each has checks of its own.
 """
 
 from __future__ import annotations
@@ -26,23 +26,26 @@ from keras_transfer.backbone_specs import BACKBONES, WEIGHTS
 from keras_transfer.cli.commands import COMMANDS
 from keras_transfer.discovery import entries
 from keras_transfer.errors import KerasTransferError, UsageError, unknown_name
+from keras_transfer.export.targets.specs import TARGETS
 from keras_transfer.tasks.specs import TASKS
 from keras_transfer.testing.backbones import BACKBONE_CHECKS, BackboneTrial
 from keras_transfer.testing.checks import CHECKS
 from keras_transfer.testing.commands import COMMAND_CHECKS, CommandTrial
 from keras_transfer.testing.promises import Broken
+from keras_transfer.testing.targets import TARGET_CHECKS, TargetTrial
 from keras_transfer.testing.trial import Trial
 from keras_transfer.testing.weights import WEIGHTS_CHECKS, WeightsTrial
 
 __all__ = ["CHECKS", "CHECKS_OF", "Broken", "CheckResult", "Kit", "conformance"]
 
-KINDS = {point.kind: point for point in (TASKS, BACKBONES, WEIGHTS, COMMANDS)}
+KINDS = {point.kind: point for point in (TASKS, BACKBONES, WEIGHTS, COMMANDS, TARGETS)}
 """What a name may be."""
 CHECKS_OF: Mapping[str, Mapping[str, Callable[[Any], None]]] = {
     "task": CHECKS,
     "backbone": BACKBONE_CHECKS,
     "weights": WEIGHTS_CHECKS,
     "command": COMMAND_CHECKS,
+    "target": TARGET_CHECKS,
 }
 """The checks by the kind of plugin, each by name, in the order they run. No name is there twice."""
 
@@ -69,14 +72,15 @@ class Kit:
     """The checks of one plugin. What they share (a trained run, a network) is made once, when it is first needed.
 
     Args:
-        name: of an installed task, backbone, verb, or the backbone that weights are for; of several, all are checked.
+        name: of an installed task, backbone, verb, target, or the backbone that weights are for; of several, all are
+            checked.
         data: of a task: makes a small data set in the (empty) folder it is given and returns what ``train`` takes; by
             default the sample that the task's spec names.
         options: an instance of the task's options; by default its defaults.
         settings: settings of ``train`` by name, over the kit's own (64 px, one epoch, batches of 8).
         expected_failures: ``{check: reason}``, for promises that knowingly are not kept. One that is kept after
             all counts as failed, until its name is removed.
-        kind: check it only as this kind: ``task``, ``backbone``, ``weights`` or ``command``.
+        kind: check it only as this kind: ``task``, ``backbone``, ``weights``, ``command`` or ``target``.
 
     Attributes:
         kinds: what the name is.
@@ -120,6 +124,7 @@ class Kit:
             "backbone": lambda: BackboneTrial(name, folder),
             "weights": lambda: WeightsTrial(name, folder),
             "command": lambda: CommandTrial(name, folder),
+            "target": lambda: TargetTrial(name, folder),
         }
         self.trials = {each: make[each]() for each in self.kinds}
         self._known: dict[str, str] = {}
@@ -159,7 +164,7 @@ class Kit:
 
 
 def kinds_of(name: str, kind: str | None = None) -> list[str]:
-    """What an installed plugin of this name is: ``task``, ``backbone``, ``weights``, ``command``, or several of them.
+    """What an installed plugin of this name is: ``task``, ``backbone``, ``weights``, ``command``, ``target`` (or more).
 
     Nothing is imported. ``kind``: only whether it is that.
     """
@@ -203,8 +208,8 @@ def conformance(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorate one test function with one parameter ``check``: it runs once a check, and calls it.
 
-    What the name is (a task, a backbone, weights, a verb) is looked up when tests are collected; where nothing of this
-    name is installed, the checks of a task say so.
+    What the name is (a task, a backbone, weights, a verb, a target) is looked up when tests are collected; where
+    nothing of this name is installed, the checks of a task say so.
 
     Args:
         name, kind, arguments: see :class:`Kit`. Expected failures become strict ``xfail`` marks.

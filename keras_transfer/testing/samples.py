@@ -30,6 +30,11 @@ def with_numbers(folder: Path) -> Path:
     return _table(folder, lambda name, crop: f"{crop.mean() / 255:.4f}")
 
 
+def crops() -> list[np.ndarray]:
+    """The crops alone, uint8 (96, 96, 3), RGB."""
+    return [crop for _, _, crop in _crops()]
+
+
 def _crops() -> Iterator[tuple[str, int, np.ndarray]]:
     rng = np.random.default_rng(0)
     for name in ("china", "flower"):

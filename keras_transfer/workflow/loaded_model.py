@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from keras_transfer.errors import UsageError
-from keras_transfer.export.bundle import check_model_file, is_bundle, list_bundle
+from keras_transfer.export.bundle import bundle_of, check_model_file, list_bundle
 from keras_transfer.inference import KerasRunner, Runner, load_runner
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records import ModelContract
@@ -148,17 +148,17 @@ def _open(model: Any, labels: str | Path | None, preprocessing: Preprocessing | 
     run = open_run(path) if path.is_dir() and is_run(path) else None
     if run is None and path.parent.is_dir() and is_run(path.parent):
         run = open_run(path.parent)
-    if run is None and is_bundle(path.parent):
+    bundle = bundle_of(path) if run is None else None
+    if bundle is not None:
         check_model_file(path)
     runtime = load_runner(run.model_path if run is not None and path == run.path else path)
-    in_bundle = run is None and is_bundle(path.parent)
     contract = UNKNOWN
     beside: tuple[str, ...] | None
     if run is not None:
         contract = run.record.contract
         recorded, beside = contract.preprocessing, contract.names
-    elif in_bundle:
-        record = list_bundle(path.parent).record
+    elif bundle is not None:
+        record = list_bundle(bundle).record
         require_installed(record.contract.task, str(path), record.origin)
         contract = record.contract
         recorded, beside = contract.preprocessing, contract.names
@@ -172,7 +172,7 @@ def _open(model: Any, labels: str | Path | None, preprocessing: Preprocessing | 
         contract,
         run,
         runtime,
-        recorded=in_bundle,
+        recorded=bundle is not None,
     )
 
 

@@ -15,7 +15,7 @@ from keras_transfer.export.bundle import Bundle, load_bundle
 from keras_transfer.export.measure import collect_answers, temporary_folder
 from keras_transfer.export.parity import Judge, breaches, doubts, measure_parity
 from keras_transfer.export.questions import Questions
-from keras_transfer.export.targets.making import check_targets
+from keras_transfer.export.targets.checking import check_targets
 from keras_transfer.export.verify import (
     ArtefactCheck,
     Verification,
@@ -24,6 +24,7 @@ from keras_transfer.export.verify import (
     check_pixels,
 )
 from keras_transfer.inference import Runner
+from keras_transfer.records import Tolerance
 from keras_transfer.tasks.checked import CheckedTask
 from keras_transfer.tasks.loading import Changes, changed_options, require_installed, task_with_notes
 from keras_transfer.workflow.evaluate import check_split, labelled, rows_of
@@ -75,11 +76,20 @@ def verify(
         checks.append(
             ArtefactCheck(one.file, one.precision, difference, golden["tolerances"][one.file], reasons=wrong)
         )
+    tolerances = [one.tolerance for one in opened.artefacts]
+    made = check_targets(opened, pixels)
+    compared = [one for one in made if one.tolerance is not None]
     described = None
     if table is not None:
         described = {"source": table.source, "split": split, "images": len(table)}
-        checks = _measure(opened, checks, runtimes, table, judge)
-    checks += check_targets(opened, pixels)
+        asked = [*checks, *(one.check for one in compared)]
+        runtimes += [one.runner for one in compared]
+        tolerances += [one.tolerance for one in compared if one.tolerance is not None]
+        found = _measure(opened, asked, runtimes, tolerances, table, judge)
+        checks = found[: len(checks)]
+        measured = {one.file: one for one in found[len(checks) :]}
+        made = [replace(one, check=measured.get(one.check.file, one.check)) for one in made]
+    checks += [one.check for one in made]
     return Verification(
         opened.path,
         len(opened.record.files),
@@ -105,21 +115,26 @@ def _measure(
     bundle: Bundle,
     checks: list[ArtefactCheck],
     runtimes: list[Runner],
+    tolerances: list[Tolerance],
     table: ImageTable,
     judge: Judge,
 ) -> list[ArtefactCheck]:
     questions = Questions(table, bundle.preprocessing, np.arange(len(table)), judge.draw)
     with temporary_folder() as folder:
         answers = collect_answers(runtimes, questions, bundle.shape, folder, "Comparing")
-        return _judged(bundle, checks, answers, table, judge)
+        return _judged(checks, answers, tolerances, table, judge)
 
 
 def _judged(
-    bundle: Bundle, checks: list[ArtefactCheck], answers: list[np.ndarray], table: ImageTable, judge: Judge
+    checks: list[ArtefactCheck],
+    answers: list[np.ndarray],
+    tolerances: list[Tolerance],
+    table: ImageTable,
+    judge: Judge,
 ) -> list[ArtefactCheck]:
     floats = [place for place, one in enumerate(checks) if one.precision == "float32"]
     result = []
-    for one, given in zip(checks, answers, strict=True):
+    for one, given, tolerance in zip(checks, answers, tolerances, strict=True):
         metrics: dict[str, Any] = {}
         wrong: tuple[str, ...] = ()
         if np.isfinite(given).all():
@@ -129,8 +144,8 @@ def _judged(
             parity = measure_parity(answers[floats[0]], given, judge, table)
             metrics |= {"agreement": parity.agreement, "max_difference": parity.max_difference}
             metrics |= {name: parity.metrics[name] for name in ("cosine",) if name in parity.metrics}
-            wrong = breaches(parity, bundle.tolerance(one.file), judge)
-            for doubt in doubts(parity, bundle.tolerance(one.file), judge):
+            wrong = breaches(parity, tolerance, judge)
+            for doubt in doubts(parity, tolerance, judge):
                 log.warning("%s: %s", one.file, doubt)
         result.append(replace(one, metrics=metrics, reasons=(*one.reasons, *wrong)))
     return result

@@ -8,7 +8,7 @@ from helpers_export import small_network
 
 from keras_transfer import litert
 from keras_transfer.errors import DataError, ExportError
-from keras_transfer.export import export_model, exporter, questions
+from keras_transfer.export import export_model, exporter, proving, questions
 from keras_transfer.export.measure import Answers, collect_answers
 from keras_transfer.export.questions import Questions
 from keras_transfer.litert import FrozenModel, convert
@@ -131,7 +131,8 @@ def test_nothing_is_timed_while_a_model_is_asked(table, preprocessing, monkeypat
         return genuine(*arguments)
 
     monkeypatch.setattr(exporter, "Answers", Watched)
-    monkeypatch.setattr(exporter, "latency", latency)
+    for module in (exporter, proving):
+        monkeypatch.setattr(module, "latency", latency)
     export_model(
         small_network(),
         tmp_path / "edge",

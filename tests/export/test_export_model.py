@@ -12,8 +12,8 @@ import pytest
 from keras_transfer.data import load_data
 from keras_transfer.errors import DataError, ExportError, ParityError, UsageError
 from keras_transfer.export import About, ExportOptions, conversion, export_model, exporter, load_runner
-from keras_transfer.export.exporter import _look_again
 from keras_transfer.export.parity import Judge, breaches, doubts, measure_parity, tolerance_for
+from keras_transfer.export.proving import look_again
 from keras_transfer.export.report import ArtefactReport
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.workflow.verify import verify
@@ -350,7 +350,7 @@ def test_where_the_test_images_cannot_tell_the_validation_images_are_asked(
         "model_int8.tflite", "int8", 1, "", (), (), "accuracy", parity, tolerance, 1.0, (), told
     )
     runtimes = [Recorded(reference[16:22]), Recorded(candidate[16:22])]
-    (found,) = _look_again(
+    (found,) = look_again(
         [report], runtimes, [reference[:16], candidate[:16]], table, preprocessing, judge, tmp_path
     )
     if verdict == "not measured":

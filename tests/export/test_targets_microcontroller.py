@@ -156,7 +156,7 @@ def test_the_program_is_cplusplus(made, tmp_path):
 
 def test_the_report_and_the_bundle_tell_what_was_made_and_how_it_answers(made):
     folder, report = made
-    micro, litert = report.targets
+    micro, litert, integers = report.targets
     assert (micro.target, micro.source, micro.runtime) == (
         "microcontroller",
         "model_int8.tflite",
@@ -169,7 +169,9 @@ def test_the_report_and_the_bundle_tell_what_was_made_and_how_it_answers(made):
     assert micro.measured["arena_bytes"] > micro.measured["activation_bytes"]
     assert (litert.target, litert.source, litert.files) == ("litert", "model.tflite", ("model.tflite",))
     recorded = json.loads((folder / "bundle.json").read_text())
-    assert recorded["targets"] == json.loads(json.dumps([micro.to_dict(), litert.to_dict()]))
+    assert (integers.source, integers.files) == ("model_int8.tflite", ("model_int8.tflite",))
+    assert litert.allowed == 1e-4 and integers.allowed == 0.1
+    assert recorded["targets"] == json.loads(json.dumps([one.to_dict() for one in report.targets]))
     assert {name for name in recorded["files"] if name.startswith("targets/")} == set(micro.files)
     assert f"{micro.measured['arena_bytes']} bytes" in (folder / SOURCES / "main.cc").read_text()
 
@@ -188,11 +190,15 @@ def test_the_measured_arena_is_the_least_it_runs_in(made):
 def test_verify_runs_it_again_and_finds_another_model(made, tmp_path, monkeypatch):
     folder, _ = made
     names = [one.file for one in verify(folder).artefacts]
-    assert names[-2:] == ["microcontroller (model_int8.tflite)", "litert (model.tflite)"]
+    assert names[-3:] == [
+        "microcontroller (model_int8.tflite)",
+        "litert (model.tflite)",
+        "litert (model_int8.tflite)",
+    ]
     assert verify(folder).passed
     real = MicroRunner.predict
     monkeypatch.setattr(MicroRunner, "predict", lambda self, pixels: real(self, 255 - pixels))
-    micro = verify(folder).artefacts[-2]
+    micro = verify(folder).artefacts[-3]
     assert micro.reasons and "they must be equal" in micro.reasons[0]
 
 
@@ -233,7 +239,7 @@ def test_a_bundle_without_the_package_is_verified_but_for_the_target(made, monke
     gone = replace(builtin.MICROCONTROLLER, package="no-such-package")
     monkeypatch.setattr(builtin, "MICROCONTROLLER", gone)
     result = verify(made[0])
-    assert result.passed and [one.file for one in result.artefacts][-1] == "litert (model.tflite)"
+    assert result.passed and [one.file for one in result.artefacts][-1] == "litert (model_int8.tflite)"
     assert "is not run again" in caplog.text and "keras-transfer[micro]" in caplog.text
 
 

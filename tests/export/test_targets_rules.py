@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import micro_probe
@@ -12,11 +13,11 @@ from micro_probe import SHAPE, build, model_for
 
 from keras_transfer.errors import ExportError, PluginError, UsageError
 from keras_transfer.export.inspection import inspect_bytes, inspect_file
-from keras_transfer.export.targets import rules
+from keras_transfer.export.targets import builtin, rules
 from keras_transfer.export.targets.base import Made, Source
 from keras_transfer.export.targets.cpp import add_method
 from keras_transfer.export.targets.making import require_own_files
-from keras_transfer.export.targets.plan import with_targets
+from keras_transfer.export.targets.plan import source_precisions, with_targets
 from keras_transfer.export.targets.readiness import judge
 from keras_transfer.export.targets.specs import TargetSpec, all_targets, target_spec
 from keras_transfer.records import DamagedError, ExportOptions
@@ -129,10 +130,10 @@ def test_what_our_files_say(small_bundle):
 def test_an_edge_tpu_stops_at_the_first_operator_it_lacks():
     from keras_transfer.export.targets.readiness import _away
 
-    assert _away([False, False, True, False], one_part=True) == 2
-    assert _away([True, False, False, True, False], one_part=True) == 3
-    assert _away([True, True], one_part=True) == 2
-    assert _away([True, False, False, True, False], one_part=False) == 2
+    assert _away([False, False, True, False], one_part=True) == [2, 3]
+    assert _away([True, False, False, True, False], one_part=True) == [0, 3, 4]
+    assert _away([True, True], one_part=True) == [0, 1]
+    assert _away([True, False, False, True, False], one_part=False) == [0, 3]
 
 
 def test_targets_are_found_and_the_closest_name_is_told():
@@ -141,11 +142,13 @@ def test_targets_are_found_and_the_closest_name_is_told():
         target_spec("micro-controller")
 
 
-def test_a_target_that_makes_nothing_and_precisions_it_does_not_take_are_refused():
-    with pytest.raises(
-        UsageError, match=r"Nothing is made for the target 'edgetpu'; `keras-transfer inspect"
-    ):
-        with_targets(ExportOptions(targets=("edgetpu",)))
+def test_a_target_that_makes_nothing_and_precisions_it_does_not_take_are_refused(monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(builtin, "EDGETPU", replace(builtin.EDGETPU, factory=""))
+        with pytest.raises(
+            UsageError, match=r"Nothing is made for the target 'edgetpu'; `keras-transfer inspect"
+        ):
+            with_targets(ExportOptions(targets=("edgetpu",)))
     with pytest.raises(UsageError, match=r"takes all-integer int8 alone. Give --all-integer"):
         with_targets(ExportOptions(targets=("microcontroller",), precisions=("int8",)))
     with pytest.raises(UsageError, match=r"made from a .tflite, and the format 'tflite' was not asked for"):
@@ -156,6 +159,36 @@ def test_a_target_that_makes_nothing_and_precisions_it_does_not_take_are_refused
         ExportOptions(arena_limit=0)
 
 
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ({"batch": 2}, "--batch is for --target litert, which was not asked for"),
+        ({"accelerator": "ethos-u65-256"}, "--accelerator is for --target ethos-u,"),
+        ({"require_full_placement": True}, "--require-full-placement is for --target ethos-u or edgetpu,"),
+        ({"edges": "int8"}, "--edges int8 is for an all-integer model"),
+    ],
+)
+def test_an_option_of_a_target_that_was_not_asked_for_is_refused(option, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        with_targets(ExportOptions(targets=("openvino",), **option))
+
+
+def test_impossible_values_of_a_target_are_refused():
+    with pytest.raises(UsageError, match="batch is 0; 1 image or more at a time is expected"):
+        ExportOptions(batch=0, targets=("litert",))
+    with pytest.raises(UsageError, match=r"ethos-u55-127.*ethos-u55-128"):
+        ExportOptions(accelerator="ethos-u55-127")
+    with pytest.raises(UsageError, match="uint16"):
+        ExportOptions(edges="uint16")
+
+
+def test_a_target_is_made_of_the_precisions_it_asks_for():
+    options = ExportOptions(precisions=("float32", "int8", "int16x8"))
+    found = {spec.name: source_precisions(spec, options) for spec in all_targets()}
+    assert found["litert"] == found["openvino"] == ("float32", "int8", "int16x8")
+    assert found["onnx"] == ("float32", "int8") and found["ethos-u"] == ("int8",)
+
+
 def test_a_missing_package_is_told_with_the_command_that_installs_it():
     spec = TargetSpec("x", "x", ("int8",), rules.LITERT, package="no-such-package", extra="micro")
     assert spec.installed is None
@@ -163,10 +196,27 @@ def test_a_missing_package_is_told_with_the_command_that_installs_it():
         spec.require()
 
 
+def test_a_package_that_is_too_old_is_told_with_the_command_that_renews_it():
+    spec = TargetSpec("x", "x", ("int8",), rules.LITERT, package="numpy", oldest="1.2", extra="micro")
+    spec.require()
+    old = replace(spec, oldest="99.1")
+    assert old.installed is None
+    with pytest.raises(
+        ExportError, match=r"needs numpy 99.1 or newer, and .* pip install -U 'keras-transfer\[micro\]'"
+    ):
+        old.require()
+    beside = replace(spec, beside=(("no-such-package", "1.0"),))
+    assert beside.installed is None
+    with pytest.raises(ExportError, match="needs no-such-package, which is not installed"):
+        beside.require()
+
+
 def test_a_target_brings_the_precision_it_is_made_from(monkeypatch):
     monkeypatch.setattr(TargetSpec, "require", lambda self: None)
     options = with_targets(ExportOptions(targets=("microcontroller", "litert")))
     assert options.asked == ("float32", "int8") and options.all_integer
+    both = with_targets(ExportOptions(targets=("ethos-u", "microcontroller")))
+    assert source_precisions(builtin.ETHOS_U, both) == ("int8",)
     assert with_targets(options) == options
 
 

@@ -2,7 +2,8 @@
 
     python measure.py FILE --threads N --seconds S
 
-FILE is a .tflite, a .keras file or a SavedModel folder. Only what that kind needs is imported.
+FILE is a .tflite, a .onnx, an OpenVINO .xml, a .keras file or a SavedModel folder. Only what that
+kind needs is imported.
 """
 
 from __future__ import annotations
@@ -43,6 +44,53 @@ def open_tflite(path: str, threads: int) -> Callable[[], tuple[Predict, tuple, A
         return predict, tuple(int(size) for size in source["shape"][1:]), source["dtype"]
 
     return load
+
+
+def open_onnx(path: str, threads: int) -> Callable[[], tuple[Predict, tuple, Any]]:
+    import onnxruntime
+
+    def load() -> tuple[Predict, tuple, Any]:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
+        recorded = session.get_modelmeta().custom_metadata_map.get("keras_transfer", "{}")
+        if json.loads(recorded).get("apart"):
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
+            session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
+        source = session.get_inputs()[0]
+        kind = {"tensor(uint8)": np.uint8, "tensor(int8)": np.int8}.get(source.type, np.float32)
+        ask = one_by_one(lambda pixels: session.run(None, {source.name: pixels})[0])
+        return ask, tuple(source.shape[1:]), kind
+
+    return load
+
+
+def open_openvino(path: str, threads: int) -> Callable[[], tuple[Predict, tuple, Any]]:
+    import openvino
+
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": threads,
+    }
+
+    def load() -> tuple[Predict, tuple, Any]:
+        core = openvino.Core()
+        model = core.read_model(path)
+        key = ["keras_transfer"]
+        recorded = str(model.get_rt_info(key).value) if model.has_rt_info(key) else "{}"
+        apart = {"LP_TRANSFORMS_MODE": False} if json.loads(recorded).get("apart") else {}
+        request = core.compile_model(model, "CPU", {**settings, **apart}).create_infer_request()
+        source = model.inputs[0]
+        ask = one_by_one(lambda pixels: request.infer([pixels])[0])
+        return ask, tuple(source.shape)[1:], source.element_type.to_dtype()
+
+    return load
+
+
+def one_by_one(predict: Predict) -> Predict:
+    """Of a file for one image: a batch is asked image by image."""
+    return lambda pixels: [predict(pixels[place : place + 1]) for place in range(len(pixels))]
 
 
 def open_tensorflow(path: str, threads: int) -> Callable[[], tuple[Predict, tuple, Any]]:
@@ -105,7 +153,8 @@ def main() -> int:
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     options = parser.parse_args()
-    opener = open_tflite if options.file.endswith(".tflite") else open_tensorflow
+    openers = {".tflite": open_tflite, ".onnx": open_onnx, ".xml": open_openvino}
+    opener = openers.get(Path(options.file).suffix, open_tensorflow)
     load = opener(options.file, options.threads)
     runtime = peak_megabytes()
     start = time.perf_counter()

@@ -13,6 +13,10 @@ import numpy as np
 from keras_transfer.export.inspection import FileFacts
 from keras_transfer.inference import Runner
 from keras_transfer.records import ExportOptions
+from keras_transfer.records.layout import TARGETS
+
+NEAR = 0.2
+"""Of what is allowed: a runtime's own settings are kept where its answers are no further off."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,27 @@ class Source:
         """Of the ``.tflite``."""
         return self.folder / self.file
 
+    def own(self, target: str) -> Path:
+        """The folder of a target's files in the bundle, made where it is not there."""
+        folder = self.folder / TARGETS / target
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def distance(self, given: np.ndarray) -> float:
+        """The largest absolute difference of answers ``(N, ...)`` from LiteRT's; infinite where they do not fit."""
+        return furthest(given, self.answers)
+
+    def near(self, distance: float) -> bool:
+        """Whether answers are so near that nothing nearer has to be looked for."""
+        return distance <= NEAR * self.tolerance
+
+
+def furthest(given: np.ndarray, answers: np.ndarray) -> float:
+    """The largest absolute difference; infinite for other shapes, and numbers that are not finite."""
+    if given.shape != answers.shape or not np.isfinite(given).all():
+        return float("inf")
+    return float(np.abs(given.astype(np.float64) - answers).max())
+
 
 @dataclass(frozen=True)
 class Made:
@@ -49,11 +74,13 @@ class Made:
 
     Attributes:
         files: names in the bundle.
+        model: of them, the one that :meth:`Target.open` opens; empty: the ``.tflite`` itself.
         measured: what its runtime told: bytes, cycles ... JSON-able.
         versions: of what made and ran it.
     """
 
     files: tuple[str, ...]
+    model: str = ""
     measured: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 
@@ -61,8 +88,11 @@ class Made:
 class Target(ABC):
     """A way to make files for a runtime, and to run them in it."""
 
-    allowed: float = 0.0
-    """How far an answer in its runtime may be from LiteRT's reference kernels on the golden images; 0: equal."""
+    allowed: float | None = 0.0
+    """How far an answer in its runtime may be from LiteRT's reference kernels on the golden images; 0: equal; None: as
+    far as the file's precision allows on another machine (:attr:`Source.tolerance`)."""
+    compared: bool = False
+    """Whether its answers to all images that the artefacts are compared on are judged, too, as those of an artefact."""
 
     @abstractmethod
     def make(self, source: Source) -> Made:
@@ -73,7 +103,7 @@ class Target(ABC):
 
     @abstractmethod
     def open(self, path: Path) -> Runner:
-        """The model of a bundle in the target's runtime; ``path``: its ``.tflite``.
+        """The model of a bundle in the target's runtime; ``path``: of what :attr:`Made.model` names.
 
         Raises ``ExportError`` where the runtime refuses it.
         """

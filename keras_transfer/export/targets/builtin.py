@@ -11,6 +11,7 @@ LITERT = TargetSpec(
     summary="Phones and boards with an operating system: the .tflite itself.",
     precisions=PRECISIONS,
     rules=rules.LITERT,
+    sources="all",
     package="ai-edge-litert",
     factory="keras_transfer.export.targets.litert:LiteRT",
 )
@@ -30,23 +31,32 @@ ETHOS_U = TargetSpec(
     precisions=("int8", "int16x8"),
     rules=rules.ETHOS_U,
     package="ethos-u-vela",
+    oldest="5.0",
     extra="ethos-u",
+    factory="keras_transfer.export.targets.ethos_u:EthosU",
 )
 OPENVINO = TargetSpec(
     name="openvino",
     summary="Intel processors, by OpenVINO.",
     precisions=PRECISIONS,
     rules=rules.OPENVINO,
+    sources="agreeing",
     package="openvino",
+    oldest="2026.0",
     extra="openvino",
+    factory="keras_transfer.export.targets.openvino:OpenVINO",
 )
 ONNX = TargetSpec(
     name="onnx",
     summary="ONNX Runtime, converted by tf2onnx.",
     precisions=("float32", "float16", "dynamic", "int8"),
     rules=rules.ONNX,
+    sources="agreeing",
     package="tf2onnx",
+    oldest="1.17",
+    beside=(("onnxruntime", "1.20"),),
     extra="onnx",
+    factory="keras_transfer.export.targets.onnx:ONNX",
 )
 EDGETPU = TargetSpec(
     name="edgetpu",
@@ -54,4 +64,5 @@ EDGETPU = TargetSpec(
     precisions=("int8",),
     rules=rules.EDGETPU,
     all_integer=True,
+    factory="keras_transfer.export.targets.edgetpu:EdgeTPU",
 )

@@ -1,23 +1,32 @@
-"""LiteRT: the ``.tflite`` is what the target takes, as it is."""
+"""LiteRT: the ``.tflite`` is what the target takes, as it is, or with every shape static."""
 
 from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
 
+from keras_transfer.export.static import for_batch
 from keras_transfer.export.targets.base import Made, Source, Target
 from keras_transfer.inference import LiteRTRunner, Runner
+from keras_transfer.records.layout import TARGETS
 
 
 class LiteRT(Target):
-    """Nothing is added to the ``.tflite``; its answers may be those of faster kernels than the reference's."""
+    """The answers may be those of faster kernels than the reference's."""
 
-    allowed = 0.1
-    """As for an int8 file on another machine: other kernels round in another way."""
+    allowed = None
 
     def make(self, source: Source) -> Made:
-        """Name the file."""
-        return Made((source.file,), versions={"ai-edge-litert": version("ai-edge-litert")})
+        """Name the file; with ``batch`` write one for so many images at a time."""
+        versions = {"ai-edge-litert": version("ai-edge-litert")}
+        batch = source.options.batch
+        if batch is None:
+            return Made((source.file,), versions=versions)
+        name = f"{source.path.stem}_batch{batch}.tflite"
+        content = for_batch(source.path.read_bytes(), batch)
+        (source.own("litert") / name).write_bytes(content)
+        file = f"{TARGETS}/litert/{name}"
+        return Made((file,), file, {"batch": batch, "file_bytes": len(content)}, versions)
 
     def open(self, path: Path) -> Runner:
         """LiteRT's interpreter with XNNPACK."""

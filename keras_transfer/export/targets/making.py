@@ -1,33 +1,41 @@
-"""Making targets, and proving what they made on the golden images; the same again when a bundle is verified."""
+"""Making targets, and proving what they made: on the golden images, and as artefacts where they are models."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from keras_transfer.discovery import import_object
-from keras_transfer.errors import ExportError, ParityError, PluginError, UsageError
-from keras_transfer.export.bundle import Bundle
+from keras_transfer.errors import ExportError, ParityError, PluginError
 from keras_transfer.export.inspection import FileFacts, inspect_file
 from keras_transfer.export.report import ArtefactReport, TargetReport
-from keras_transfer.export.targets.base import Made, Source, Target
-from keras_transfer.export.targets.plan import source_precision
+from keras_transfer.export.targets.base import Made, Source, Target, furthest
+from keras_transfer.export.targets.plan import source_precisions
 from keras_transfer.export.targets.readiness import judge
 from keras_transfer.export.targets.specs import TargetSpec, target_spec
-from keras_transfer.export.verify import ArtefactCheck
+from keras_transfer.inference import Runner
 from keras_transfer.litert import LiteRTModel
 from keras_transfer.records import ExportOptions
 from keras_transfer.records.layout import EXPECTED, TARGETS
 
 log = logging.getLogger("keras_transfer")
 
+Prove = Callable[[str, str, Runner], ArtefactReport]
+"""From a file, its precision and what runs it to its proof: the gate of the export, on the same images."""
+Snapshot = dict[str, tuple[int, int]]
+
 
 def make_targets(
-    folder: Path, options: ExportOptions, artefacts: Sequence[ArtefactReport], pixels: np.ndarray
+    folder: Path,
+    options: ExportOptions,
+    artefacts: Sequence[ArtefactReport],
+    pixels: np.ndarray,
+    prove: Prove | None = None,
 ) -> tuple[TargetReport, ...]:
     """Make what the options' targets need of an export in ``folder``, and prove it.
 
@@ -36,27 +44,34 @@ def make_targets(
         options: of the export, see :func:`keras_transfer.export.targets.plan.with_targets`.
         artefacts: what was exported.
         pixels: of the golden images, uint8 ``(N, H, W, 3)``.
+        prove: judges models on all images of the export; None: the golden images are all there are.
 
     Raises:
         ExportError: a target's runtime refuses the model, or a limit is broken; the message names the layer.
-        ParityError: the answers in a target's runtime are not those of LiteRT.
+        ParityError: the answers in a target's runtime are not those of LiteRT, or of the Keras model.
+        PluginError: a target writes what is not its own.
     """
     made = []
-    tolerances = (
-        json.loads((folder / EXPECTED).read_text(encoding="utf-8"))["tolerances"] if options.targets else {}
-    )
-    for name in dict.fromkeys(options.targets):
+    names = dict.fromkeys(options.targets)
+    tolerances = json.loads((folder / EXPECTED).read_text(encoding="utf-8"))["tolerances"] if names else {}
+    files = {one.precision: one.file for one in artefacts if one.file.endswith(".tflite")}
+    for name in names:
         spec = target_spec(name)
-        precision = source_precision(spec, options)
-        file = next(
-            one.file for one in artefacts if one.precision == precision and one.file.endswith(".tflite")
-        )
-        log.info("Making %s from %s", name, file)
-        facts = inspect_file(folder / file)
-        require_taken(facts, spec)
-        answers = LiteRTModel(folder / file, reference=True).predict(pixels)
-        source = Source(folder, file, facts, pixels, answers, tolerances[file], options)
-        made.append(_proven(spec, source))
+        for place, precision in enumerate(source_precisions(spec, options)):
+            file = files[precision]
+            log.info("Making %s from %s", name, file)
+            try:
+                facts = inspect_file(folder / file)
+                require_taken(facts, spec)
+                answers = LiteRTModel(folder / file, reference=True).predict(pixels)
+                source = Source(folder, file, facts, pixels, answers, tolerances[file], options)
+                with own_files_alone(folder, name):
+                    made.append(_proven(spec, source, precision, prove))
+            except (ExportError, ParityError) as error:
+                if not place or spec.sources != "agreeing":
+                    raise type(error)(f"Nothing was exported. {error}") from error
+                log.warning("%s from %s is left out: %s", name, file, error)
+                made.append(TargetReport(name, file, precision, refused=str(error)))
     return tuple(made)
 
 
@@ -75,34 +90,8 @@ def require_own_files(name: str, source: Source, made: Made) -> None:
             raise PluginError(
                 f"The target {name!r} names the file {file!r}; files in {own} are expected, and {source.file}."
             )
-
-
-def check_targets(bundle: Bundle, pixels: np.ndarray) -> list[ArtefactCheck]:
-    """Ask what targets made in a bundle again about the golden pixels; with a warning where a runtime is missing."""
-    checks = []
-    for record in bundle.record.targets:
-        try:
-            spec = target_spec(record.target)
-            spec.require()
-        except (UsageError, PluginError, ExportError) as error:
-            log.warning("%s of %s is not run again. %s", record.target, record.source, error)
-            continue
-        if not spec.factory:
-            log.warning("%s of %s is not run again: it makes nothing here.", record.target, record.source)
-            continue
-        precision = bundle.artefact(record.source).precision
-        reasons: tuple[str, ...] = ()
-        if not len(pixels):
-            difference, reasons = float("inf"), ("It was not run: the golden pixels do not fit.",)
-        else:
-            path = bundle.path / record.source
-            answers = LiteRTModel(path, reference=True).predict(pixels)
-            _, difference = _asked(load_target(spec), path, pixels, answers)
-            if not difference <= record.allowed:
-                reasons = (_beyond(record.target, difference, record.allowed),)
-        name = f"{record.target} ({record.source})"
-        checks.append(ArtefactCheck(name, precision, difference, record.allowed, reasons=reasons))
-    return checks
+    if made.model and made.model not in made.files:
+        raise PluginError(f"The target {name!r} opens {made.model!r}, which is not among its files.")
 
 
 def load_target(spec: TargetSpec) -> Target:
@@ -110,40 +99,76 @@ def load_target(spec: TargetSpec) -> Target:
     return import_object(spec.factory)()
 
 
-def _proven(spec: TargetSpec, source: Source) -> TargetReport:
+def allowed_of(target: Target, tolerance: float) -> float:
+    """How far a golden answer may be off; ``tolerance``: see :attr:`Source.tolerance`."""
+    return tolerance if target.allowed is None else target.allowed
+
+
+def beyond(name: str, difference: float, allowed: float) -> str:
+    """That a golden answer is too far off, in a sentence."""
+    limit = f"at most {allowed:g} is allowed" if allowed else "they must be equal"
+    return f"{name}: an answer to a golden image differs by {difference:.2g} from LiteRT's reference kernels; {limit}."
+
+
+@contextmanager
+def own_files_alone(folder: Path, name: str) -> Iterator[None]:
+    """What a target writes into its folder is gone where it fails.
+
+    Raises ``PluginError`` where a file was written that is not in its folder, or that an earlier one had made.
+    """
+    before = _snapshot(folder)
+    own = f"{TARGETS}/{name}/"
+    try:
+        yield
+    except BaseException:
+        for file in _snapshot(folder).keys() - before.keys():
+            if file.startswith(own):
+                (folder / file).unlink()
+        if (folder / own).is_dir() and not any((folder / own).iterdir()):
+            (folder / own).rmdir()
+        raise
+    after = _snapshot(folder)
+    for file in sorted(after.keys() | before.keys()):
+        if after.get(file) != before.get(file) and (file in before or not file.startswith(own)):
+            what = "which was there before" if file in before else f"which is not in {own}"
+            raise PluginError(f"The target {name!r} wrote {file!r}, {what}.")
+
+
+def _snapshot(folder: Path) -> Snapshot:
+    """Size and time of every file, by its name."""
+    return {
+        path.relative_to(folder).as_posix(): (path.stat().st_size, path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def _proven(spec: TargetSpec, source: Source, precision: str, prove: Prove | None) -> TargetReport:
     target = load_target(spec)
     made = target.make(source)
     require_own_files(spec.name, source, made)
-    runtime, difference = _asked(target, source.path, source.pixels, source.answers)
-    if not difference <= target.allowed:
-        raise ParityError(f"Nothing was exported. {_beyond(spec.name, difference, target.allowed)}")
+    allowed = allowed_of(target, source.tolerance)
+    runner = target.open(source.folder / (made.model or source.file))
+    difference = furthest(runner.predict(source.pixels), source.answers)
+    if not difference <= allowed:
+        raise ParityError(beyond(spec.name, difference, allowed))
+    artefact = prove(made.model or source.file, precision, runner) if target.compared and prove else None
+    runner.close()
+    if artefact is not None and artefact.reasons and not source.options.allow_parity_failure:
+        raise ParityError(
+            f"{spec.name} ({source.file}) does not answer like the Keras model: " + " ".join(artefact.reasons)
+        )
     return TargetReport(
         target=spec.name,
         source=source.file,
+        precision=precision,
         files=made.files,
-        runtime=runtime,
+        model=made.model,
+        runtime=runner.name,
         images=len(source.pixels),
         difference=difference,
-        allowed=target.allowed,
+        allowed=allowed,
         measured=made.measured,
         versions=made.versions,
+        artefact=artefact,
     )
-
-
-def _asked(target: Target, path: Path, pixels: np.ndarray, answers: np.ndarray) -> tuple[str, float]:
-    """The name of the target's runtime, and how far its answers are from these."""
-    runner = target.open(path)
-    difference = _furthest(runner.predict(pixels), answers)
-    runner.close()
-    return runner.name, difference
-
-
-def _furthest(given: np.ndarray, answers: np.ndarray) -> float:
-    if given.shape != answers.shape or not np.isfinite(given).all():
-        return float("inf")
-    return float(np.abs(given.astype(np.float64) - answers).max())
-
-
-def _beyond(name: str, difference: float, allowed: float) -> str:
-    limit = f"at most {allowed:g} is allowed" if allowed else "they must be equal"
-    return f"{name}: an answer to a golden image differs by {difference:.2g} from LiteRT's reference kernels; {limit}."

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from keras_transfer.errors import UsageError
 from keras_transfer.export.targets.specs import TargetSpec, target_spec
-from keras_transfer.records.export_options import ExportOptions
+from keras_transfer.records.export_options import EDGES, ExportOptions
 
 
 def with_targets(options: ExportOptions) -> ExportOptions:
@@ -18,19 +18,30 @@ def with_targets(options: ExportOptions) -> ExportOptions:
         ExportError: what a target needs is not installed; the message has the command.
     """
     specs = [target_spec(name) for name in dict.fromkeys(options.targets)]
-    if options.arena_limit is not None and "microcontroller" not in options.targets:
-        raise UsageError("--arena-limit is for --target microcontroller, which was not asked for.")
+    for flag, given, owners in (
+        ("--arena-limit", options.arena_limit is not None, ("microcontroller",)),
+        ("--batch", options.batch is not None, ("litert",)),
+        ("--accelerator", options.accelerator is not None, ("ethos-u",)),
+        ("--require-full-placement", options.require_full_placement, ("ethos-u", "edgetpu")),
+    ):
+        if given and not set(owners) & set(options.targets):
+            raise UsageError(f"{flag} is for --target {' or '.join(owners)}, which was not asked for.")
+    if any(spec.all_integer for spec in specs) and not options.makes("int8") and "tflite" in options.formats:
+        options = replace(options, precisions=(*options.precisions, "int8"), all_integer=True)
     for spec in specs:
         _require_made(spec, options)
         spec.require()
-    if any(spec.all_integer for spec in specs) and "int8" not in options.asked:
-        options = replace(options, precisions=(*options.precisions, "int8"), all_integer=True)
+    if options.edges != EDGES[0] and not options.all_integer:
+        raise UsageError(
+            f"--edges {options.edges} is for an all-integer model (--all-integer), which was not asked for."
+        )
     return options
 
 
-def source_precision(spec: TargetSpec, options: ExportOptions) -> str:
-    """The precision of the ``.tflite`` that a target is made from: the first it takes of those asked for."""
-    return next(name for name in options.asked if name in spec.precisions)
+def source_precisions(spec: TargetSpec, options: ExportOptions) -> tuple[str, ...]:
+    """The precisions of the ``.tflite`` files that a target is made from, in the order asked for."""
+    taken = tuple(name for name in options.asked if name in spec.precisions)
+    return taken[:1] if spec.sources == "first" else taken
 
 
 def _require_made(spec: TargetSpec, options: ExportOptions) -> None:

@@ -47,7 +47,7 @@ def judge(facts: FileFacts, spec: TargetSpec) -> Readiness:
     if not rules.elsewhere:
         return Readiness(spec.name, "refused", (*reasons, *named))
     everything = len(facts.operators)
-    away = _away([bool(_lacks(facts, one, rules)) for one in facts.operators], rules.one_part)
+    away = len(elsewhere(facts, rules))
     if away == everything:
         reasons.append(f"Nothing of it would run there: {named[0]}")
         return Readiness(spec.name, "refused", tuple(reasons))
@@ -64,13 +64,20 @@ def _free(facts: FileFacts) -> list[str]:
     return [f"The input {one.name} has a free size {list(one.shape)}" for one in found[:1]]
 
 
-def _away(lacking: list[bool], one_part: bool) -> int:
-    """How many operators run elsewhere; ``lacking`` says of each whether the runtime lacks it."""
+def elsewhere(facts: FileFacts, rules: Rules) -> dict[int, str]:
+    """Why operators run elsewhere, by their places in ``facts``."""
+    lacking = {place: _lacks(facts, one, rules) for place, one in enumerate(facts.operators)}
+    away = _away([bool(why) for why in lacking.values()], rules.one_part)
+    return {place: lacking[place] or "comes after one that it lacks" for place in away}
+
+
+def _away(lacking: list[bool], one_part: bool) -> list[int]:
+    """The places of operators that run elsewhere; ``lacking`` says of each whether the runtime lacks it."""
     if not one_part:
-        return sum(lacking)
+        return [place for place, lacks in enumerate(lacking) if lacks]
     start = lacking.index(False) if False in lacking else len(lacking)
     here = next((place for place, lacks in enumerate(lacking[start:]) if lacks), len(lacking) - start)
-    return len(lacking) - here
+    return [place for place in range(len(lacking)) if not start <= place < start + here]
 
 
 def _whole(facts: FileFacts, rules: Rules) -> list[str]:
