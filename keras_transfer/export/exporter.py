@@ -192,7 +192,7 @@ def export_model(
                 report = replace(
                     report, targets=make_targets(partial, options, report.artefacts, images.pixels)
                 )
-                clients.write(partial, options.clients, judge, preprocessing)
+                clients.write(partial, options.clients, judge, preprocessing, report.artefacts)
                 _write_texts(partial, report, preprocessing, judge, about, scripts)
             else:
                 folder.keep_only_evidence(partial)

@@ -35,6 +35,8 @@ from keras_transfer.export import load_bundle
 from keras_transfer.export.clients import CONTRACT, contract_header
 from keras_transfer.export.parity import Judge
 from keras_transfer.export.standalone import classify
+from keras_transfer.litert import TensorInfo, store
+from keras_transfer.normalization import Normalization
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records import ExportOptions
 from keras_transfer.workflow.verify import verify
@@ -204,6 +206,12 @@ CONTRACTS = {
     "values": Preprocessing((4, 4)),
 }
 
+INPUTS = [
+    replace(TensorInfo.plain("image", (None, 4, 4, 3), kind), normalization=Normalization.to_range(*reach))
+    for kind, reach in (("float32", (0, 255)), ("float32", (0, 1)), ("float32", (-1, 1)), ("uint8", (0, 255)))
+]
+INPUTS.append(replace(INPUTS[1], dtype=np.dtype("uint8"), scale=1 / 255))
+
 
 @pytest.fixture(scope="session", params=NOTES)
 def decider(request, language, compiler, tmp_path_factory):
@@ -217,6 +225,10 @@ def decider(request, language, compiler, tmp_path_factory):
         "output": {"kind": kind},
         "preprocessing": CONTRACTS[request.param].to_dict(),
         "versions": {"pillow": "13.0.0"},
+        "artefacts": [
+            {"file": f"{i}.tflite", "inputs": [one.to_dict()], "input_range": one.normalization.range}
+            for i, one in enumerate(INPUTS)
+        ],
     }
     (folder / "bundle.json").write_text(json.dumps(bundle), encoding="utf-8")
     command = {
@@ -227,8 +239,9 @@ def decider(request, language, compiler, tmp_path_factory):
     if language == "cpp":
         judge = types.SimpleNamespace(names=LABELS, notes=bundle["notes"], kind=kind)
         golden = {"images": [{"image": "a.png", "input": "b.png"}], "pixel_tolerance": 1}
+        artefacts = [types.SimpleNamespace(file=f"{i}.tflite", inputs=(one,)) for i, one in enumerate(INPUTS)]
         (folder / CONTRACT).write_text(
-            contract_header(judge, CONTRACTS[request.param], golden), encoding="utf-8"
+            contract_header(judge, CONTRACTS[request.param], golden, artefacts), encoding="utf-8"
         )
         places = ["-I", str(SOURCES / "cpp"), "-I", str(folder)]
         helpers_clients.run([*GXX, *places, str(DRIVERS / "decide.cc"), "-o", str(folder / "decide")])
@@ -263,6 +276,14 @@ def test_labels_are_those_of_classify_py(decider, numbers):
 def test_answers_that_are_no_numbers_are_refused(decider):
     _, run = decider
     assert run([0.1, float("nan"), 0.2, 0.3, 0.4], "classify")[0].startswith("refused: ")
+
+
+def test_what_a_model_takes_is_what_ours_is_given(decider):
+    """Pixels as they are, or scaled to the range of the file."""
+    _, run = decider
+    levels = np.arange(256, dtype=np.uint8)
+    wanted = np.concatenate([store(levels, one).astype(np.float32) for one in INPUTS])
+    np.testing.assert_array_equal(np.array(run([0.0], "input"), np.float64).astype(np.float32), wanted)
 
 
 def script(monkeypatch, package, name):

@@ -14,6 +14,7 @@ from typing import Any
 import PIL
 
 from keras_transfer.export.parity import Judge
+from keras_transfer.export.report import ArtefactReport
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records.layout import CLIENTS, EXPECTED, TFLITE
 
@@ -23,7 +24,13 @@ _ALWAYS_HORIZONTAL_FIRST = 13
 """Older versions of Pillow than this one shrink every picture across first."""
 
 
-def write(folder: Path, languages: Iterable[str], judge: Judge, preprocessing: Preprocessing) -> None:
+def write(
+    folder: Path,
+    languages: Iterable[str],
+    judge: Judge,
+    preprocessing: Preprocessing,
+    artefacts: Sequence[ArtefactReport],
+) -> None:
     """Write ``clients/LANGUAGE/`` into a bundle whose models and golden images are there.
 
     Nothing where no ``.tflite`` is there, or the models take no images: there is nothing to run, or to prepare.
@@ -38,10 +45,17 @@ def write(folder: Path, languages: Iterable[str], judge: Judge, preprocessing: P
                 shutil.copyfile(path, target / path.name)
         if language == "cpp":
             golden = json.loads((folder / EXPECTED).read_text(encoding="utf-8"))
-            (target / CONTRACT).write_text(contract_header(judge, preprocessing, golden), encoding="utf-8")
+            (target / CONTRACT).write_text(
+                contract_header(judge, preprocessing, golden, artefacts), encoding="utf-8"
+            )
 
 
-def contract_header(judge: Judge, preprocessing: Preprocessing, golden: Mapping[str, Any]) -> str:
+def contract_header(
+    judge: Judge,
+    preprocessing: Preprocessing,
+    golden: Mapping[str, Any],
+    artefacts: Sequence[ArtefactReport] = (),
+) -> str:
     """``contract.hpp``: what ``bundle.json`` says of pixels and outputs, as constants of C++."""
     pixels = preprocessing.to_dict()
     tall_first = int(PIL.__version__.split(".")[0]) >= _ALWAYS_HORIZONTAL_FIRST
@@ -63,6 +77,7 @@ def contract_header(judge: Judge, preprocessing: Preprocessing, golden: Mapping[
             "",
             f"inline constexpr Contract contract{{{contract}}};",
             "",
+            *_inputs(artefacts),
             *_meaning(judge),
             *_comparison(judge.notes.get("comparison")),
             "struct Golden {",
@@ -77,6 +92,17 @@ def contract_header(judge: Judge, preprocessing: Preprocessing, golden: Mapping[
             "",
         ]
     )
+
+
+def _inputs(artefacts: Sequence[ArtefactReport]) -> list[str]:
+    rows = []
+    for one in artefacts:
+        if one.file.endswith(".tflite"):
+            (source,), (low, high) = one.inputs, one.inputs[0].normalization.range
+            rows.append(
+                f"    {{{_text(one.file)}, {_bool(source.dtype == 'float32')}, {_float(low)}, {_float(high)}}},"
+            )
+    return ["inline constexpr Input inputs[] = {", *rows, "};", ""] if rows else []
 
 
 def _meaning(judge: Judge) -> list[str]:

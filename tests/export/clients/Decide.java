@@ -31,6 +31,15 @@ public final class Decide {
       case "classify":
         for (Bundle.Answer one : bundle.classify(numbers, 2)) System.out.println(one.index + " " + (double) one.value);
         break;
+      case "input":
+        byte[] levels = new byte[256];
+        for (int i = 0; i < 256; i++) levels[i] = (byte) i;
+        for (Object one : Bundle.list(bundle.json.get("artefacts"))) {
+          ByteBuffer input = bundle.input((String) Bundle.object(one).get("file"), levels);
+          boolean bytes = input.remaining() == 256;
+          while (input.hasRemaining()) System.out.println(bytes ? input.get() & 0xFF : (double) input.getFloat());
+        }
+        break;
       case "mask":
         int[] mask = bundle.mask(numbers, Integer.parseInt(arguments[2]), Integer.parseInt(arguments[3]));
         for (int one : mask) System.out.println(one);

@@ -20,6 +20,14 @@ int main(int, char** arguments) {
     const int told = classify(meaning, numbers.data(), answers.data(), 2);
     if (told < 0) std::printf("refused: a number is not finite\n");
     for (int i = 0; i < told; ++i) std::printf("%d %.17g\n", answers[i].index, answers[i].value);
+  } else if (what == "input") {
+    std::uint8_t levels[256];
+    for (int i = 0; i < 256; ++i) levels[i] = std::uint8_t(i);
+    for (const Input& input : inputs) {
+      float numbers[256];
+      scale(input, levels, 256, numbers);
+      for (int i = 0; i < 256; ++i) std::printf("%.17g\n", input.floats ? numbers[i] : levels[i]);
+    }
   } else if (what == "mask") {
     const int width = std::atoi(arguments[3]), height = std::atoi(arguments[4]);
     std::vector<char> arena(mask_bytes(contract, meaning, width));

@@ -4,6 +4,7 @@ import { pathToFileURL } from "node:url";
 
 const [client, folder, what, ...size] = process.argv.slice(2);
 const { classify, mask, alike, match } = await import(pathToFileURL(client));
+const { inputOf } = await import(new URL("preprocess.mjs", pathToFileURL(client)));
 const bundle = JSON.parse(readFileSync(`${folder}/bundle.json`, "utf-8"));
 const numbers = new Float32Array(Uint8Array.from(readFileSync(`${folder}/numbers.bin`)).buffer);
 const half = numbers.length / 2;
@@ -12,6 +13,7 @@ const enrolled = [{ name: "b", embedding: other }, { name: "a", embedding: other
 const rule = bundle.notes.comparison;
 const answers = {
   classify: () => classify(bundle, numbers, 2).map(({ index, value }) => `${index} ${value}`),
+  input: () => bundle.artefacts.map(({ file }) => Array.from(inputOf(bundle, file, Uint8Array.from(Array(256).keys())))).flat(),
   mask: () => Array.from(mask(bundle, numbers, ...size.map(Number))),
   alike: () => [alike(rule, query, other)],
   match: () => [match(rule, other, enrolled.slice(0, 2)).name, match(rule, query, enrolled, Number(size[0])).name],

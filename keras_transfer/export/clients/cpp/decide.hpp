@@ -27,8 +27,8 @@ struct Answer {
 };
 
 // The classes of an image, best first; of equal ones the first. `answers` has room for meaning.count. Returns how
-// many are told: the `top` most probable; with thresholds all that reach theirs, perhaps none; of values all, in their order.
-// -1: a number is not finite.
+// many are told: the `top` most probable; with thresholds all that reach theirs, perhaps none; of values all, in their
+// order. -1: a number is not finite.
 inline int classify(const Meaning& meaning, const float* numbers, Answer* answers, int top = 3) {
   for (int i = 0; i < meaning.count; ++i) {
     if (!std::isfinite(numbers[i])) return -1;

@@ -1,4 +1,5 @@
 import java.io.IOException;
+import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -23,9 +24,9 @@ public final class SelfTest {
     byte[] read(String name) throws IOException;
   }
 
-  /** What a model (a .tflite of the bundle) answers to pixels: its output as numbers. */
+  /** What a model (a .tflite of the bundle) answers to what it takes, see Bundle.input: its output as numbers. */
   public interface Runner {
-    float[] run(String file, byte[] pixels);
+    float[] run(String file, ByteBuffer input);
   }
 
   private final Reader reader;
@@ -125,7 +126,7 @@ public final class SelfTest {
     List<Object> rows = Bundle.list(Bundle.object(golden.get("expected")).get(file));
     double furthest = 0;
     for (int i = 0; i < pixels.size(); i++) {
-      float[] answer = runner.run(file, pixels.get(i));
+      float[] answer = runner.run(file, bundle.input(file, pixels.get(i)));
       List<Object> expected = Bundle.list(rows.get(i));
       if ((answer.length + step - 1) / step != expected.size()) furthest = Double.POSITIVE_INFINITY;
       for (int k = 0; k * step < answer.length && k < expected.size(); k++) {

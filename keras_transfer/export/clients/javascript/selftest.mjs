@@ -9,12 +9,13 @@
  *     rows.every((row) => row.passed);
  */
 
-import { Preprocessing, PreprocessingError } from "./preprocess.mjs";
+import { Preprocessing, PreprocessingError, inputOf } from "./preprocess.mjs";
 
 /**
  * @param {function(string): Promise<Uint8Array>} read the content of a file of the bundle, by its name there.
  * @param {object} given
- *   run: async (file, pixels) => numbers: what the model `file` answers to the pixels; without it no model is asked.
+ *   run: async (file, input) => numbers: what the model `file` answers to what it takes, pixels as inputOf() makes them
+ *     fit it (Uint8Array or Float32Array); without it no model is asked.
  *   models: which files are asked; by default every .tflite of the bundle.
  *   decode: async (name, content) => a picture as Preprocessing.apply takes it, or null: for golden images that are no
  *     PNG (a JPEG, decoded at jpegScale). Without it they are left out.
@@ -34,7 +35,7 @@ export async function selfTest(read, { run, models, decode } = {}) {
   }
   if (!run) return rows;
   const all = bundle.artefacts.map((one) => one.file).filter((file) => file.endsWith(".tflite"));
-  for (const file of models ?? all) rows.push(await checkAnswers(golden, file, pixels, run));
+  for (const file of models ?? all) rows.push(await checkAnswers(bundle, golden, file, pixels, run));
   return rows;
 }
 
@@ -77,11 +78,12 @@ async function checkPixels(preprocessing, image, expected, allowed, read, decode
   return { what: image, passed: furthest <= allowed, told };
 }
 
-async function checkAnswers(golden, file, pixels, run) {
+async function checkAnswers(bundle, golden, file, pixels, run) {
   const allowed = golden.tolerances[file];
   let furthest = 0;
   for (let i = 0; i < pixels.length; i += 1) {
-    const answer = Array.from(await run(file, pixels[i])).filter((_, place) => place % golden.step === 0);
+    const given = Array.from(await run(file, inputOf(bundle, file, pixels[i])));
+    const answer = given.filter((_, place) => place % golden.step === 0);
     const expected = golden.expected[file][i];
     if (answer.length !== expected.length) {
       return { what: file, passed: false, told: `${answer.length} numbers; ${expected.length} are expected` };
