@@ -12,6 +12,8 @@
 
 namespace keras_transfer {
 
+inline constexpr int kSchema = 1;  // of bundle.json, the newest that these headers know
+
 // What the outputs are, along the last axis.
 struct Meaning {
   bool probabilities = true;         // else values, of a regression
