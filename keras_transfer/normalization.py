@@ -53,7 +53,8 @@ class Normalization:
         """Pixels ``(..., 3)`` in [0, 255] as they are wanted: float32, or themselves where nothing is to be done."""
         if self.plain:
             return pixels
-        return (pixels.astype(np.float32) - np.float32(self.mean)) / np.float32(self.std)
+        mean, std = (np.asarray(numbers, np.float32) for numbers in (self.mean, self.std))
+        return (pixels.astype(np.float32) - mean) / std
 
 
 PLAIN = Normalization()
