@@ -24,6 +24,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from keras_transfer.errors import ExportError, UsageError, unknown_name
+from keras_transfer.normalization import PLAIN, Normalization, normalization_of
 from keras_transfer.quiet import captured_output
 from keras_transfer.records import layout
 
@@ -177,7 +178,8 @@ class TensorInfo:
 
     ``shape`` has -1 where the size is free: where the file says so, and for the batch of a file marked
     :data:`FREE_BATCH`. ``scale`` is 0 for a tensor that is not quantised; otherwise
-    ``real = scale * (stored - zero_point)``.
+    ``real = scale * (stored - zero_point)``. ``normalization``: of an input: what the file's metadata want done to
+    pixels in [0, 255] to make them ``real``.
     """
 
     name: str
@@ -185,6 +187,7 @@ class TensorInfo:
     dtype: np.dtype
     scale: float
     zero_point: int
+    normalization: Normalization = PLAIN
 
     @classmethod
     def plain(cls, name: str, shape: Iterable[int | None], dtype: str) -> TensorInfo:
@@ -251,6 +254,8 @@ class LiteRTModel:
             ) from failure
         free = _has_free_batch(content)
         self.inputs = tuple(_info(d, free) for d in self._interpreter.get_input_details())
+        if len(self.inputs) == 1 and len(self.inputs[0].shape) == 4:
+            self.inputs = (_as_told(self.inputs[0], normalization_of(content)),)
         self.outputs = tuple(_info(d, free) for d in self._interpreter.get_output_details())
         self._input_index = self._interpreter.get_input_details()[0]["index"]
         self._output_index = self._interpreter.get_output_details()[0]["index"]
@@ -266,7 +271,8 @@ class LiteRTModel:
 
         Args:
             batch: ``(B, ...)`` float32 or uint8, in the units the model was trained on (pixels in [0, 255]).
-                Quantised as the file's input asks: divided by its scale, shifted, rounded, clipped.
+                Scaled as the file's metadata ask, ``(pixel - mean) / std``, and quantised as its input asks: divided
+                by its scale, shifted, rounded, clipped.
 
         Returns:
             float32 ``(B, ...)``, dequantised.
@@ -375,14 +381,27 @@ def _info(detail: dict, free_batch: bool) -> TensorInfo:
     )
 
 
+def _as_told(tensor: TensorInfo, told: Normalization) -> TensorInfo:
+    """An input with what the file's metadata say of its pixels; of integers only where their bytes stay pixels."""
+    if np.issubdtype(tensor.dtype, np.integer):
+        levels = np.arange(256)
+        real = told.apply(levels.repeat(3).reshape(256, 3))
+        same = tensor.quantized and np.allclose(
+            real / tensor.scale + tensor.zero_point, levels[:, None], atol=0.01
+        )
+        return replace(tensor, normalization=told) if same else tensor
+    return replace(tensor, normalization=told)
+
+
 def store(real: np.ndarray, tensor: TensorInfo) -> np.ndarray:
-    """Real numbers to what the tensor holds."""
+    """Numbers as the model was trained on (pixels in [0, 255]) to what the tensor holds."""
+    real = tensor.normalization.apply(real)
     if real.dtype == tensor.dtype and (not tensor.quantized or (tensor.scale, tensor.zero_point) == (1.0, 0)):
         return real
     if not np.issubdtype(tensor.dtype, np.integer):
         return real.astype(tensor.dtype)
     if not tensor.quantized:
-        tensor = replace(tensor, scale=1.0)  # plain integers stand for themselves
+        tensor = replace(tensor, scale=1.0)
     limits = np.iinfo(tensor.dtype)
     stored = np.rint(real.astype(np.float32) / np.float32(tensor.scale)) + tensor.zero_point
     return np.clip(stored, limits.min, limits.max).astype(tensor.dtype)

@@ -22,7 +22,16 @@ ROOMS = (
         "engine_choice",
         "outputs",
     ),
-    *("catalog", "discovery", "backbone_specs", "decoding", "preprocessing", "records", "litert"),
+    *(
+        "catalog",
+        "discovery",
+        "backbone_specs",
+        "decoding",
+        "preprocessing",
+        "records",
+        "normalization",
+        "litert",
+    ),
     *("backbones", "heads", "freezing", "freeze_plan", "data", "inference", "features", "run"),
     *("evaluation", "training", "export", "tasks", "workflow", "cli", "testing"),
 )

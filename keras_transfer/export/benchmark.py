@@ -90,7 +90,9 @@ def benchmark(
     plan = [(one, count) for _ in range(rounds) for count in counts for one in models]
     found: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for one, count in progress.track(plan, "Timing", total=len(plan)):
-        found.setdefault((one.file, count), []).append(_measure(bundle.path / one.file, count, seconds))
+        found.setdefault((one.file, count), []).append(
+            _measure(bundle.path / one.file, count, seconds, one.input_range)
+        )
     medians = {key: float(np.median(_times(parts))) for key, parts in found.items()}
     timings = []
     for one in models:
@@ -127,9 +129,10 @@ def _times(parts: list[dict[str, Any]]) -> list[float]:
     return [value for part in parts for value in part["milliseconds"]]
 
 
-def _measure(path: Path, threads: int, seconds: float) -> dict[str, Any]:
+def _measure(path: Path, threads: int, seconds: float, reach: tuple[float, float]) -> dict[str, Any]:
     script = Path(standalone.__file__).with_name("measure.py")
     command = [sys.executable, str(script), str(path), "--threads", str(threads), "--seconds", str(seconds)]
+    command += [f"--black={reach[0]}", f"--white={reach[1]}"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT + 3 * seconds)
     except subprocess.TimeoutExpired:

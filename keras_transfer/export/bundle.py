@@ -133,6 +133,7 @@ class Bundle:
             files = [
                 row[name] for row in golden["images"] for name in ("image", "input") if not self.generates
             ]
+            files += [row["decoded"] for row in golden["images"] if "decoded" in row]
             encoded = [rows for rows in golden["encoded"].values() if rows is not None]
             answers = [*(golden["expected"][name] for name in names), *encoded]
             shapes = {np.asarray(rows, np.float64).shape for rows in answers}

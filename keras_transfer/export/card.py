@@ -144,6 +144,15 @@ def _limits(bundle: dict[str, Any]) -> str:
     )
 
 
+def _scaling(bundle: dict[str, Any]) -> str:
+    """What is done to pixels before a model takes them."""
+    rows = [row for row in bundle["artefacts"] if row.get("input_range", [0, 255]) != [0, 255]]
+    if not rows:
+        return "no other scaling"
+    (low, high), files = rows[0]["input_range"], ", ".join(f"`{row['file']}`" for row in rows)
+    return f"{files} take them scaled to {low:g} to {high:g}"
+
+
 def _how_to_run(bundle: dict[str, Any]) -> str:
     height, width = bundle["preprocessing"]["size"]
     given = (
@@ -151,7 +160,7 @@ def _how_to_run(bundle: dict[str, Any]) -> str:
         f"{' x '.join(map(str, bundle['output']['shape']))} numbers from 0 to 255."
         if _generates(bundle)
         else f"Input: RGB pixels from 0 to 255, {height} high and {width} wide, as `bundle.json` says under "
-        f"`preprocessing`; no other scaling. Output: {OUTPUTS.get(bundle['task'], bundle['output']['kind'])}, in the "
+        f"`preprocessing`; {_scaling(bundle)}. Output: {OUTPUTS.get(bundle['task'], bundle['output']['kind'])}, in the "
         "order of `labels.txt`."
     )
     lines = [

@@ -12,7 +12,7 @@ import numpy as np
 from keras_transfer.data.table import ImageTable
 from keras_transfer.export import calibration, saved_model
 from keras_transfer.export.doctor import QuantizationDoctor
-from keras_transfer.export.front import with_uint8_input
+from keras_transfer.export.front import take_scaled, with_uint8_input
 from keras_transfer.export.metadata import describe_model
 from keras_transfer.export.parity import Judge
 from keras_transfer.export.quantization import (
@@ -26,8 +26,10 @@ from keras_transfer.export.static import with_int8_edges
 from keras_transfer.export.strict import for_strict_runtimes
 from keras_transfer.inference.loading import save_keras
 from keras_transfer.litert import FrozenModel, convert
+from keras_transfer.normalization import Normalization
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records import ExportOptions, layout
+from keras_transfer.records.export_options import INPUT_RANGES
 
 
 @dataclass(frozen=True)
@@ -65,12 +67,13 @@ class Conversion:
             save_keras(self.model, path)
         else:
             content = describe_model(
-                for_strict_runtimes(self._convert(precision)),
+                for_strict_runtimes(self._scaled(self._convert(precision), precision)),
                 self.judge.names,
                 size=self.preprocessing.size,
                 name=self.model.name,
                 description=f"{self._purpose()} Exported by keras_transfer.",
                 kind=self.judge.kind,
+                normalization=self._normalization,
             )
             path.write_bytes(content)
 
@@ -79,12 +82,22 @@ class Conversion:
             return f"Tells {len(self.judge.names)} classes apart."
         return f"Gives {self.judge.kind} (task {self.judge.task})."
 
+    @property
+    def _normalization(self) -> Normalization:
+        return Normalization.to_range(*INPUT_RANGES[self.options.input_range])
+
+    def _scaled(self, content: bytes, precision: str) -> bytes:
+        """With an input of the range that is asked for."""
+        if self._normalization.plain or (precision == "int8" and self.options.all_integer):
+            return content
+        return take_scaled(content, self.model.inputs[0].name, self._normalization)
+
     def _convert(self, precision: str) -> bytes:
         model, options = self.model, self.options
         if precision == "int8" and self.deployed is not None:
             return self.deployed.complete(model)
         if precision == "int8" and options.all_integer:
-            content = convert_all_integer(model, self._calibration)
+            content = convert_all_integer(model, self._calibration, self._normalization)
             return with_int8_edges(content) if options.edges == "int8" else content
         if precision == "int8" and options.keep_float:
             return QuantizationDoctor(model, self._calibration).convert(options.keep_float)

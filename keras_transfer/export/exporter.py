@@ -188,8 +188,7 @@ def export_model(
                 )
                 made = make_targets(partial, options, report.artefacts, images.pixels, gate.one)
                 report = replace(report, targets=made)
-                clients.write(partial, options.clients, judge, preprocessing)
-                _write_texts(partial, report, preprocessing, judge, about, scripts)
+                _write_texts(partial, report, preprocessing, judge, about, scripts, options.clients)
             else:
                 folder.keep_only_evidence(partial)
                 (partial / layout.PARITY).write_text(_json(report.to_dict()), encoding="utf-8")
@@ -268,6 +267,7 @@ def _write_texts(
     judge: Judge,
     about: About,
     scripts: Sequence[Path],
+    languages: Sequence[str],
 ) -> None:
     """The texts of a bundle. ``bundle.json`` comes last: it holds the hashes of the others."""
     (folder / layout.LABELS).write_text("".join(f"{name}\n" for name in judge.names), encoding="utf-8")
@@ -275,9 +275,9 @@ def _write_texts(
         scripts = ()
     for script in scripts:
         shutil.copyfile(script, folder / script.name)
-    content = manifest.manifest(
-        folder, report, judge, preprocessing, about, scripts[-1].name if scripts else None
-    )
+    content = manifest.manifest(report, judge, preprocessing, about, scripts[-1].name if scripts else None)
+    clients.write(folder, languages, content)
+    content["files"] = manifest.listed(folder)
     (folder / layout.CARD).write_text(card(content), encoding="utf-8")
     (folder / layout.BUNDLE).write_text(_json(content), encoding="utf-8")
 

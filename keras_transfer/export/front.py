@@ -8,9 +8,12 @@ the scaling layer in float 1.01; the stem too 0.93; the first block too 0.57. Th
 from __future__ import annotations
 
 import keras
+import numpy as np
 
 from keras_transfer.backbones.cost import layer_macs
-from keras_transfer.litert import convert
+from keras_transfer.export.stitching import stitch
+from keras_transfer.litert import LiteRTModel, convert
+from keras_transfer.normalization import Normalization
 
 SHARE = 0.1
 """The front is at most this share of a model's multiply-adds."""
@@ -58,3 +61,24 @@ def with_uint8_input(model: keras.Model) -> keras.Model:
     pixels = keras.Input(source.shape[1:], dtype="uint8", name=source.name)
     inner = keras.Model(source, model.outputs[0], name="layers")
     return keras.Model(pixels, inner(keras.ops.cast(pixels, "float32")), name=model.name)
+
+
+def take_scaled(content: bytes, name: str, normalization: Normalization) -> bytes:
+    """A ``.tflite`` of pixels in [0, 255] as one whose first step makes them of scaled pixels.
+
+    Args:
+        content: takes float32 ``(B, H, W, 3)``, or uint8 without quantization parameters.
+        name: of the new file's input.
+        normalization: how pixels are scaled by whoever feeds the file.
+
+    Returns:
+        A file that takes float32 ``(B, H, W, 3)``. Where ``content`` takes bytes, they are rounded: pixels that were
+        whole numbers before they were scaled become the very same bytes.
+    """
+    source = LiteRTModel(content).inputs[0]
+    scaled = keras.Input(source.shape[1:], name=name)
+    (low, _), (std,) = normalization.range, normalization.std
+    pixels = (scaled - low) * std if low else scaled * std
+    if source.dtype == np.uint8:
+        pixels = keras.ops.cast(keras.ops.clip(keras.ops.round(pixels), 0, 255), "uint8")
+    return stitch(convert(keras.Model(scaled, pixels, name="unscaled")), content)

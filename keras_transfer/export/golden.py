@@ -3,7 +3,8 @@
 They are the part of a bundle that can be checked on the board: ``golden/golden.json`` names the files and holds the
 expected probabilities, ``golden/*.png`` are the images (as decoded, upright, at most 640 pixels per side) and the
 model's input pixels. PNG loses nothing and can carry no code. Where the run's images are JPEGs so large that they are
-decoded at a part of their size, one of them stays a JPEG and as large as that takes: it proves that rule.
+decoded at a part of their size, one of them stays a JPEG and as large as that takes: it proves that rule. Its decoded
+pixels are there, too, for whoever has no decoder that scales.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from keras_transfer.data.table import SPLITS, ImageTable, PathImages
-from keras_transfer.decoding import is_jpeg
+from keras_transfer.decoding import is_jpeg, read_picture
 from keras_transfer.export.calibration import stratified
 from keras_transfer.export.report import ArtefactReport
 from keras_transfer.inference import Runner, SavedModelRunner
@@ -54,12 +56,13 @@ class GoldenImages:
     """Images of a bundle.
 
     Attributes:
-        rows: one each: ``image`` and ``input`` (files in the bundle) and ``label`` (the true class, or labels).
+        rows: one each: ``image`` and ``input`` (files in the bundle) and ``label`` (the true class, or labels); of a
+            JPEG also ``decoded`` (a PNG), at 1 / ``scale`` of its ``size`` (height, width).
         pixels: uint8 ``(N, H, W, 3)``, the model's input; of a model that generates, float32 ``(N, ...)``.
         encoded: each image's PNG file; none for a model that generates.
     """
 
-    rows: tuple[dict[str, str], ...]
+    rows: tuple[dict[str, Any], ...]
     pixels: np.ndarray
     encoded: tuple[bytes, ...] = ()
 
@@ -111,9 +114,18 @@ def write_images(
         prepared = preprocessing.load(encoded[-1])
         (folder / names["image"]).write_bytes(encoded[-1])
         (folder / names["input"]).write_bytes(_png(Image.fromarray(prepared)))
-        entries.append({**names, "label": table.label_text(int(row))})
+        decoded = {} if large is None else _write_decoded(folder, place, large, preprocessing)
+        entries.append({**names, **decoded, "label": table.label_text(int(row))})
         pixels.append(prepared)
     return GoldenImages(tuple(entries), np.stack(pixels), tuple(encoded))
+
+
+def _write_decoded(folder: Path, place: int, content: bytes, preprocessing: Preprocessing) -> dict[str, Any]:
+    """Write a JPEG as it is decoded, and say so."""
+    found = read_picture(content, preprocessing.jpeg_scale)
+    name = f"{GOLDEN}/{place:02d}_decoded.png"
+    (folder / name).write_bytes(_png(found.picture))
+    return {"decoded": name, "scale": found.scale, "size": [found.height, found.width]}
 
 
 def write_expectations(

@@ -43,14 +43,13 @@ class About:
 
 
 def manifest(
-    folder: Path,
     report: ExportReport,
     judge: Judge,
     preprocessing: Preprocessing,
     about: About,
     script: str | None,
 ) -> dict[str, Any]:
-    """The content of ``bundle.json`` for a folder whose other files are all written; ``script``: the one to run."""
+    """The content of ``bundle.json`` but for ``files``, see :func:`listed`; ``script``: the one to run."""
     content = report.to_dict()
     return {
         "kind": KIND,
@@ -74,7 +73,6 @@ def manifest(
         "training": about.training,
         "licences": {"weights": about.weights_licence, "data": about.data_licence},
         "versions": content["versions"],
-        "files": listed(folder),
     }
 
 

@@ -18,9 +18,9 @@ from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
 from keras_transfer.errors import ExportError
+from keras_transfer.normalization import ENTRY, PLAIN, Normalization
 
 LABELS = "labels.txt"
-ENTRY = b"TFLITE_METADATA"
 IDENTIFIER = b"M001"
 PARSER = "1.0.0"
 
@@ -41,22 +41,24 @@ def describe_model(
     name: str,
     description: str,
     kind: str = "probabilities",
+    normalization: Normalization = PLAIN,
 ) -> bytes:
     """Add metadata and the outputs' names to a model.
 
     Args:
-        content: a ``.tflite`` of one output and one input: ``(B, H, W, 3)``, RGB in [0, 255]; or ``(B, N)`` numbers
-            that an image is made from.
+        content: a ``.tflite`` of one output and one input: ``(B, H, W, 3)``, RGB as ``normalization`` scales it; or
+            ``(B, N)`` numbers that an image is made from.
         labels: the names of the outputs (classes, targets, channels), in the order of the output's last axis.
         size: (height, width) of the image in pixels.
         name: of the model.
         description: for people, one or two sentences.
         kind: what the outputs are: ``probabilities``, ``values``, ``embeddings``, ``images`` ... It is the output's
             name.
+        normalization: what clients must do to pixels in [0, 255]; as a rule, nothing.
 
     Returns:
         The file with metadata; the model in it computes the same as before. Pixels and probabilities carry their range,
-        and float pixels the normalization that clients ask for, (pixel - 0) / 1: there is nothing left to do.
+        and pixels that are no plain bytes the normalization that clients ask for.
 
     Raises:
         ExportError: the model has not one input and one output.
@@ -70,7 +72,7 @@ def describe_model(
     source, target = graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]
     tables = _Tables()
     if len(source.shape) == 4:
-        given = _pixels(tables, size, source.type == schema.TensorType.FLOAT32)
+        given = _pixels(tables, size, source.type == schema.TensorType.FLOAT32, normalization)
     else:
         given = _tensor(
             tables, "numbers", f"{source.shape[-1]} numbers that an image is made from.", _FEATURES
@@ -116,13 +118,15 @@ def attached_labels(content: bytes) -> tuple[str, ...] | None:
     return tuple(text.splitlines())
 
 
-def _pixels(tables: _Tables, size: tuple[int, int], is_float: bool) -> int:
-    """The input: an image. Float pixels are fed as they are: (pixel - 0) / 1."""
-    options = tables.table({0: tables.floats([0.0]), 1: tables.floats([1.0])})
+def _pixels(tables: _Tables, size: tuple[int, int], is_float: bool, normalization: Normalization) -> int:
+    """The input: an image, its pixels fed as (pixel - mean) / std."""
+    options = tables.table({0: tables.floats(normalization.mean), 1: tables.floats(normalization.std)})
     unit = tables.table({0: ("ubyte", _NORMALIZATION), 1: options})
-    text = f"RGB pixels from 0 to 255, {size[0]} high and {size[1]} wide."
+    low, high = normalization.range
+    text = f"RGB pixels from {low:g} to {high:g}, {size[0]} high and {size[1]} wide."
     content = _image(tables, size, _RGB)
-    return _tensor(tables, "image", text, content, 255.0, tables.vector([unit] if is_float else []))
+    units = [unit] if is_float or not normalization.plain else []
+    return _tensor(tables, "image", text, content, (low, high), tables.vector(units))
 
 
 def _answer(tables: _Tables, kind: str, shape: Sequence[int], files: int) -> int:
@@ -130,10 +134,10 @@ def _answer(tables: _Tables, kind: str, shape: Sequence[int], files: int) -> int
     count = shape[-1]
     if kind == "probabilities":
         text = f"The probability of each of the {count} classes{', in each pixel' * (len(shape) == 4)}."
-        return _tensor(tables, kind, text, None, 1.0, files=files)
+        return _tensor(tables, kind, text, None, (0.0, 1.0), files=files)
     if kind == "images" and len(shape) == 4 and count in (1, 3):
         content = _image(tables, (shape[1], shape[2]), _RGB if count == 3 else _GREY)
-        return _tensor(tables, kind, "An image, levels from 0 to 255.", content, 255.0, files=files)
+        return _tensor(tables, kind, "An image, levels from 0 to 255.", content, (0.0, 255.0), files=files)
     text = f"An embedding of {count} numbers." if kind == "embeddings" else f"{count} numbers."
     return _tensor(tables, kind, text, _FEATURES, files=files)
 
@@ -149,11 +153,11 @@ def _tensor(
     name: str,
     text: str,
     content: tuple[int, int | None] | None,
-    most: float | None = None,
+    reach: tuple[float, float] | None = None,
     units: int | None = None,
     files: int | None = None,
 ) -> int:
-    """What is said of a tensor: ``content`` is a kind and its table; its numbers go from 0 to ``most``."""
+    """What is said of a tensor: ``content`` is a kind and its table; its numbers are within ``reach``."""
     kind, properties = content or (0, None)
     if kind and properties is None:
         properties = tables.table({})
@@ -163,7 +167,7 @@ def _tensor(
             1: tables.text(text),
             3: tables.table({0: ("ubyte", kind), 1: properties}) if kind else None,
             4: tables.vector([]) if units is None else units,
-            5: None if most is None else tables.table({0: tables.floats([most]), 1: tables.floats([0.0])}),
+            5: reach and tables.table({0: tables.floats(reach[1:]), 1: tables.floats(reach[:1])}),
             6: files,
         }
     )

@@ -26,6 +26,7 @@ from keras_transfer.export.front import convert_front, front_output, with_uint8_
 from keras_transfer.export.stitching import stitch
 from keras_transfer.inference import KerasRunner
 from keras_transfer.litert import LiteRTModel, convert, converter_for, converter_tools, run_converter
+from keras_transfer.normalization import PLAIN, Normalization
 
 log = logging.getLogger("keras_transfer")
 
@@ -124,7 +125,9 @@ class Parts:
         return content
 
 
-def convert_all_integer(model: keras.Model, calibration: Calibration) -> bytes:
+def convert_all_integer(
+    model: keras.Model, calibration: Calibration, normalization: Normalization = PLAIN
+) -> bytes:
     """Convert a whole classifier to int8, edges in uint8: for accelerators that know no float.
 
     Input: uint8 pixels ``(B, H, W, 3)`` as they are (scale 1, zero point 0). Output: uint8 ``(B, C)`` with its
@@ -133,6 +136,8 @@ def convert_all_integer(model: keras.Model, calibration: Calibration) -> bytes:
     Args:
         model: Functional or Sequential, float32 pixels in [0, 255] to probabilities.
         calibration: representative images.
+        normalization: what the input's numbers are, by its scale: with a mean of 0, ``1 / std``. The bytes are pixels
+            all the same.
 
     Raises:
         UsageError: no calibration images.
@@ -147,12 +152,19 @@ def convert_all_integer(model: keras.Model, calibration: Calibration) -> bytes:
                 images[0, 0, 0], images[0, -1, -1] = 0.0, 255.0
             yield images
 
-    content = _quantize(model, full_range, lambda image: image, 8, integer_edges=True)
+    (std,) = normalization.std
+    if not normalization.plain:
+        scaled = keras.Input(model.inputs[0].shape[1:], name=model.inputs[0].name)
+        inner = keras.Model(model.inputs[0], model.outputs[0], name="layers")
+        model = keras.Model(scaled, inner(scaled * std), name=model.name)
+    content = _quantize(model, full_range, normalization.apply, 8, integer_edges=True)
     source = LiteRTModel(content).inputs[0]
-    if source.dtype != np.uint8 or (source.scale, source.zero_point) != (1.0, 0):
+    # A few kinds of rounding away from 1 / std the scale still takes every byte to itself.
+    right = abs(source.scale * std - 1) < 1e-5 and source.zero_point == 0
+    if source.dtype != np.uint8 or not right:
         raise ExportError(
             f"The all-integer model's input is {source.dtype} with scale {source.scale} and zero point "
-            f"{source.zero_point}; uint8 with 1 and 0 is expected. Please report this with the model."
+            f"{source.zero_point}; uint8 with {1 / std:g} and 0 is expected. Please report this with the model."
         )
     return content
 

@@ -62,6 +62,11 @@ class ArtefactReport:
             "sha256": self.sha256,
             "inputs": [tensor.to_dict() for tensor in self.inputs],
             "outputs": [tensor.to_dict() for tensor in self.outputs],
+            **(
+                {"input_range": list(self.inputs[0].normalization.range)}
+                if len(self.inputs[0].shape) == 4
+                else {}
+            ),
             "metrics": dict(self.parity.metrics),
             **self._parity(),
             "milliseconds": self.milliseconds,

@@ -14,7 +14,7 @@ from keras_transfer.export.parity import Judge
 from keras_transfer.inference import KerasRunner
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records import ExportOptions, layout
-from keras_transfer.records.export_options import CALIBRATED, distinct
+from keras_transfer.records.export_options import CALIBRATED, PIXELS, distinct
 
 log = logging.getLogger("keras_transfer")
 
@@ -41,7 +41,11 @@ def plan_targets(formats: Sequence[str], precisions: Sequence[str]) -> list[Targ
 
 
 def check_generator(options: ExportOptions) -> None:
-    """Raise ``UsageError`` where a model that generates is asked to take bytes: its inputs are no pixels."""
+    """Raise ``UsageError`` where a model that generates is asked to take pixels: its inputs are none."""
+    if options.input_range != PIXELS:
+        raise UsageError(
+            f"input_range is {options.input_range}, and a model that makes images takes no pixels. Leave it out."
+        )
     integers = [name for name in (*options.asked, *options.candidates) if name in CALIBRATED]
     if integers or options.uint8_input:
         what = ", ".join(integers) or "uint8 input"

@@ -138,6 +138,10 @@ def check_artefact(
         return float("inf"), (f"It gives {answers.shape[1:]}, and {BUNDLE} says {bundle.shape}.",)
     difference = _furthest(sampled(answers, step), golden["expected"][file])
     reasons = [*_beyond(difference, allowed, _number(bundle)), *_other_labels(bundle, file)]
+    (low, high), listed = runtime.inputs[0].normalization.range, bundle.artefact(file).input_range
+    if (low, high) != listed:
+        listed_words = f"from {listed[0]:g} to {listed[1]:g}"
+        reasons.append(f"Its input goes from {low:g} to {high:g}, and {BUNDLE} says {listed_words}.")
     recorded = golden["encoded"].get(file)
     if recorded is not None and isinstance(runtime, SavedModelRunner):
         encoded = [(bundle.path / row["image"]).read_bytes() for row in golden["images"]]

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from keras_transfer.records.contract import ModelContract, Origin, options_of
+from keras_transfer.records.export_options import INPUT_RANGES, PIXELS
 from keras_transfer.records.fields import DamagedError, Fields
 from keras_transfer.records.layout import ARTEFACTS, CARRIED, EXPECTED, LABELS, SCRIPT, TARGETS, TFLITE
 
@@ -45,6 +46,8 @@ class ArtefactRecord:
         bytes: its size.
         tolerance: what the export allowed it to lose.
         passed: whether it lost no more.
+        input_range: what black and white are in its input; 0 and 255 in bundles of earlier versions, and where it takes
+            no pixels.
     """
 
     file: str
@@ -52,6 +55,7 @@ class ArtefactRecord:
     bytes: int
     tolerance: Tolerance
     passed: bool
+    input_range: tuple[float, float] = INPUT_RANGES[PIXELS]
 
 
 @dataclass(frozen=True)
@@ -172,7 +176,8 @@ class BundleRecord:
 
 def _artefact(row: Mapping[str, Any]) -> ArtefactRecord:
     tolerance = Tolerance(**row["tolerance"])
-    return ArtefactRecord(row["file"], row["precision"], row["bytes"], tolerance, row.get("passed") is True)
+    passed, reach = row.get("passed") is True, tuple(row.get("input_range", INPUT_RANGES[PIXELS]))
+    return ArtefactRecord(row["file"], row["precision"], row["bytes"], tolerance, passed, reach)
 
 
 def _wrong_form(info: Mapping[str, Any]) -> str | None:
@@ -250,6 +255,8 @@ def _wrong_facts(row: Mapping[str, Any]) -> str | None:
         return f"the artefact {name!r} has the unknown precision {row['precision']!r}"
     if not isinstance(row.get("bytes"), int):
         return f"the artefact {name!r} has no size"
+    if row.get("input_range", [0, 255]) not in [list(reach) for reach in INPUT_RANGES.values()]:
+        return f"the input of {name!r} has the unknown range {row['input_range']!r}"
     tolerance = row.get("tolerance")
     fields = {field.name for field in dataclasses.fields(Tolerance)}
     if not isinstance(tolerance, dict) or set(tolerance) != fields:

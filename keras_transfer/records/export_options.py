@@ -33,6 +33,9 @@ ACCELERATORS = (
 """Arm's NPUs, by the names of Vela 5."""
 ACCELERATOR = "ethos-u55-128"
 FALLBACK = ("int8", "int16x8", "float16")
+INPUT_RANGES = {"0..255": (0.0, 255.0), "0..1": (0.0, 1.0), "-1..1": (-1.0, 1.0)}
+"""What black and white are in a model's input."""
+PIXELS = "0..255"
 
 _QUANTIZE = (PRECISIONS[0], *UNQUANTIZED, *PRECISIONS[1:])
 _SWITCH = Spelling(negatable=False)
@@ -47,6 +50,9 @@ class ExportOptions:
         precisions: of the TFLite files: ``float32`` (or ``none``), ``float16``, ``dynamic``, ``int8``, ``int16x8``.
         uint8_input: every TFLite file takes uint8 pixels; without it only the integer ones do.
         all_integer: int8 quantizes the first layers, the head and the edges, too, for accelerators without float.
+        input_range: what black and white are in the input of the TFLite files: ``0..255``, ``0..1`` or ``-1..1``. Files
+            of another range than the first take float32, also the integer ones; the first step in them makes pixels of
+            it again. With ``all_integer`` it is the input's scale that says so, and ``-1..1`` has none.
         keep_float: so many layers of int8 stay in float, those that eight bits hurt most
             (:class:`keras_transfer.export.doctor.QuantizationDoctor`).
         calibration_size: training images for int8 and int16x8, stratified.
@@ -85,6 +91,11 @@ class ExportOptions:
     )
     all_integer: bool = option(
         False, "int8: quantize the first layers, the head, the input and the output, too.", spelling=_SWITCH
+    )
+    input_range: str = option(
+        PIXELS,
+        "What black and white are in the input of the TFLite files.",
+        spelling=Spelling(metavar=f"[{'|'.join(INPUT_RANGES)}]"),
     )
     keep_float: int = option(
         0,
@@ -163,6 +174,7 @@ class ExportOptions:
         self._check_integers()
         if self.batch is not None and self.batch < 1:
             raise UsageError(f"batch is {self.batch}; 1 image or more at a time is expected.")
+        self._check_range()
         if self.arena_limit is not None and self.arena_limit < 1:
             raise UsageError(
                 f"arena_limit is {self.arena_limit}; bytes of memory are expected, such as 262144."
@@ -232,6 +244,23 @@ class ExportOptions:
             raise UsageError(
                 f"keep_float={self.keep_float} layers cannot stay in float"
                 + (" in an all-integer model." if self.all_integer else "; 0 or more are expected.")
+            )
+
+    def _check_range(self) -> None:
+        _require_known("input range", (self.input_range,), tuple(INPUT_RANGES))
+        if self.input_range == PIXELS:
+            return
+        what = f"input_range is {self.input_range}"
+        if "tflite" not in self.formats:
+            raise UsageError(f"{what}, and it is for the format 'tflite', which was not asked for.")
+        if self.uint8_input:
+            raise UsageError(
+                f"{what}, and uint8_input asks for bytes, which go from 0 to 255. Leave one of them out."
+            )
+        if self.all_integer and self.input_range != "0..1":
+            raise UsageError(
+                f"{what}, and an all-integer model cannot say so: levels of 2/255 around zero need the zero point "
+                "127.5, which is no whole number. Choose 0..1 or 0..255: both take the same bytes."
             )
 
 

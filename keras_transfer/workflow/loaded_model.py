@@ -84,23 +84,42 @@ def open_model(
         labels: a text file with one output name per line, where nothing beside the model tells them.
         preprocessing: overrides what is recorded beside the model.
         input_range: what a model of another tool wants the pixels' range [0, 255] to become, such as (-1, 1). By
-            default the scale and zero point of its input decide, where it is quantized.
+            default the metadata of a ``.tflite`` decide, or the scale and zero point of its input.
         logits: the model ends without a softmax: append one.
 
     Raises:
         UsageError: nothing usable at that path, an input size that cannot be known, or an input range or logits for a
-            model whose contract is recorded.
+            model whose contract is recorded, or an input range other than that of its metadata.
     """
     loaded = _open(model, labels, preprocessing)
-    if input_range is None and loaded.run is None and not loaded.recorded:
-        input_range = _quantized_range(loaded)
-    elif input_range is not None and (loaded.run is not None or loaded.recorded):
+    told = _told_range(loaded)
+    if input_range is not None and (loaded.run is not None or loaded.recorded):
         raise UsageError(f"{loaded.name} has its contract recorded beside it; leave the input range out.")
+    if told is not None:
+        if input_range not in (None, told):
+            raise UsageError(
+                f"The metadata of {loaded.name} say that its input goes from {told[0]:g} to {told[1]:g}; leave the "
+                "input range out."
+            )
+        input_range = None
+    elif input_range is None and loaded.run is None and not loaded.recorded:
+        input_range = _quantized_range(loaded)
     if logits and loaded.kind != "probabilities":
         raise UsageError(f"{loaded.name} gives {loaded.kind}, no classes; leave out the softmax (logits).")
     if input_range is not None:
         loaded = replace(loaded, predict=_of_range(loaded.predict, *input_range))
     return replace(loaded, predict=_softmax_of(loaded.predict)) if logits else loaded
+
+
+def _told_range(loaded: LoadedModel) -> tuple[float, float] | None:
+    """What black and white are by the file's own metadata, which its runner follows; None: pixels as they are."""
+    if (
+        loaded.runtime is None
+        or len(loaded.runtime.inputs) != 1
+        or loaded.runtime.inputs[0].normalization.plain
+    ):
+        return None
+    return loaded.runtime.inputs[0].normalization.range
 
 
 def _quantized_range(loaded: LoadedModel) -> tuple[float, float] | None:

@@ -15,7 +15,15 @@ from keras_transfer.workflow.export import export_run
 
 OF_THE_VERB = {"run", "to", "data", "overwrite", "offline", "as_json", "quiet"}
 SPELLED = [
-    *("--format", "--quantize", "--uint8-input", "--all-integer", "--keep-float", "--calibration-size"),
+    *(
+        "--format",
+        "--quantize",
+        "--uint8-input",
+        "--all-integer",
+        "--input-range",
+        "--keep-float",
+        "--calibration-size",
+    ),
     *("--accuracy-budget", "--fallback", "--allow-parity-failure", "--client", "--title", "--data-licence"),
     *("--target", "--arena-limit"),
 ]

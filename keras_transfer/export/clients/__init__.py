@@ -11,10 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import PIL
-
-from keras_transfer.export.parity import Judge
-from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records.layout import CLIENTS, EXPECTED, TFLITE
 
 SUFFIXES = (".mjs", ".java", ".hpp", ".cc")
@@ -23,12 +19,17 @@ _ALWAYS_HORIZONTAL_FIRST = 13
 """Older versions of Pillow than this one shrink every picture across first."""
 
 
-def write(folder: Path, languages: Iterable[str], judge: Judge, preprocessing: Preprocessing) -> None:
+def write(folder: Path, languages: Iterable[str], info: Mapping[str, Any]) -> None:
     """Write ``clients/LANGUAGE/`` into a bundle whose models and golden images are there.
 
     Nothing where no ``.tflite`` is there, or the models take no images: there is nothing to run, or to prepare.
+
+    Args:
+        folder: the bundle.
+        languages: folders of this package.
+        info: the content of ``bundle.json``, as far as it is known before the clients are there: without ``files``.
     """
-    if judge.draw is not None or not any((folder / name).is_file() for name in TFLITE.values()):
+    if info.get("input") == "numbers" or not any((folder / name).is_file() for name in TFLITE.values()):
         return
     for language in dict.fromkeys(languages):
         target = folder / CLIENTS / language
@@ -38,19 +39,19 @@ def write(folder: Path, languages: Iterable[str], judge: Judge, preprocessing: P
                 shutil.copyfile(path, target / path.name)
         if language == "cpp":
             golden = json.loads((folder / EXPECTED).read_text(encoding="utf-8"))
-            (target / CONTRACT).write_text(contract_header(judge, preprocessing, golden), encoding="utf-8")
+            (target / CONTRACT).write_text(contract_header(info, golden), encoding="utf-8")
 
 
-def contract_header(judge: Judge, preprocessing: Preprocessing, golden: Mapping[str, Any]) -> str:
-    """``contract.hpp``: what ``bundle.json`` says of pixels and outputs, as constants of C++."""
-    pixels = preprocessing.to_dict()
-    tall_first = int(PIL.__version__.split(".")[0]) >= _ALWAYS_HORIZONTAL_FIRST
+def contract_header(info: Mapping[str, Any], golden: Mapping[str, Any]) -> str:
+    """``contract.hpp``: what ``bundle.json`` and ``golden.json`` say of pixels and outputs, as constants of C++."""
+    pixels = info["preprocessing"]
+    tall_first = int(info["versions"]["pillow"].split(".")[0]) >= _ALWAYS_HORIZONTAL_FIRST
     height, width = pixels["size"]
     contract = (
         f"{height}, {width}, Resize::{pixels['resize']}, Filter::{pixels['interpolation']}, "
         f"{_bool(pixels['antialias'])}, {_bool(pixels.get('decode') == 'scaled')}, {_bool(tall_first)}"
     )
-    images = ",\n".join(f"    {{{_text(row['image'])}, {_text(row['input'])}}}" for row in golden["images"])
+    images = ",\n".join(f"    {{{_golden(row)}}}" for row in golden["images"])
     return "\n".join(
         [
             "// What the models of this bundle take and give; keras_transfer wrote it from bundle.json.",
@@ -59,14 +60,21 @@ def contract_header(judge: Judge, preprocessing: Preprocessing, golden: Mapping[
             "",
             '#include "decide.hpp"',
             "",
+            f"static_assert(keras_transfer::kSchema >= {info['schema']},",
+            f'    "bundle.json has schema {info["schema"]}; these headers know an older one. Use the bundle\'s.");',
+            "",
             "namespace keras_transfer {",
             "",
+            f"inline constexpr char model[] = {_text(str((info.get('training') or {}).get('model')))};",
             f"inline constexpr Contract contract{{{contract}}};",
             "",
-            *_meaning(judge),
-            *_comparison(judge.notes.get("comparison")),
+            *_inputs(info["artefacts"]),
+            *_meaning(info["labels"], info["output"]["kind"], info["notes"]),
+            *_comparison(info["notes"].get("comparison")),
             "struct Golden {",
             "  const char *image, *input;  // files in the bundle",
+            "  const char* decoded = nullptr;  // of a JPEG: a PNG of it at 1/scale of its size",
+            "  int scale = 1, width = 0, height = 0;",
             "};",
             f"inline constexpr Golden golden_images[] = {{\n{images},\n}};",
             f"inline constexpr int pixel_tolerance = {golden['pixel_tolerance']};",
@@ -79,16 +87,34 @@ def contract_header(judge: Judge, preprocessing: Preprocessing, golden: Mapping[
     )
 
 
-def _meaning(judge: Judge) -> list[str]:
-    names = ",\n".join(f"    {_text(name)}" for name in judge.names)
+def _golden(row: Mapping[str, Any]) -> str:
+    told = f"{_text(row['image'])}, {_text(row['input'])}"
+    if "decoded" not in row:
+        return told
+    height, width = row["size"]
+    return f"{told}, {_text(row['decoded'])}, {row['scale']}, {width}, {height}"
+
+
+def _inputs(artefacts: Iterable[Mapping[str, Any]]) -> list[str]:
+    rows = []
+    for one in artefacts:
+        if one["file"].endswith(".tflite"):
+            floats = _bool(one["inputs"][0]["dtype"] == "float32")
+            black, white = map(_float, one["input_range"])
+            rows.append(f"    {{{_text(one['file'])}, {floats}, {black}, {white}}},")
+    return ["inline constexpr Input inputs[] = {", *rows, "};", ""]
+
+
+def _meaning(labels: Sequence[str], kind: str, notes: Mapping[str, Any]) -> list[str]:
+    names = ",\n".join(f"    {_text(name)}" for name in labels)
     lines = [f"inline constexpr const char* labels[] = {{\n{names},\n}};"]
     # Of labels there is one for each name; of embeddings `thresholds` are chosen for rates of false acceptance.
-    chosen = judge.notes.get("thresholds") if judge.kind == "probabilities" else None
+    chosen = notes.get("thresholds") if kind == "probabilities" else None
     if chosen:
-        lines.append(_floats("thresholds", [chosen[name] for name in judge.names]))
-    ignored = (judge.notes.get("classes") or {}).get("ignore_index", -1)
-    probabilities = _bool(judge.kind == "probabilities")
-    told = f"{probabilities}, {len(judge.names)}, labels, {'thresholds' if chosen else 'nullptr'}, {ignored}"
+        lines.append(_floats("thresholds", [chosen[name] for name in labels]))
+    ignored = (notes.get("classes") or {}).get("ignore_index", -1)
+    probabilities = _bool(kind == "probabilities")
+    told = f"{probabilities}, {len(labels)}, labels, {'thresholds' if chosen else 'nullptr'}, {ignored}"
     return [*lines, f"inline constexpr Meaning meaning{{{told}}};", ""]
 
 

@@ -193,9 +193,12 @@ def _scale(picture: Picture, region: tuple, size: tuple, contract: dict[str, Any
 
 
 class Model:
-    """A ``.tflite``: uint8 pixels (H, W, 3) to its output, float32; probabilities (C,) of a classifier."""
+    """A ``.tflite``: uint8 pixels (H, W, 3) to its output, float32; probabilities (C,) of a classifier.
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    ``reach``: what black and white are in its input ("input_range" in bundle.json).
+    """
+
+    def __init__(self, path: Path, threads: int | None = None, reach: tuple = (0.0, 255.0)) -> None:
         interpreter = _interpreter()
         try:
             self._runtime = interpreter(model_path=str(path), num_threads=threads)
@@ -204,11 +207,15 @@ class Model:
             raise Problem(f"{path.name} is damaged, or needs a newer runtime: {error}") from None
         self._input = self._runtime.get_input_details()[0]
         self._output = self._runtime.get_output_details()[0]
+        self._step = np.float32(255 / (reach[1] - reach[0]))
+        self._middle = np.float32(0.0 - reach[0]) * self._step
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         scale, zero = self._input["quantization"]
         kind = np.dtype(self._input["dtype"])
         values = pixels[np.newaxis]
+        if self._step != 1:
+            values = (values.astype(np.float32) - self._middle) / self._step
         if scale and kind != np.float32:
             limits = np.iinfo(kind)
             values = np.clip(
@@ -250,6 +257,12 @@ def model_files(bundle: dict[str, Any]) -> list[str]:
     return [name for name in files if (HERE / name).is_file()]
 
 
+def open_model(bundle: dict[str, Any], name: str, threads: int | None) -> Model:
+    """A ``.tflite`` of the bundle, fed as the bundle says."""
+    row = next(row for row in bundle["artefacts"] if row["file"] == name)
+    return Model(HERE / name, threads, tuple(row.get("input_range", (0.0, 255.0))))
+
+
 def ask(bundle: dict[str, Any], options: argparse.Namespace, tell: Tell) -> int:
     """Print what ``tell`` makes of the answer to each image; exit code 1 when one cannot be read."""
     here = model_files(bundle)
@@ -259,7 +272,7 @@ def ask(bundle: dict[str, Any], options: argparse.Namespace, tell: Tell) -> int:
         raise Problem(
             f"There is no {options.model} beside this file. There are: {', '.join(here) or 'none'}."
         )
-    runtime, failed = Model(HERE / (options.model or here[0]), options.threads), 0
+    runtime, failed = open_model(bundle, options.model or here[0], options.threads), 0
     for name in options.images:
         try:
             pixels = read_pixels(Path(name), bundle["preprocessing"])
@@ -334,7 +347,7 @@ def _replay(bundle: dict[str, Any], golden: dict[str, Any], models: list[str], t
         return wrong
     print(f"{len(pixels)} images, pixels {f'differ by up to {furthest}' if furthest else 'identical'}")
     for name in models:
-        runtime, tolerance = Model(HERE / name, threads), golden["tolerances"][name]
+        runtime, tolerance = open_model(bundle, name, threads), golden["tolerances"][name]
         answers = np.array([runtime.predict(image).ravel()[:: golden["step"]] for image in pixels])
         difference = float(np.abs(answers - np.array(golden["expected"][name], np.float32)).max())
         if not difference <= tolerance:  # NaN, too

@@ -1,6 +1,6 @@
 """Time one model file in a process of its own, so that its memory is its own: prints one JSON object.
 
-    python measure.py FILE --threads N --seconds S
+    python measure.py FILE --threads N --seconds S [--black X --white X]
 
 FILE is a .tflite, a .onnx, an OpenVINO .xml, a .keras file or a SavedModel folder. Only what that
 kind needs is imported.
@@ -152,6 +152,8 @@ def main() -> int:
     parser.add_argument("file")
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--black", type=float, default=0.0, help="the least number of the input")
+    parser.add_argument("--white", type=float, default=255.0, help="the largest number of a float input")
     options = parser.parse_args()
     openers = {".tflite": open_tflite, ".onnx": open_onnx, ".xml": open_openvino}
     opener = openers.get(Path(options.file).suffix, open_tensorflow)
@@ -161,6 +163,10 @@ def main() -> int:
     predict, shape, kind = load()
     loaded = time.perf_counter() - start
     noise = np.random.default_rng(0).integers(0, 256, (BATCH, *shape)).astype(kind)
+    if kind is np.float32:
+        noise = noise / np.float32(255) * np.float32(options.white - options.black) + np.float32(
+            options.black
+        )
     start = time.perf_counter()
     predict(noise[:1])
     first = time.perf_counter() - start

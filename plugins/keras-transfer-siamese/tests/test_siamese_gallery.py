@@ -224,6 +224,10 @@ def test_a_gallery_that_may_not_be_written_is_read(path, monkeypatch):
             opened.enroll("carl", [picture(3)])
 
 
+def arrays_of(row):
+    return np.array(row["embedding"], "<f4")
+
+
 def test_export_gives_other_programs_everything(path, tmp_path):
     content = json.loads(export_gallery(path, tmp_path / "out.json").read_text("utf-8"))
     assert [row["name"] for row in content["entries"]] == ["anna", "anna", "bo"]
@@ -235,7 +239,10 @@ def test_export_gives_other_programs_everything(path, tmp_path):
             np.testing.assert_array_equal(np.array(row["embedding"], np.float32), embedding)
     with pytest.raises(UsageError, match="--overwrite"):
         export_gallery(path, tmp_path / "out.npz")
-    with pytest.raises(UsageError, match=r"\.json or \.npz"):
+    plain = export_gallery(path, tmp_path / "out.bin").read_bytes()
+    assert plain.startswith(b"KTGALLRY") and plain.endswith(b"anna\0bo\0")
+    assert np.concatenate([arrays_of(row) for row in content["entries"]]).tobytes() in plain
+    with pytest.raises(UsageError, match=r"\.json, \.npz or \.bin"):
         export_gallery(path, tmp_path / "out.pickle")
 
 

@@ -269,6 +269,7 @@ def test_the_bundle_carries_the_gallery_and_recognises_without_tensorflow(
     assert "gallery export GALLERY --to BUNDLE" in err
     out, _ = call("siamese", "gallery", "export", gallery, "--to", bundle_copy)
     assert out == f"Wrote {bundle_copy / 'gallery.sqlite'}\n"
+    assert {"gallery.sqlite", "gallery.bin"} == set(load_bundle(bundle_copy).record.carried)
     call("verify", bundle_copy, "-q")
     call("siamese", "gallery", "export", gallery, "--to", bundle_copy, code=2)
     call("siamese", "gallery", "export", gallery, "--to", bundle_copy, "--overwrite")

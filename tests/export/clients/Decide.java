@@ -21,7 +21,7 @@ public final class Decide {
     }
   }
 
-  private static void tell(Bundle bundle, float[] numbers, String[] arguments) {
+  private static void tell(Bundle bundle, float[] numbers, String[] arguments) throws Exception {
     float[] query = Arrays.copyOfRange(numbers, 0, numbers.length / 2);
     float[] other = Arrays.copyOfRange(numbers, numbers.length / 2, numbers.length);
     List<Bundle.Enrolled> enrolled =
@@ -30,6 +30,29 @@ public final class Decide {
     switch (arguments[1]) {
       case "classify":
         for (Bundle.Answer one : bundle.classify(numbers, 2)) System.out.println(one.index + " " + (double) one.value);
+        break;
+      case "input":
+        byte[] levels = new byte[256];
+        for (int i = 0; i < 256; i++) levels[i] = (byte) i;
+        for (Object one : Bundle.list(bundle.json.get("artefacts"))) {
+          ByteBuffer input = bundle.input((String) Bundle.object(one).get("file"), levels);
+          boolean bytes = input.remaining() == 256;
+          while (input.hasRemaining()) System.out.println(bytes ? input.get() & 0xFF : (double) input.getFloat());
+        }
+        break;
+      case "gallery":
+        Gallery gallery = Gallery.read(Files.readAllBytes(Paths.get(arguments[0], "gallery.bin")), bundle);
+        String name = Bundle.match(gallery.rule, numbers, gallery.enrolled, null);
+        System.out.println(name == null ? "unknown" : name);
+        for (Bundle.Answer one : Bundle.nearest(gallery.rule, numbers, gallery.enrolled, 3)) {
+          System.out.println(one.label + " " + (double) one.value);
+        }
+        break;
+      case "picture":
+        int[] picture = new int[3];
+        for (int i = 0; i < 3; i++) picture[i] = Integer.parseInt(arguments[2 + i]);
+        bundle.preprocess().apply(Preprocess.Picture.of(new byte[picture[2]], picture[0], picture[1]));
+        System.out.println("fine");
         break;
       case "mask":
         int[] mask = bundle.mask(numbers, Integer.parseInt(arguments[2]), Integer.parseInt(arguments[3]));

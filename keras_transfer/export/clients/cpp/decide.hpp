@@ -12,6 +12,8 @@
 
 namespace keras_transfer {
 
+inline constexpr int kSchema = 1;  // of bundle.json, the newest that these headers know
+
 // What the outputs are, along the last axis.
 struct Meaning {
   bool probabilities = true;         // else values, of a regression
@@ -27,8 +29,8 @@ struct Answer {
 };
 
 // The classes of an image, best first; of equal ones the first. `answers` has room for meaning.count. Returns how
-// many are told: the `top` most probable; with thresholds all that reach theirs, perhaps none; of values all, in their order.
-// -1: a number is not finite.
+// many are told: the `top` most probable; with thresholds all that reach theirs, perhaps none; of values all, in their
+// order. -1: a number is not finite.
 inline int classify(const Meaning& meaning, const float* numbers, Answer* answers, int top = 3) {
   for (int i = 0; i < meaning.count; ++i) {
     if (!std::isfinite(numbers[i])) return -1;

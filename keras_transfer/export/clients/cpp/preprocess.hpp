@@ -502,6 +502,19 @@ inline std::size_t arena_bytes(const Contract& contract, const Picture& picture)
   return detail::work(contract, picture, memory, pixels);
 }
 
+// What a model of the bundle takes: bytes, which are the pixels themselves, or floats in a range.
+struct Input {
+  const char* file;
+  bool floats = false;
+  float black = 0, white = 255;
+};
+
+// The pixels of apply() as the floats that a model takes; `count` of them.
+inline void scale(const Input& input, const std::uint8_t* pixels, std::size_t count, float* out) {
+  const double low = input.black, std = 255 / (input.white - low);
+  for (std::size_t i = 0; i < count; ++i) out[i] = float((pixels[i] + low * std) / std);
+}
+
 // At which part of its size keras_transfer decodes a JPEG of so many pixels, as stored: 1 (all of it), 2, 4 or 8.
 inline int jpeg_scale(const Contract& contract, int width, int height, int orientation = 1) {
   const bool weighs = contract.filter == Filter::bilinear || contract.filter == Filter::bicubic ||

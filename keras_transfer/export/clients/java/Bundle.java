@@ -1,3 +1,5 @@
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.LinkedHashMap;
@@ -63,6 +65,33 @@ public final class Bundle {
         (Boolean) contract.get("antialias"),
         decode == null ? "full" : (String) decode,
         (String) object(json.get("versions")).get("pillow"));
+  }
+
+  /**
+   * What a model of the bundle takes: the pixels themselves, or as the numbers that its input asks for ("input_range").
+   *
+   * @param file a .tflite among its artefacts.
+   * @param pixels as Preprocess.apply gives them.
+   * @return a direct buffer of bytes or of floats in the processor's order, which Interpreter.run takes.
+   */
+  public ByteBuffer input(String file, byte[] pixels) {
+    for (Object one : list(json.get("artefacts"))) {
+      Map<String, Object> artefact = object(one);
+      if (!file.equals(artefact.get("file"))) continue;
+      boolean floats = "float32".equals(object(list(artefact.get("inputs")).get(0)).get("dtype"));
+      ByteBuffer input = ByteBuffer.allocateDirect(pixels.length * (floats ? 4 : 1)).order(ByteOrder.nativeOrder());
+      if (!floats) { // whatever its scale is, its bytes are pixels
+        input.put(pixels).rewind();
+        return input;
+      }
+      Object range = artefact.get("input_range");
+      double low = range == null ? 0 : number(list(range).get(0));
+      double std = range == null ? 1 : 255 / (number(list(range).get(1)) - low);
+      for (byte pixel : pixels) input.putFloat((float) (((pixel & 0xFF) + low * std) / std));
+      input.rewind();
+      return input;
+    }
+    throw new IllegalArgumentException("The bundle has no model " + file + ".");
   }
 
   /** A class, and its probability or value. */

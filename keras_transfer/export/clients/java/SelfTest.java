@@ -1,4 +1,5 @@
 import java.io.IOException;
+import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -23,9 +24,9 @@ public final class SelfTest {
     byte[] read(String name) throws IOException;
   }
 
-  /** What a model (a .tflite of the bundle) answers to pixels: its output as numbers. */
+  /** What a model (a .tflite of the bundle) answers to what it takes, see Bundle.input: its output as numbers. */
   public interface Runner {
-    float[] run(String file, byte[] pixels);
+    float[] run(String file, ByteBuffer input);
   }
 
   private final Reader reader;
@@ -33,6 +34,7 @@ public final class SelfTest {
   private final Bundle bundle;
   private final List<String> told = new ArrayList<>();
   private final List<String> wrong = new ArrayList<>();
+  private int leftOut;
 
   /** @param runner null: no model is asked. */
   public SelfTest(Reader reader, Runner runner) throws IOException {
@@ -51,7 +53,12 @@ public final class SelfTest {
     return wrong;
   }
 
-  /** Everything that was checked. */
+  /** How many things were not checked: the decoding of JPEGs, which are taken as the reference decoded them. */
+  public int leftOut() {
+    return leftOut;
+  }
+
+  /** Everything that was checked, or left out. */
   public List<String> told() {
     return told;
   }
@@ -90,15 +97,23 @@ public final class SelfTest {
     List<byte[]> pixels = new ArrayList<>();
     for (Object row : Bundle.list(golden.get("images"))) {
       String image = (String) Bundle.object(row).get("image");
+      String decoded = (String) Bundle.object(row).get("decoded");
       byte[] expected = new Png(reader.read((String) Bundle.object(row).get("input"))).pixels;
       pixels.add(expected);
-      if (image.endsWith(".png")) {
-        Png png = new Png(reader.read(image));
-        byte[] given = preprocess.apply(Preprocess.Picture.of(png.pixels, png.width, png.height));
-        checkPixels(image, given, expected, allowed);
-      } else {
-        told.add("-      " + image + ": left out, it is no PNG");
+      Png png = new Png(reader.read(decoded == null ? image : decoded));
+      Preprocess.Picture picture = Preprocess.Picture.of(png.pixels, png.width, png.height);
+      if (decoded != null) {
+        int scale = (int) Bundle.number(Bundle.object(row).get("scale"));
+        List<Object> size = Bundle.list(Bundle.object(row).get("size"));
+        int height = (int) Bundle.number(size.get(0));
+        int width = (int) Bundle.number(size.get(1));
+        picture.decodedAt(scale, width, height);
+        boolean same = preprocess.jpegScale(width, height, 1) == scale;
+        check(image, same, "decoded at 1/" + scale, "is decoded at another part of its size than 1/" + scale);
+        told.add("-      " + image + ": left out, its decoding; its pixels are those of " + decoded);
+        leftOut++;
       }
+      checkPixels(decoded == null ? image : decoded, preprocess.apply(picture), expected, allowed);
     }
     if (runner == null) return;
     for (Object artefact : Bundle.list(bundle.json.get("artefacts"))) {
@@ -125,7 +140,7 @@ public final class SelfTest {
     List<Object> rows = Bundle.list(Bundle.object(golden.get("expected")).get(file));
     double furthest = 0;
     for (int i = 0; i < pixels.size(); i++) {
-      float[] answer = runner.run(file, pixels.get(i));
+      float[] answer = runner.run(file, bundle.input(file, pixels.get(i)));
       List<Object> expected = Bundle.list(rows.get(i));
       if ((answer.length + step - 1) / step != expected.size()) furthest = Double.POSITIVE_INFINITY;
       for (int k = 0; k * step < answer.length && k < expected.size(); k++) {
@@ -201,7 +216,8 @@ public final class SelfTest {
     try {
       SelfTest test = new SelfTest(name -> Files.readAllBytes(folder.resolve(name)), null);
       for (String line : test.told()) System.out.println(line);
-      System.out.println(test.wrong().isEmpty() ? "passed" : "FAILED");
+      String left = test.leftOut() == 0 ? "" : "; left out: " + test.leftOut();
+      System.out.println((test.wrong().isEmpty() ? "passed" : "FAILED") + left);
       System.exit(test.wrong().isEmpty() ? 0 : 1);
     } catch (IOException | IllegalArgumentException error) {
       System.err.println("The self-test cannot be run: " + error.getMessage());

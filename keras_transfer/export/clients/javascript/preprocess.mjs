@@ -42,6 +42,25 @@ function cubicAt(signed) {
   return x < 2 ? (((x - 5) * x + 8) * x - 4) * -0.5 : 0;
 }
 
+/**
+ * What a model of the bundle takes: the pixels themselves, or as the numbers that its input asks for ("input_range").
+ *
+ * @param {object} bundle the parsed bundle.json.
+ * @param {string} file a .tflite among its artefacts.
+ * @param {Uint8Array} pixels as apply() gives them.
+ * @returns {Uint8Array|Float32Array}
+ * @throws {PreprocessingError} no such file.
+ */
+export function inputOf(bundle, file, pixels) {
+  const found = bundle.artefacts.find((one) => one.file === file);
+  const files = bundle.artefacts.map((one) => one.file).join(", ");
+  expect(found, `The bundle has no model ${file}; expected one of ${files}.`);
+  if (found.inputs[0].dtype !== "float32") return pixels; // whatever its scale is, its bytes are pixels
+  const [low, high] = found.input_range ?? [0, 255];
+  const std = 255 / (high - low);
+  return Float32Array.from(pixels, (pixel) => (pixel + low * std) / std);
+}
+
 /** How a bundle makes pixels; made from the object "preprocessing" of its bundle.json. */
 export class Preprocessing {
   /**

@@ -242,14 +242,15 @@ def remove(path: str, names: tuple[str, ...], as_json: bool, quiet: bool) -> Non
 @gallery.command("export")
 @click.argument("path", metavar="GALLERY")
 @click.option(
-    "--to", required=True, metavar="TARGET", help="A .json or .npz file, or the folder of a bundle."
+    "--to", required=True, metavar="TARGET", help="A .json, .npz or .bin file, or the folder of a bundle."
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @output_options
 def export(path: str, to: str, overwrite: bool, as_json: bool, quiet: bool) -> None:
-    """Write GALLERY as JSON or as NumPy arrays, or put it into a bundle of its model.
+    """Write GALLERY as JSON, as NumPy arrays or for programs on a device, or put it into a bundle of its model.
 
-    In a bundle `python classify.py --match IMAGE` uses it, and `keras-transfer verify` checks it.
+    In a bundle `python classify.py --match IMAGE` and the code in `clients/` (as gallery.bin) use it, and
+    `keras-transfer verify` checks it.
     """
     target = Path(to)
     prepare(quiet, tensorflow=target.is_dir())
