@@ -111,7 +111,7 @@ def test_a_wrong_target_fails_its_check_with_one_sentence(tmp_path, monkeypatch,
         kit.check(check)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", ["litert", "microcontroller", "ethos-u", "openvino", "onnx", "edgetpu"])
 def test_the_targets_of_this_package_keep_their_promises(name):
     module = {

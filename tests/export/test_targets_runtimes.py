@@ -150,6 +150,7 @@ def test_a_damaged_file_of_a_target_is_found_wherever_it_is_opened(made, tmp_pat
     predict(folder / "targets" / "onnx" / "model.onnx", [next(photo_folder.rglob("*.*"))])
 
 
+@pytest.mark.nightly
 def test_benchmark_times_it(made):
     folder, _ = made
     rows = json.loads(call("benchmark", folder, "--threads", "1", "--seconds", "0.05", "--json")[0])[
@@ -204,6 +205,7 @@ def test_a_precision_that_does_not_agree_is_left_out_with_its_reason(export, tmp
     assert verify(tmp_path / "edge").passed
 
 
+@pytest.mark.nightly
 def test_openvino_reads_the_tflite_where_only_that_agrees(export, tmp_path, monkeypatch):
     needs("openvino")
     real = OpenVINOFileRunner.predict
@@ -331,6 +333,7 @@ def test_full_placement_is_refused_with_the_layers_on_the_cpu(export, tmp_path):
     assert "Unsupported opType" in str(said.value) and not (tmp_path / "edge").exists()
 
 
+@pytest.mark.nightly
 def test_an_all_integer_model_is_placed_on_the_npu_whole(export, tmp_path):
     needs("ethosu.vela")
     (found,) = export(
