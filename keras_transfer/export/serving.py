@@ -1,7 +1,7 @@
 """A bundle over HTTP, for the page in it: its listed files, LiteRT.js, and nothing else.
 
-What can be asked for is a table that is made once, of paths and files. A request is looked up in it; no part of it is ever
-joined to a path.
+What can be asked for is a table that is made once, of paths and files. A request is looked up in it; no part of it is
+ever joined to a path.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def site_of(root: Path, names: Mapping[str, Any], litertjs: Path | str) -> Site:
     """
     if PAGE not in names or not (root / PAGE).is_file():
         raise UsageError(
-            f"{root} has no page: {PAGE} is missing. Bundles with a .tflite that looks at images get one; export again, "
-            "with --client web where you choose clients."
+            f"{root} has no page: {PAGE} is missing. Bundles with a .tflite that looks at images get one; export "
+            "again, with --client web where you choose clients."
         )
     files = {f"/{name}": root / name for name in (*names, BUNDLE)}
     page = (root / PAGE).read_text(encoding="utf-8")
@@ -110,7 +110,7 @@ def site_of(root: Path, names: Mapping[str, Any], litertjs: Path | str) -> Site:
 
 
 def find_litertjs(folder: Path) -> Path | None:
-    """The folder ``@litertjs`` with ``core`` and ``wasm-utils``, where ``folder`` is it, or one around or inside; or None."""
+    """The folder with ``core`` and ``wasm-utils``: ``folder``, or one around or inside it; None where it is none."""
     for core in (folder, folder / "core", folder / "@litertjs/core", folder / "node_modules/@litertjs/core"):
         found = core.resolve().parent  # package managers put links into node_modules
         if (core / "dist/index.js").is_file() and (found / "wasm-utils/dist/index.js").is_file():

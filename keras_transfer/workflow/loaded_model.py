@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from keras_transfer.errors import UsageError
-from keras_transfer.export.bundle import check_model_file, is_bundle, list_bundle
+from keras_transfer.export.bundle import check_model_file, list_bundle
+from keras_transfer.export.listing import is_bundle
 from keras_transfer.inference import KerasRunner, Runner, load_runner
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records import ModelContract

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from keras_transfer.errors import UsageError
-from keras_transfer.export.bundle import list_bundle
+from keras_transfer.export.listing import read_listing
 from keras_transfer.export.serving import Server, find_litertjs, is_loopback, site_of
 from keras_transfer.records.layout import PAGE
 
@@ -24,21 +24,24 @@ def serve(
     port: int = 8000,
     litertjs: str | os.PathLike[str] | None = None,
 ) -> Server:
-    """A server of a bundle's page; ``serve_forever()`` runs it. Only ``bundle.json`` is checked: the page has the proof.
+    """A server of a bundle's page; ``serve_forever()`` runs it.
+
+    Of the bundle only ``bundle.json`` is checked: the page has the proof.
 
     Args:
         bundle: a bundle folder.
         host: an address of this machine; another than a loopback one lets others in.
         port: 0 for a free one.
-        litertjs: a folder that holds LiteRT.js, such as ``node_modules``; an ``https://`` address that ends in
-            ``@litertjs/`` or the like makes the browser fetch it there. Default: ``node_modules`` in the current folder.
+        litertjs: a folder that holds LiteRT.js, such as ``node_modules``; or an ``https://`` address with ``core/``
+            and ``wasm-utils/`` under it, from which the browser fetches it. Default:
+            ``node_modules`` of the current folder.
 
     Raises:
         UsageError: no bundle, no page in it, no LiteRT.js, or a host and port that cannot be had.
         BundleError: ``bundle.json`` is damaged, or of a newer version.
     """
     folder = Path(bundle)
-    site = site_of(folder, list_bundle(folder).record.files, _litertjs(litertjs))
+    site = site_of(folder, read_listing(folder)[1].files, _litertjs(litertjs))
     try:
         return Server(site, host, port)
     except OverflowError:
@@ -83,6 +86,7 @@ def _litertjs(given: str | os.PathLike[str] | None) -> Path | str:
         return found
     where = "node_modules of the current folder" if given is None else str(given)
     raise UsageError(
-        f"LiteRT.js, which runs the models in the browser, was not found in {where}. Fetch it once (`{NPM}`), or name the "
-        "folder that holds it: --litertjs FOLDER. An https:// address there lets the browser fetch it from the network."
+        f"LiteRT.js, which runs the models in the browser, was not found in {where}. Fetch it once (`{NPM}`), or name "
+        "the folder that holds it: --litertjs FOLDER. An https:// address there lets the browser fetch it from the "
+        "network."
     )
