@@ -67,8 +67,9 @@ export function areas(bundle, numbers, { width, height }) {
 /** Whom or what an embedding shows, by the names of a gallery. */
 export function nameOf({ rule, enrolled }, numbers) {
   const { name, best } = match(rule, numbers, enrolled);
-  return element("div", "", element("p", "best", name ?? "unknown"), element("ol", "", ...best.map((one) => element("li",
-    "answer", element("span", "name", one.name), element("span", "bar"), score(one.score)))));
+  const rows = best.map((one) => element("li", "answer", element("span", "name", one.name), element("span", "bar"),
+    score(one.score)));
+  return element("div", "", element("p", "best", name ?? "unknown"), element("ol", "", ...rows));
 }
 
 /** How alike a photo is to those before it. */

@@ -36,8 +36,8 @@ async function load() {
   try {
     core = await import("@litertjs/core");
   } catch {
-    throw new PageError(`LiteRT.js is not at ${new URL("../..", place).href}. Put the folder node_modules/@litertjs there, `
-      + "under that name, or open the bundle with `keras-transfer serve`.");
+    throw new PageError(`LiteRT.js is not at ${new URL("../..", place).href}. Put a copy of the folder `
+      + "node_modules/@litertjs there, under that name, or open the bundle with `keras-transfer serve`.");
   }
   const wasm = new URL("../wasm/", place);
   const threads = globalThis.crossOriginIsolated === true && wasm.origin === location.origin;

@@ -24,8 +24,8 @@ async function read(name) {
     throw new PageError(`The server does not answer any more; ${name} was not read.`);
   }
   if (!response.ok) {
-    throw new PageError(`The server has no ${name} (${response.status}). This page belongs into the folder clients/web of a `
-      + "bundle that is served as a whole.");
+    throw new PageError(`The server has no ${name} (${response.status}). This page belongs into the folder clients/web `
+      + "of a bundle that is served as a whole.");
   }
   return new Uint8Array(await response.arrayBuffer());
 }
@@ -86,8 +86,8 @@ function few(labels) {
 
 async function openGallery(files) {
   find("comparison").hidden = false;
-  find("comparison").textContent = "The bundle carries no gallery of names: photos are compared with one another. Open two "
-    + "or more.";
+  find("comparison").textContent = "The bundle carries no gallery of names: photos are compared with one another. Open "
+    + "two or more.";
   if (!(GALLERY in files)) return;
   state.gallery = readGallery(await read(GALLERY), state.bundle);
   const names = new Set(state.gallery.enrolled.map(({ name }) => name));
@@ -147,7 +147,8 @@ async function answer(photo) {
   photo.numbers = found.numbers;
   photo.told.dataset.numbers = Array.from(found.numbers.subarray(0, 1000)).join(" ");
   photo.told.replaceChildren(...shown(photo));
-  photo.clock.textContent = [...photo.times, `model ${milliseconds(found.milliseconds)}`, find("file").value].join(", ");
+  const took = `model ${milliseconds(found.milliseconds)}`;
+  photo.clock.textContent = [...photo.times, took, find("file").value].join(", ");
 }
 
 function shown(photo) {
@@ -185,7 +186,8 @@ async function replay() {
     const rows = await prove(state.bundle, state.preprocessing, read, tell);
     const wrong = rows.filter(({ passed }) => !passed).length;
     const seconds = ((performance.now() - begin) / 1000).toFixed(1);
-    const told = wrong === 0 ? `Passed: all ${rows.length} checks agree with the export (${seconds} s).`
+    const told = wrong === 0
+      ? `Passed: all ${rows.length} checks agree with the export (${seconds} s).`
       : `FAILED: ${wrong} of ${rows.length} checks differ from the export.`;
     find("verdict").replaceChildren(element("p", wrong === 0 ? "passed" : "failed", told));
     find("table").replaceChildren(tableOf(rows));
@@ -201,15 +203,17 @@ function tableOf(rows) {
     head.scope = "col";
     return head;
   });
-  return element("table", "", element("thead", "", element("tr", "", ...heads)), element("tbody", "",
-    ...rows.map(({ what, passed, told }) => element("tr", "", element("td", "what", what),
-      element("td", `state ${passed ? "passed" : "failed"}`, passed ? "✓ passed" : "✗ FAILED"), element("td", "", told)))));
+  const body = rows.map(({ what, passed, told }) => {
+    const state = element("td", `state ${passed ? "passed" : "failed"}`, passed ? "✓ passed" : "✗ FAILED");
+    return element("tr", "", element("td", "what", what), state, element("td", "", told));
+  });
+  return element("table", "", element("thead", "", element("tr", "", ...heads)), element("tbody", "", ...body));
 }
 
 async function startCamera() {
   if (!navigator.mediaDevices?.getUserMedia) {
-    throw new PageError("Browsers give the camera to pages of https or localhost alone. Phones offer theirs under \"Open "
-      + "photos\", too.");
+    throw new PageError("Browsers give the camera to pages of https or localhost alone. Phones offer theirs under "
+      + "\"Open photos\", too.");
   }
   try {
     const video = { facingMode: "environment", width: { ideal: 1920 } };

@@ -59,7 +59,8 @@ async function checkModels(bundle, models, read) {
     const digest = new Uint8Array(await subtle.digest("SHA-256", await read(file)));
     const told = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
     const passed = told === bundle.files[file].sha256;
-    rows.push({ what: `${file}, the file`, passed, told: passed ? "as it was exported" : "not the one that was exported" });
+    const found = passed ? "as it was exported" : "not the one that was exported";
+    rows.push({ what: `${file}, the file`, passed, told: found });
   }
   return rows;
 }
@@ -75,7 +76,7 @@ async function checkPhoto(preprocessing, image, content, input) {
     furthest = Math.max(furthest, difference);
   }
   const mean = given.length === expected.length ? sum / expected.length : Infinity;
-  const told = `decoded by this browser: pixels differ by ${mean.toFixed(2)} of 255 on average (allowed ${MEAN}), by up `
-    + `to ${furthest}`;
+  const told = `decoded by this browser: pixels differ by ${mean.toFixed(2)} of 255 on average (allowed ${MEAN}), by `
+    + `up to ${furthest}`;
   return { what: image, passed: mean <= MEAN, told };
 }
