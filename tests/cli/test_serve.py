@@ -18,7 +18,7 @@ import pytest
 import keras_transfer
 from keras_transfer.errors import BundleError, UsageError
 from keras_transfer.export.serving import is_loopback
-from keras_transfer.workflow.serve import addresses, serve
+from keras_transfer.workflow.serve import NPM, addresses, serve
 
 WEB = Path(keras_transfer.__file__).parent / "export" / "clients" / "web"
 SECRET = b"not of the bundle"
@@ -157,7 +157,6 @@ OUTSIDE = (
     "/golden",
     "//secret.txt",
     "/./bundle.json",
-    "//bundle.json",
     "/bundle.json/",
     "/bundle.json%00",
     "/bundle.json%00.png",
@@ -284,6 +283,11 @@ def test_what_is_missing_is_one_sentence(bundle, modules, tmp_path, monkeypatch)
     (bundle / "bundle.json").write_text(json.dumps(info))
     with pytest.raises(UsageError, match=r"has no page.*--client web"):
         serve(bundle, port=0, litertjs=modules)
+
+
+def test_the_version_of_litert_js_is_the_tested_one():
+    makefile = (Path(__file__).parents[2] / "Makefile").read_text(encoding="utf-8")
+    assert NPM.removeprefix("npm install ") in makefile
 
 
 def test_who_can_reach_it():
