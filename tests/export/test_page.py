@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_browser import Browser, chromium
 from helpers_clients import SOURCES, missing
 from helpers_tasks import SIZE, TASKS, write
+from keras_transfer_tests.browser import Browser, chromium
 from PIL import Image
 
 from keras_transfer.export import export_model, load_bundle
