@@ -4,8 +4,8 @@
 
 Photos of a camera's size (4000 x 3000, JPEG, quality 95) are enlarged crops of the photographs that come with
 scikit-learn and scikit-image. Each way makes 224 x 224 pixels of them, and EfficientNet-Lite0 (ImageNet weights)
-says what it sees, in LiteRT. MediaPipe resizes inside and shows no pixels, so only its answers are compared. The ways of
-a browser run in headless Chromium, among them the bundle's own JavaScript, which must not differ at all.
+says what it sees, in LiteRT. MediaPipe resizes inside and shows no pixels, so only its answers are compared. The ways
+of a browser run in headless Chromium, among them the bundle's own JavaScript, which must not differ at all.
 """
 
 from __future__ import annotations

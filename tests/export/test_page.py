@@ -5,6 +5,7 @@ import http.server
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from helpers_tasks import SIZE, TASKS, write
 from keras_transfer_tests.browser import Browser, chromium
 from PIL import Image
 
-from keras_transfer.export import export_model, load_bundle
+from keras_transfer.export import clients, export_model, load_bundle
+from keras_transfer.export.parity import Judge
 from keras_transfer.litert import LiteRTModel
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.workflow.serve import addresses, serve
@@ -140,6 +142,17 @@ def answers(page):
         "one.querySelector('.best .name')?.textContent])"
     )
     return [np.array(numbers.split(), np.float64) for numbers, _ in told], [name for _, name in told]
+
+
+def test_the_page_brings_the_modules_it_uses(tmp_path):
+    (tmp_path / "model.tflite").write_bytes(b"")
+    clients.write(tmp_path, ["web"], Judge(("a", "b")), Preprocessing((8, 8)))
+    places = [path for path in (tmp_path / "clients" / "web").iterdir() if path.suffix == ".mjs"]
+    used = {
+        place.parent / name for place in places for name in re.findall(r'from "(\..*?)"', place.read_text())
+    }
+    assert len(places) == 6 and len(used) >= 8 and all(path.resolve().is_file() for path in used)
+    assert sorted(path.name for path in (tmp_path / "clients").iterdir()) == ["javascript", "web"]
 
 
 def test_the_golden_images_are_green_and_nothing_leaves(browser, bundle, served):
