@@ -13,7 +13,7 @@ PACKAGES := $(wildcard plugins/*/pyproject.toml) tests/support/pyproject.toml
 demo: $(VENV)/.demo
 	$(BIN)/keras-transfer demo --output demo
 
-test: $(VENV)/.test
+test: $(VENV)/.test $(VENV)/.node
 	$(PYTEST) -m "not nightly"
 
 fast: $(VENV)/.test
@@ -59,7 +59,7 @@ $(VENV)/.test: pyproject.toml $(PACKAGES) | $(BIN)/python
 	$(INSTALL) --editable ".[demo,docs,parquet,saved-model,test]" $(foreach package,$(PACKAGES),--editable $(dir $(package)))
 	@touch $@ $(VENV)/.demo $(VENV)/.bench
 
-# LiteRT.js, for the tests of exported files in it; without it they are skipped.
+# LiteRT.js, for the tests of exported files and of the page in it; without it they are skipped.
 $(VENV)/.node: | $(BIN)/python
 	@if npm install --silent --no-audit --no-fund --prefix $(VENV)/node @litertjs/core@2.5.3; then touch $@; \
 	else echo "npm cannot install @litertjs/core: the tests of LiteRT.js are skipped" >&2; fi

@@ -11,6 +11,7 @@ VERBS = {
     "export": "Export a run to a bundle: Keras, SavedModel and TFLite, with proof.",
     "inspect": "Look into a .tflite: what it holds, and which runtimes take it.",
     "verify": "Check a bundle: hashes, golden images, your own images.",
+    "serve": "Open a bundle in a browser: photos, the camera, and the proof.",
     "benchmark": "Time every artefact of a bundle.",
     "doctor": "Find the layers that int8 hurts, and what keeping them in float gives.",
     "features": "Save the backbone's features of images.",

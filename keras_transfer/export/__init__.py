@@ -9,8 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from keras_transfer.export.bundle import Bundle, is_bundle, load_bundle
+    from keras_transfer.export.bundle import Bundle, load_bundle
     from keras_transfer.export.exporter import export_model
+    from keras_transfer.export.listing import is_bundle
     from keras_transfer.export.manifest import About
     from keras_transfer.export.parity import Judge, Parity, breaches, measure_parity, tolerance_for
     from keras_transfer.export.report import ArtefactReport, CalibrationReport, ExportReport
@@ -59,7 +60,7 @@ _HOMES = {
     "Tolerance": "keras_transfer.records",
     "breaches": "keras_transfer.export.parity",
     "export_model": "keras_transfer.export.exporter",
-    "is_bundle": "keras_transfer.export.bundle",
+    "is_bundle": "keras_transfer.export.listing",
     "load_bundle": "keras_transfer.export.bundle",
     "load_runner": "keras_transfer.inference",
     "measure_parity": "keras_transfer.export.parity",

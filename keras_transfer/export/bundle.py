@@ -8,7 +8,6 @@ so a bundle of someone you do not trust is not made safe by this.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -22,14 +21,12 @@ from keras_transfer.decoding import ImageError
 from keras_transfer.errors import BundleError, DataError, UsageError, unknown_name
 from keras_transfer.export import manifest
 from keras_transfer.export.golden import step_for
+from keras_transfer.export.listing import is_bundle, read_json, read_listing
 from keras_transfer.hashing import size_and_sha256
 from keras_transfer.preprocessing import Preprocessing
-from keras_transfer.records import ArtefactRecord, BundleRecord, DamagedError, TargetRecord
-from keras_transfer.records.bundle import KIND, SCHEMA
-from keras_transfer.records.layout import BUNDLE, EXPECTED, LABELS, PARITY, TARGETS
+from keras_transfer.records import ArtefactRecord, BundleRecord, TargetRecord, Tolerance
+from keras_transfer.records.layout import BUNDLE, EXPECTED, LABELS, TARGETS
 
-MOST_BYTES = 256_000_000
-"""``bundle.json`` and ``golden.json`` may be so large: enough for 10,000 classes in every precision."""
 BATCH = 32
 
 
@@ -127,7 +124,7 @@ class Bundle:
 
         Raises ``BundleError`` when it is not what an export writes.
         """
-        golden = _read_json(self.path / EXPECTED)
+        golden = read_json(self.path / EXPECTED)
         names = [one.file for one in self.artefacts]
         try:
             files = [
@@ -169,11 +166,6 @@ class Bundle:
             ) from None
 
 
-def is_bundle(path: Path) -> bool:
-    """Whether there is a ``bundle.json`` in the folder."""
-    return (path / BUNDLE).is_file()
-
-
 def load_bundle(path: str | os.PathLike[str]) -> Bundle:
     """Open a bundle and check every file against its recorded hash.
 
@@ -199,24 +191,9 @@ def list_bundle(folder: Path) -> Bundle:
 
     Errors: see :func:`load_bundle`.
     """
-    if not is_bundle(folder):
-        failed = " It holds the evidence of an export that failed." if (folder / PARITY).is_file() else ""
-        raise UsageError(
-            f"{folder} is not a bundle: it holds no {BUNDLE}.{failed} `keras-transfer export RUN --to DIR` makes "
-            "one."
-        )
-    info = _read_json(folder / BUNDLE)
-    schema = info.get("schema")
-    if info.get("kind") != KIND or not isinstance(schema, int) or schema < 1:
-        raise BundleError(f"{folder / BUNDLE} was not written by an export of keras_transfer.")
-    if schema > SCHEMA:
-        raise BundleError(
-            f"{folder} has schema {schema}; this keras_transfer knows up to {SCHEMA}. Update keras_transfer."
-        )
+    info, record = read_listing(folder)
     try:
-        return Bundle(folder, info, BundleRecord.parse(info))
-    except DamagedError as error:
-        raise BundleError(f"{folder / BUNDLE} is damaged: {error}. Export again.") from None
+        return Bundle(folder, info, record)
     except DataError as error:
         raise BundleError(f"{folder / BUNDLE}: {error}") from None
 
@@ -277,18 +254,3 @@ def unlisted(folder: Path, files: Mapping[str, Any]) -> list[str]:
     paths = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     found = (path.relative_to(folder).as_posix() for path in paths)
     return sorted(name for name in found if name not in files and name not in manifest.UNLISTED)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if path.is_symlink():
-        raise BundleError(f"{path} is a link, and a bundle holds none.")
-    size = path.stat().st_size
-    if size > MOST_BYTES:
-        raise BundleError(f"{path} has {size} bytes; at most {MOST_BYTES} are read.")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{path} is damaged: {error}.") from None
-    if not isinstance(content, dict):
-        raise BundleError(f"{path} is damaged: an object is expected, not {type(content).__name__}.")
-    return content

@@ -12,7 +12,7 @@ from keras_transfer.records.layout import TFLITE
 
 FORMATS = ("keras", "saved-model", "tflite")
 PRECISIONS = tuple(TFLITE)
-CLIENTS = ("javascript", "java", "cpp")
+CLIENTS = ("javascript", "java", "cpp", "web")
 CALIBRATED = ("int8", "int16x8")
 UNQUANTIZED = {"none": "float32"}
 """What people answer to "quantize?" besides the name of the precision."""
@@ -60,7 +60,8 @@ class ExportOptions:
             no more is delivered, besides ``precisions``; the others are reported.
         fallback: precisions in the order they are wanted, with ``accuracy_budget``; None: int8, int16x8, float16.
         allow_parity_failure: keep artefacts that do not answer like the model.
-        clients: languages of the code in ``clients/``: ``javascript``, ``java``, ``cpp``; none where it is empty.
+        clients: languages of the code in ``clients/``: ``javascript``, ``java``, ``cpp``, and ``web``, a page that
+            brings ``javascript`` with it; none where it is empty.
         title: what the model is called in its card; None: the name of the run's folder, or what ``about`` says.
         data_licence: of the images, for the card: some of them travel with the bundle. None: what ``about`` says.
         targets: runtimes that files are made for, too, and proven in: ``microcontroller`` (``keras-transfer targets``

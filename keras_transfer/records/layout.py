@@ -8,6 +8,7 @@ GOLDEN = "golden"
 EXPECTED = "golden/golden.json"
 SCRIPT = "classify.py"
 CLIENTS = "clients"
+PAGE = "clients/web/index.html"
 KERAS = "model.keras"
 SAVED_MODEL = "saved_model"
 TFLITE = {

@@ -600,6 +600,8 @@ def test_a_bundle_carries_and_proves_them(small_bundle, bundle_copy):
         "javascript/gallery.mjs",
         "java/Preprocess.java", "java/Bundle.java", "java/SelfTest.java", "java/Gallery.java",
         "cpp/preprocess.hpp", "cpp/decide.hpp", "cpp/gallery.hpp", "cpp/selftest.cc", "cpp/contract.hpp",
+        "web/index.html", "web/page.css", "web/page.mjs", "web/answers.mjs", "web/model.mjs", "web/photo.mjs",
+        "web/proof.mjs",
     }  # fmt: skip
     for name in names - {f"cpp/{CONTRACT}"}:
         assert (small_bundle / "clients" / name).read_bytes() == (SOURCES / name).read_bytes()
@@ -623,7 +625,7 @@ def test_the_examples_of_the_page_are_programs(small_bundle, tmp_path):
 
 
 def test_which_languages_is_an_option():
-    assert ExportOptions().clients == ("javascript", "java", "cpp")
+    assert ExportOptions().clients == ("javascript", "java", "cpp", "web")
     assert (
         ExportOptions.of(clients=["cpp"]).clients == ("cpp",) and ExportOptions.of(clients=()).clients == ()
     )

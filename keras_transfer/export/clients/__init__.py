@@ -13,7 +13,9 @@ from typing import Any
 
 from keras_transfer.records.layout import CLIENTS, EXPECTED, TFLITE
 
-SUFFIXES = (".mjs", ".java", ".hpp", ".cc")
+SUFFIXES = (".mjs", ".java", ".hpp", ".cc", ".html", ".css")
+NEEDS = {"web": "javascript"}
+"""What a client uses of another."""
 CONTRACT = "contract.hpp"
 _ALWAYS_HORIZONTAL_FIRST = 13
 """Older versions of Pillow than this one shrink every picture across first."""
@@ -31,7 +33,8 @@ def write(folder: Path, languages: Iterable[str], info: Mapping[str, Any]) -> No
     """
     if info.get("input") == "numbers" or not any((folder / name).is_file() for name in TFLITE.values()):
         return
-    for language in dict.fromkeys(languages):
+    wanted = list(languages)
+    for language in dict.fromkeys([*wanted, *(NEEDS[one] for one in wanted if one in NEEDS)]):
         target = folder / CLIENTS / language
         target.mkdir(parents=True)
         for path in sorted(Path(__file__).with_name(language).iterdir()):

@@ -6,7 +6,10 @@ from dataclasses import replace
 
 from keras_transfer.errors import UsageError
 from keras_transfer.export.targets.specs import TargetSpec, target_spec
-from keras_transfer.records.export_options import EDGES, ExportOptions
+from keras_transfer.records.export_options import EDGES, PIXELS, ExportOptions
+
+RANGES = ("litert", "microcontroller")
+"""Targets that take a ``.tflite`` of any input range as it is."""
 
 
 def with_targets(options: ExportOptions) -> ExportOptions:
@@ -28,6 +31,13 @@ def with_targets(options: ExportOptions) -> ExportOptions:
             raise UsageError(f"{flag} is for --target {' or '.join(owners)}, which was not asked for.")
     if any(spec.all_integer for spec in specs) and not options.makes("int8") and "tflite" in options.formats:
         options = replace(options, precisions=(*options.precisions, "int8"), all_integer=True)
+    if options.input_range != PIXELS:
+        others = [spec.name for spec in specs if spec.name not in RANGES]
+        if others:
+            raise UsageError(
+                f"--input-range {options.input_range} is for .tflite files; {', '.join(others)} takes pixels from 0 to "
+                "255. Export them by themselves."
+            )
     for spec in specs:
         _require_made(spec, options)
         spec.require()

@@ -12,7 +12,8 @@ import numpy as np
 from keras_transfer.data.threads import ordered_map
 from keras_transfer.decoding import ImageError, decode, read_image_bytes
 from keras_transfer.errors import CacheError, DataError, UsageError
-from keras_transfer.export.bundle import Bundle, is_bundle, list_bundle
+from keras_transfer.export.bundle import Bundle, list_bundle
+from keras_transfer.export.listing import is_bundle
 from keras_transfer.features.identity import model_hash
 from keras_transfer.hashing import sha256_of, size_and_sha256
 from keras_transfer.inference import KerasRunner

@@ -15,8 +15,12 @@ UNLEARNED = ("mobilenet_v2", "mobilenet_v3_small")
 
 
 def steps(text: str) -> list[tuple[str, str]]:
-    """The commands (indented) and blocks of Python of a page, in order: ``("command" | "python", text)``."""
-    found = re.findall(r"```python\n(.*?)```|^    (keras-transfer [^\n]*)$", text, re.DOTALL | re.MULTILINE)
+    """The commands (indented) and blocks of Python of a page, in order: ``("command" | "python", text)``.
+
+    Without ``serve``, which ends when it is told to: tests/cli/test_serve.py and tests/export/test_page.py run it.
+    """
+    commands = r"^    (keras-transfer (?!serve )[^\n]*)$"
+    found = re.findall(rf"```python\n(.*?)```|{commands}", text, re.DOTALL | re.MULTILINE)
     return [("python", code) if code else ("command", command) for code, command in found]
 
 
