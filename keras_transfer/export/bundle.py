@@ -24,7 +24,7 @@ from keras_transfer.export.golden import step_for
 from keras_transfer.export.listing import is_bundle, read_json, read_listing
 from keras_transfer.hashing import size_and_sha256
 from keras_transfer.preprocessing import Preprocessing
-from keras_transfer.records import ArtefactRecord, BundleRecord, TargetRecord, Tolerance
+from keras_transfer.records import ArtefactRecord, BundleRecord, TargetRecord
 from keras_transfer.records.layout import BUNDLE, EXPECTED, LABELS, TARGETS
 
 BATCH = 32

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -146,7 +147,7 @@ class Server(ThreadingHTTPServer):
         self.site = site
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         self.address_family = family
-        super().__init__(address[:2], _Handler)
+        super().__init__((str(address[0]), int(address[1])), _Handler)
         self.loopback = is_loopback(str(self.server_address[0]))
 
     def server_bind(self) -> None:
@@ -161,8 +162,11 @@ class Server(ThreadingHTTPServer):
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only this machine itself can reach an address."""
-    return address == "::1" or address.startswith("127.")
+    """Whether only this machine itself can reach an address; False for a name."""
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 class _Handler(BaseHTTPRequestHandler):

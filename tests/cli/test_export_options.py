@@ -25,7 +25,7 @@ SPELLED = [
         "--calibration-size",
     ),
     *("--accuracy-budget", "--fallback", "--allow-parity-failure", "--client", "--title", "--data-licence"),
-    *("--target", "--arena-limit"),
+    *("--target", "--arena-limit", "--edges", "--batch", "--accelerator", "--require-full-placement"),
 ]
 
 

@@ -19,7 +19,6 @@ from keras_transfer_tests.browser import Browser, chromium
 from PIL import Image
 
 from keras_transfer.export import clients, export_model, load_bundle
-from keras_transfer.export.parity import Judge
 from keras_transfer.litert import LiteRTModel
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.workflow.serve import addresses, serve
@@ -145,12 +144,12 @@ def answers(page):
 
 def test_the_page_brings_the_modules_it_uses(tmp_path):
     (tmp_path / "model.tflite").write_bytes(b"")
-    clients.write(tmp_path, ["web"], Judge(("a", "b")), Preprocessing((8, 8)))
+    clients.write(tmp_path, ["web"], {})
     places = [path for path in (tmp_path / "clients" / "web").iterdir() if path.suffix == ".mjs"]
     used = {
         place.parent / name for place in places for name in re.findall(r'from "(\..*?)"', place.read_text())
     }
-    assert len(places) == 6 and len(used) >= 8 and all(path.resolve().is_file() for path in used)
+    assert len(places) == 5 and len(used) >= 8 and all(path.resolve().is_file() for path in used)
     assert sorted(path.name for path in (tmp_path / "clients").iterdir()) == ["javascript", "web"]
 
 
