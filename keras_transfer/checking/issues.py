@@ -38,7 +38,7 @@ KINDS = {
     "leaks": Kind(
         "Near-duplicates across splits",
         "high",
-        "Keep both in one split: train with --group-near-duplicates, or with --groups and the groups.csv of this report.",
+        "Keep both in one split: train with --groups and the groups.csv of this report.",
         True,
     ),
     "label-errors": Kind(
@@ -56,7 +56,7 @@ KINDS = {
     "near-duplicates": Kind(
         "Near-duplicates",
         "medium",
-        "Keep one of them, or keep all in one split: train --group-near-duplicates.",
+        "Keep one of them, or keep all in one split: train with --groups.",
         True,
     ),
     "copies": Kind("Exact copies", "low", "Keep one of them.", True),

@@ -1,4 +1,7 @@
-"""Images unlike all others: far from their nearest neighbours in feature space (Ramaswamy et al. 2000, SIGMOD 29(2))."""
+"""Images unlike all others: far from their nearest neighbours in feature space.
+
+Ramaswamy, Rastogi & Shim 2000, doi:10.1145/335191.335437.
+"""
 
 from __future__ import annotations
 
