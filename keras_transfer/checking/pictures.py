@@ -154,8 +154,7 @@ def _frame(pixels: np.ndarray) -> tuple[float, tuple[float, float, float]]:
     rows, columns = np.flatnonzero(other.any(axis=1)), np.flatnonzero(other.any(axis=0))
     height, width = other.shape
     thick = min(rows[0], height - 1 - rows[-1], columns[0], width - 1 - columns[-1])
-    return float(thick / min(height, width)), tuple(float(one) for one in corner) if thick else (
-        0.0,
-        0.0,
-        0.0,
-    )
+    if not thick:
+        return 0.0, (0.0, 0.0, 0.0)
+    red, green, blue = (float(one) for one in corner)
+    return float(thick / min(height, width)), (red, green, blue)

@@ -97,7 +97,7 @@ def _sampled(pictures: np.ndarray, places: np.ndarray, side: int) -> tuple[np.nd
     above = flat[index] * (1 - right) + flat[index + 1] * right
     index += side
     below = flat[index] * (1 - right) + flat[index + 1] * right
-    return above * (1 - down) + below * down, inside
+    return np.asarray(above * (1 - down) + below * down), inside
 
 
 def _correlation(a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> np.ndarray:

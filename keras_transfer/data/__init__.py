@@ -78,7 +78,7 @@ def load_data(
         separator: for a CSV: what stands between the labels of one image.
         image_root: for a CSV: the folder its paths are relative to (default: the CSV's own folder).
         split_from: a run folder or a ``split.csv``: every image gets the split it has there.
-        groups: a CSV with ``path,group``: images of one group are in one split (see :mod:`keras_transfer.data.grouping`).
+        groups: a CSV with ``path,group``: images of one group are in one split (``data.grouping``).
         tfds_data_dir: where TensorFlow Datasets keeps its data (default: its own choice).
         classes: the class names in a trained model's order. Then an unknown label is an error, a class
             without images is not, and min_per_class is not checked.

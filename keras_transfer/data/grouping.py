@@ -67,6 +67,7 @@ def _read(path: Path) -> dict[str, str]:
             continue
         if found.setdefault(name, group) != group:
             raise DataError(
-                f"{path}, line {reader.line_num}: {name!r} is in the groups {found[name]!r} and {group!r}. Keep one row."
+                f"{path}, line {reader.line_num}: {name!r} is in the groups {found[name]!r} and {group!r}. "
+                "Keep one row."
             )
     return found

@@ -188,7 +188,8 @@ def _train_into(
         data = task.load_data(source, settings.data, settings.seed)
     if settings.data.groups is not None and data.groups is None:
         raise UsageError(
-            f"--groups: the task {spec.name} makes splits of its own and takes no groups. Leave it out, or give the splits."
+            f"--groups: the task {spec.name} makes splits of its own and takes no groups. "
+            "Leave it out, or give the splits."
         )
     if run.has_checkpoints and (difference := _difference(run.path / SPLIT, data)):
         if not overwrite:
