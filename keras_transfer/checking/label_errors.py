@@ -1,9 +1,11 @@
 """Labels that look wrong: confident learning on what probes say of images that they did not learn from.
 
 Northcutt, Jiang & Chuang 2021 (arXiv:1911.00068): an image counts for a class that it is given with at least the mean
-probability of that class's own images. An image that counts for another class than its label's is a candidate. Ranked
-are the candidates by the chance that the label is right, where labels of a class are mistaken for those of another at
-a rate that is seen on the surest images. A plain ranking by the label's probability has one rate for all pairs of
+probability of that class's own images (or three quarters, where that is less). An image that counts for another class
+than its label's is a candidate.
+
+Candidates are ranked by the chance that the label is right, where labels of a class are mistaken for those of another
+at a rate that is seen on the surest images. A plain ranking by the label's probability has one rate for all pairs of
 classes, and puts what is mixed up by rule behind what is merely hard.
 """
 
@@ -18,10 +20,10 @@ from sklearn.model_selection import KFold
 
 from keras_transfer.training.probe import out_of_fold_logits
 
-STRENGTHS = (1e-4, 1e-3, 1e-2)
-"""Inverse regularisation strengths C that are tried; the lowest loss on the held-out folds decides."""
-SURE = 0.1
-"""Probability of its own label up to which a candidate is reported."""
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""Inverse regularisation strengths C that are tried, until the loss on the held-out folds rises."""
+LIKELIER = 3.0
+"""A candidate is reported where another class is so many times as probable as the label's."""
 SUREST = 0.25
 """Share of the images that are given to a class which the rates are seen on."""
 _ODD = 0.15  # rate of a mix-up that is one by rule, where it is three times the others' and 3 deviations above them
@@ -52,8 +54,9 @@ def out_of_fold(
         if not len(rows):
             break
         loss = -float(log_softmax(logits, axis=1)[np.arange(len(rows)), labels[rows]].mean())
-        if loss < lowest:
-            lowest, best = loss, (rows, softmax(logits, axis=1))
+        if loss >= lowest:
+            break
+        lowest, best = loss, (rows, softmax(logits, axis=1))
     return best or (np.zeros(0, np.int64), np.zeros((0, classes)))
 
 
@@ -109,11 +112,12 @@ def doubts_of_classes(
     found = np.array(
         [chances[given == one, one].mean() if (given == one).any() else 2 for one in range(len(classes))]
     )
-    counts = np.where(chances >= found, chances, -1)
+    counts = np.where(chances >= np.minimum(found, LIKELIER / (LIKELIER + 1)), chances, -1)
     other = counts.argmax(axis=1)
     right = rightness(chances, given)
     own = chances[np.arange(len(rows)), given]
-    wrong = (counts.max(axis=1) > 0) & (other != given) & ((own <= SURE) | (right < 0.5))
+    told = chances[np.arange(len(rows)), other]
+    wrong = (counts.max(axis=1) > 0) & (other != given) & ((told >= LIKELIER * own) | (right < 0.5))
     order = [place for place in np.argsort(right, kind="stable") if wrong[place]]
     return [Doubt(int(rows[at]), float(1 - own[at]), classes[given[at]], classes[other[at]]) for at in order]
 
