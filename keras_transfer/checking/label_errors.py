@@ -24,6 +24,8 @@ STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Inverse regularisation strengths C that are tried, until the loss on the held-out folds rises."""
 LIKELIER = 3.0
 """A candidate is reported where another class is so many times as probable as the label's."""
+FEW = 100
+"""Images of a class, below which it has to be as many times more probable: a probe on few images errs more often."""
 SUREST = 0.25
 """Share of the images that are given to a class which the rates are seen on."""
 _ODD = 0.15  # rate of a mix-up that is one by rule, where it is three times the others' and 3 deviations above them
@@ -117,7 +119,10 @@ def doubts_of_classes(
     right = rightness(chances, given)
     own = chances[np.arange(len(rows)), given]
     told = chances[np.arange(len(rows)), other]
-    wrong = (counts.max(axis=1) > 0) & (other != given) & ((told >= LIKELIER * own) | (right < 0.5))
+    images = np.maximum(np.bincount(given, minlength=len(classes)), 1)
+    times = LIKELIER * np.maximum(1, FEW / np.minimum(images[given], images[other]))
+    wrong = (counts.max(axis=1) > 0) & (other != given)
+    wrong &= (told >= times * own) | ((right < 0.5) & (times <= LIKELIER))
     order = [place for place in np.argsort(right, kind="stable") if wrong[place]]
     return [Doubt(int(rows[at]), float(1 - own[at]), classes[given[at]], classes[other[at]]) for at in order]
 
