@@ -33,6 +33,7 @@ _HOMES = {
     "Preprocessing": "keras_transfer.preprocessing",
     "adapt_batchnorm": "keras_transfer.training.adapt",
     "add_head": "keras_transfer.heads",
+    "check": "keras_transfer.workflow.check",
     "compare": "keras_transfer.workflow.compare",
     "describe": "keras_transfer.workflow.describe",
     "diagnose_quantization": "keras_transfer.workflow.doctor",

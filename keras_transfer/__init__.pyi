@@ -11,6 +11,7 @@ from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.training.adapt import adapt_batchnorm
 from keras_transfer.training.finetune import fine_tune
 from keras_transfer.training.probe import fit_probe
+from keras_transfer.workflow.check import check
 from keras_transfer.workflow.compare import compare
 from keras_transfer.workflow.describe import describe
 from keras_transfer.workflow.doctor import diagnose_quantization
@@ -32,6 +33,7 @@ __all__ = [
     "Preprocessing",
     "adapt_batchnorm",
     "add_head",
+    "check",
     "compare",
     "describe",
     "diagnose_quantization",

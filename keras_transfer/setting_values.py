@@ -12,6 +12,8 @@ class DataValues(TypedDict, total=False):
     """Share of the images used for the test. Default: 0.2; at least 0.0; less than 1.0."""
     split_from: str | None
     """Use the split of this run folder or split.csv."""
+    groups: str | None
+    """CSV with path,group: images of one group stay in one split. `check --output` writes one."""
     max_skipped: float
     """Stop when a larger share is unreadable. Default: 0.05; at least 0.0; at most 1.0."""
     min_per_class: int

@@ -29,6 +29,9 @@ class DataSettings:
     val_fraction: float = option(0.15, "Share of the images used for validation.", minimum=0.0, below=1.0)
     test_fraction: float = option(0.2, "Share of the images used for the test.", minimum=0.0, below=1.0)
     split_from: str | None = option(None, "Use the split of this run folder or split.csv.")
+    groups: str | None = option(
+        None, "CSV with path,group: images of one group stay in one split. `check --output` writes one."
+    )
     max_skipped: float = option(0.05, "Stop when a larger share is unreadable.", minimum=0.0, maximum=1.0)
     min_per_class: int = option(2, "Refuse classes with fewer images.", minimum=1)
     label_mode: str = option(

@@ -83,6 +83,7 @@ def test_the_public_names_are_these_and_all_exist():
         "Preprocessing",
         "adapt_batchnorm",
         "add_head",
+        "check",
         "compare",
         "describe",
         "diagnose_quantization",

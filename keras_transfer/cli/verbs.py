@@ -1,6 +1,7 @@
 """The verbs of the core, in the order people use them, with their help lines. Facts only."""
 
 VERBS = {
+    "check": "Find wrong labels, copies, leaks and bad images in data.",
     "train": "Train a classifier on a folder of images.",
     "evaluate": "Measure a model on images.",
     "compare": "Compare pretrained networks on your images.",

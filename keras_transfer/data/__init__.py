@@ -16,6 +16,7 @@ from typing import Any
 from keras_transfer.data.assemble import Options, Rows, build_table
 from keras_transfer.data.checking import require_max_skipped, write_skipped
 from keras_transfer.data.folder import find_images, read_folder
+from keras_transfer.data.grouping import with_groups
 from keras_transfer.data.kept import keep_pixels
 from keras_transfer.data.labels import require_label_mode
 from keras_transfer.data.pipeline import batches, load_image, tf_dataset
@@ -53,6 +54,7 @@ def load_data(
     separator: str = ";",
     image_root: str | os.PathLike[str] | None = None,
     split_from: str | os.PathLike[str] | None = None,
+    groups: str | os.PathLike[str] | None = None,
     tfds_data_dir: str | os.PathLike[str] | None = None,
     classes: Sequence[str] | None = None,
     split_by: str = "image",
@@ -76,6 +78,7 @@ def load_data(
         separator: for a CSV: what stands between the labels of one image.
         image_root: for a CSV: the folder its paths are relative to (default: the CSV's own folder).
         split_from: a run folder or a ``split.csv``: every image gets the split it has there.
+        groups: a CSV with ``path,group``: images of one group are in one split (``data.grouping``).
         tfds_data_dir: where TensorFlow Datasets keeps its data (default: its own choice).
         classes: the class names in a trained model's order. Then an unknown label is an error, a class
             without images is not, and min_per_class is not checked.
@@ -115,6 +118,8 @@ def load_data(
     rows = _read(
         source, require_label_mode(label_mode), separator, image_root, tfds_data_dir, classes, levels
     )
+    if groups is not None:
+        rows = with_groups(rows, Path(groups))
     with keep_pixels(preprocessing):
         table = build_table(rows, options)
     counts = ", ".join(f"{len(table.indices(split))} {split}" for split in SPLITS)

@@ -95,6 +95,7 @@ def build_table(rows: Rows, options: Options) -> ImageTable:
         weights=weights,
         sha256=tuple(sha256),
         skipped=skipped,
+        given_splits=recorded or given is not None,
     )
     tell_conflicts(table)
     if options.split_from is None:

@@ -188,6 +188,7 @@ class ImageTable:
         weights: float32 (N,), sample weights >= 0.
         sha256: hex, of the file's bytes, or of dtype + shape + bytes of an array's image.
         skipped: what was left out.
+        given_splits: whether the splits came with the data, one of them at least; else they were made.
     """
 
     source: str
@@ -200,6 +201,7 @@ class ImageTable:
     weights: np.ndarray
     sha256: tuple[str, ...]
     skipped: tuple[Skipped, ...] = field(default=())
+    given_splits: bool = False
 
     def __post_init__(self) -> None:
         columns = (self.images, self.labels, self.splits, self.groups, self.weights, self.sha256)

@@ -184,7 +184,7 @@ def run_table(run: Run) -> ImageTable:
         raise UsageError(
             f"{run.path} was trained on data given from Python, which it cannot find again: pass the data."
         )
-    wanted = replace(settings.data, split_from=str(run.split_path))
+    wanted = replace(settings.data, split_from=str(run.split_path), groups=None)
     _, task = task_of_run(run)
     try:
         table = task.load_data(source, wanted, settings.seed)

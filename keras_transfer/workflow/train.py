@@ -120,6 +120,7 @@ def _with_lasting_paths(settings: TrainSettings) -> TrainSettings:
             data,
             image_root=absolute(data.image_root),
             split_from=absolute(data.split_from),
+            groups=absolute(data.groups),
             tfds_data_dir=absolute(data.tfds_data_dir),
         ),
         model=replace(model, weights=weights, backbone=_lasting_backbone(model.backbone)),
@@ -185,6 +186,11 @@ def _train_into(
     keras.utils.set_random_seed(settings.seed)
     with run.stage("data"), keep_pixels(_wanted_pixels(spec, task, settings.model)):
         data = task.load_data(source, settings.data, settings.seed)
+    if settings.data.groups is not None and data.groups is None:
+        raise UsageError(
+            f"--groups: the task {spec.name} makes splits of its own and takes no groups. "
+            "Leave it out, or give the splits."
+        )
     if run.has_checkpoints and (difference := _difference(run.path / SPLIT, data)):
         if not overwrite:
             raise UsageError(

@@ -7,7 +7,7 @@ import shlex
 
 SMALLER = {"--image-size": "64", "--engine": "keras", "--batch-size": "16", "--epochs": "1"}
 """What a training is given unless the document says it."""
-TAKES_A_BACKBONE = ("train", "features", "similar")
+TAKES_A_BACKBONE = ("check", "train", "features", "similar")
 LAYERS = {"from:block6a": "from:block5b", "block5c_add": "block4a_activation", "block6a": "block5b"}
 """Layers of EfficientNet-Lite0 that documents name, and their like in the tiny backbone."""
 UNLEARNED = ("mobilenet_v2", "mobilenet_v3_small")
