@@ -56,6 +56,8 @@ class MicroRunner:
 
     def predict(self, batch: np.ndarray) -> np.ndarray:
         """``(B, H, W, 3)`` uint8 or float32, RGB in [0, 255] -> float32 ``(B, ...)``, dequantized."""
+        if not len(batch):
+            return np.zeros((0, *self.outputs[0].shape[1:]), np.float32)
         return restore(self.raw(batch), self.outputs[0])
 
     def raw(self, batch: np.ndarray) -> np.ndarray:
