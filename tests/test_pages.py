@@ -52,7 +52,7 @@ def follow(page, tiny):
     todo = steps(PAGES[page])
     if page == "targets":
         pytest.importorskip("tflite_micro", reason="pip install 'keras-transfer[micro]'")
-    if page in ("deploying", "targets"):
+    if page in ("clients", "deploying", "targets"):
         todo = [("command", "keras-transfer train photos/ --output run --strategy probe"), *todo]
     for kind, text in todo:
         if kind == "python":
