@@ -54,7 +54,7 @@ def follow(page, tiny):
     if page == "targets":
         for module in ("tflite_micro", "tf2onnx", "onnxruntime", "openvino", "ethosu.vela"):
             pytest.importorskip(module, reason="pip install 'keras-transfer[ethos-u,micro,onnx,openvino]'")
-    if page in ("deploying", "targets"):
+    if page in ("clients", "deploying", "targets"):
         todo = [("command", "keras-transfer train photos/ --output run --strategy probe"), *todo]
     for kind, text in todo:
         if kind == "python":
