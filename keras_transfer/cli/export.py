@@ -75,6 +75,9 @@ def print_report(report: dict[str, Any]) -> None:
     ]
     name = metric.replace("_", " ")
     print_table(["artefact", "precision", "size", name, "agreement", "max diff.", "latency", ""], rows)
+    for row in (*report["artefacts"], *report["tried"]):
+        if row.get("note"):
+            click.echo(f"{row['file']}: {row['note']}")
     if report["targets"]:
         print_table(
             ["target", "made from", "files", "proven in", "golden diff.", "measured"],

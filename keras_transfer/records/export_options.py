@@ -8,12 +8,12 @@ from typing import Any
 
 from keras_transfer.errors import UsageError, unknown_name
 from keras_transfer.options import Spelling, check, from_dict, option
-from keras_transfer.records.layout import TFLITE
+from keras_transfer.records.layout import ALL_INTEGER, TFLITE
 
 FORMATS = ("keras", "saved-model", "tflite")
 PRECISIONS = tuple(TFLITE)
 CLIENTS = ("javascript", "java", "cpp")
-CALIBRATED = ("int8", "int16x8")
+CALIBRATED = ("int8", "int16x8", ALL_INTEGER)
 UNQUANTIZED = {"none": "float32"}
 """What people answer to "quantize?" besides the name of the precision."""
 FALLBACK = ("int8", "int16x8", "float16")
@@ -28,9 +28,10 @@ class ExportOptions:
 
     Attributes:
         formats: ``keras``, ``saved-model``, ``tflite``.
-        precisions: of the TFLite files: ``float32`` (or ``none``), ``float16``, ``dynamic``, ``int8``, ``int16x8``.
+        precisions: of the TFLite files: ``float32`` (or ``none``), ``float16``, ``dynamic``, ``int8``, ``int16x8``,
+            ``all-integer`` (int8 without a float: for microcontrollers and NPUs; a file beside int8's).
         uint8_input: every TFLite file takes uint8 pixels; without it only the integer ones do.
-        all_integer: int8 quantizes the first layers, the head and the edges, too, for accelerators without float.
+        all_integer: ``model_int8.tflite`` is all-integer, too, where just that one is wanted.
         keep_float: so many layers of int8 stay in float, those that eight bits hurt most
             (:class:`keras_transfer.export.doctor.QuantizationDoctor`).
         calibration_size: training images for int8 and int16x8, stratified.
@@ -62,7 +63,7 @@ class ExportOptions:
         False, "Every TFLite file takes uint8 pixels, not only the integer ones.", spelling=_SWITCH
     )
     all_integer: bool = option(
-        False, "int8: quantize the first layers, the head, the input and the output, too.", spelling=_SWITCH
+        False, "int8: no float in it, as --quantize all-integer, under int8's name.", spelling=_SWITCH
     )
     keep_float: int = option(
         0,
@@ -185,6 +186,10 @@ class ExportOptions:
     def _check_integers(self) -> None:
         if (self.all_integer or self.keep_float) and not self.makes("int8"):
             raise UsageError("all_integer and keep_float are for int8, which was not asked for.")
+        if self.all_integer and self.makes(ALL_INTEGER):
+            raise UsageError(
+                "all_integer makes of int8 what the precision all-integer is: two equal files. Leave one out."
+            )
         if self.keep_float < 0 or (self.keep_float and self.all_integer):
             raise UsageError(
                 f"keep_float={self.keep_float} layers cannot stay in float"

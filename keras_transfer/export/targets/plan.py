@@ -7,6 +7,7 @@ from dataclasses import replace
 from keras_transfer.errors import UsageError
 from keras_transfer.export.targets.specs import TargetSpec, target_spec
 from keras_transfer.records.export_options import ExportOptions
+from keras_transfer.records.layout import ALL_INTEGER
 
 
 def with_targets(options: ExportOptions) -> ExportOptions:
@@ -23,13 +24,22 @@ def with_targets(options: ExportOptions) -> ExportOptions:
     for spec in specs:
         _require_made(spec, options)
         spec.require()
-    if any(spec.all_integer for spec in specs) and "int8" not in options.asked:
-        options = replace(options, precisions=(*options.precisions, "int8"), all_integer=True)
+    if any(spec.all_integer for spec in specs) and not _has_all_integer(options):
+        if options.makes("int8") and not options.all_integer:  # its name is taken
+            options = replace(options, precisions=(*options.precisions, ALL_INTEGER))
+        else:
+            options = replace(options, precisions=(*options.precisions, "int8"), all_integer=True)
     return options
+
+
+def _has_all_integer(options: ExportOptions) -> bool:
+    return ALL_INTEGER in options.asked or (options.all_integer and "int8" in options.asked)
 
 
 def source_precision(spec: TargetSpec, options: ExportOptions) -> str:
     """The precision of the ``.tflite`` that a target is made from: the first it takes of those asked for."""
+    if spec.all_integer:
+        return ALL_INTEGER if ALL_INTEGER in options.asked else "int8"
     return next(name for name in options.asked if name in spec.precisions)
 
 
@@ -43,13 +53,7 @@ def _require_made(spec: TargetSpec, options: ExportOptions) -> None:
         raise UsageError(
             f"The target {spec.name!r} is made from a .tflite, and the format 'tflite' was not asked for."
         )
-    if spec.all_integer:
-        if options.makes("int8") and not options.all_integer:
-            raise UsageError(
-                f"The target {spec.name!r} takes all-integer int8 alone. Give --all-integer, too, or leave out "
-                "--quantize int8: the target brings it."
-            )
-    elif not set(spec.precisions) & set(options.asked):
+    if not spec.all_integer and not set(spec.precisions) & set(options.asked):
         raise UsageError(
             f"The target {spec.name!r} takes {', '.join(spec.precisions)}; {', '.join(options.asked)} was asked for. "
             f"Add --quantize {spec.precisions[0]}."
