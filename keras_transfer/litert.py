@@ -10,7 +10,7 @@ import io
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -361,6 +361,36 @@ def shapes_of(content: bytes, batch: int | None) -> dict[int, tuple[int, ...]]:
             model.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
         model.invoke()
         return {d["index"]: tuple(int(size) for size in d["shape"]) for d in model.get_tensor_details()}
+
+
+def all_outputs(content: bytes, images: np.ndarray) -> Iterator[list[tuple[np.ndarray, float, float]]]:
+    """Every output of a ``.tflite`` for one image after the other.
+
+    Args:
+        content: the file's bytes; one input.
+        images: ``(N, ...)``, as :meth:`LiteRTModel.predict` takes them.
+
+    Yields:
+        For each output its real numbers, float32 ``(1, ...)``, and the least and the largest that it can hold: those of
+        its integers; of a float tensor minus and plus infinity.
+    """
+    with captured_output():
+        model = _interpreter()(model_content=content, num_threads=os.cpu_count() or 1)
+        model.allocate_tensors()
+    (source,) = (_info(detail, False) for detail in model.get_input_details())
+    place, outputs = model.get_input_details()[0]["index"], model.get_output_details()
+    for row in range(len(images)):
+        model.set_tensor(place, store(images[row : row + 1], source))
+        model.invoke()
+        yield [_limited(model.get_tensor(one["index"]), _info(one, False)) for one in outputs]
+
+
+def _limited(stored: np.ndarray, tensor: TensorInfo) -> tuple[np.ndarray, float, float]:
+    if not tensor.quantized:
+        return restore(stored, tensor), -np.inf, np.inf
+    limits = np.iinfo(tensor.dtype)
+    low, high = restore(np.array([limits.min, limits.max]), tensor)
+    return restore(stored, tensor), float(low), float(high)
 
 
 def _has_free_batch(content: bytes) -> bool:

@@ -79,6 +79,9 @@ def print_report(report: dict[str, Any]) -> None:
     ]
     name = metric.replace("_", " ")
     print_table(["artefact", "precision", "size", name, "agreement", "max diff.", "latency", ""], rows)
+    for row in (*report["artefacts"], *report["tried"]):
+        if row.get("note"):
+            click.echo(f"{row['file']}: {row['note']}")
     made = [row for row in report["targets"] if not row["refused"]]
     if made:
         columns = ["target", "made from", "files", "proven in", "golden diff.", name, "measured"]

@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from keras_transfer.export.parity import EMBEDDINGS
+from keras_transfer.records.export_options import CALIBRATED
 from keras_transfer.records.layout import TARGETS
 from keras_transfer.wording import percent, score
 
@@ -97,7 +98,8 @@ def _table(bundle: dict[str, Any]) -> str:
             f"| `{row['file']}` | {row['precision']} | {row['bytes']:,} | {score(metric, row[metric])} "
             f"| {agreement} | {difference}{'' if row['passed'] else ' (beyond its tolerance)'} |"
         )
-    return "\n".join(lines) + "\n"
+    notes = [f"`{row['file']}`: {row['note']}" for row in bundle["artefacts"] if row.get("note")]
+    return "\n".join(lines) + "\n" + "".join(f"\n{note}\n" for note in notes)
 
 
 def _targets(bundle: dict[str, Any]) -> str:
@@ -119,7 +121,7 @@ def _targets(bundle: dict[str, Any]) -> str:
 
 
 def _calibration(calibration: dict[str, Any] | None, precisions: list[str]) -> str:
-    if calibration is None or not {"int8", "int16x8"} & set(precisions):
+    if calibration is None or set(precisions).isdisjoint(CALIBRATED):
         return ""
     return f"Quantization was calibrated on {calibration['images']} training images.\n"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -11,15 +11,12 @@ import numpy as np
 
 from keras_transfer.data.table import ImageTable
 from keras_transfer.export import calibration, saved_model
+from keras_transfer.export.all_integer import convert_all_integer
 from keras_transfer.export.doctor import QuantizationDoctor
 from keras_transfer.export.front import take_scaled, with_uint8_input
 from keras_transfer.export.metadata import describe_model
 from keras_transfer.export.parity import Judge
-from keras_transfer.export.quantization import (
-    Parts,
-    convert_all_integer,
-    convert_dynamic,
-)
+from keras_transfer.export.quantization import Parts, convert_dynamic
 from keras_transfer.export.quantized_backbone import QuantizedBackbone
 from keras_transfer.export.questions import Questions
 from keras_transfer.export.static import with_int8_edges
@@ -30,6 +27,7 @@ from keras_transfer.normalization import Normalization
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records import ExportOptions, layout
 from keras_transfer.records.export_options import INPUT_RANGES
+from keras_transfer.records.layout import ALL_INTEGER
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,7 @@ class Conversion:
         rows: images of ``table`` that integers are calibrated on; None when no precision needs them.
         options: how the files are quantized, and what they take.
         deployed: the int8 backbone the head was fitted on, which int8 then ships; None: one is made.
+        notes: what was done to files that were written, a sentence by file name.
     """
 
     model: keras.Model
@@ -53,6 +52,7 @@ class Conversion:
     rows: np.ndarray | None
     options: ExportOptions
     deployed: QuantizedBackbone | None = None
+    notes: dict[str, str] = field(default_factory=dict)
 
     def write(self, path: Path, precision: str) -> None:
         """Write one artefact; its name says which format.
@@ -67,7 +67,7 @@ class Conversion:
             save_keras(self.model, path)
         else:
             content = describe_model(
-                for_strict_runtimes(self._scaled(self._convert(precision), precision)),
+                for_strict_runtimes(self._scaled(self._convert(path.name, precision), precision)),
                 self.judge.names,
                 size=self.preprocessing.size,
                 name=self.model.name,
@@ -86,19 +86,23 @@ class Conversion:
     def _normalization(self) -> Normalization:
         return Normalization.to_range(*INPUT_RANGES[self.options.input_range])
 
+    def _all_integer(self, precision: str) -> bool:
+        return precision == ALL_INTEGER or (precision == "int8" and self.options.all_integer)
+
     def _scaled(self, content: bytes, precision: str) -> bytes:
         """With an input of the range that is asked for."""
-        if self._normalization.plain or (precision == "int8" and self.options.all_integer):
+        if self._normalization.plain or self._all_integer(precision):
             return content
         return take_scaled(content, self.model.inputs[0].name, self._normalization)
 
-    def _convert(self, precision: str) -> bytes:
+    def _convert(self, file: str, precision: str) -> bytes:
         model, options = self.model, self.options
+        if self._all_integer(precision):
+            made = convert_all_integer(model, self._calibration, self._normalization)
+            self.notes[file] = made.note
+            return with_int8_edges(made.content) if options.edges == "int8" else made.content
         if precision == "int8" and self.deployed is not None:
             return self.deployed.complete(model)
-        if precision == "int8" and options.all_integer:
-            content = convert_all_integer(model, self._calibration, self._normalization)
-            return with_int8_edges(content) if options.edges == "int8" else content
         if precision == "int8" and options.keep_float:
             return QuantizationDoctor(model, self._calibration).convert(options.keep_float)
         if precision in ("int8", "int16x8"):

@@ -69,7 +69,7 @@ def export_model(
     """Export a classifier, run every artefact through its own runtime, and compare it with the Keras model.
 
     ``to`` becomes a bundle: ``model.keras``, ``saved_model/``, ``model.tflite`` (float32), ``model_float16.tflite``,
-    ``model_dynamic.tflite``, ``model_int8.tflite`` as asked, ``labels.txt``, ``golden/`` (real images with every
+    ``model_dynamic.tflite``, ``model_int8.tflite`` ... as asked, ``labels.txt``, ``golden/`` (real images with every
     artefact's answers), ``classify.py`` and the task's own script (both run without TensorFlow), ``clients/`` (the same
     pixels and answers in other languages), ``README.md`` (a model card), and ``bundle.json``, which describes and lists
     all of it. It appears when all is done, or not at all.
@@ -148,7 +148,7 @@ def export_model(
                 outputs=outputs,
             )
             proven = [
-                gate.prove(target, runtime, given)
+                replace(gate.prove(target, runtime, given), note=conversion.notes.get(target.file, ""))
                 for target, runtime, given in zip((*targets, *budget), runtimes, answers, strict=True)
             ]
             proven = gate.look_again(proven, runtimes, answers)

@@ -27,7 +27,7 @@ from keras_transfer.export.calibration import stratified
 from keras_transfer.export.report import ArtefactReport
 from keras_transfer.inference import Runner, SavedModelRunner
 from keras_transfer.preprocessing import Preprocessing
-from keras_transfer.records.layout import EXPECTED, GOLDEN
+from keras_transfer.records.layout import ALL_INTEGER, EXPECTED, GOLDEN
 
 log = logging.getLogger("keras_transfer")
 
@@ -46,6 +46,7 @@ TOLERANCES: Mapping[str, float] = {
     "int16x8": 0.02,
     "dynamic": 0.1,
     "int8": 0.1,
+    ALL_INTEGER: 0.1,
 }
 """How far a probability may be from the recorded one, by precision. On the same machine it is the same number; another
 processor runs other kernels, which add and round in another way."""

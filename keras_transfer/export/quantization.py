@@ -1,10 +1,10 @@
-"""Quantization after training: ``int8``, ``int16x8`` and ``dynamic`` with the head kept in float, or all in int8.
+"""Quantization after training: ``int8``, ``int16x8`` and ``dynamic`` with the head kept in float.
 
 The backbone is quantized up to its feature map (``int8``: from behind its first layers, see ``front``); pooling,
 Dense layers and softmax stay in float32. A logistic regression folded into a Dense layer has weights that span orders
-of magnitude (each is divided by its feature's deviation), and eight bits lose them. Measured on ELPV with Lite0: 12
-points of accuracy for a head in int8, 12 for one with dynamic-range weights. A float head costs 4 bytes a weight and
-no measurable time.
+of magnitude (each is divided by its feature's deviation), and eight bits lose them. Measured on ELPV with Lite0, before
+the probe bounded that spread: 12 points of accuracy for a head in int8, 12 for one with dynamic-range weights. A float
+head costs 4 bytes a weight and no measurable time. Without a float at all: see ``all_integer``.
 
 What the int8 backbone gets wrong on average is measured on the calibration images and added back, channel by
 channel, in front of the head (bias correction: Nagel et al. 2019, "Data-Free Quantization Through Weight
@@ -26,7 +26,6 @@ from keras_transfer.export.front import convert_front, front_output, with_uint8_
 from keras_transfer.export.stitching import stitch
 from keras_transfer.inference import KerasRunner
 from keras_transfer.litert import LiteRTModel, convert, converter_for, converter_tools, run_converter
-from keras_transfer.normalization import PLAIN, Normalization
 
 log = logging.getLogger("keras_transfer")
 
@@ -112,7 +111,7 @@ class Parts:
 
     def quantized(self, activations: int) -> bytes:
         """The classifier with its body in integers; ``activations``: see :func:`convert_integer`."""
-        return self.join(_quantize(self.body, self._calibration, self.before, activations))
+        return self.join(quantize(self.body, self._calibration, self.before, activations))
 
     def join(self, body: bytes) -> bytes:
         """The classifier around a quantized body, fed uint8 pixels, giving float32 probabilities."""
@@ -123,50 +122,6 @@ class Parts:
             content = attach_head(content, self._model, self._cut, correction)
         _check_edges(content)
         return content
-
-
-def convert_all_integer(
-    model: keras.Model, calibration: Calibration, normalization: Normalization = PLAIN
-) -> bytes:
-    """Convert a whole classifier to int8, edges in uint8: for accelerators that know no float.
-
-    Input: uint8 pixels ``(B, H, W, 3)`` as they are (scale 1, zero point 0). Output: uint8 ``(B, C)`` with its
-    quantization parameters. The head is quantized, too, which may cost many points: see the module's docstring.
-
-    Args:
-        model: Functional or Sequential, float32 pixels in [0, 255] to probabilities.
-        calibration: representative images.
-        normalization: what the input's numbers are, by its scale: with a mean of 0, ``1 / std``. The bytes are pixels
-            all the same.
-
-    Raises:
-        UsageError: no calibration images.
-        ExportError: the converter failed, or the model has an operator without integers.
-    """
-
-    def full_range() -> Iterator[np.ndarray]:
-        """The first image gets a black and a white corner, so that the input's range is 0 to 255 exactly."""
-        for place, batch in enumerate(calibration()):
-            images = np.array(batch, np.float32)
-            if not place and len(images):
-                images[0, 0, 0], images[0, -1, -1] = 0.0, 255.0
-            yield images
-
-    (std,) = normalization.std
-    if not normalization.plain:
-        scaled = keras.Input(model.inputs[0].shape[1:], name=model.inputs[0].name)
-        inner = keras.Model(model.inputs[0], model.outputs[0], name="layers")
-        model = keras.Model(scaled, inner(scaled * std), name=model.name)
-    content = _quantize(model, full_range, normalization.apply, 8, integer_edges=True)
-    source = LiteRTModel(content).inputs[0]
-    # A few kinds of rounding away from 1 / std the scale still takes every byte to itself.
-    right = abs(source.scale * std - 1) < 1e-5 and source.zero_point == 0
-    if source.dtype != np.uint8 or not right:
-        raise ExportError(
-            f"The all-integer model's input is {source.dtype} with scale {source.scale} and zero point "
-            f"{source.zero_point}; uint8 with {1 / std:g} and 0 is expected. Please report this with the model."
-        )
-    return content
 
 
 def convert_dynamic(model: keras.Model, *, uint8_input: bool = False) -> bytes:
@@ -281,7 +236,7 @@ def mean_error(
     return np.asarray(total / count, np.float32)
 
 
-def _quantize(
+def quantize(
     model: keras.Model,
     calibration: Calibration,
     before: Callable[[np.ndarray], np.ndarray],

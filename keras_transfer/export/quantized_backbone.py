@@ -96,7 +96,8 @@ class QuantizedBackbone:
         if options.all_integer or options.keep_float:
             raise UsageError(
                 "The head was fitted on an int8 backbone (train --deploy int8) that is exported as it is: all_integer "
-                "and keep_float would make another. Leave them out, or train without --deploy."
+                "and keep_float would make another. Leave them out (--quantize all-integer makes a file of its "
+                "own), or train without --deploy."
             )
         size = options.calibration_size
         if (size, seed) != (self.calibration_images, self.calibration_seed):

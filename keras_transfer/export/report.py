@@ -22,7 +22,7 @@ class ArtefactReport:
 
     Attributes:
         file: name in the export folder; a SavedModel folder ends in ``/``.
-        precision: ``float32``, ``float16``, ``dynamic`` or ``int8``.
+        precision: ``float32``, ``float16``, ``dynamic``, ``int8``, ``int16x8`` or ``all-integer``.
         bytes: size on disk.
         sha256: of the file; of a folder see :func:`keras_transfer.hashing.size_and_sha256`.
         inputs: what it takes: name, shape (-1 where free), dtype, quantization parameters.
@@ -33,6 +33,7 @@ class ArtefactReport:
         milliseconds: median time of one image (batch of 1) in its own runtime, after warming up.
         reasons: what is wrong, one sentence each; empty when it passed.
         doubts: what the images cannot tell, one sentence each.
+        note: what was done to it beyond a conversion, one sentence; empty where nothing was.
     """
 
     file: str
@@ -47,6 +48,7 @@ class ArtefactReport:
     milliseconds: float
     reasons: tuple[str, ...]
     doubts: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def passed(self) -> bool:
@@ -74,6 +76,7 @@ class ArtefactReport:
             "passed": self.passed,
             "reasons": list(self.reasons),
             "doubts": list(self.doubts),
+            **({"note": self.note} if self.note else {}),
         }
 
     def _parity(self) -> dict[str, Any]:

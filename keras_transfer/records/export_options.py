@@ -8,12 +8,12 @@ from typing import Any
 
 from keras_transfer.errors import UsageError, unknown_name
 from keras_transfer.options import Spelling, check, from_dict, option
-from keras_transfer.records.layout import TFLITE
+from keras_transfer.records.layout import ALL_INTEGER, TFLITE
 
 FORMATS = ("keras", "saved-model", "tflite")
 PRECISIONS = tuple(TFLITE)
 CLIENTS = ("javascript", "java", "cpp", "web")
-CALIBRATED = ("int8", "int16x8")
+CALIBRATED = ("int8", "int16x8", ALL_INTEGER)
 UNQUANTIZED = {"none": "float32"}
 """What people answer to "quantize?" besides the name of the precision."""
 EDGES = ("uint8", "int8")
@@ -47,12 +47,13 @@ class ExportOptions:
 
     Attributes:
         formats: ``keras``, ``saved-model``, ``tflite``.
-        precisions: of the TFLite files: ``float32`` (or ``none``), ``float16``, ``dynamic``, ``int8``, ``int16x8``.
+        precisions: of the TFLite files: ``float32`` (or ``none``), ``float16``, ``dynamic``, ``int8``, ``int16x8``,
+            ``all-integer`` (int8 without a float: for microcontrollers and NPUs; a file beside int8's).
         uint8_input: every TFLite file takes uint8 pixels; without it only the integer ones do.
-        all_integer: int8 quantizes the first layers, the head and the edges, too, for accelerators without float.
+        all_integer: ``model_int8.tflite`` is all-integer, too, where just that one is wanted.
         input_range: what black and white are in the input of the TFLite files: ``0..255``, ``0..1`` or ``-1..1``. Files
             of another range than the first take float32, also the integer ones; the first step in them makes pixels of
-            it again. With ``all_integer`` it is the input's scale that says so, and ``-1..1`` has none.
+            it again. Of an all-integer file it is the input's scale that says so, and ``-1..1`` has none.
         keep_float: so many layers of int8 stay in float, those that eight bits hurt most
             (:class:`keras_transfer.export.doctor.QuantizationDoctor`).
         calibration_size: training images for int8 and int16x8, stratified.
@@ -91,7 +92,7 @@ class ExportOptions:
         False, "Every TFLite file takes uint8 pixels, not only the integer ones.", spelling=_SWITCH
     )
     all_integer: bool = option(
-        False, "int8: quantize the first layers, the head, the input and the output, too.", spelling=_SWITCH
+        False, "int8: no float in it, as --quantize all-integer, under int8's name.", spelling=_SWITCH
     )
     input_range: str = option(
         PIXELS,
@@ -221,6 +222,11 @@ class ExportOptions:
         """Whether a TFLite file of one of these precisions is made, if only to be measured."""
         return not {*self.asked, *self.candidates}.isdisjoint(precisions)
 
+    @property
+    def makes_all_integer(self) -> bool:
+        """Whether a file without a float is made."""
+        return ALL_INTEGER in self.asked or (self.all_integer and self.makes("int8"))
+
     def _check_fallback(self) -> None:
         if self.accuracy_budget is None:
             if self.fallback is not None:
@@ -241,6 +247,10 @@ class ExportOptions:
     def _check_integers(self) -> None:
         if (self.all_integer or self.keep_float) and not self.makes("int8"):
             raise UsageError("all_integer and keep_float are for int8, which was not asked for.")
+        if self.all_integer and self.makes(ALL_INTEGER):
+            raise UsageError(
+                "all_integer makes of int8 what the precision all-integer is: two equal files. Leave one out."
+            )
         if self.keep_float < 0 or (self.keep_float and self.all_integer):
             raise UsageError(
                 f"keep_float={self.keep_float} layers cannot stay in float"
@@ -258,7 +268,7 @@ class ExportOptions:
             raise UsageError(
                 f"{what}, and uint8_input asks for bytes, which go from 0 to 255. Leave one of them out."
             )
-        if self.all_integer and self.input_range != "0..1":
+        if self.makes_all_integer and self.input_range != "0..1":
             raise UsageError(
                 f"{what}, and an all-integer model cannot say so: levels of 2/255 around zero need the zero point "
                 "127.5, which is no whole number. Choose 0..1 or 0..255: both take the same bytes."

@@ -11,12 +11,15 @@ CLIENTS = "clients"
 PAGE = "clients/web/index.html"
 KERAS = "model.keras"
 SAVED_MODEL = "saved_model"
+ALL_INTEGER = "all-integer"
+"""The precision of int8 in which no number is a float: first layers, head and edges, too."""
 TFLITE = {
     "float32": "model.tflite",
     "float16": "model_float16.tflite",
     "dynamic": "model_dynamic.tflite",
     "int8": "model_int8.tflite",
     "int16x8": "model_int16x8.tflite",
+    ALL_INTEGER: "model_all_integer.tflite",
 }
 TARGETS = "targets"
 """The folder of what targets made, and the list of them in ``bundle.json``."""

@@ -12,9 +12,10 @@ import keras
 import numpy as np
 
 from keras_transfer.discovery import Entry, entries
+from keras_transfer.export.all_integer import convert_all_integer
 from keras_transfer.export.golden import TOLERANCES
 from keras_transfer.export.inspection import inspect_file
-from keras_transfer.export.quantization import convert_all_integer, convert_dynamic, convert_integer
+from keras_transfer.export.quantization import convert_dynamic, convert_integer
 from keras_transfer.export.strict import for_strict_runtimes
 from keras_transfer.export.targets.base import Made, Source, Target, furthest
 from keras_transfer.export.targets.making import (
@@ -157,7 +158,7 @@ def _converted(precision: str, all_integer: bool, pixels: np.ndarray) -> bytes:
         return [pixels.astype(np.float32)]
 
     if precision == "int8" and all_integer:
-        return convert_all_integer(model, calibration)
+        return convert_all_integer(model, calibration).content
     if precision in ("int8", "int16x8"):
         return convert_integer(model, calibration, activations=16 if precision == "int16x8" else 8)
     return convert_dynamic(model) if precision == "dynamic" else convert(model, precision)

@@ -149,8 +149,6 @@ def test_a_target_that_makes_nothing_and_precisions_it_does_not_take_are_refused
             UsageError, match=r"Nothing is made for the target 'edgetpu'; `keras-transfer inspect"
         ):
             with_targets(ExportOptions(targets=("edgetpu",)))
-    with pytest.raises(UsageError, match=r"takes all-integer int8 alone. Give --all-integer"):
-        with_targets(ExportOptions(targets=("microcontroller",), precisions=("int8",)))
     with pytest.raises(UsageError, match=r"made from a .tflite, and the format 'tflite' was not asked for"):
         with_targets(ExportOptions(targets=("litert",), formats=("keras",)))
     with pytest.raises(UsageError, match="--arena-limit is for --target microcontroller"):

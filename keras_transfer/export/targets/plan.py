@@ -7,6 +7,7 @@ from dataclasses import replace
 from keras_transfer.errors import UsageError
 from keras_transfer.export.targets.specs import TargetSpec, target_spec
 from keras_transfer.records.export_options import EDGES, PIXELS, ExportOptions
+from keras_transfer.records.layout import ALL_INTEGER
 
 RANGES = ("litert", "microcontroller")
 """Targets that take a ``.tflite`` of any input range as it is."""
@@ -29,8 +30,12 @@ def with_targets(options: ExportOptions) -> ExportOptions:
     ):
         if given and not set(owners) & set(options.targets):
             raise UsageError(f"{flag} is for --target {' or '.join(owners)}, which was not asked for.")
-    if any(spec.all_integer for spec in specs) and not options.makes("int8") and "tflite" in options.formats:
-        options = replace(options, precisions=(*options.precisions, "int8"), all_integer=True)
+    wanted = any(spec.all_integer for spec in specs) and "tflite" in options.formats
+    if wanted and not options.makes_all_integer:
+        if options.makes("int8"):  # its name is taken
+            options = replace(options, precisions=(*options.precisions, ALL_INTEGER))
+        else:
+            options = replace(options, precisions=(*options.precisions, "int8"), all_integer=True)
     if options.input_range != PIXELS:
         others = [spec.name for spec in specs if spec.name not in RANGES]
         if others:
@@ -41,15 +46,17 @@ def with_targets(options: ExportOptions) -> ExportOptions:
     for spec in specs:
         _require_made(spec, options)
         spec.require()
-    if options.edges != EDGES[0] and not options.all_integer:
+    if options.edges != EDGES[0] and not options.makes_all_integer:
         raise UsageError(
-            f"--edges {options.edges} is for an all-integer model (--all-integer), which was not asked for."
+            f"--edges {options.edges} is for an all-integer model (--quantize all-integer), which was not asked for."
         )
     return options
 
 
 def source_precisions(spec: TargetSpec, options: ExportOptions) -> tuple[str, ...]:
     """The precisions of the ``.tflite`` files that a target is made from, in the order asked for."""
+    if spec.all_integer:
+        return (ALL_INTEGER if ALL_INTEGER in options.asked else "int8",)
     taken = tuple(name for name in options.asked if name in spec.precisions)
     return taken[:1] if spec.sources == "first" else taken
 
@@ -64,13 +71,7 @@ def _require_made(spec: TargetSpec, options: ExportOptions) -> None:
         raise UsageError(
             f"The target {spec.name!r} is made from a .tflite, and the format 'tflite' was not asked for."
         )
-    if spec.all_integer:
-        if options.makes("int8") and not options.all_integer:
-            raise UsageError(
-                f"The target {spec.name!r} takes all-integer int8 alone. Give --all-integer, too, or leave out "
-                "--quantize int8: the target brings it."
-            )
-    elif not set(spec.precisions) & set(options.asked):
+    if not spec.all_integer and not set(spec.precisions) & set(options.asked):
         raise UsageError(
             f"The target {spec.name!r} takes {', '.join(spec.precisions)}; {', '.join(options.asked)} was asked for. "
             f"Add --quantize {spec.precisions[0]}."
