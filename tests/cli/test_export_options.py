@@ -17,7 +17,7 @@ OF_THE_VERB = {"run", "to", "data", "overwrite", "offline", "as_json", "quiet"}
 SPELLED = [
     *("--format", "--quantize", "--uint8-input", "--all-integer", "--keep-float", "--calibration-size"),
     *("--accuracy-budget", "--fallback", "--allow-parity-failure", "--client", "--title", "--data-licence"),
-    *("--target", "--arena-limit"),
+    *("--target", "--arena-limit", "--edges", "--batch", "--accelerator", "--require-full-placement"),
 ]
 
 
