@@ -53,7 +53,7 @@ def find_images(root: Path) -> Found:
 
     Hidden files and what systems leave (``Thumbs.db``, ``@eaDir``) are passed over. Runs, bundles and pictures that
     this tool wrote, and files that are no images by their name, are noted as skipped; a photo of a format that is not
-    read (``.heic``, ``.tif``) counts.
+    read (``.dng``, ``.jp2``) counts.
 
     Raises:
         UsageError: the folder is missing or is no folder. DataError: a folder cannot be listed.

@@ -87,9 +87,10 @@ def read_samples(
         label = _label(root, sorted(beside.get(key, ())), names, source)
         entries.append(Entry(name, label, f"{source}/{name}", (splits or {}).get(name.partition("/")[0], "")))
     if entries and all(entry.label is None for entry in entries):
+        one = Path(entries[0].name).name
         raise DataError(
-            f"None of the {len(entries)} samples in {source} has a label. Expected "
-            f"{Path(_key(entries[0].name)).name}.cls (or .json with {_FIELDS[0]!r}) beside {Path(entries[0].name).name}."
+            f"None of the {len(entries)} samples in {source} has a label. Expected {_key(one)}.cls (or .json with "
+            f"{_FIELDS[0]!r}) beside {one}."
         )
     if not names and any(isinstance(entry.label, int) for entry in entries):
         logger.warning(
