@@ -7,7 +7,7 @@ import math
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -191,6 +191,10 @@ class Locator:
         for name in sorted(self._names):
             self._by_file[name.rpartition("/")[2]].append(name)
 
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return name in self._names
+
     def find(self, told: str, near: str = "", split: str = "") -> str:
         """The file's name; where there is none, the name that it should have.
 
@@ -221,6 +225,20 @@ class Locator:
                     "apart."
                 )
         return beside
+
+
+def single_labels(entries: Sequence[Entry], label_mode: str) -> list[Entry]:
+    """Entries with the names that an image shows: single classes where that is asked for, or all have just one."""
+    if label_mode == "multilabel" or (
+        label_mode == "auto" and any(e.label is not None and len(_parts(e.label)) != 1 for e in entries)
+    ):
+        return list(entries)
+    singles = []
+    for entry in entries:
+        parts = _parts(entry.label)
+        label = parts[0] if len(parts) == 1 else entry.label if parts else None
+        singles.append(replace(entry, label=label))
+    return singles
 
 
 def require_found(entries: Sequence[Entry], names: Iterable[str], what: str, root: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from keras_transfer.data import metadata, webdataset
-from keras_transfer.data.archives import SUFFIXES as ARCHIVES
+from keras_transfer.data import coco, labelling_tools, metadata, voc, webdataset
 from keras_transfer.data.archives import is_archive, is_tar, unpack_archive
 from keras_transfer.data.assemble import Rows
 from keras_transfer.data.csv_file import read_csv
@@ -15,7 +16,7 @@ from keras_transfer.data.folder import Found, find_images, read_folder
 from keras_transfer.data.parquet import read_parquet, unpack_parquet
 from keras_transfer.data.remote import is_remote, local_copy
 from keras_transfer.data.table import PathImages
-from keras_transfer.errors import KerasTransferError, UsageError
+from keras_transfer.errors import DataError, KerasTransferError, UsageError
 
 TABLES = (".csv", ".tsv")
 
@@ -76,8 +77,29 @@ FOLDERS = (
         ),
     ),
     Form(
+        "COCO",
+        lambda root, found: not webdataset.is_samples(root, found) and bool(coco.coco_files(root, found)),
+        lambda root, found, source, reading: coco.read_coco(
+            root, coco.coco_files(root, found), found, source, *reading.how
+        ),
+    ),
+    Form(
+        "Pascal VOC",
+        lambda root, found: bool(voc.voc_files(root, found)),
+        lambda root, found, source, reading: voc.read_voc(
+            root, voc.voc_files(root, found), found, source, *reading.how
+        ),
+    ),
+    Form(
+        "an export of Label Studio or CVAT",
+        lambda root, found: _export(root, found) is not None,
+        lambda root, found, source, reading: _read_export(
+            root / (_export(root, found) or ""), root, found, reading
+        ),
+    ),
+    Form(
         "samples of WebDataset",
-        lambda root, found: webdataset.is_samples(found),
+        webdataset.is_samples,
         lambda root, found, source, reading: webdataset.read_samples(root, found, source, *reading.how),
     ),
 )
@@ -110,6 +132,11 @@ def read_path(path: Path, reading: Reading) -> Rows:
             f"levels={reading.levels} is for a folder; {str(path)!r:.80} is not a folder. Leave it out."
         )
     suffix = path.suffix.lower()
+    if suffix in TABLES and path.is_file() and labelling_tools.is_label_studio_csv(path):
+        root = reading.image_root or path.parent
+        return labelling_tools.read_label_studio(
+            labelling_tools.label_studio_csv(path), path, root, find_images(root), *reading.how
+        )
     if suffix in TABLES:
         return read_csv(path, reading.image_root, *reading.how, reading.separator)
     if is_archive(path.name) and path.is_file():
@@ -118,6 +145,8 @@ def read_path(path: Path, reading: Reading) -> Rows:
         return _told_as(read_parquet([path], path.parent, str(path), *reading.how), str(path))
     if suffix == ".jsonl" and path.is_file():
         return metadata.read_jsonl(path, reading.image_root or path.parent, *reading.how)
+    if suffix in (".json", ".xml") and path.is_file():
+        return _read_annotations(path, reading)
     return read_folder(path, reading.classes, reading.levels)  # which says what is missing
 
 
@@ -132,6 +161,41 @@ def _read_folder(root: Path, source: str, reading: Reading) -> Rows:
             f"label_mode={reading.label_mode!r} needs a CSV, TFDS or arrays; a folder's labels are classes."
         )
     return read_folder(root, reading.classes, reading.levels, found)
+
+
+def _read_annotations(path: Path, reading: Reading) -> Rows:
+    """Rows of a single JSON or XML file of annotations; the images are below its folder, or ``annotations/..``."""
+    beside = path.parent.parent if path.parent.name.lower() in ("annotations", "labels") else path.parent
+    root = reading.image_root or beside
+    found = find_images(root)
+    if path.suffix.lower() == ".json" and not labelling_tools.is_label_studio(coco.load_json(path)):
+        relative = os.path.relpath(path, root).replace(os.sep, "/")
+        return coco.read_coco(root, [relative], found, str(path), *reading.how)
+    return _read_export(path, root, found, reading)
+
+
+def _export(root: Path, found: Found) -> str | None:
+    """The one file among the images that is an export of Label Studio or CVAT."""
+    for name in found.others:
+        if "/" in name:
+            continue
+        with contextlib.suppress(DataError):  # another program's file
+            if name.endswith(".json") and labelling_tools.is_label_studio(coco.load_json(root / name)):
+                return name
+            if name.endswith(".xml") and voc.load_xml(root / name).tag == "annotations":
+                return name
+    return None
+
+
+def _read_export(path: Path, root: Path, found: Found, reading: Reading) -> Rows:
+    if path.suffix.lower() == ".json":
+        return labelling_tools.read_label_studio(coco.load_json(path), path, root, found, *reading.how)
+    tree = voc.load_xml(path)
+    if tree.tag != "annotations":
+        raise DataError(
+            f"{path} is no export of CVAT (<annotations>). Of Pascal VOC give the folder with all its files."
+        )
+    return labelling_tools.read_cvat(tree, path, root, found, *reading.how)
 
 
 def _lies_in(rows: Rows, root: Path) -> bool:
@@ -164,7 +228,3 @@ def images_of(path: Path) -> Path | None:
     if is_archive(path.name):
         return unpack_archive(path)
     return unpack_parquet([path], path.parent) if path.suffix.lower() == ".parquet" else None
-
-
-SUFFIXES = (*TABLES, *ARCHIVES, ".parquet", ".jsonl")
-"""Of the files that are sources."""

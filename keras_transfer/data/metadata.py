@@ -21,7 +21,7 @@ from keras_transfer.data.split_names import split_of
 from keras_transfer.data.table import Skipped
 from keras_transfer.errors import DataError
 
-TABLES = ("metadata.csv", "metadata.jsonl")
+TABLES = ("metadata.csv", "metadata.jsonl", "_classes.csv")
 _UNTOLD = "not in the metadata"
 
 

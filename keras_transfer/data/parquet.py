@@ -114,8 +114,8 @@ def _columns(shards: Sequence[Path]) -> Columns:
         if (other := _columns_of(shard)) != found:
             raise DataError(
                 f"{shard} has the columns {other.image!r} and {other.label!r} ({len(other.names)} classes), "
-                f"{shards[0]} {found.image!r} and {found.label!r} ({len(found.names)} classes). Shards of one data set have one "
-                "schema: give them one by one."
+                f"{shards[0]} {found.image!r} and {found.label!r} ({len(found.names)} classes). Shards of "
+                "one data set have one schema: give them one by one."
             )
     return found
 

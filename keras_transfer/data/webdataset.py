@@ -51,12 +51,19 @@ def unpack_shards(shards: Sequence[Path], root: Path) -> Path:
     return unpacked(shards, [shard.relative_to(root).as_posix() for shard in shards], "archive", fill)
 
 
-def is_samples(found: Found) -> bool:
+def is_samples(root: Path, found: Found) -> bool:
     """Whether a folder holds unpacked samples: files with labels beside the images, under the same names."""
     if any(name.endswith(".cls") for name in found.others):
         return True
-    keys = {_key(name) for name in found.others if name.endswith(".json")}
-    return bool(keys) and all(_key(name) in keys for name in found.images)
+    files = [name for name in found.others if name.endswith(".json")]
+    keys = {_key(name) for name in files}
+    if not keys or not all(_key(name) in keys for name in found.images):
+        return False
+    try:
+        first = json.loads((root / files[0]).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(first, dict) and any(field in first for field in _FIELDS)
 
 
 def read_samples(
