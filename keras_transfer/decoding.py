@@ -16,12 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import PIL
-from PIL import Image
+from PIL import Image, features
 from PIL.JpegImagePlugin import JpegImageFile
 
 from keras_transfer.errors import DataError
 
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
+"""What is always read; AVIF where Pillow reads it, and HEIC with pillow-heif (the extra ``formats``), too."""
 MAX_PIXELS = 178_956_970  # twice Pillow's warning threshold: above it Pillow speaks of a decompression bomb
 
 # EXIF tag 0x0112 (Exif 2.32, 4.6.4 A): how the stored pixels must be turned to stand upright.
@@ -34,6 +35,11 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+"""What the box ``ftyp`` of a HEIC file begins with (ISO/IEC 23008-12)."""
+HEIC_COMMAND = "pip install 'keras-transfer[formats]'"
+_TURNED_BY_READER = ("TIFF", "HEIF")  # Pillow and pillow-heif bring them upright
 
 
 class ImageError(DataError):
@@ -74,7 +80,7 @@ class Decoded:
 
 
 def decode(source: Path | bytes) -> np.ndarray:
-    """Decode one image: JPEG, PNG, BMP, GIF or WebP, the first frame, upright by its EXIF orientation.
+    """Decode one image: JPEG, PNG, BMP, GIF, WebP, TIFF, AVIF or HEIC, the first frame, upright as EXIF says.
 
     Transparency is laid over white. 16-bit grey is divided by 257 and rounded (65535 -> 255); of 16-bit
     colour Pillow keeps the high byte. Colour profiles are ignored.
@@ -157,7 +163,30 @@ def _read(content: bytes, scale_of: Callable[[int, int], int], upright: bool = T
 def _opened(content: bytes) -> Image.Image:
     if not content:
         raise ImageError("empty file (0 bytes)")
-    return Image.open(io.BytesIO(content), formats=FORMATS)
+    return Image.open(io.BytesIO(content), formats=formats_of(content))
+
+
+def formats_of(content: bytes) -> tuple[str, ...]:
+    """The formats, in Pillow's names, that a file may have which begins with these bytes (12 at least).
+
+    Raises:
+        ImageError: AVIF or HEIC, and the package that reads it is not there.
+    """
+    if content[4:8] != b"ftyp":
+        return FORMATS
+    brand = content[8:12]
+    if brand in (b"avif", b"avis"):
+        if not features.check("avif"):
+            raise ImageError("AVIF is read by Pillow 11.3 and newer: pip install --upgrade pillow")
+        return ("AVIF",)
+    if brand not in HEIC_BRANDS:
+        return FORMATS
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise ImageError(f"HEIC is read with pillow-heif: {HEIC_COMMAND}") from error
+    pillow_heif.register_heif_opener()
+    return ("HEIF",)
 
 
 @contextlib.contextmanager
@@ -166,7 +195,7 @@ def _reasons() -> Iterator[None]:
     try:
         yield
     except PIL.UnidentifiedImageError as error:
-        raise ImageError("not an image (expected JPEG, PNG, BMP, GIF or WebP)") from error
+        raise ImageError("not an image (expected JPEG, PNG, BMP, GIF, WebP, TIFF, AVIF or HEIC)") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         # The warning arrives as an exception only where the user asked Python for that.
         raise ImageError(f"decompression bomb ({error})") from error
@@ -193,6 +222,8 @@ def _reasons() -> Iterator[None]:
 def _require_known_mode(picture: Image.Image) -> None:
     if picture.mode == "F":
         raise ImageError("floating-point pixels (mode F) have no fixed range")
+    if picture.mode == "I" and picture.format == "TIFF":
+        raise ImageError("pixels of 32 bits, or with a sign, have no fixed range")
 
 
 def _upright(picture: Image.Image, orientation: int) -> Image.Image:
@@ -222,9 +253,9 @@ def _grey16(picture: Image.Image) -> Image.Image:
 def orientation(path: Path) -> int:
     """The EXIF orientation of a file, 1 to 8; 1 (upright) where there is none or the file cannot be read."""
     try:
-        with Image.open(path, formats=FORMATS) as picture:
+        with _opened(read_image_bytes(path)) as picture:
             return _orientation(picture)
-    except (OSError, SyntaxError, ValueError):
+    except (ImageError, OSError, SyntaxError, ValueError):
         return 1
 
 
@@ -237,7 +268,8 @@ def image_size(source: Path | bytes) -> tuple[int, int]:
     content = source if isinstance(source, bytes) else read_image_bytes(source)
     with _reasons(), _opened(content) as picture:
         width, height = picture.size
-        return (width, height) if _orientation(picture) >= 5 else (height, width)
+        turned = picture.format not in _TURNED_BY_READER and _orientation(picture) >= 5
+        return (width, height) if turned else (height, width)
 
 
 def is_jpeg(path: Path) -> bool:

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +66,17 @@ def one_split_folder(photos, tmp):
 def other_formats(photos, tmp, share=1.0):
     copies(photos, tmp, cat="china", dog="flower")
     for i in range(6):
-        (tmp / "cat" / f"{i}.heic").write_bytes(b"photo")
+        (tmp / "cat" / f"{i}.dng").write_bytes(b"photo")
     load_data(tmp, max_skipped=share)
+
+
+def photos_of_an_iphone(photos, tmp):
+    copies(photos, tmp, cat="china", dog="flower")
+    for i in range(6):
+        (tmp / "cat" / f"{i}.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(sys.modules, "pillow_heif", None)  # as if it were not installed
+        load_data(tmp)
 
 
 def too_many(photos, tmp):
@@ -152,6 +162,7 @@ PROVOKED = {
     "Every folder has the same folders inside.": same_folders,
     "One split folder beside others.": one_split_folder,
     "Photos of a format that is not read.": other_formats,
+    "Photos of an iPhone, and nothing that reads them.": photos_of_an_iphone,
     "Too many images are left out.": too_many,
     "Labels are separated by another sign.": joined_labels,
     "One photo has two labels.": two_labels,

@@ -15,7 +15,8 @@ from typing import Any
 
 from keras_transfer.data.assemble import Options, Rows, build_table
 from keras_transfer.data.checking import require_max_skipped, write_skipped
-from keras_transfer.data.folder import find_images, read_folder
+from keras_transfer.data.folder import find_images
+from keras_transfer.data.forms import Reading, read_source
 from keras_transfer.data.grouping import with_groups
 from keras_transfer.data.kept import keep_pixels
 from keras_transfer.data.labels import require_label_mode
@@ -137,29 +138,18 @@ def _read(
     levels: int,
 ) -> Rows:
     """Choose the source by its form. The heavy ones are imported when they are used."""
-    folder = isinstance(source, (str, os.PathLike)) and Path(source).is_dir()
-    if levels != 1 and not folder:
-        raise UsageError(f"levels={levels} is for a folder; {source!r:.80} is not a folder. Leave it out.")
     if isinstance(source, (str, os.PathLike)):
         text = os.fspath(source)
         if not text:
             raise UsageError("The data source is empty. Give a folder, a .csv file or tfds:NAME.")
         if text.startswith("tfds:"):
+            _refuse_levels(levels, text)
             from keras_transfer.data.tfds_source import read_tfds
 
             return read_tfds(text, tfds_data_dir, label_mode, classes)
-        path = Path(text)
-        if path.suffix.lower() == ".csv" and not path.is_dir():
-            from keras_transfer.data.csv_file import read_csv
-
-            return read_csv(
-                path, None if image_root is None else Path(image_root), label_mode, classes, separator
-            )
-        if label_mode not in ("auto", "classes"):
-            raise UsageError(
-                f"label_mode={label_mode!r} needs a CSV, TFDS or arrays; a folder's labels are classes."
-            )
-        return read_folder(path, classes, levels)
+        root = None if image_root is None else Path(image_root)
+        return read_source(text, Reading(label_mode, classes, separator, root, levels))
+    _refuse_levels(levels, source)
     from keras_transfer.data.arrays import is_dataset, read_arrays, read_dataset
 
     if isinstance(source, tuple) and len(source) == 2:
@@ -170,3 +160,8 @@ def _read(
         f"The data source is a {type(source).__name__}; expected a folder, a .csv file, tfds:NAME, a pair "
         "(images, labels) of arrays, or a tf.data.Dataset."
     )
+
+
+def _refuse_levels(levels: int, source: Any) -> None:
+    if levels != 1:
+        raise UsageError(f"levels={levels} is for a folder; {source!r:.80} is not a folder. Leave it out.")

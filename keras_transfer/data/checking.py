@@ -17,6 +17,7 @@ import stat
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from PIL import Image
 from keras_transfer.data.kept import KeptPixels
 from keras_transfer.data.table import PathImages, Skipped
 from keras_transfer.data.threads import ordered_map
-from keras_transfer.decoding import ImageError, read_image_bytes, verify
+from keras_transfer.decoding import HEIC_COMMAND, ImageError, read_image_bytes, verify
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.hashing import sha256_of
 from keras_transfer.paths import atomic_write, cache_dir
@@ -35,11 +36,16 @@ from keras_transfer.progress import track
 
 logger = logging.getLogger("keras_transfer")
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp"})
+SUFFIXES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp"),
+        *(".tif", ".tiff", ".avif", ".heic", ".heif"),
+    }
+)
 OTHER_PHOTOS = frozenset(
     {
-        *(".arw", ".avif", ".cr2", ".cr3", ".dng", ".heic", ".heif", ".j2k", ".jp2", ".jxl", ".nef", ".orf"),
-        *(".pbm", ".pgm", ".pnm", ".ppm", ".raf", ".rw2", ".tga", ".tif", ".tiff"),
+        *(".arw", ".cr2", ".cr3", ".dng", ".j2k", ".jp2", ".jxl", ".nef", ".orf"),
+        *(".pbm", ".pgm", ".pnm", ".ppm", ".raf", ".rw2", ".tga"),
     }
 )
 """Suffixes of photos that are not read: such a file is left out, said, and counted."""
@@ -71,7 +77,7 @@ class Verdicts:
     """
 
     def __init__(self, root: Path | None = None) -> None:
-        version = f"v{_VERDICT_VERSION}-pillow-{PIL.__version__}"
+        version = f"v{_VERDICT_VERSION}-pillow-{PIL.__version__}{_heif()}"
         self.folder = (cache_dir() if root is None else root) / "checked" / version
         self._files: list[Path] = []
         self._known: set[bytes] = set()
@@ -115,6 +121,14 @@ class Verdicts:
             logger.debug("The checked images cannot be remembered in %s: %s", self.folder, error)
         self._files = [path] if merge else [*self._files, path]
         self._new.clear()
+
+
+def _heif() -> str:
+    """What reads HEIC, as a part of a folder's name; "" where nothing does."""
+    try:
+        return f"-heif-{metadata.version('pillow-heif')}"
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def check_file(path: Path, verdicts: Verdicts, wanted: Preprocessing | None = None) -> Checked:
@@ -226,14 +240,16 @@ def enforce_limit(skipped: Sequence[Skipped], candidates: int, max_skipped: floa
         return
     share = len(bad) / candidates
     examples = "; ".join(f"{skip.path}: {skip.reason}" for skip in bad[:3])
+    unread = sum(HEIC_COMMAND in skip.reason for skip in bad)
+    heic = f" {unread} of them are HEIC: {HEIC_COMMAND}." if unread else ""
     if share > max_skipped:
         more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
         raise DataError(
             f"{len(bad)} of {candidates} images in {source} cannot be used ({share:.1%}, the limit is "
             f"{max_skipped:.1%}): {examples}{more}. Repair or remove them, or raise the limit with "
-            "--max-skipped."
+            f"--max-skipped.{heic}"
         )
-    logger.warning("Skipped %d of %d images that cannot be used (%s)", len(bad), candidates, examples)
+    logger.warning("Skipped %d of %d images that cannot be used (%s)%s", len(bad), candidates, examples, heic)
 
 
 def write_skipped(path: Path | str, skipped: Sequence[Skipped]) -> None:

@@ -1,17 +1,18 @@
-"""A CSV source: ``path,label`` and optionally ``split,group,weight``; other columns are passed over."""
+"""A CSV source: ``path,label`` (or labels in several columns) and optionally ``split,group,weight``."""
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
 from keras_transfer.data.assemble import Rows
+from keras_transfer.data.csv_columns import PATHS, Columns, columns_of
+from keras_transfer.data.csv_reading import CsvFile, open_csv, require_utf8
 from keras_transfer.data.labels import encode_text
 from keras_transfer.data.split_names import WORDS, split_of
 from keras_transfer.data.table import LABEL_MODES, PathImages
@@ -32,10 +33,11 @@ class _Row:
 def read_csv(
     path: Path, image_root: Path | None, label_mode: str, classes: Sequence[str] | None, separator: str = ";"
 ) -> Rows:
-    """Rows of a CSV in UTF-8 (with or without a byte-order mark), separated by commas.
+    """Rows of a CSV, separated by commas, semicolons, tabs or vertical bars; other columns are passed over.
 
     Args:
-        path: the CSV. Its first line names the columns: ``path`` and ``label`` are required.
+        path: the CSV. Its first line names the columns: ``path`` (or ``file_name``, ``filename``), and ``label``; or
+            ``label_1``, ``label_2``, ...; or a column of 0 and 1 for every class.
         image_root: what relative paths are relative to; the CSV's folder by default. A path outside it,
             absolute or by ``..``, is refused.
         label_mode, classes, separator: as for :func:`keras_transfer.data.load_data`. A column ``kind``, which recorded
@@ -51,7 +53,9 @@ def read_csv(
             raise UsageError(f"There is no {what} {needed}. Give an existing one.")
     if not root.is_dir():
         raise UsageError(f"The image root {root} is not a folder.")
-    rows = _without_duplicates(_parsed(path, root))
+    file = open_csv(path, (*PATHS, "label"))
+    columns = columns_of(file, separator, label_mode)
+    rows = _without_duplicates(_parsed(file, columns, root))
     if not rows:
         raise DataError(f"{path} has no rows below its header. Expected one row for each image.")
     where = [row.place for row in rows]
@@ -61,7 +65,9 @@ def read_csv(
         and rows[0].label_mode in LABEL_MODES
     ):
         label_mode = rows[0].label_mode
-    labels = encode_text([row.label for row in rows], label_mode, classes, where, str(path), separator)
+    texts = [row.label for row in rows]
+    label_mode = columns.mode(texts, label_mode, where)
+    labels = encode_text(texts, label_mode, classes, where, str(path), columns.separator)
     groups = None
     if any(row.group for row in rows):  # a row without a group is a group of its own
         groups = np.array([row.group or f"alone: {row.name}" for row in rows])
@@ -75,59 +81,26 @@ def read_csv(
     )
 
 
-def _parsed(path: Path, root: Path) -> Iterator[_Row]:
+def _parsed(file: CsvFile, columns: Columns, root: Path) -> Iterator[_Row]:
     base = os.path.abspath(root)  # noqa: PTH100  (normalises "..", keeps links)
-    try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            columns = _columns(next(reader, []), path)
-            for fields in reader:
-                place = f"line {reader.line_num} of {path}"
-                if not any(field.strip() for field in fields):
-                    continue
-                if len(fields) != len(columns):
-                    raise DataError(
-                        f"There are {len(fields)} values in {place}, and {len(columns)} columns. Put values "
-                        'that contain a comma into double quotes ("a,b").'
-                    )
-                yield _row(dict(zip(columns, fields, strict=True)), place, base)
-    except csv.Error as error:
-        raise DataError(f"{path} is not a CSV: {error} (line {reader.line_num}).") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    for place, values in file.rows():
+        yield _row(values, place, base, columns, file.delimiter)
 
 
-def _columns(header: list[str], path: Path) -> list[str]:
-    columns = [name.strip().lower() for name in header]
-    if not columns:
-        raise DataError(f"{path} is empty. Expected a first line 'path,label' and one row for each image.")
-    _require_utf8("".join(columns), f"line 1 of {path}")
-    missing = [name for name in ("path", "label") if name not in columns]
-    if missing:
-        raise DataError(
-            f"{path} has no column {' and no column '.join(map(repr, missing))}. Found: "
-            f"{', '.join(map(repr, columns))}. Expected path,label and optionally split,group,weight, "
-            "separated by commas."
-        )
-    twice = sorted({name for name in columns if name and columns.count(name) > 1})
-    if twice:
-        raise DataError(f"{path} has the column {twice[0]!r} twice. Remove one.")
-    return columns
-
-
-def _row(values: dict[str, str], place: str, base: str) -> _Row:
-    _require_utf8("".join(value for column, value in values.items() if column != "path"), place)
+def _row(values: dict[str, str], place: str, base: str, columns: Columns, delimiter: str) -> _Row:
+    require_utf8("".join(value for column, value in values.items() if column != columns.path), place)
+    weight = values.get("weight", "").strip()
     split = values.get("split", "").strip()
     meaning = split_of(split)
     if split and meaning is None:
         raise DataError(f"Unknown split {split!r} in {place}. Expected one of {', '.join(WORDS)}.")
     return _Row(
         place=place,
-        name=_name(values["path"], place, base),
-        label=values["label"].strip(),
+        name=_name(values[columns.path], place, base),
+        label=columns.label(values),
         split=meaning or "",
         group=values.get("group", "").strip(),
-        weight=_weight(values.get("weight", "").strip(), place),
+        weight=_weight(weight if delimiter == "," else weight.replace(",", "."), place),
         label_mode=values.get("kind", "").strip(),
     )
 
@@ -136,6 +109,7 @@ def _name(text: str, place: str, base: str) -> str:
     """The path relative to the root, without ``.`` and ``..``."""
     if not text.strip() or "\0" in text:
         raise DataError(f"The path is {'empty' if not text.strip() else 'impossible'} in {place}.")
+    text = _portable(text, place, base)
     full = os.path.normpath(os.path.join(base, text))  # noqa: PTH118  (lexically: a link stays a link)
     if full == base or os.path.commonpath([full, base]) != base:
         raise DataError(
@@ -143,6 +117,26 @@ def _name(text: str, place: str, base: str) -> str:
             "another root (image_root, --image-root)."
         )
     return Path(full).relative_to(base).as_posix()
+
+
+def _portable(text: str, place: str, base: str) -> str:
+    """A path as Windows writes it, as one of this system.
+
+    Of an absolute one counts what follows the folder that has the name of the image root.
+    """
+    if "\\" not in text or os.sep == "\\" or os.path.lexists(os.path.join(base, text)):  # noqa: PTH118
+        return text
+    path = PureWindowsPath(text)
+    if not path.anchor:
+        return path.as_posix()
+    folders, root = [part.casefold() for part in path.parts[:-1]], Path(base).name
+    if root.casefold() not in folders:
+        raise DataError(
+            f"The path {text!r} in {place} is an absolute one of Windows, and no folder in it is called {root!r}, as "
+            "the image root is. Use paths relative to that, or give another root (image_root, --image-root)."
+        )
+    last = len(folders) - 1 - folders[::-1].index(root.casefold())
+    return "/".join(path.parts[last + 1 :])
 
 
 def _weight(text: str, place: str) -> float:
@@ -153,11 +147,6 @@ def _weight(text: str, place: str) -> float:
     if not 0 <= weight <= float(np.finfo(np.float32).max):
         raise DataError(f"The weight {text!r} in {place} is not a finite number of at least 0.")
     return weight
-
-
-def _require_utf8(text: str, place: str) -> None:
-    if any("\udc80" <= character <= "\udcff" for character in text):
-        raise DataError(f"There are bytes that are not UTF-8 in {place}. Save the file as UTF-8.")
 
 
 def _without_duplicates(parsed: Iterator[_Row]) -> list[_Row]:

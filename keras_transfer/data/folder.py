@@ -41,6 +41,8 @@ class Found:
     """What lies below a folder, sorted: names are POSIX paths relative to it."""
 
     images: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    """Files that are no images by their name, nor this tool's."""
     skipped: list[Skipped] = field(default_factory=list)
     ours: list[str] = field(default_factory=list)
     """Of what is skipped: runs and bundles (a folder's name ends in a slash) and files that this tool wrote."""
@@ -51,7 +53,7 @@ def find_images(root: Path) -> Found:
 
     Hidden files and what systems leave (``Thumbs.db``, ``@eaDir``) are passed over. Runs, bundles and pictures that
     this tool wrote, and files that are no images by their name, are noted as skipped; a photo of a format that is not
-    read (``.heic``, ``.tif``) counts.
+    read (``.dng``, ``.jp2``) counts.
 
     Raises:
         UsageError: the folder is missing or is no folder. DataError: a folder cannot be listed.
@@ -68,12 +70,14 @@ def find_images(root: Path) -> Found:
             found.images.append(name)
         else:
             photo = suffix.lower() in OTHER_PHOTOS
+            found.others.append(name)
             reason = f"{_NOT_READ if photo else 'not an image by its name'} ({suffix or 'no suffix'})"
             found.skipped.append(Skipped(str(root / name), reason, counted=photo))
     ours = _written(root, found.images)
     found.ours += sorted(ours)
     found.images = sorted(name for name in found.images if name not in ours)
     found.skipped += [Skipped(str(root / name), "written by this tool", counted=False) for name in ours]
+    found.others.sort()
     found.skipped.sort(key=lambda skip: skip.path)
     return found
 
@@ -96,7 +100,9 @@ def tell_left_out(root: Path, skipped: Iterable[Skipped]) -> None:
     (logger.warning if photos else logger.info)("Left out in %s: %s.%s", root, told, more)
 
 
-def read_folder(root: Path, classes: Sequence[str] | None, levels: int = 1) -> Rows:
+def read_folder(
+    root: Path, classes: Sequence[str] | None, levels: int = 1, found: Found | None = None
+) -> Rows:
     """Rows of a class-per-folder tree.
 
     Args:
@@ -104,12 +110,13 @@ def read_folder(root: Path, classes: Sequence[str] | None, levels: int = 1) -> R
         classes: fixed names and order, or None for the sorted names of the class folders.
         levels: folders that name a class. With 2 the class of ``alphabet/character/image.png`` is
             ``alphabet/character``, and the alphabet its group.
+        found: what :func:`find_images` says of the folder, where that is known.
 
     Raises:
         UsageError: no such folder. DataError: no class folders, no images, clashing or unknown names,
             an ambiguous mix of split and class folders.
     """
-    found = find_images(root)
+    found = find_images(root) if found is None else found
     tree = _Tree.of(root, found, levels, classes)
     names, labels, given, groups, stray = [], [], [], [], []
     for name in found.images:

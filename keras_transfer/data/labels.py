@@ -183,14 +183,15 @@ def encode_names(
     """Turn class names (one per row for ``classes``) into arrays.
 
     ``classes`` (the caller's, fixed) or ``default`` (the source's own list) give the order; without both
-    it is the sorted names found.
+    it is the sorted names found, by number where all of them are whole numbers.
     """
     found = {name for row in rows for name in row}
     require_distinct({*found, *default}, source)
     if classes is not None:
         names = require_classes(classes)
     else:
-        names = tuple(default) or tuple(sorted(found))
+        whole = all(name.isascii() and name.isdecimal() for name in found)
+        names = tuple(default) or tuple(sorted(found, key=lambda name: (int(name) if whole else 0, name)))
     index = {name: i for i, name in enumerate(names)}
     for row, place in zip(rows, where, strict=True):
         for name in row:

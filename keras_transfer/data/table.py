@@ -48,12 +48,14 @@ class PathImages:
         digests: the files' SHA-256 when they were checked; a file that has changed since is an error.
             Empty before the check.
         kept: pixels of some of them, decoded at the check; None: of none.
+        shown: what ``root`` is called in messages, where it is a folder of the cache; "": by its own name.
     """
 
     root: Path
     names: tuple[str, ...]
     digests: tuple[str, ...] = ()
     kept: KeptPixels | None = field(default=None, compare=False, repr=False)
+    shown: str = ""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -67,8 +69,8 @@ class PathImages:
         return self.names[i]
 
     def describe(self, i: int) -> str:
-        """What to call image ``i`` in a message: the path, below the folder the user gave."""
-        return str(self.path(i))
+        """What to call image ``i`` in a message: the path, below the folder (or archive) the user gave."""
+        return f"{self.shown}/{self.names[i]}" if self.shown else str(self.path(i))
 
     def size(self, i: int) -> int:
         """Bytes of the file."""

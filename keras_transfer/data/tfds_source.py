@@ -22,6 +22,7 @@ from keras_transfer import progress
 from keras_transfer.data.arrays import encode_array
 from keras_transfer.data.assemble import Rows
 from keras_transfer.data.checking import BlobStore
+from keras_transfer.data.file_kinds import suffix_of
 from keras_transfer.data.labels import Labels, encode_names
 from keras_transfer.data.split_names import WORDS
 from keras_transfer.data.table import PathImages, Skipped
@@ -32,7 +33,6 @@ from keras_transfer.paths import offline
 logger = logging.getLogger("keras_transfer")
 
 _NAME = re.compile(r"tfds:(\w+(/[\w.-]+)?(:\d+\.\d+\.\d+)?)")
-_SUFFIXES = ((b"\xff\xd8", "jpg"), (b"\x89PNG", "png"), (b"GIF8", "gif"), (b"BM", "bmp"), (b"RIFF", "webp"))
 
 
 def read_tfds(
@@ -256,8 +256,7 @@ def _examples(
 
 def _stored(value: Any, store: BlobStore) -> str:
     content = bytes(value)
-    suffix = next((suffix for magic, suffix in _SUFFIXES if content.startswith(magic)), "img")
-    return store.store(content, suffix)
+    return store.store(content, (suffix_of(content) or ".img")[1:])
 
 
 def _labels(

@@ -4,6 +4,7 @@
     <root>/activations/      activations below a training's boundary (features/activation_files.py)
     <root>/litert/           converted backbones (features/converted.py)
     <root>/images/           images of sources that are not files (data/checking.py)
+    <root>/sources/<key>/    archives and shards, unpacked (data/unpacking.py)
     <root>/checked/          hashes of images known to decode (data/checking.py)
 
 Everything in it can be computed again and nothing holds an absolute path: the folder may be deleted, copied
@@ -34,8 +35,9 @@ from keras_transfer.paths import cache_dir
 
 logger = logging.getLogger("keras_transfer")
 
-KINDS = ("features", "activations", "litert", "images", "checked", "indexes")
+KINDS = ("features", "activations", "litert", "images", "sources", "checked", "indexes")
 _RECORDED = ("features", "activations", "litert")  # kinds whose items are a .json and what it speaks for
+_READ_LATER = ("images", "sources")  # kinds that a run which is going on may still read
 DEFAULT_SIZE = "10GB"
 _HOUR = 3600.0
 _DAY = 24 * _HOUR
@@ -86,6 +88,7 @@ class FeatureCache:
         images: int | None = None
         summary = {
             "images": "images of TFDS and tf.data sources",
+            "sources": "unpacked archives and shards",
             "checked": "hashes of sound images",
             "indexes": "search indexes of large galleries",
         }.get(kind, "")
@@ -160,7 +163,7 @@ class FeatureCache:
         for item in sorted(self._items(KINDS), key=lambda item: item.used):
             if total - freed <= limit:
                 break
-            if kept.isdisjoint(item.files) and not (item.kind == "images" and item.used > recent):
+            if kept.isdisjoint(item.files) and not (item.kind in _READ_LATER and item.used > recent):
                 with contextlib.suppress(CacheError):
                     freed += _remove(item.files)
         if freed:
@@ -169,6 +172,9 @@ class FeatureCache:
 
     def _items(self, kinds: Iterable[str]) -> Iterator[Item]:
         for kind in kinds:
+            if kind == "sources":
+                yield from self._sources()
+                continue
             for path in _walk(self.root / kind):
                 if _TEMPORARY.match(path.name) or path.name == KEY_FILE:
                     continue
@@ -188,17 +194,35 @@ class FeatureCache:
                 used = max(status.st_mtime, status.st_atime) if kind == "images" else status.st_mtime
                 yield Item(kind, files, sum(_size(file) for file in files), used)
 
+    def _sources(self) -> Iterator[Item]:
+        """Unpacked folders; the record goes first, so that a folder without it is never believed."""
+        for record in sorted((self.root / "sources").glob("[!.]*/source.json")):
+            others = [path for path in _walk(record.parent) if path != record]
+            with contextlib.suppress(FileNotFoundError):
+                used = record.stat().st_mtime
+                yield Item("sources", (record, *others), sum(map(_size, (record, *others))), used)
+
     def _remove_leftovers(self) -> int:
         """Unfinished files, and arrays or models whose ``.json`` never came, when older than an hour."""
         freed, before = 0, time.time() - _HOUR
         for kind in KINDS:
-            for path in list(_walk(self.root / kind)):
+            for path in list(self._unfinished() if kind == "sources" else _walk(self.root / kind)):
                 owner = path.with_name(f"{path.stem.partition('-')[0]}.json")
                 orphan = kind in _RECORDED and path.suffix != ".json" and not owner.exists()
                 with contextlib.suppress(OSError):
-                    if (orphan or _TEMPORARY.match(path.name)) and path.stat().st_mtime < before:
+                    if (
+                        orphan or kind == "sources" or _TEMPORARY.match(path.name)
+                    ) and path.stat().st_mtime < before:
                         freed += _remove([path])
         return freed
+
+    def _unfinished(self) -> Iterator[Path]:
+        """The files of sources that are being unpacked, or were when a process died."""
+        for folder in (self.root / "sources").glob("*"):
+            if folder.is_dir() and not (folder / "source.json").exists():
+                files = list(_walk(folder))
+                if max(map(_written, files), default=0.0) < time.time() - _HOUR:
+                    yield from files
 
     def _remove_empty(self, age: float) -> None:
         """Folders without anything (but a ``key.json``) go, unless a process may be about to fill them."""
@@ -298,6 +322,13 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
+
+
+def _written(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _remove(files: Iterable[Path]) -> int:

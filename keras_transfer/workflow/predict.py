@@ -11,6 +11,8 @@ import numpy as np
 
 from keras_transfer.data import folder
 from keras_transfer.data.checking import SUFFIXES
+from keras_transfer.data.forms import images_of
+from keras_transfer.data.remote import local_copy
 from keras_transfer.data.threads import ordered_map
 from keras_transfer.decoding import ImageError
 from keras_transfer.errors import UsageError
@@ -63,15 +65,20 @@ def predict(
 
 
 def find_images(images: Sequence[str | Path]) -> list[Path]:
-    """The files, and the images in the folders, in order, as a data folder's. ``UsageError`` where there are none."""
+    """The files, and the images in folders, archives and parquet, in order, as a data folder's.
+
+    Raises ``UsageError`` where there are none.
+    """
     found: list[Path] = []
-    for item in map(Path, images):
-        if item.is_dir():
-            inside = folder.find_images(item)
+    for item in map(local_copy, images):
+        unpacked = images_of(item) if item.is_file() else None
+        where = item if unpacked is None else unpacked
+        if where.is_dir():
+            inside = folder.find_images(where)
             folder.tell_left_out(item, [skip for skip in inside.skipped if skip.counted])
             if not inside.images:
                 raise UsageError(f"{item} holds no image ({', '.join(sorted(SUFFIXES))}).")
-            found.extend(item / name for name in inside.images)
+            found.extend(where / name for name in inside.images)
         elif item.exists():
             found.append(item)
         else:

@@ -26,6 +26,7 @@ from keras_transfer.catalog import OWN
 from keras_transfer.data import ImageTable
 from keras_transfer.data.checking import write_skipped
 from keras_transfer.data.kept import keep_pixels
+from keras_transfer.data.remote import is_remote
 from keras_transfer.engine_choice import openvino_is_missing
 from keras_transfer.errors import UsageError
 from keras_transfer.features import model_hash
@@ -135,7 +136,8 @@ def _lasting_backbone(name: str) -> str:
 def _lasting(source: str | Path) -> str:
     """How a run remembers where its data are: from another working folder they must still be found."""
     text = str(source)
-    return text if text.startswith("tfds:") else str(Path(text).expanduser().absolute())
+    named = text.startswith("tfds:") or is_remote(text)
+    return text if named else str(Path(text).expanduser().absolute())
 
 
 def preprocessing_for(model: ModelSettings, size: tuple[int, int]) -> Preprocessing:

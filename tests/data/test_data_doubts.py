@@ -142,10 +142,10 @@ def test_photos_of_other_formats_are_said_and_count(tmp_path, caplog):
     for label in ("cat", "dog"):
         write_images(tmp_path / label, 10)
     for i in range(4):
-        (tmp_path / "cat" / f"{i}.HEIC").write_bytes(b"photo")
-        (tmp_path / "dog" / f"{i}.tif").write_bytes(b"photo")
+        (tmp_path / "cat" / f"{i}.DNG").write_bytes(b"photo")
+        (tmp_path / "dog" / f"{i}.jp2").write_bytes(b"photo")
     (tmp_path / "notes.txt").write_text("notes")
-    with pytest.raises(DataError, match=r"8 of 28 images .*a format that is not read \(\.HEIC\)"):
+    with pytest.raises(DataError, match=r"8 of 28 images .*a format that is not read \(\.DNG\)"):
         load_data(tmp_path)
     table = load_data(tmp_path, max_skipped=0.5)
     assert len(table) == 20 and table.summary()["skipped"] == 8
@@ -154,11 +154,11 @@ def test_photos_of_other_formats_are_said_and_count(tmp_path, caplog):
         for record in caplog.records
         if record.levelname == "WARNING" and "Left" in record.message
     }
-    assert "4 .heic (a format that is not read)" in line and "4 .tif" in line and "JPEG or PNG" in line
+    assert "4 .dng (a format that is not read)" in line and "4 .jp2" in line and "JPEG or PNG" in line
     assert "1 .txt (not an image by its name)" in line
     caplog.clear()
     assert len(find_images([tmp_path])) == 20
-    assert "4 .heic" in caplog.text
+    assert "4 .dng" in caplog.text
 
 
 @pytest.mark.parametrize("mark", ["|", ",", " ", "+", "/"])

@@ -111,8 +111,8 @@ def test_empty_folder(tmp_path):
 
 def test_folder_without_an_image_names_what_is_there(tmp_path):
     (tmp_path / "cat").mkdir()
-    (tmp_path / "cat" / "scan.tiff").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"no images.*scan\.tiff"):
+    (tmp_path / "cat" / "scan.jp2").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"no images.*scan\.jp2"):
         load_data(tmp_path)
 
 

@@ -35,7 +35,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 HERE = Path(__file__).resolve().parent
 SCHEMA = 1
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -85,7 +86,7 @@ def read_pixels(path: Path, contract: dict[str, Any]) -> np.ndarray:
 def _read(path: Path, contract: dict[str, Any] | None) -> Picture:
     """In full; with a contract, as it says."""
     try:
-        with Image.open(path, formats=FORMATS) as picture:
+        with Image.open(path, formats=_formats(path)) as picture:
             size, scale = picture.size, 1
             if contract is not None and isinstance(picture, JpegImageFile):
                 scale = _scale_of(size[::-1] if _orientation(picture) >= 5 else size, contract)
@@ -96,6 +97,10 @@ def _read(path: Path, contract: dict[str, Any] | None) -> Picture:
             upright = _rgb(picture)
     except FileNotFoundError:
         raise Problem(f"{path}: no such file.") from None
+    except ImportError:
+        raise Problem(
+            f"{path} cannot be read as an image: HEIC is read with pip install pillow-heif"
+        ) from None
     except Exception as error:  # Pillow raises many types for a damaged file
         raise Problem(f"{path} cannot be read as an image: {error}") from None
     if orientation in TURNS:
@@ -105,6 +110,21 @@ def _read(path: Path, contract: dict[str, Any] | None) -> Picture:
     left = upright.width - size[0] / scale if orientation in (2, 3, 6, 7) else 0.0
     top = upright.height - size[1] / scale if orientation in (3, 4, 7, 8) else 0.0
     return Picture(upright, size, scale, (left, top))
+
+
+def _formats(path: Path) -> tuple:
+    """AVIF where Pillow reads it, HEIC with pillow-heif."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[4:8] != b"ftyp":
+        return FORMATS
+    if head[8:] in HEIC:
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+        return ("HEIF",)
+    Image.init()
+    return ("AVIF",) if "AVIF" in Image.OPEN else FORMATS
 
 
 def _orientation(picture: Image.Image) -> int:
@@ -129,6 +149,8 @@ def _scale_of(size: tuple, contract: dict[str, Any]) -> int:
 def _rgb(picture: Image.Image) -> Image.Image:
     if picture.mode == "F":
         raise ValueError("floating-point pixels have no fixed range")
+    if picture.mode == "I" and picture.format == "TIFF":
+        raise ValueError("pixels of 32 bits, or with a sign, have no fixed range")
     if picture.mode == "I" or picture.mode.startswith("I;16"):
         values = np.asarray(picture).astype(np.int64).clip(0, 65535)
         grey = ((values + 128) // 257).astype(np.uint8)

@@ -329,11 +329,11 @@ def test_a_folder_of_pairs_that_is_no_split_by_its_name_is_refused(tmp_path):
 
 def test_photos_of_other_formats_are_said(folder, caplog):
     for i in range(10):
-        (folder / "images" / f"more{i}.heic").write_bytes(b"photo")
-    with pytest.raises(DataError, match=r"10 of 20 images .*not read \(\.heic\)"):
+        (folder / "images" / f"more{i}.dng").write_bytes(b"photo")
+    with pytest.raises(DataError, match=r"10 of 20 images .*not read \(\.dng\)"):
         load_pairs(folder)
     load_pairs(folder, max_skipped=0.5)
-    assert "10 .heic (a format that is not read)" in caplog.text
+    assert "10 .dng (a format that is not read)" in caplog.text
 
 
 def test_photos_that_exif_turns_beside_masks_that_nothing_turns_are_said(tmp_path, caplog):
