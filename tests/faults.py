@@ -468,7 +468,7 @@ MUTATIONS = (
     Mutation(
         "classes-in-order-of-appearance",
         "keras_transfer/data/labels.py",
-        "names = tuple(default) or tuple(sorted(found))",
+        "names = tuple(default) or tuple(sorted(found, key=lambda name: (int(name) if whole else 0, name)))",
         "names = tuple(default) or tuple(dict.fromkeys(name for row in rows for name in row))",
         ("tests/data/test_data_arrays.py::test_names",),
         "The order of the outputs depends on the order of the rows.",
