@@ -87,7 +87,7 @@ def _halved(pictures: np.ndarray) -> np.ndarray:
 def _sampled(pictures: np.ndarray, places: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
     """Values at places ``(n, 2, P)`` in [-1, 1], bilinear; and 1 where they are inside, both ``(n, P)``."""
     place = (places + 1) * ((side - 1) / 2)
-    inside = ((place >= -0.5) & (place <= side - 0.5)).all(axis=1).astype(np.float32)
+    inside = np.asarray(((place >= -0.5) & (place <= side - 0.5)).all(axis=1), np.float32)
     place = np.clip(place, 0, side - 1.001)
     corner = place.astype(np.int32)
     part = (place - corner).astype(np.float32)

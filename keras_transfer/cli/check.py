@@ -95,7 +95,7 @@ def _show(found: Any) -> None:
     if not counts:
         click.echo(f"{len(found.table)} images: nothing was found.")
         return
-    first = {}
+    first: dict[str, Any] = {}
     for one in found.issues:
         first.setdefault(one.kind, one)
     rows = [
