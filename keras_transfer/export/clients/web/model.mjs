@@ -58,7 +58,7 @@ async function load() {
 export class Model {
   #core;
   #compiled;
-  #output;
+  #artefact;
 
   /**
    * @param {object} bundle the parsed bundle.json.
@@ -76,7 +76,7 @@ export class Model {
     const content = await read(file);
     const model = new Model();
     model.#core = core;
-    model.#output = artefact.outputs[0];
+    model.#artefact = artefact;
     try {
       model.#compiled = await core.loadAndCompile(content, { accelerator: "wasm" });
     } catch (error) {
@@ -86,12 +86,12 @@ export class Model {
   }
 
   /**
-   * @param {Uint8Array} pixels as Preprocessing.apply gives them.
+   * @param {Uint8Array|Float32Array} pixels as Preprocessing.apply gives them; floats are what the model takes already.
    * @returns {Promise<object>} numbers: Float32Array, one image's output; milliseconds: of the model alone.
    */
   async ask(pixels) {
     const [{ dtype, shape }] = this.#compiled.getInputDetails();
-    const given = dtype === "uint8" ? pixels : Float32Array.from(pixels);
+    const given = dtype === "float32" ? this.#floats(pixels) : pixels;
     const tensor = new this.#core.Tensor(given, [1, ...Array.from(shape).slice(1)]);
     let answers = [];
     try {
@@ -99,13 +99,21 @@ export class Model {
       answers = await this.#compiled.run([tensor]);
       const stored = await answers[0].data();
       const milliseconds = performance.now() - begin;
-      const { dtype: kind, scale, zero_point: zero } = this.#output;
+      const { dtype: kind, scale, zero_point: zero } = this.#artefact.outputs[0];
       const numbers = kind.startsWith("float") ? Float32Array.from(stored)
         : Float32Array.from(stored, (value) => (value - zero) * scale);
       return { numbers, milliseconds };
     } finally {
       for (const one of [tensor, ...answers]) one.delete();
     }
+  }
+
+  /** Pixels as the numbers that black and white are in this file's input, 0 and 255 where it does not say. */
+  #floats(pixels) {
+    if (pixels instanceof Float32Array) return pixels;
+    const [low, high] = this.#artefact.input_range ?? [0, 255];
+    const std = 255 / (high - low);
+    return Float32Array.from(pixels, (pixel) => (pixel + low * std) / std);
   }
 
   /** Gives its memory back. */
