@@ -138,8 +138,8 @@ def main() -> None:
     text = (
         "    python benchmarks/resizing.py --report docs/results.md --page docs/clients.md\n\n"
         f"{len(files)} photos of {WIDTH} x {HEIGHT} pixels to {SIZE} x {SIZE}, against the contract (bilinear, "
-        "antialiased, whole): pixels of\n255, EfficientNet-Lite0 (ImageNet) in LiteRT, the largest change of any of its "
-        f"1,000 probabilities.\n{machine()}, {browser},\nOpenCV {cv2.__version__}, "
+        "antialiased, whole): pixels of\n255, EfficientNet-Lite0 (ImageNet) in LiteRT, the largest change of any of "
+        f"its 1,000 probabilities.\n{machine()}, {browser},\nOpenCV {cv2.__version__}, "
         f"MediaPipe {mediapipe.__version__}.\n\n{table}"
     )
     if options.report is not None:

@@ -224,6 +224,7 @@ INPUTS = [
 MODEL = "0123456789abcdef" * 4
 GOLDEN = {"images": [{"image": "a.png", "input": "b.png"}], "pixel_tolerance": 1}
 INPUTS.append(replace(INPUTS[1], dtype=np.dtype("uint8"), scale=1 / 255))
+INPUTS.append(replace(INPUTS[0], dtype=np.dtype("int8"), scale=1.0, zero_point=-128))
 
 
 @pytest.fixture(scope="session", params=NOTES)

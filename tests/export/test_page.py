@@ -201,6 +201,18 @@ def test_a_photo_gives_what_predict_gives(browser, bundle, served, photos, tmp_p
         assert page.value("document.querySelector('canvas.pixels').width") == 96
 
 
+def test_a_file_of_another_input_range_gets_its_numbers(browser, copied, served, photos, tmp_path):
+    Image.fromarray(photos["china"]).save(tmp_path / "china.png")
+    reference = load_bundle(copied)
+    pixels = reference.preprocessing.apply(photos["china"]).astype(np.float32)
+    change(copied, artefacts=[{**one, "input_range": [-1, 1]} for one in reference.info["artefacts"]])
+    with browser.page() as page:
+        page.open(served(copied), READY)
+        found, _ = look(page, tmp_path / "china.png")
+    wanted = LiteRTModel(copied / "model.tflite").predict(pixels[np.newaxis] / 127.5 - 1)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
 def test_another_label_another_weight_and_another_file_are_red(browser, copied, served, trained):
     content = (copied / "model.tflite").read_bytes()
     weights = trained.get_weights()[-2].T.astype("<f4").tobytes()

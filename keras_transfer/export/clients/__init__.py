@@ -102,9 +102,10 @@ def _inputs(artefacts: Iterable[Mapping[str, Any]]) -> list[str]:
     rows = []
     for one in artefacts:
         if one["file"].endswith(".tflite"):
-            floats = _bool(one["inputs"][0]["dtype"] == "float32")
+            taken = one["inputs"][0]
+            floats, zero = _bool(taken["dtype"] == "float32"), int(taken["zero_point"])
             black, white = map(_float, one["input_range"])
-            rows.append(f"    {{{_text(one['file'])}, {floats}, {black}, {white}}},")
+            rows.append(f"    {{{_text(one['file'])}, {floats}, {black}, {white}, {zero}}},")
     return ["inline constexpr Input inputs[] = {", *rows, "};", ""]
 
 

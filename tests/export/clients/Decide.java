@@ -36,8 +36,11 @@ public final class Decide {
         for (int i = 0; i < 256; i++) levels[i] = (byte) i;
         for (Object one : Bundle.list(bundle.json.get("artefacts"))) {
           ByteBuffer input = bundle.input((String) Bundle.object(one).get("file"), levels);
-          boolean bytes = input.remaining() == 256;
-          while (input.hasRemaining()) System.out.println(bytes ? input.get() & 0xFF : (double) input.getFloat());
+          Object kind = Bundle.object(Bundle.list(Bundle.object(one).get("inputs")).get(0)).get("dtype");
+          while (input.hasRemaining()) {
+            double told = "float32".equals(kind) ? input.getFloat() : input.get();
+            System.out.println("uint8".equals(kind) ? told + (told < 0 ? 256 : 0) : told);
+          }
         }
         break;
       case "gallery":

@@ -27,7 +27,12 @@ int main(int, char** arguments) {
     for (const Input& input : inputs) {
       float numbers[256];
       scale(input, levels, 256, numbers);
-      for (int i = 0; i < 256; ++i) std::printf("%.17g\n", input.floats ? numbers[i] : levels[i]);
+      std::uint8_t bytes[256];
+      shift(input, levels, 256, bytes);
+      for (int i = 0; i < 256; ++i) {
+        const double byte = input.zero != 0 ? static_cast<std::int8_t>(bytes[i]) : bytes[i];
+        std::printf("%.17g\n", input.floats ? numbers[i] : byte);
+      }
     }
   } else if (what == "picture") {
     const std::vector<std::uint8_t> data(std::size_t(std::atoi(arguments[5])) + 1);

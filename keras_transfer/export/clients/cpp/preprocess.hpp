@@ -502,12 +502,18 @@ inline std::size_t arena_bytes(const Contract& contract, const Picture& picture)
   return detail::work(contract, picture, memory, pixels);
 }
 
-// What a model of the bundle takes: bytes, which are the pixels themselves, or floats in a range.
+// What a model of the bundle takes: bytes, which are the pixels themselves plus `zero`, or floats in a range.
 struct Input {
   const char* file;
   bool floats = false;
   float black = 0, white = 255;
+  int zero = 0;  // 0: uint8; -128: int8
 };
+
+// The pixels of apply() as the bytes that a model takes; `count` of them. `out` may be `pixels`.
+inline void shift(const Input& input, const std::uint8_t* pixels, std::size_t count, void* out) {
+  for (std::size_t i = 0; i < count; ++i) static_cast<std::uint8_t*>(out)[i] = std::uint8_t(pixels[i] + input.zero);
+}
 
 // The pixels of apply() as the floats that a model takes; `count` of them.
 inline void scale(const Input& input, const std::uint8_t* pixels, std::size_t count, float* out) {

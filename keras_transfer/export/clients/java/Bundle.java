@@ -78,10 +78,13 @@ public final class Bundle {
     for (Object one : list(json.get("artefacts"))) {
       Map<String, Object> artefact = object(one);
       if (!file.equals(artefact.get("file"))) continue;
-      boolean floats = "float32".equals(object(list(artefact.get("inputs")).get(0)).get("dtype"));
+      Map<String, Object> taken = object(list(artefact.get("inputs")).get(0));
+      boolean floats = "float32".equals(taken.get("dtype"));
       ByteBuffer input = ByteBuffer.allocateDirect(pixels.length * (floats ? 4 : 1)).order(ByteOrder.nativeOrder());
-      if (!floats) { // whatever its scale is, its bytes are pixels
-        input.put(pixels).rewind();
+      if (!floats) { // whatever its scale is, its bytes are pixels, moved by the zero point
+        int zero = (int) number(taken.get("zero_point"));
+        for (byte pixel : pixels) input.put((byte) (pixel + zero));
+        input.rewind();
         return input;
       }
       Object range = artefact.get("input_range");

@@ -48,14 +48,16 @@ function cubicAt(signed) {
  * @param {object} bundle the parsed bundle.json.
  * @param {string} file a .tflite among its artefacts.
  * @param {Uint8Array} pixels as apply() gives them.
- * @returns {Uint8Array|Float32Array}
+ * @returns {Uint8Array|Int8Array|Float32Array}
  * @throws {PreprocessingError} no such file.
  */
 export function inputOf(bundle, file, pixels) {
   const found = bundle.artefacts.find((one) => one.file === file);
   const files = bundle.artefacts.map((one) => one.file).join(", ");
   expect(found, `The bundle has no model ${file}; expected one of ${files}.`);
-  if (found.inputs[0].dtype !== "float32") return pixels; // whatever its scale is, its bytes are pixels
+  const [{ dtype, zero_point: zero }] = found.inputs;
+  if (dtype === "int8") return Int8Array.from(pixels, (pixel) => pixel + zero);
+  if (dtype !== "float32") return pixels; // whatever its scale is, its bytes are pixels
   const [low, high] = found.input_range ?? [0, 255];
   const std = 255 / (high - low);
   return Float32Array.from(pixels, (pixel) => (pixel + low * std) / std);

@@ -58,7 +58,7 @@ async function load() {
 export class Model {
   #core;
   #compiled;
-  #output;
+  #artefact;
 
   /**
    * @param {object} bundle the parsed bundle.json.
@@ -76,7 +76,7 @@ export class Model {
     const content = await read(file);
     const model = new Model();
     model.#core = core;
-    model.#output = artefact.outputs[0];
+    model.#artefact = artefact;
     try {
       model.#compiled = await core.loadAndCompile(content, { accelerator: "wasm" });
     } catch (error) {
@@ -86,12 +86,12 @@ export class Model {
   }
 
   /**
-   * @param {Uint8Array|Float32Array} input as inputOf makes it of pixels.
+   * @param {Uint8Array|Int8Array|Float32Array} input as inputOf makes it of pixels.
    * @returns {Promise<object>} numbers: Float32Array, one image's output; milliseconds: of the model alone.
    */
   async ask(input) {
     const [{ dtype, shape }] = this.#compiled.getInputDetails();
-    const given = dtype === "uint8" ? input : Float32Array.from(input);
+    const given = dtype === "float32" ? Float32Array.from(input) : input;
     const tensor = new this.#core.Tensor(given, [1, ...Array.from(shape).slice(1)]);
     let answers = [];
     try {
@@ -99,7 +99,7 @@ export class Model {
       answers = await this.#compiled.run([tensor]);
       const stored = await answers[0].data();
       const milliseconds = performance.now() - begin;
-      const { dtype: kind, scale, zero_point: zero } = this.#output;
+      const { dtype: kind, scale, zero_point: zero } = this.#artefact.outputs[0];
       const numbers = kind.startsWith("float") ? Float32Array.from(stored)
         : Float32Array.from(stored, (value) => (value - zero) * scale);
       return { numbers, milliseconds };
