@@ -68,16 +68,17 @@ def load_data(
     Args:
         source: a folder with one folder per class (with or without ``train/``, ``val/``, ``test/`` above); a
             ``.csv`` with ``path,label`` and optionally ``split,group,weight``;
-            ``tfds:NAME[/CONFIG][:VERSION]``; a pair of arrays (images, labels); or a ``tf.data.Dataset`` of
-            (image, label).
+            ``tfds:NAME[/CONFIG][:VERSION]``; parquet, WebDataset, COCO, Pascal VOC and others, an archive, or an
+            address (``s3://...``; ``docs/data.md`` lists the forms); a pair of arrays (images, labels); or a
+            ``tf.data.Dataset`` of (image, label).
         val_fraction, test_fraction: shares of the images (of the given train split, where only one of the
             other two is missing), stratified by class. Together exactly 1 leaves no training split.
         seed: of the split. The split depends on it and on the images' content, not on their order or place.
         max_skipped: the largest share of unreadable images that is tolerated.
         min_per_class: the least number of usable images of every class.
         label_mode: ``auto``, ``classes``, ``multilabel`` or ``regression``.
-        separator: for a CSV: what stands between the labels of one image.
-        image_root: for a CSV: the folder its paths are relative to (default: the CSV's own folder).
+        separator: for a table: what stands between the labels of one image.
+        image_root: for a CSV or annotations: the folder their paths are relative to (default: their own folder).
         split_from: a run folder or a ``split.csv``: every image gets the split it has there.
         groups: a CSV with ``path,group``: images of one group are in one split (``data.grouping``).
         tfds_data_dir: where TensorFlow Datasets keeps its data (default: its own choice).

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -236,3 +237,21 @@ def test_a_csv_knows_the_same_words_for_splits(tmp_path, photo_folder):
     (tmp_path / "labels.csv").write_text("\n".join(["path,label,split", *rows]) + "\n")
     table = load_data(tmp_path / "labels.csv", image_root=photo_folder, val_fraction=0)
     assert len(table.indices("test")) == 20
+
+
+def test_predict_takes_archives_and_addresses(tmp_path):
+    import fsspec
+
+    for label in ("cat", "dog"):
+        write_images(tmp_path / "photos" / label, 4)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for file in sorted(tmp_path.rglob("*.png")):
+            archive.write(file, file.relative_to(tmp_path).as_posix())
+    expected = [path.read_bytes() for path in find_images([tmp_path / "photos"])]
+    assert [path.read_bytes() for path in find_images([tmp_path / "a.zip"])] == expected
+    store = fsspec.filesystem("memory")
+    store.put(str(tmp_path / "photos"), "/predict/photos", recursive=True)
+    try:
+        assert [path.read_bytes() for path in find_images(["memory://predict/photos"])] == expected
+    finally:
+        store.rm("/predict", recursive=True)

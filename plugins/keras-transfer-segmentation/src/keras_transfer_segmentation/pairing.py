@@ -31,6 +31,7 @@ class PairedFiles:
         splits: str (N,) where the source gives them.
         groups: str (N,) where the source gives them.
         skipped: masks without image, and files that are no images by their name.
+        classes: what the values of the masks mean, from 0 on, where the source says it.
     """
 
     root: Path
@@ -39,6 +40,7 @@ class PairedFiles:
     splits: np.ndarray | None = None
     groups: np.ndarray | None = None
     skipped: tuple[Skipped, ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 def pair_folder(root: Path) -> PairedFiles:

@@ -11,9 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from keras_transfer.data.archives import is_archive, unpack_archive
 from keras_transfer.data.arrays import require_pixels
 from keras_transfer.data.checking import check_images, enforce_limit, require_max_skipped, tell_small_range
+from keras_transfer.data.coco import coco_files
+from keras_transfer.data.folder import find_images
 from keras_transfer.data.labels import Labels
+from keras_transfer.data.remote import local_copy
 from keras_transfer.data.splits import complete_splits, make_splits, require_fractions
 from keras_transfer.data.table import SPLITS, ArrayImages, PathImages, Skipped
 from keras_transfer.data.threads import ordered_map
@@ -21,6 +25,7 @@ from keras_transfer.decoding import image_size, orientation
 from keras_transfer.errors import DataError, KerasTransferError, UsageError
 from keras_transfer.hashing import sha256_of
 from keras_transfer.preprocessing import Preprocessing
+from keras_transfer_segmentation.annotated import is_voc, pair_coco, pair_voc
 from keras_transfer_segmentation.classes import IGNORE_INDEX, Classes
 from keras_transfer_segmentation.masks import (
     classes_of_values,
@@ -30,7 +35,15 @@ from keras_transfer_segmentation.masks import (
     read_mask,
     require_known,
 )
-from keras_transfer_segmentation.pairing import ALONE, PairedFiles, pair_csv, pair_folder, pair_tfds
+from keras_transfer_segmentation.pairing import (
+    ALONE,
+    IMAGES,
+    MASKS,
+    PairedFiles,
+    pair_csv,
+    pair_folder,
+    pair_tfds,
+)
 from keras_transfer_segmentation.resizing import resize_mask
 
 logger = logging.getLogger("keras_transfer")
@@ -127,7 +140,8 @@ def load_pairs(
 
     Args:
         source: a folder (:func:`~keras_transfer_segmentation.pairing.pair_folder`), a ``.csv``
-            (:func:`~keras_transfer_segmentation.pairing.pair_csv`), ``tfds:NAME``
+            (:func:`~keras_transfer_segmentation.pairing.pair_csv`), COCO's annotations or Pascal VOC's layout
+            (:mod:`~keras_transfer_segmentation.annotated`), an archive or an address of one of these, ``tfds:NAME``
             (:func:`~keras_transfer_segmentation.pairing.pair_tfds`), or arrays: images (N, H, W), (N, H, W, 1) or
             (N, H, W, 3) in [0, 255] and masks (N, H, W) of class indices.
         classes: None: ``class_0``, ``class_1``, ... as the masks have them, with ``ignore_index``.
@@ -152,7 +166,8 @@ def load_pairs(
         given = None
     elif isinstance(source, (str, os.PathLike)):
         text = os.fspath(source)
-        files = _readable(text, _find(text, image_root, tfds_data_dir), max_skipped)
+        found = _find(text, image_root, tfds_data_dir, classes, ignore_index)
+        files = _readable(text, found, max_skipped)
         _warn(files)
         pairs = _from_files(text, files, classes, encoding, ignore_index)
         given = files.splits
@@ -176,13 +191,28 @@ def load_pairs(
 
 
 def _find(
-    text: str, image_root: str | os.PathLike[str] | None, tfds_data_dir: str | os.PathLike[str] | None
+    text: str,
+    image_root: str | os.PathLike[str] | None,
+    tfds_data_dir: str | os.PathLike[str] | None,
+    classes: Classes | None,
+    ignore_index: int,
 ) -> PairedFiles:
     if text.startswith("tfds:"):
         return pair_tfds(text, tfds_data_dir)
-    path = Path(text)
+    path = local_copy(text)
+    path = unpack_archive(path) if is_archive(path.name) and path.is_file() else path
+    root = None if image_root is None else Path(image_root)
     if path.suffix.lower() == ".csv":
-        return pair_csv(path, None if image_root is None else Path(image_root))
+        return pair_csv(path, root)
+    if path.suffix.lower() == ".json" and path.is_file():
+        root = root or (path.parent.parent if path.parent.name.lower() == "annotations" else path.parent)
+        file = os.path.relpath(path, root).replace(os.sep, "/")
+        return pair_coco(root, [file], classes, ignore_index)
+    if path.is_dir() and is_voc(path):
+        return pair_voc(path)
+    pairs = (path / IMAGES).is_dir() and (path / MASKS).is_dir()
+    if path.is_dir() and not pairs and (files := coco_files(path, find_images(path))):
+        return pair_coco(path, files, classes, ignore_index)
     return pair_folder(path)
 
 
@@ -213,6 +243,7 @@ def _readable(source: str, files: PairedFiles, max_skipped: float) -> PairedFile
         None if files.splits is None else files.splits[keep],
         None if files.groups is None else files.groups[keep],
         skipped,
+        files.classes,
     )
 
 
@@ -222,6 +253,8 @@ def _from_files(
     images = PathImages(files.root, files.images)
     masks = tuple(files.root / name for name in files.masks)
     _tell_turned(source, images, masks)
+    if classes is None and files.classes:
+        classes = Classes(files.classes, ignore_index=ignore_index)
     if classes is None:
         classes = discover_classes(masks, ignore_index)
     encoding = encoding or find_encoding(masks, classes)
