@@ -1,11 +1,11 @@
 """Every target and every precision on real data: taken or not, agreement with Keras, accuracy, size, speed, memory.
 
-    python benchmarks/targets.py --network mobilenet --data elpv [--weights FILE] [--fashion FOLDER] [--seconds 10]
-        [--results benchmarks/targets.jsonl] [--report docs/targets.md]
+    python benchmarks/targets.py --network mobilenet --data elpv [--weights FILE] [--fashion FOLDER] [--images 1200]
+        [--seconds 10] [--results benchmarks/targets.jsonl] [--report docs/targets.md]
 
 A probe on EfficientNet-Lite0 or MobileNet (FILE: weights of keras.applications' MobileNet) with ELPV (160 px; the extra
-``demo``) or the first images of Fashion-MNIST (96 px; FOLDER holds the IDX files, Debian: package
-dataset-fashion-mnist), a quarter to test on. Every precision is converted once. Then every target that
+``demo``) or of Fashion-MNIST (96 px; FOLDER holds the IDX files, Debian: package dataset-fashion-mnist), on so many
+images, a quarter of them to test on. Every precision is converted once. Then every target that
 `keras-transfer targets` lists is asked: its rules, and where it makes something and its package is installed, the files
 are made, opened, and given test images for so many seconds (at least 8 images). The results file keeps a line for each
 network and data set; the report is made of it.
@@ -53,10 +53,10 @@ PROCESSES = ("tflite-micro",)
 """Runtimes that are started anew for every call: their time says nothing."""
 REPORT = """    python benchmarks/targets.py --network NETWORK --data DATA --results FILE --report docs/targets.md
 
-A probe on each network; {sizes}; a quarter of the images to test on. The files are those of an export. "Agreement" and
-"accuracy" are of the images that the runtime was given within {seconds:g} seconds; their number stands behind. "Time"
-is that of one image against LiteRT float32, measured in turns; "size" that of the model's file, and "memory" what the
-runtime or the compiler tells. A file that a target refuses has the reason.
+A probe on each network; {sizes}; {images} images, a quarter of them to test on. The files are those of an export.
+"Agreement" and "accuracy" are of the images that the runtime was given within {seconds:g} seconds; their number stands
+behind. "Time" is that of one image against LiteRT float32, measured in turns; "size" that of the model's file, and
+"memory" what the runtime or the compiler tells. A file that a target refuses has the reason.
 
 {table}
 
@@ -71,10 +71,14 @@ def trained(network: str, data: str, folder: Path, options: argparse.Namespace) 
         settings["weights"] = options.weights
     if data == "elpv":
         source, images = folder / "cells.csv", elpv_folder()
-        atomic_write(source, cell_table(images))
+        head, *rows = cell_table(images).splitlines()
+        few = np.random.default_rng(0).permutation(len(rows))[: options.images]
+        atomic_write(source, "\n".join([head, *(rows[row] for row in few)]) + "\n")
         settings |= {"image_root": str(images)}
     else:
         source = write_garments(options.fashion, folder / "garments")
+        for path in sorted(source.glob("*/*.png"), key=lambda path: path.name)[options.images :]:
+            path.unlink()
     return train(source, folder / "run", test_fraction=0.25, **settings)
 
 
@@ -225,6 +229,7 @@ def main() -> int:
     parser.add_argument("--data", choices=tuple(SIZES))
     parser.add_argument("--fashion", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
     parser.add_argument("--weights", default="imagenet")
+    parser.add_argument("--images", type=int, default=1200, help="of the data set")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--results", type=Path, default=Path("benchmarks/targets.jsonl"))
     parser.add_argument("--report", type=Path)
@@ -245,7 +250,13 @@ def main() -> int:
     print(table_of(results))
     if options.report:
         sizes = ", ".join(f"{name} at {size} px" for name, size in SIZES.items())
-        text = REPORT.format(sizes=sizes, seconds=options.seconds, table=table_of(results), machine=machine())
+        text = REPORT.format(
+            sizes=sizes,
+            seconds=options.seconds,
+            images=options.images,
+            table=table_of(results),
+            machine=machine(),
+        )
         write_section(options.report, "Every target, measured", text)
     return 0
 
