@@ -208,6 +208,7 @@ def test_samples_without_labels(tmp_path, said):
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     """Files of ``tmp_path`` over HTTP, with a tag; the connection drops after ``drops`` bytes, so many times."""
+    monkeypatch.delenv("KERAS_TRANSFER_OFFLINE")
     monkeypatch.setattr(remote, "WAIT", 0.01)
 
     class Handler(http.server.BaseHTTPRequestHandler):

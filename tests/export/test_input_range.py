@@ -174,7 +174,7 @@ def test_what_makes_no_sense_is_refused(options, words):
         ExportOptions.of(**options)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_benchmark_asks_files_of_a_range(both):
     _, scaled, _ = both
     found = benchmark(load_bundle(scaled), threads=(1,), seconds=0.05)

@@ -45,7 +45,7 @@ def faulty(tmp_path_factory, clean):
     shutil.copytree(clean, folder)
     china, flower = folder / "china", folder / "flower"
     (china / "broken.png").write_bytes(b"no image")
-    (china / "phone.heic").write_bytes(b"0" * 40)
+    (china / "camera.nef").write_bytes(b"0" * 40)
     shutil.copy(china / "00.png", china / "copy.png")
     shutil.copy(china / "01.png", flower / "other.png")
     ImageOps.mirror(Image.open(china / "02.png")).save(china / "mirrored.jpg", quality=90)
@@ -81,7 +81,7 @@ def test_planted_faults_are_found_and_nothing_is_changed(faulty, tmp_path):
     found = json.loads(call("check", *arguments, "--json")[0])
     expected = {
         ("unreadable", "broken.png"),
-        ("left-out", "*.heic"),
+        ("left-out", "*.nef"),
         ("copies", "copy.png"),
         ("conflicts", "01.png"),
         ("conflicts", "other.png"),

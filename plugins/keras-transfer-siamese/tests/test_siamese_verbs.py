@@ -212,7 +212,7 @@ def test_arguments_that_cannot_be(gallery, letters, small_run, tmp_path):
         (["match", gallery, letters, "--threshold", "nan"], "not a finite number"),
         (["verify", small_run, letters, letters], "two image files"),
         (["verify", tmp_path, letters, letters], "two image files"),
-        (["gallery", "export", gallery, "--to", tmp_path / "out.txt"], ".json or .npz"),
+        (["gallery", "export", gallery, "--to", tmp_path / "out.txt"], ".json, .npz or .bin"),
         (["gallery", "export", gallery, "--to", tmp_path], "is not a bundle"),
     ):
         _, err = call("siamese", *arguments, code=2)
