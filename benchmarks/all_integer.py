@@ -52,14 +52,15 @@ LEARN, VALIDATE, TEST, CALIBRATE = 1000, 400, 1000, 100
 layers = keras.layers
 REPORT = """    python benchmarks/all_integer.py --network NETWORK --data DATA --results FILE --report docs/targets.md
 
-A probe on 1,000 images, 100 of them for calibration, and 1,000 test images ({sizes}). "Agreement" is with the float
-model, on test and validation images; "error" is the root mean square difference of a logit from it.
+A probe on 1,000 images, 100 of them for calibration, and 1,000 test images ({sizes}).
+"Agreement" is with the float model, on test and validation images; "error" is the root mean square difference of a logit
+from it. The script says what each file is; an export makes the corrected one.
 
 {table}
 
 The loss is the backbone's: the integers of the head cost nothing, because the probe bounds the spread of its weights.
-So 16-bit activations in the head cannot help, and fitting it anew adds nothing to corrected biases. One image in a
-thousand is a tenth of a point: differences of a few tenths are chance.
+So 16-bit activations in the head cannot help. Equalised ranges, and heads that are fitted on the integer features, add
+nothing to corrected biases that is more than chance: one image in a thousand is a tenth of a point.
 
 Machine: {machine}.
 """

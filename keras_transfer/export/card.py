@@ -114,7 +114,7 @@ def _targets(bundle: dict[str, Any]) -> str:
         "|---|---|---|---|---|",
     ]
     for row in rows:
-        file = row["model"] or next(iter(row["files"]), row["source"])
+        file = row["model"] or (f"{TARGETS}/{row['target']}/" if row["files"] else row["source"])
         difference = f"{row['difference']:.1e}" if row["difference"] else "none"
         lines.append(f"| {row['target']} | `{row['source']}` | `{file}` | {row['runtime']} | {difference} |")
     return "\n".join(lines) + "\n"
