@@ -38,7 +38,9 @@ class DataSettings:
         "auto", "How a CSV's labels are read.", choices=LABEL_MODES, spelling=Spelling("--labels")
     )
     separator: str = option(";", "Separator between the labels of one image, in a CSV.")
-    image_root: str | None = option(None, "Folder a CSV's paths are relative to (default: the CSV's).")
+    image_root: str | None = option(
+        None, "Folder a CSV's paths are relative to (default: the CSV's), or an annotation's."
+    )
     tfds_data_dir: str | None = option(None, "Where TensorFlow Datasets are kept.")
 
 

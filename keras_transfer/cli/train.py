@@ -79,7 +79,8 @@ def train(
     """Train a model on DATA and write a run folder.
 
     DATA is a folder with one sub-folder per class (with or without train/, val/, test/ above them), a CSV with the
-    columns path and label, or tfds:NAME. To continue an interrupted training, run the same command again.
+    columns path and label, tfds:NAME, or one of the forms in docs/data.md (parquet, WebDataset, COCO, a zip,
+    s3://...). To continue an interrupted training, run the same command again.
     """
     command = ctx.command
     assert isinstance(command, TaskCommand)

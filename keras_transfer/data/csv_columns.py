@@ -93,7 +93,7 @@ def columns_of(file: CsvFile, separator: str, label_mode: str) -> Columns:
         return Columns(path, flags, True, titles, JOINT)
     labels = ("label",) if single else numbered
     between = separator if single else JOINT
-    if file.delimiter == "," and len(file.columns) < 4:
+    if file.delimiter == "," and len({*file.columns} - {*KNOWN, *labels, ""}) < 2:
         return Columns(path, labels, False, titles, between)
     return _settled(file, Columns(path, labels, False, titles, between), label_mode)
 
