@@ -53,8 +53,8 @@ layers = keras.layers
 REPORT = """    python benchmarks/all_integer.py --network NETWORK --data DATA --results FILE --report docs/targets.md
 
 A probe on 1,000 images, 100 of them for calibration, and 1,000 test images ({sizes}).
-"Agreement" is with the float model, on test and validation images; "error" is the root mean square difference of a logit
-from it. The script says what each file is; an export makes the corrected one.
+"Agreement" is with the float model, on test and validation images; "error" is the root mean square difference of a
+logit from it. The script says what each file is; an export makes the corrected one.
 
 {table}
 
