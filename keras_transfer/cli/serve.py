@@ -31,15 +31,15 @@ def serve(bundle: str, host: str, port: int, litertjs: str | None) -> None:
     from keras_transfer.workflow.serve import serve as server_of
 
     server = server_of(bundle, host=host, port=port, litertjs=litertjs)
-    first, *others = addresses(server)
-    click.echo(f"The page: {first} (Ctrl-C ends this)")
-    if not server.loopback:
-        also = f" Also: {' '.join(others)}" if others else ""
-        click.echo(
-            f"Everyone who can reach {'this machine' if others else host} on port {server.server_port} can open it and "
-            f"read the bundle's files, the golden images among them.{also}"
-        )
     try:
+        first, *others = addresses(server)
+        click.echo(f"The page: {first} (Ctrl-C ends this)")
+        if not server.loopback:
+            also = f" Also: {' '.join(others)}" if others else ""
+            click.echo(
+                f"Everyone who can reach {'this machine' if others else host} on port {server.server_port} can open it "
+                f"and read the bundle's files, the golden images among them.{also}"
+            )
         server.serve_forever()
     except KeyboardInterrupt:
         click.echo("\nStopped.")

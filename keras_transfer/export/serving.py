@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import ipaddress
 import re
 import shutil
 import socket
@@ -161,8 +162,11 @@ class Server(ThreadingHTTPServer):
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only this machine itself can reach an address."""
-    return address == "::1" or address.startswith("127.")
+    """Whether only this machine itself can reach an address; of a name nobody knows."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -40,12 +40,12 @@ def serve(
         UsageError: no bundle, no page in it, no LiteRT.js, or a host and port that cannot be had.
         BundleError: ``bundle.json`` is damaged, or of a newer version.
     """
+    if not 0 <= port <= 65535:
+        raise UsageError(f"The port is {port}; 0 (any free one) to 65535 are expected.")
     folder = Path(bundle)
     site = site_of(folder, read_listing(folder)[1].files, _litertjs(litertjs))
     try:
         return Server(site, host, port)
-    except OverflowError:
-        raise UsageError(f"The port is {port}; 0 (any free one) to 65535 are expected.") from None
     except OSError as error:
         raise UsageError(
             f"{host}, port {port} cannot be listened on: {error.strerror or error}. Choose another --port (0: any free "

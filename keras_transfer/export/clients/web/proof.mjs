@@ -4,7 +4,7 @@ import { readPng, selfTest } from "../javascript/selftest.mjs";
 import { Model } from "./model.mjs";
 import { decode } from "./photo.mjs";
 
-const MEAN = 0.5; // of 255: how far a JPEG that this browser decoded may be from the recorded pixels, on average
+const MEAN = 1; // of 255: how far a JPEG that this browser decoded may be from the recorded pixels, on average
 
 /**
  * @param {object} bundle the parsed bundle.json.
