@@ -31,8 +31,8 @@ def serve(bundle: str, host: str, port: int, litertjs: str | None) -> None:
     from keras_transfer.workflow.serve import serve as server_of
 
     server = server_of(bundle, host=host, port=port, litertjs=litertjs)
-    first, *others = addresses(server)
     try:
+        first, *others = addresses(server)
         click.echo(f"The page: {first} (Ctrl-C ends this)")
         if not server.loopback:
             also = f" Also: {' '.join(others)}" if others else ""

@@ -6,7 +6,7 @@ import { decode } from "./photo.mjs";
 
 /** Names and embeddings that a bundle of embeddings may carry. */
 export const GALLERY = "gallery.bin";
-const MEAN = 0.5; // of 255: how far a JPEG that this browser decoded may be from the recorded pixels, on average
+const MEAN = 1; // of 255: how far a JPEG that this browser decoded may be from the recorded pixels, on average
 
 /**
  * @param {object} bundle the parsed bundle.json.
