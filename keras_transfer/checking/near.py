@@ -17,7 +17,11 @@ from keras_transfer.data.threads import ordered_map
 from keras_transfer.progress import track
 
 CONFIRMED = 0.9
-"""Correlation of the fine detail from which two pictures are one."""
+"""Correlation of the fine detail from which two pictures are one, where different ones are unlike."""
+UNLIKE = 0.4
+"""Where the middle candidate of an image is more like it than this, pictures of one thing are the rule (parts on a
+line, cells of solar modules), and a pair has to be ten times nearer to equal than that."""
+_NEARER = 0.1
 NEAREST = 4
 """Candidates of each image, by each of the three comparisons."""
 _COARSE = 16
@@ -95,10 +99,25 @@ def near_pairs(directions: np.ndarray, small: np.ndarray, sha256: tuple[str, ...
     found = np.concatenate(list(track(ordered_map(confirm, blocks, ahead=4), "Comparing", len(blocks))))
     kept = [
         Pair(int(one), int(other), float(score))
-        for (one, other), score in zip(pairs, found, strict=True)
-        if score >= CONFIRMED
+        for (one, other), score, least in zip(pairs, found, _least(pairs, found), strict=True)
+        if score >= least
     ]
     return sorted(kept, key=lambda pair: (-pair.likeness, pair.first, pair.second))
+
+
+def _least(pairs: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """From which likeness each pair ``(n, 2)`` is one picture, ``(n,)``, by the other candidates of its images."""
+    by_row: dict[int, list[int]] = defaultdict(list)
+    for place, rows in enumerate(pairs.tolist()):
+        for row in rows:
+            by_row[row].append(place)
+
+    def usual(row: int, place: int) -> float:
+        others = [float(found[one]) for one in by_row[row] if one != place]
+        return float(np.median(others)) if len(others) > 2 else 0.0
+
+    middle = np.array([max(usual(row, place) for row in rows) for place, rows in enumerate(pairs.tolist())])
+    return np.where(middle <= UNLIKE, CONFIRMED, 1 - _NEARER * (1 - middle))
 
 
 def clusters(pairs: list[Pair]) -> list[list[int]]:

@@ -15,7 +15,7 @@ MOST_PAIRS = 256
 """Pairs that are laid over each other together."""
 INSIDE = 0.6
 """Share of a picture that the other must cover: less is another picture."""
-_FINE = 3.0  # pixels: what is coarser than that is shade and outline, which many pictures share
+_FINE = 2.0  # pixels: what is coarser than that is shade and outline, which many pictures share
 _DAMPING = 1e-3
 
 
@@ -114,7 +114,7 @@ def _smooth(pictures: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _fine(pictures: np.ndarray) -> np.ndarray:
-    return _smooth(pictures, 1.0) - _smooth(pictures, _FINE)
+    return _smooth(pictures, 0.7) - _smooth(pictures, _FINE)
 
 
 def _standard(pictures: np.ndarray) -> np.ndarray:
