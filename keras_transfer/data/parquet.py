@@ -238,7 +238,7 @@ def _label(value: Any, columns: Columns, place: str) -> Any:
 def _opened(path: Path) -> Any:
     arrow = _pyarrow()
     try:
-        return arrow.parquet.ParquetFile(path)
+        return arrow.parquet.ParquetFile(path, pre_buffer=False)  # else it holds everything that was read
     except FileNotFoundError as error:
         raise UsageError(f"There is no file {path}. Give an existing one.") from error
     except (arrow.ArrowException, OSError) as error:

@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from keras_transfer.data import find_images, load_data
+from keras_transfer.data import find_images, load_data, parquet
 from keras_transfer.data.forms import images_of
 from keras_transfer.errors import DataError
 from keras_transfer.paths import cache_dir
@@ -85,6 +85,21 @@ def test_shards_with_class_names_and_splits_in_their_names(tmp_path, said):
     held = sorted(cache_dir().glob("sources/*/files"))
     assert len(held) == 1 and load_data(tmp_path).fingerprint() == table.fingerprint()
     assert sorted(cache_dir().glob("sources/*/files")) == held
+
+
+def test_a_large_file_is_never_in_memory_as_a_whole(tmp_path, monkeypatch):
+    path, held = tmp_path / "a.parquet", []
+    noise = np.random.default_rng(0).integers(0, 256, (20, 40, 20_000), np.uint8)
+    with pyarrow.parquet.ParquetWriter(path, CLASSES) as writer:
+        for group in noise:
+            rows = [{"bytes": b"BM" + row.tobytes(), "path": None} for row in group]
+            writer.write_table(pyarrow.table({"image": rows, "label": [0, 1] * 20}, schema=CLASSES))
+    monkeypatch.setattr(
+        parquet, "suffix_of", lambda content: held.append(pyarrow.total_allocated_bytes()) or ".bmp"
+    )
+    before = pyarrow.total_allocated_bytes()
+    assert len(find_images(images_of(path)).images) == 800
+    assert path.stat().st_size > 15e6 and max(held) - before < 5e6
 
 
 def test_one_file_is_dealt_out(tmp_path):
