@@ -147,7 +147,7 @@ class Server(ThreadingHTTPServer):
         self.site = site
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         self.address_family = family
-        super().__init__(address[:2], _Handler)
+        super().__init__((str(address[0]), int(address[1])), _Handler)
         self.loopback = is_loopback(str(self.server_address[0]))
 
     def server_bind(self) -> None:
