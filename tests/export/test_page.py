@@ -256,6 +256,28 @@ def test_any_server_will_do(browser, copied, static):
         assert "schema 2" in page.value(PROBLEM) and page.value("document.querySelector('#ask').hidden")
 
 
+def test_a_golden_photo_goes_through_the_browsers_decoder(browser, copied, served, photos):
+    """It decodes a JPEG whole, the reference at half its size: near it, and nearer than any other way of resizing."""
+    golden = json.loads((copied / "golden" / "golden.json").read_text(encoding="utf-8"))
+    names = {"image": "golden/90_image.jpg", "input": "golden/90_input.png"}
+    Image.fromarray(photos["china"]).save(copied / names["image"], quality=90)
+    pixels = load_bundle(copied).preprocessing.load(copied / names["image"])
+    nearest = Preprocessing((96, 96), interpolation="nearest").load(copied / names["image"])
+    golden["images"].append(names)
+    for rows in golden["expected"].values():
+        rows.append(rows[0])
+    (copied / "golden" / "golden.json").write_text(json.dumps(golden))
+    listed = json.loads((copied / "bundle.json").read_text(encoding="utf-8"))["files"]
+    change(copied, files=listed | {name: {"bytes": 0, "sha256": ""} for name in names.values()})
+    with browser.page() as page:
+        for expected, state in ((pixels, "✓ passed"), (nearest, "✗ FAILED")):
+            Image.fromarray(expected).save(copied / names["input"])
+            page.open("about:blank", "true")
+            page.open(served(copied), READY)
+            (told,) = [row[1:] for row in proof(page)[1] if row[0] == names["image"]]
+            assert told[0] == state and "decoded by this browser" in told[1], told
+
+
 def test_bad_input_is_one_sentence(browser, copied, served, tmp_path):
     texts = [tmp_path / "text.jpg", tmp_path / "empty.png"]
     texts[0].write_text("no image")
