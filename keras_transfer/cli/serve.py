@@ -17,14 +17,15 @@ from keras_transfer.cli.kit import prepare
 )
 @click.option(
     "--litertjs",
-    metavar="FOLDER",
+    metavar="FOLDER|URL",
     help="Where LiteRT.js is: node_modules, or an https:// address (default: node_modules here).",
 )
 def serve(bundle: str, host: str, port: int, litertjs: str | None) -> None:
     """Open BUNDLE in a browser: photos, the camera, and the golden images as a proof.
 
-    The models run in the browser, on LiteRT.js (npm install @litertjs/core). Only this machine can reach the page,
-    unless --host says otherwise. The bundle's listed files are given out, and nothing else. Ctrl-C ends it.
+    The models run in the browser, on LiteRT.js (npm install @litertjs/core@2.5.3). Only this machine can reach the
+    page, unless --host says otherwise. bundle.json, the files it lists and LiteRT.js are given out, and nothing else.
+    Ctrl-C ends it.
     """
     prepare(tensorflow=False)
     from keras_transfer.workflow.serve import addresses

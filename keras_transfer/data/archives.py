@@ -60,8 +60,12 @@ def extract(path: Path, folder: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("wb") as out:
                 shutil.copyfileobj(file, out, _BLOCK)
-    except _DAMAGE as error:
+    except (*_DAMAGE, FileExistsError, NotADirectoryError) as error:  # one member's name is another's folder
         raise DataError(_damaged(path, " ".join(str(error).split()) or type(error).__name__)) from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise DataError(_damaged(path, " ".join(str(error).split()))) from error  # gzip's and bz2's own
 
 
 def _inside(name: str, path: Path) -> list[str]:
@@ -112,6 +116,8 @@ def _require_end(archive: tarfile.TarFile) -> None:
     file.seek(archive.offset)
     if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("its end is missing")
+    while file.read(_BLOCK):  # what compresses keeps its checksum at the very end
+        pass
 
 
 def _damaged(path: Path, reason: str) -> str:

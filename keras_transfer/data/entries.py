@@ -116,10 +116,11 @@ def encode(
         if "" in row:
             raise DataError(f"The label is empty in {place}. Give every image a class, or remove the row.")
     used = {name for row in rows for name in row}
+    order = tuple(dict.fromkeys(map(_name, order)))
     unused = [name for name in order if name not in used]
     if unused and classes is None:
         logger.warning("%s has no images of %s; these classes are left out", source, ", ".join(unused[:10]))
-    kept = [unicodedata.normalize("NFC", name) for name in order if name in used]
+    kept = [name for name in order if name in used]
     return encode_names(rows, label_mode, classes, where, source, kept)
 
 

@@ -70,6 +70,8 @@ def read_parquet(
             if name is None:
                 skipped.append(Skipped(place, value))
                 continue
+            if name.startswith("//"):
+                name = (Path(shards[shard]).parent / name[2:]).absolute().as_posix()
             label = _label(value, columns, place)
             numbered = numbered or isinstance(label, int)
             entries.append(Entry(name, label, place, splits[shard]))
@@ -203,7 +205,8 @@ def _rows(path: Path, columns: Columns) -> Iterator[tuple[Any, Any]]:
 
 
 def _stored(image: Any, folder: Path, row: int, shard: Path) -> str | None:
-    """Write an image's bytes; its name below the folder above, or of a file that is only named, where it is.
+    """Write an image's bytes; its name below the folder above. Of a file that is only named, ``//`` and that name: the
+    cache knows contents, and not where the shard lies.
 
     None: there is no image.
     """
@@ -214,7 +217,7 @@ def _stored(image: Any, folder: Path, row: int, shard: Path) -> str | None:
         path.write_bytes(content)
         return f"{folder.name}/{path.name}"
     if told:
-        return (shard.parent / told).absolute().as_posix()
+        return f"//{told}"
     return None
 
 

@@ -70,7 +70,10 @@ class PathImages:
 
     def describe(self, i: int) -> str:
         """What to call image ``i`` in a message: the path, below the folder (or archive) the user gave."""
-        return f"{self.shown}/{self.names[i]}" if self.shown else str(self.path(i))
+        inside = self.shown and not self.names[i].startswith(
+            "/"
+        )  # a file that is only named lies where it lay
+        return f"{self.shown}/{self.names[i]}" if inside else str(self.path(i))
 
     def size(self, i: int) -> int:
         """Bytes of the file."""

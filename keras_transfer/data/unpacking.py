@@ -21,7 +21,7 @@ from keras_transfer.paths import atomic_write, cache_dir, new_folder_beside, rep
 from keras_transfer.progress import track
 
 FILES, RECORD = "files", "source.json"
-_VERSION = 1  # raise it when a reader writes other files for the same content
+_VERSION = 2  # raise it when a reader writes other files for the same content
 
 
 def unpacked(files: Sequence[Path], names: Sequence[str], form: str, fill: Callable[[Path], None]) -> Path:

@@ -225,7 +225,7 @@ class ExportOptions:
     @property
     def makes_all_integer(self) -> bool:
         """Whether a file without a float is made."""
-        return ALL_INTEGER in self.asked or (self.all_integer and self.makes("int8"))
+        return self.makes(ALL_INTEGER) or (self.all_integer and self.makes("int8"))
 
     def _check_fallback(self) -> None:
         if self.accuracy_budget is None:

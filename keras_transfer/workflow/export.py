@@ -51,11 +51,12 @@ def export_run(
         UsageError: see :func:`keras_transfer.export.export_model`.
         ParityError: an artefact does not answer like the model; ``parity.json`` has the evidence.
     """
-    options = with_targets(ExportOptions.given(options, values))
+    asked = ExportOptions.given(options, values)
+    options = with_targets(asked)
     opened, task, table = open_with_data(run, data)
     record = opened.record
     deploy = record.contract.notes.get("deploy")
-    ships_it = deploy and options.makes("int8")
+    ships_it = deploy and options.makes("int8") and options.all_integer == asked.all_integer
     model = opened.load_model()
     return export_model(
         model,

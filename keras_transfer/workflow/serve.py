@@ -46,39 +46,44 @@ def serve(
     site = site_of(folder, read_listing(folder)[1].files, _litertjs(litertjs))
     try:
         return Server(site, host, port)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise UsageError(
-            f"{host}, port {port} cannot be listened on: {error.strerror or error}. Choose another --port (0: any free "
-            "one), or a --host of this machine."
+            f"{host}, port {port} cannot be listened on: {reason}. Choose another --port (0: any free one), or a "
+            "--host of this machine."
         ) from None
 
 
 def addresses(server: Server) -> list[str]:
     """Under which addresses the page can be opened, the likeliest first."""
     host, port = str(server.server_address[0]), server.server_port
-    names = _addresses_of_this_machine() if host in EVERYWHERE else [host]
+    family = socket.AF_INET if host == "0.0.0.0" else socket.AF_UNSPEC
+    names = _addresses_of_this_machine(family) if host in EVERYWHERE else [host]
     place = f"/{PurePosixPath(PAGE).parent}/"
     return [f"http://{f'[{name}]' if ':' in name else name}:{port}{place}" for name in names]
 
 
-def _addresses_of_this_machine() -> list[str]:
+def _addresses_of_this_machine(family: int) -> list[str]:
     name = socket.gethostname()
     try:
-        rows = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        rows = socket.getaddrinfo(name, None, family, socket.SOCK_STREAM)
     except OSError:
         rows = []
     found = [str(row[4][0]) for row in rows if not is_loopback(str(row[4][0])) and "%" not in str(row[4][0])]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        try:
+            asked.connect(("192.0.2.1", 9))  # sends nothing: it tells which of our addresses a network sees
+            found.insert(0, str(asked.getsockname()[0]))
+        except OSError:
+            pass
     return [*dict.fromkeys(found), name, "127.0.0.1"]
 
 
 def _litertjs(given: str | os.PathLike[str] | None) -> Path | str:
     address = str(given or "")
     if "://" in address:
-        if (
-            urlsplit(address).scheme != "https"
-            or not urlsplit(address).netloc
-            or set(address) & set("\"'<>; ")
-        ):
+        odd = set(address) & set("\"'<>; []")
+        if odd or urlsplit(address).scheme != "https" or not urlsplit(address).netloc:
             raise UsageError(f"--litertjs {address}: a folder or an https:// address is expected.")
         return address if address.endswith("/") else f"{address}/"
     found = find_litertjs(Path.cwd() if given is None else Path(given))

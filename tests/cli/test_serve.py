@@ -263,13 +263,21 @@ def test_what_is_missing_is_one_sentence(bundle, modules, tmp_path, monkeypatch)
         serve(bundle, port=0)
     with pytest.raises(UsageError, match="nowhere"):
         serve(bundle, port=0, litertjs="nowhere")
-    for address in ("http://example.org/", "ftp://example.org/", "https://", "https://a/'; script-src *"):
+    for address in (
+        "http://example.org/",
+        "ftp://example.org/",
+        "https://",
+        "https://a/'; script-src *",
+        "https://[",
+    ):
         with pytest.raises(UsageError, match="https:// address is expected"):
             serve(bundle, port=0, litertjs=address)
     with pytest.raises(UsageError, match="is not a bundle"):
         serve(tmp_path, port=0, litertjs=modules)
     with pytest.raises(UsageError, match=r"0 .* to 65535"):
         serve(bundle, port=65536, litertjs=modules)
+    with pytest.raises(UsageError, match=r"a\.\.b, port 0 cannot be listened on"):
+        serve(bundle, host="a..b", port=0, litertjs=modules)
     with pytest.raises(UsageError, match=r"192\.0\.2\.1, port 0 cannot be listened on"):
         serve(bundle, host="192.0.2.1", port=0, litertjs=modules)
     with socket.create_server(("127.0.0.1", 0)) as other:

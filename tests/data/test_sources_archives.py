@@ -128,6 +128,27 @@ def test_cut_off(tmp_path, tree, name):
     assert leftovers() == []
 
 
+@pytest.mark.parametrize("end", ["gz", "xz", "bz2"])
+def test_a_byte_that_changed_near_the_end_is_noticed(tmp_path, tree, end):
+    path = tmp_path / f"a.tar.{end}"
+    with tarfile.open(path, f"w:{end}") as archive:
+        archive.add(tree, arcname=".")
+    content = bytearray(path.read_bytes())
+    content[-12] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"a\.tar\.{end} is damaged or cut off"):
+        load_data(path)
+    assert not leftovers()
+
+
+def test_a_member_whose_name_is_anothers_folder(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name in ("cat", "cat/a.png"):
+            archive.addfile(tarfile.TarInfo(name))
+    with pytest.raises(DataError, match="is damaged or cut off"):
+        load_data(tmp_path / "a.tar")
+
+
 def test_links_in_a_tar_are_passed_over(tmp_path, tree):
     (tree / "cat" / "link.png").symlink_to("/etc/hostname")
     assert len(load_data(tarred(tmp_path / "a.tar", tree))) == 20

@@ -87,6 +87,21 @@ def test_shards_with_class_names_and_splits_in_their_names(tmp_path, said):
     assert sorted(cache_dir().glob("sources/*/files")) == held
 
 
+def test_files_that_are_named_lie_beside_the_shard_wherever_it_is(tmp_path):
+    for place in ("one", "two"):
+        images(tmp_path / place, 20)
+        rows = [{"bytes": None, "path": f"{i}.png"} for i in range(20)]
+        shard(tmp_path / place / "all.parquet", [0, 1] * 10, CLASSES, pictures=rows)
+        table = load_data(tmp_path / place / "all.parquet")
+        assert {Path(table.images.describe(i)).parent for i in range(20)} == {tmp_path / place}
+
+
+def test_names_of_classes_are_those_of_the_labels_whatever_surrounds_them(tmp_path, said):
+    form = schema(pyarrow.int64(), {"names": ["zebra ", "ant"], "_type": "ClassLabel"})
+    table = load_data(shard(tmp_path / "all.parquet", [0, 1] * 10, form))
+    assert table.classes == ("zebra", "ant") and "has no images of" not in said.text
+
+
 def test_a_large_file_is_never_in_memory_as_a_whole(tmp_path, monkeypatch):
     path, held = tmp_path / "a.parquet", []
     noise = np.random.default_rng(0).integers(0, 256, (20, 40, 20_000), np.uint8)

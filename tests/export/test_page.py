@@ -263,19 +263,25 @@ def test_a_golden_photo_goes_through_the_browsers_decoder(browser, copied, serve
     Image.fromarray(photos["china"]).save(copied / names["image"], quality=90)
     pixels = load_bundle(copied).preprocessing.load(copied / names["image"])
     nearest = Preprocessing((96, 96), interpolation="nearest").load(copied / names["image"])
-    golden["images"].append(names)
+    decoded = np.asarray(Image.open(copied / names["image"]))
+    Image.fromarray(decoded).save(copied / "golden" / "90_decoded.png")
+    told = {"decoded": "golden/90_decoded.png", "scale": 1, "size": decoded.shape[:2]}
+    golden["images"].append(names | told)
     for rows in golden["expected"].values():
         rows.append(rows[0])
     (copied / "golden" / "golden.json").write_text(json.dumps(golden))
     listed = json.loads((copied / "bundle.json").read_text(encoding="utf-8"))["files"]
-    change(copied, files=listed | {name: {"bytes": 0, "sha256": ""} for name in names.values()})
+    change(
+        copied,
+        files=listed | {name: {"bytes": 0, "sha256": ""} for name in (*names.values(), told["decoded"])},
+    )
     with browser.page() as page:
         for expected, state in ((pixels, "✓ passed"), (nearest, "✗ FAILED")):
             Image.fromarray(expected).save(copied / names["input"])
             page.open("about:blank", "true")
             page.open(served(copied), READY)
-            (told,) = [row[1:] for row in proof(page)[1] if row[0] == names["image"]]
-            assert told[0] == state and "decoded by this browser" in told[1], told
+            (found,) = [row[1:] for row in proof(page)[1] if row[0] == names["image"]]
+            assert found[0] == state and "decoded by this browser" in found[1], found
 
 
 def test_bad_input_is_one_sentence(browser, copied, served, tmp_path):

@@ -187,6 +187,25 @@ def test_a_target_is_made_of_the_precisions_it_asks_for():
     assert found["onnx"] == ("float32", "int8") and found["ethos-u"] == ("int8",)
 
 
+def test_of_an_all_integer_file_beside_int8_an_npu_takes_the_first():
+    options = ExportOptions(precisions=("float32", "int8", "all-integer"))
+    found = {spec.name: source_precisions(spec, options) for spec in all_targets()}
+    assert found["ethos-u"] == found["microcontroller"] == found["edgetpu"] == ("all-integer",)
+    assert found["onnx"] == ("float32", "int8", "all-integer")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"accuracy_budget": 1.0, "all_integer": True},
+        {"accuracy_budget": 1.0, "fallback": ("all-integer",)},
+    ],
+)
+def test_a_budget_that_may_leave_a_targets_file_out_is_refused(given):
+    with pytest.raises(UsageError, match=r"--accuracy-budget may leave it out.*--quantize all-integer"):
+        with_targets(ExportOptions(targets=("microcontroller",), **given))
+
+
 def test_a_missing_package_is_told_with_the_command_that_installs_it():
     spec = TargetSpec("x", "x", ("int8",), rules.LITERT, package="no-such-package", extra="micro")
     assert spec.installed is None

@@ -54,7 +54,7 @@ class EthosU(Target):
             ],
         )
         compiled = folder / f"{stem}_vela.tflite"
-        (summary,) = folder.glob(f"{stem}_summary_*.csv") or [None]
+        summary = next(folder.glob(f"{stem}_summary_*.csv"), None)
         if not compiled.is_file() or summary is None:
             raise ExportError(
                 f"Vela {version('ethos-u-vela')} wrote no {compiled.name}: {said.strip()[-300:]}"

@@ -73,7 +73,12 @@ class MicroRunner:
                 str(answers),
                 str(AMPLE),
             ]
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+            except subprocess.TimeoutExpired as late:
+                raise ExportError(
+                    f"TFLite Micro did not answer for {self._path.name} in {PATIENCE} s. Try a smaller model."
+                ) from late
             if done.returncode or not answers.is_file():
                 raise ExportError(f"TFLite Micro refuses {self._path.name}: {_words(done)}")
             self.arena = _arena(done.stderr)

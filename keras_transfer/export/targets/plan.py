@@ -31,7 +31,13 @@ def with_targets(options: ExportOptions) -> ExportOptions:
         if given and not set(owners) & set(options.targets):
             raise UsageError(f"{flag} is for --target {' or '.join(owners)}, which was not asked for.")
     wanted = any(spec.all_integer for spec in specs) and "tflite" in options.formats
-    if wanted and not options.makes_all_integer:
+    sure = ALL_INTEGER in options.asked or (options.all_integer and "int8" in options.asked)
+    if wanted and not sure and (options.all_integer or ALL_INTEGER in options.candidates):
+        raise UsageError(
+            "A target is made from an all-integer file, and --accuracy-budget may leave it out. Ask for it by "
+            "--quantize all-integer, without --all-integer, and without all-integer in --fallback."
+        )
+    if wanted and not sure:
         if options.makes("int8"):  # its name is taken
             options = replace(options, precisions=(*options.precisions, ALL_INTEGER))
         else:
@@ -58,7 +64,9 @@ def source_precisions(spec: TargetSpec, options: ExportOptions) -> tuple[str, ..
     if spec.all_integer:
         return (ALL_INTEGER if ALL_INTEGER in options.asked else "int8",)
     taken = tuple(name for name in options.asked if name in spec.precisions)
-    return taken[:1] if spec.sources == "first" else taken
+    if spec.sources == "first":
+        return (ALL_INTEGER,) if ALL_INTEGER in taken else taken[:1]
+    return taken
 
 
 def _require_made(spec: TargetSpec, options: ExportOptions) -> None:

@@ -71,7 +71,7 @@ def require_placed(target: str, found: Sequence[Mapping[str, Any]], everything: 
     more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     raise ExportError(
         f"{target}: {len(found)} of {everything} operators would run on the CPU, and --require-full-placement was "
-        f"given. {named}{more}. An all-integer model (--quantize int8 --all-integer) has no float layers."
+        f"given. {named}{more}. An all-integer model (--quantize all-integer) has no float layers."
     )
 
 

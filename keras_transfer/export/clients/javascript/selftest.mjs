@@ -15,7 +15,7 @@ import { Preprocessing, PreprocessingError, inputOf } from "./preprocess.mjs";
  * @param {function(string): Promise<Uint8Array>} read the content of a file of the bundle, by its name there.
  * @param {object} given
  *   run: async (file, input) => numbers: what the model `file` answers to what it takes, pixels as inputOf() makes them
- *     fit it (Uint8Array or Float32Array); without it no model is asked.
+ *     fit it (Uint8Array, Int8Array or Float32Array); without it no model is asked.
  *   models: which files are asked; by default every .tflite of the bundle.
  *   decode: async (name, content) => a picture as Preprocessing.apply takes it, or null: for golden images that are no
  *     PNG (a JPEG, decoded at jpegScale). Without it such an image is taken as the reference decoded it.
@@ -44,13 +44,22 @@ export async function selfTest(read, { run, models, decode } = {}) {
   }
   if (!run) return rows;
   const all = bundle.artefacts.map((one) => one.file).filter((file) => file.endsWith(".tflite"));
-  for (const file of models ?? all) rows.push(await checkAnswers(bundle, golden, file, pixels, run));
+  for (const file of models ?? all) {
+    try {
+      rows.push(await checkAnswers(bundle, golden, file, pixels, run));
+    } catch (error) { // one that cannot be run keeps the others from nothing
+      rows.push({ what: file, passed: false, told: error.message });
+    }
+  }
   return rows;
 }
 
 async function checkFiles(bundle, golden, read) {
   const subtle = globalThis.crypto?.subtle; // browsers have it on https and on localhost alone
-  if (!subtle) return { what: "files", passed: true, told: "hashes not compared: this page has no crypto.subtle" };
+  if (!subtle) {
+    return { what: "files", passed: true, leftOut: true,
+      told: "left out: browsers compare hashes on https and localhost alone" };
+  }
   const names = Object.keys(bundle.files).filter((name) => name === "labels.txt" || name.startsWith("golden/"));
   const other = [];
   for (const name of names) {

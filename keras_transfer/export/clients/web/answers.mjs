@@ -32,8 +32,10 @@ export function classes(bundle, numbers) {
 /** The values of a regression, or the numbers of what this page does not know. */
 export function values(bundle, numbers) {
   const rows = classify(bundle, numbers, MOST).slice(0, 20);
-  return element("ul", "", ...rows.map(({ label, value }) => element("li", "answer",
+  const list = element("ul", "", ...rows.map(({ label, value }) => element("li", "answer",
     element("span", "name", label), element("span", "bar"), element("span", "number", value.toPrecision(4)))));
+  if (numbers.length > 20) list.append(element("li", "hint", `and ${numbers.length - 20} more`));
+  return list;
 }
 
 /** What cannot be shown. */
@@ -66,10 +68,12 @@ export function areas(bundle, numbers, { width, height }) {
 
 /** Whom or what an embedding shows, by the names of a gallery. */
 export function nameOf({ rule, enrolled }, numbers) {
-  const { name, best } = match(rule, numbers, enrolled);
+  const known = Number.isFinite(rule.threshold);
+  const { name, best } = match(rule, numbers, enrolled, known ? rule.threshold : Number.MAX_VALUE);
   const rows = best.map((one) => element("li", "answer", element("span", "name", one.name), element("span", "bar"),
     score(one.score)));
-  return element("div", "", element("p", "best", name ?? "unknown"), element("ol", "", ...rows));
+  const told = known ? name ?? "unknown" : "No threshold was chosen; the most alike:";
+  return element("div", "", element("p", "best", told), element("ol", "", ...rows));
 }
 
 /** How alike a photo is to those before it. */

@@ -108,6 +108,11 @@ export class Model {
     }
   }
 
+  /** The file's name. */
+  get file() {
+    return this.#artefact.file;
+  }
+
   /** Gives its memory back. */
   close() {
     this.#compiled.delete();
