@@ -21,7 +21,7 @@ class DataValues(TypedDict, total=False):
     separator: str
     """Separator between the labels of one image, in a CSV. Default: ';'."""
     image_root: str | None
-    """Folder a CSV's paths are relative to (default: the CSV's)."""
+    """Folder a CSV's paths are relative to (default: the CSV's), or an annotation's."""
     tfds_data_dir: str | None
     """Where TensorFlow Datasets are kept."""
 
