@@ -25,7 +25,6 @@ import copy
 import csv
 import gzip
 import io
-import json
 import logging
 import sys
 from pathlib import Path
@@ -34,7 +33,7 @@ from typing import Any
 import keras
 import numpy as np
 from PIL import Image
-from reporting import machine, write_section
+from reporting import keep_result, machine, read_results, write_section
 from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow.lite.tools import flatbuffer_utils
 
@@ -243,18 +242,10 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=Path("benchmarks/all_integer.jsonl"))
     parser.add_argument("--report", type=Path)
     options = parser.parse_args()
-    results = (
-        [json.loads(line) for line in options.results.read_text().splitlines()]
-        if options.results.is_file()
-        else []
-    )
     if options.network and options.data:
         new = measure(options.network, options.data, options)
-        results = [
-            one for one in results if (one["network"], one["data"]) != (options.network, options.data)
-        ] + [new]
-        results.sort(key=lambda one: (one["network"], one["data"]))
-        options.results.write_text("".join(json.dumps(one) + "\n" for one in results))
+        keep_result(options.results, new, ("network", "data"))
+    results = read_results(options.results)
     print(table(results))
     if options.report:
         sizes = ", ".join(f"{name} at {size} px" for name, size in SIZES.items())

@@ -25,7 +25,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from reporting import machine, write_section
+from reporting import machine, read_results, write_section
 
 PUBLISHED = {"SVM (Deitsch et al. 2019)": 0.8244, "VGG-19, fine-tuned (Deitsch et al. 2019)": 0.8842}
 HEADS = {"strategy": "probe", "image_size": 300, "val_fraction": 0.0}
@@ -214,11 +214,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, help="keep runs and interrupted trainings here")
     parser.add_argument("--report", type=Path, help="write the table as Markdown")
     options = parser.parse_args()
-    found = (
-        [json.loads(line) for line in options.results.read_text().splitlines()]
-        if options.results.is_file()
-        else []
-    )
+    found = read_results(options.results)
     found = [entry for entry in found if entry["configuration"] == configuration(entry["row"])]
     done = {(entry["row"], entry["seed"]) for entry in found}
     with tempfile.TemporaryDirectory() as temporary:

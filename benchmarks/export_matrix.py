@@ -23,7 +23,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from reporting import machine
+from reporting import machine, read_results
 from sklearn.datasets import load_sample_image
 
 from keras_transfer.backbones import load_backbone
@@ -188,10 +188,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "export_matrix.jsonl")
     parser.add_argument("--report", type=Path, help="write the table as Markdown")
     options = parser.parse_args()
-    found: list[dict[str, Any]] = []
-    if options.results.is_file():
-        found = [json.loads(line) for line in options.results.read_text().splitlines()]
-    found = [row for row in found if row["size"] == options.size]
+    found = [row for row in read_results(options.results) if row["size"] == options.size]
     for name in options.backbones:
         if any(row["backbone"] == name for row in found):
             continue

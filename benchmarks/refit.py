@@ -26,7 +26,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from reporting import machine, write_section
+from reporting import machine, read_results, write_section
 from scipy.special import expit, log_softmax, softmax
 from sklearn.model_selection import train_test_split
 
@@ -312,8 +312,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=Path(__file__).with_suffix(".jsonl"))
     parser.add_argument("--report", type=Path)
     options = parser.parse_args()
-    lines = options.results.read_text().splitlines() if options.results.is_file() else []
-    done = {tuple(row["what"]): row["found"] for row in map(json.loads, lines)}
+    done = {tuple(row["what"]): row["found"] for row in read_results(options.results)}
     wanted = [
         (kind, name, count, seed)
         for kind in options.heads

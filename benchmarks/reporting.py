@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 TITLE = "# Results\n"
 
@@ -22,6 +24,21 @@ def write_section(path: Path, heading: str, text: str) -> None:
     else:
         page = page.rstrip() + "\n\n" + section
     path.write_text(page.rstrip() + "\n", encoding="utf-8")
+
+
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """What a results file holds, an object a line; nothing where there is none."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def keep_result(path: Path, new: dict[str, Any], by: tuple[str, ...]) -> None:
+    """Put a result into a results file, in the place of the one that is alike by these fields, in their order."""
+
+    def key(one: dict[str, Any]) -> list[Any]:
+        return [one[name] for name in by]
+
+    kept = [one for one in read_results(path) if key(one) != key(new)]
+    path.write_text("".join(json.dumps(one) + "\n" for one in sorted([*kept, new], key=key)))
 
 
 def machine() -> str:

@@ -31,7 +31,7 @@ from keras_transfer_segmentation.classes import Classes
 from keras_transfer_segmentation.pairs import load_pairs
 from keras_transfer_segmentation.spec import SegmentationOptions
 from PIL import Image
-from reporting import write_section
+from reporting import read_results, write_section
 
 from keras_transfer.backbones.efficientnet_lite import pip_file
 from keras_transfer.preprocessing import Preprocessing
@@ -202,10 +202,8 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
 def known(results: Path) -> dict[str, list[dict[str, Any]]]:
     """What was measured before, by row, in the order of seeds."""
     found: dict[str, list[dict[str, Any]]] = {}
-    if results.is_file():
-        rows = map(json.loads, results.read_text().splitlines())
-        for row in sorted(rows, key=lambda row: row["seed"]):
-            found.setdefault(row["row"], []).append(row)
+    for row in sorted(read_results(results), key=lambda row: row["seed"]):
+        found.setdefault(row["row"], []).append(row)
     return found
 
 

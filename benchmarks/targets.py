@@ -14,7 +14,6 @@ network and data set; the report is made of it.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import statistics
 import sys
@@ -25,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from bundles import write_garments
-from reporting import machine, write_section
+from reporting import keep_result, machine, read_results, write_section
 
 from keras_transfer.errors import KerasTransferError
 from keras_transfer.export.calibration import calibration_rows
@@ -234,19 +233,11 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=Path("benchmarks/targets.jsonl"))
     parser.add_argument("--report", type=Path)
     options = parser.parse_args()
-    results = (
-        [json.loads(line) for line in options.results.read_text().splitlines()]
-        if options.results.is_file()
-        else []
-    )
     if options.network and options.data:
         with tempfile.TemporaryDirectory() as folder:
             new = measure(options.network, options.data, Path(folder), options)
-        results = [
-            one for one in results if (one["network"], one["data"]) != (options.network, options.data)
-        ] + [new]
-        results.sort(key=lambda one: (one["network"], one["data"]))
-        options.results.write_text("".join(json.dumps(one) + "\n" for one in results))
+        keep_result(options.results, new, ("network", "data"))
+    results = read_results(options.results)
     print(table_of(results))
     if options.report:
         sizes = ", ".join(f"{name} at {size} px" for name, size in SIZES.items())

@@ -50,7 +50,7 @@ def extract(path: Path, folder: Path) -> None:
     Raises ``DataError`` as :func:`unpack_archive`, ``OSError`` where it cannot be written.
     """
     try:
-        for name, file in _zip(path, folder) if path.suffix.lower() == ".zip" else _tar(path):
+        for name, file in _zip(path, folder) if path.suffix.lower() == ".zip" else _tar(path, folder):
             parts = _inside(name, path)
             if not parts or any(is_hidden(part) for part in parts):
                 continue
@@ -86,22 +86,27 @@ def _zip(path: Path, folder: Path) -> Iterator[tuple[str, IO[bytes]]]:
             _inside(member.filename, path)
             if member.flag_bits & 1:
                 raise DataError(f"{path} is encrypted ({member.filename}). Unpack it and give the folder.")
-        size, free = sum(member.file_size for member in members), shutil.disk_usage(folder).free
-        if size > free:
-            raise DataError(
-                f"{path} holds {size} bytes, and {free} are free where it would be unpacked ({folder.parents[1]}). "
-                "Make room, or choose another place (KERAS_TRANSFER_CACHE)."
-            )
+        _require_room(path, folder, sum(member.file_size for member in members))
         for member in members:
             with archive.open(member) as file:
                 yield member.filename, file
 
 
-def _tar(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+def _require_room(path: Path, folder: Path, size: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise DataError(
+            f"{path} holds {size} bytes, and {free} are free where it would be unpacked ({folder.parents[1]}). Make "
+            "room, or choose another place (KERAS_TRANSFER_CACHE)."
+        )
+
+
+def _tar(path: Path, folder: Path) -> Iterator[tuple[str, IO[bytes]]]:
     with tarfile.open(path, "r:*") as archive:
         for member in archive:
             file = archive.extractfile(member) if member.isfile() else None
             if file is not None:
+                _require_room(path, folder, member.size)
                 yield member.name, file
             elif not member.isfile():
                 _inside(member.name, path)

@@ -196,11 +196,20 @@ def read_dataset(dataset: Any, label_mode: str, classes: Sequence[str] | None) -
 
 
 def _pairs(dataset: Any, batched: bool) -> Iterator[tuple[np.ndarray, Any]]:
-    for image, label in dataset.as_numpy_iterator():
+    for image, label in unbuffered(dataset).as_numpy_iterator():
         if batched:
             yield from zip(image, label, strict=True)
         else:
             yield image, label
+
+
+def unbuffered(dataset: Any) -> Any:
+    """The data set without the buffer that tf.data puts at its end, which grows while whoever reads is slow."""
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.experimental_optimization.inject_prefetch = False
+    return dataset.with_options(options)
 
 
 def _png(pixels: np.ndarray) -> bytes:

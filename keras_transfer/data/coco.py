@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from keras_transfer.data.assemble import Rows
-from keras_transfer.data.entries import Entry, Label, Locator, require_found, rows_of, single_labels
+from keras_transfer.data.entries import Entry, Label, Locator, rows_shown
 from keras_transfer.data.folder import Found
 from keras_transfer.data.shard_names import split_of_shard
 from keras_transfer.data.split_names import split_of
@@ -68,14 +68,9 @@ def read_coco(
     for image in coco.images:
         shown: Label = tuple(dict.fromkeys(coco.names[shape["category_id"]] for shape in image.shapes))
         entries.append(Entry(image.name, shown, image.place, image.split))
-    require_found(entries, found.images, files[0], root)
-    return rows_of(
-        single_labels(entries, label_mode),
-        root,
-        source,
-        label_mode=label_mode,
-        classes=classes,
-        order=tuple(dict.fromkeys(coco.names.values())),
+    order = tuple(dict.fromkeys(coco.names.values()))
+    return rows_shown(
+        entries, found.images, files[0], root, source, label_mode=label_mode, classes=classes, order=order
     )
 
 

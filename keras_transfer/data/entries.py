@@ -228,6 +228,27 @@ class Locator:
         return beside
 
 
+def rows_shown(
+    entries: Sequence[Entry],
+    there: Iterable[str],
+    what: str,
+    root: Path,
+    source: str,
+    *,
+    label_mode: str,
+    classes: Sequence[str] | None,
+    order: Sequence[str] = (),
+) -> Rows:
+    """The rows of images whose entries say all that each shows: see :func:`rows_of`.
+
+    ``there``: the images below ``root``; ``what``: the annotation's file, for messages. Raises ``DataError`` where not
+    one of them is there, too.
+    """
+    require_found(entries, there, what, root)
+    singles = single_labels(entries, label_mode)
+    return rows_of(singles, root, source, label_mode=label_mode, classes=classes, order=order)
+
+
 def single_labels(entries: Sequence[Entry], label_mode: str) -> list[Entry]:
     """Entries with the names that an image shows: single classes where that is asked for, or all have just one."""
     if label_mode == "multilabel" or (

@@ -205,7 +205,13 @@ def _lies_in(rows: Rows, root: Path) -> bool:
 def _read_unpacked(folder: Path, source: str, reading: Reading) -> Rows:
     """Rows of what was unpacked, told as what the user gave."""
     try:
-        return _told_as(_read_folder(folder, source, reading), source)
+        beside = webdataset.class_names(Path(source).parent)
+        found = find_images(folder) if beside else None
+        if found is not None and webdataset.is_samples(folder, found):
+            rows = webdataset.read_samples(folder, found, source, *reading.how, names=beside)
+        else:
+            rows = _read_folder(folder, source, reading)
+        return _told_as(rows, source)
     except KerasTransferError as error:
         raise type(error)(str(error).replace(str(folder), source)) from error
 

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 from keras_transfer.data.assemble import Rows
 from keras_transfer.data.csv_reading import open_csv
-from keras_transfer.data.entries import Entry, Label, Locator, require_found, rows_of, single_labels
+from keras_transfer.data.entries import Entry, Label, Locator, rows_shown
 from keras_transfer.data.folder import Found
 from keras_transfer.data.split_names import split_of
 from keras_transfer.errors import DataError
@@ -62,7 +62,9 @@ def read_label_studio(
             raise DataError(f"There is no image in {place}. Expected its address under 'image'.")
         shown = tuple(dict.fromkeys(_labels(task))) if _is_annotated(task) else None
         entries.append(Entry(_located(told, locator), shown, place, ""))
-    return _rows(_together(entries), path, root, found, label_mode, classes)
+    return rows_shown(
+        _together(entries), found.images, path.name, root, str(path), label_mode=label_mode, classes=classes
+    )
 
 
 def label_studio_csv(path: Path) -> list[dict[str, Any]]:
@@ -98,20 +100,8 @@ def read_cvat(
         entries.append(Entry(locator.find(told, "", subset), shown, f"image {told!r} of {path}", subset))
     if not entries:
         raise DataError(f"{path} has no images. Export the task as 'CVAT for images 1.1'.")
-    return _rows(entries, path, root, found, label_mode, classes)
-
-
-def _rows(
-    entries: list[Entry],
-    path: Path,
-    root: Path,
-    found: Found,
-    label_mode: str,
-    classes: Sequence[str] | None,
-) -> Rows:
-    require_found(entries, found.images, path.name, root)
-    return rows_of(
-        single_labels(entries, label_mode), root, str(path), label_mode=label_mode, classes=classes
+    return rows_shown(
+        entries, found.images, path.name, root, str(path), label_mode=label_mode, classes=classes
     )
 
 

@@ -7,6 +7,7 @@ all. From there on they are files and folders like any other.
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import json
 import logging
@@ -145,16 +146,21 @@ def _download(address: str, path: Path, answer: _Answer) -> None:
         have = path.stat().st_size if path.exists() else 0
         wanted = {"Range": f"bytes={have}-", "If-Range": answer.tag} if have and answer.tag else {}
         with _asked(address, wanted) as response, path.open("ab" if response.status == 206 else "wb") as file:
-            try:
-                while block := response.read(_BLOCK):
-                    file.write(block)
-            except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
-                raise _Lost(_short(error)) from error
+            while block := _read(response):
+                file.write(block)
         got = path.stat().st_size
         if answer.size is not None and got != answer.size:
             raise _Lost(f"{got} of {answer.size} bytes")
 
     _tried(address, attempt)
+
+
+def _read(response: Any) -> bytes:
+    """The next part of an answer. What goes wrong here is the connection, never the disk."""
+    try:
+        return response.read(_BLOCK)
+    except (OSError, http.client.HTTPException) as error:
+        raise _Lost(_short(error)) from error
 
 
 @contextlib.contextmanager
@@ -258,6 +264,8 @@ def _of_store(what: str, ask: Callable[[], T]) -> T:
             f"{what} may not be read ({_short(error)}). Check the credentials of this machine."
         ) from error
     except (OSError, EOFError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise  # the disk here, and no connection
         raise _Lost(_short(error)) from error
     except Exception as error:
         raise _Lost(f"{type(error).__name__}: {_short(error)}") from error

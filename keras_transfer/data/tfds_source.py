@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from keras_transfer import progress
-from keras_transfer.data.arrays import encode_array
+from keras_transfer.data.arrays import encode_array, unbuffered
 from keras_transfer.data.assemble import Rows
 from keras_transfer.data.checking import BlobStore
 from keras_transfer.data.file_kinds import suffix_of
@@ -234,7 +234,8 @@ def _examples(
         data = (source[i] for i in range(len(source)))
     else:
         decoders = tfds.decode.PartialDecoding(dict.fromkeys(keys, True), decoders=encoded)
-        data = builder.as_dataset(split=split, decoders=decoders, shuffle_files=False).as_numpy_iterator()
+        dataset = builder.as_dataset(split=split, decoders=decoders, shuffle_files=False)
+        data = unbuffered(dataset).as_numpy_iterator()
 
     def keep(example: dict[str, Any]) -> tuple[Any, ...]:
         return tuple(_stored(example[key], store) if key in images else example[key] for key in keys)

@@ -10,9 +10,7 @@ from keras_transfer.data.assemble import Rows
 from keras_transfer.data.entries import (
     Entry,
     Locator,
-    require_found,
-    rows_of,
-    single_labels,
+    rows_shown,
     split_of_path,
 )
 from keras_transfer.data.folder import Found
@@ -68,8 +66,7 @@ def read_voc(
             objects = load_xml(root / file).iter("object")
             shown = tuple(dict.fromkeys((item.findtext("name") or "").strip() for item in objects))
             entries.append(Entry(name, shown, str(root / file), split))
-    require_found(entries, found.images, files[0], root)
-    return rows_of(single_labels(entries, label_mode), root, source, label_mode=label_mode, classes=classes)
+    return rows_shown(entries, found.images, files[0], root, source, label_mode=label_mode, classes=classes)
 
 
 def voc_splits(root: Path, found: Found, kind: str) -> dict[str, str]:

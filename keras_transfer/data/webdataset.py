@@ -37,7 +37,9 @@ def read_shards(
     folder = unpack_shards(shards, root)
     splits = shard_splits(shards, root, source)
     by_folder = {f"{number:05d}": split for number, split in enumerate(splits)}
-    return read_samples(folder, find_images(folder), source, label_mode, classes, by_folder, _names(root))
+    return read_samples(
+        folder, find_images(folder), source, label_mode, classes, by_folder, class_names(root)
+    )
 
 
 def unpack_shards(shards: Sequence[Path], root: Path) -> Path:
@@ -81,7 +83,7 @@ def read_samples(
         splits: {top folder: split}; None: no splits.
         names: of the classes, in the order of their numbers.
     """
-    names = names or _names(root)
+    names = names or class_names(root)
     beside: dict[str, list[str]] = {}
     for name in found.others:
         if name.endswith((".cls", ".json", ".txt")):
@@ -147,7 +149,8 @@ def _meant(value: Any, names: Sequence[str], place: str) -> Label:
     return value
 
 
-def _names(root: Path) -> tuple[str, ...]:
+def class_names(root: Path) -> tuple[str, ...]:
+    """The names in a folder's ``classes.txt``, in the order of their numbers; () where there is none."""
     for name in NAMES:
         if (root / name).is_file():
             lines = (root / name).read_text(encoding="utf-8-sig").splitlines()

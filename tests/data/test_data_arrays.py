@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -221,6 +222,25 @@ def test_a_dataset_streams(pixels):
         table = load_data(tf.data.Dataset.from_generator(generate, output_signature=signature))
     assert len(table) == 200
     assert waiting[1] <= 40
+
+
+def test_nothing_is_drawn_before_it_is_asked_for():
+    """tf.data puts a buffer at the end of a data set, which grows while whoever reads is slow."""
+    import tensorflow as tf
+
+    drawn = []
+
+    def generate():
+        for i in range(50):
+            drawn.append(i)
+            yield i
+
+    ahead = []
+    data = tf.data.Dataset.from_generator(generate, output_signature=tf.TensorSpec((), tf.int64))
+    for place, _ in enumerate(arrays.unbuffered(data).as_numpy_iterator(), 1):
+        time.sleep(0.002)
+        ahead.append(len(drawn) - place)
+    assert not any(ahead)
 
 
 def test_datasets_that_do_not_fit(pixels):

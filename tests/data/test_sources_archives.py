@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import http.server
 import io
 import logging
+import ssl
 import tarfile
 import threading
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
 from test_sources_huggingface import images, png
 
-from keras_transfer.data import find_images, load_data, remote
+from keras_transfer.data import archives, find_images, load_data, remote
 from keras_transfer.data.forms import images_of
-from keras_transfer.errors import DataError, OfflineError, UsageError
+from keras_transfer.errors import CacheError, DataError, OfflineError, UsageError
 from keras_transfer.features.cache import FeatureCache
 from keras_transfer.paths import cache_dir
 
@@ -149,6 +152,17 @@ def test_a_member_whose_name_is_anothers_folder(tmp_path):
         load_data(tmp_path / "a.tar")
 
 
+@pytest.mark.parametrize("name", ["a.zip", "a.tar"])
+def test_an_archive_larger_than_the_disk(tmp_path, tree, name, monkeypatch):
+    path = (zipped if name == "a.zip" else tarred)(tmp_path / name, tree)
+    monkeypatch.setattr(archives.shutil, "disk_usage", lambda place: SimpleNamespace(free=10))
+    with pytest.raises(
+        DataError, match=rf"a\.{name[2:]} holds \d+ bytes, and 10 are free .*KERAS_TRANSFER_CACHE"
+    ):
+        load_data(path)
+    assert not leftovers()
+
+
 def test_links_in_a_tar_are_passed_over(tmp_path, tree):
     (tree / "cat" / "link.png").symlink_to("/etc/hostname")
     assert len(load_data(tarred(tmp_path / "a.tar", tree))) == 20
@@ -203,6 +217,12 @@ def test_shards_with_numbers_and_their_names_and_splits(tmp_path, said):
 def test_one_shard_and_labels_in_json(tmp_path):
     table = load_data(samples(tmp_path / "shard-0.tar", 20, labels="json"))
     assert table.classes == ("cat", "dog") and set(table.splits) == {"train", "val", "test"}
+
+
+def test_names_beside_one_shard(tmp_path):
+    samples(tmp_path / "shard-0.tar", 20)
+    (tmp_path / "classes.txt").write_text("wolf\nape\n")
+    assert load_data(tmp_path / "shard-0.tar").classes == ("wolf", "ape")
 
 
 def test_samples_without_labels(tmp_path, said):
@@ -376,3 +396,31 @@ def test_a_store_that_drops_the_connection(tree, memory, monkeypatch):
     calls.clear()
     limit = 3
     assert load_data("memory://bucket/photos").csv_text() == load_data(tree).csv_text()
+
+
+def test_a_full_disk_is_no_lost_connection(tree, memory, monkeypatch):
+    memory.put(str(tree), "/bucket/photos", recursive=True)
+    asked = []
+
+    def full(self, source, target, **more):
+        asked.append(source)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(type(memory), "get_file", full)
+    with pytest.raises(CacheError, match="the disk is full"):
+        load_data("memory://bucket/photos")
+    assert len(asked) == len(set(asked))
+
+
+def test_any_loss_while_reading_is_tried_again(tmp_path, tree, server, monkeypatch):
+    zipped(tmp_path / "a.zip", tree)
+    real, lost = remote._read, []
+
+    def flaky(response):
+        if not lost:
+            lost.append(1)
+            response.read = lambda size: (_ for _ in ()).throw(ssl.SSLError("decryption failed"))
+        return real(response)
+
+    monkeypatch.setattr(remote, "_read", flaky)
+    assert len(load_data(f"{server.address}/a.zip")) == 20 and lost

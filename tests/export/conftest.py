@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers_clients import TOOLS, build, missing
 from helpers_export import lite_classifier, small_network
 from helpers_tasks import write
 
@@ -132,3 +133,32 @@ def file_of(table, tmp_path_factory):
         return path, write(table, task, precision, path)
 
     return make
+
+
+@pytest.fixture(scope="session", params=TOOLS)
+def language(request):
+    if missing(request.param):
+        pytest.skip(f"{missing(request.param)}: its client cannot be run")
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def compiler(tmp_path_factory):
+    """Each language's folder of what was compiled, and the command that puts cases through its client; made once."""
+
+    @functools.cache
+    def compiled(language):
+        folder = tmp_path_factory.mktemp(language)
+        return folder, build(language, folder)
+
+    return compiled
+
+
+@pytest.fixture(scope="session")
+def built(language, compiler):
+    return compiler(language)
+
+
+@pytest.fixture(scope="session")
+def client(built):
+    return built[1]

@@ -84,6 +84,9 @@ inline std::size_t mask_bytes(const Contract& contract, const Meaning& meaning, 
   auto* columns = memory.take<detail::Between>(std::size_t(width));
   auto* line = memory.take<float>(cells);
   if (!memory.enough()) return "The arena is too small; mask_bytes tells how many bytes are needed.";
+  for (std::size_t i = 0; i < contract.height * cells; ++i) {
+    if (!std::isfinite(chances[i])) return "The model gives numbers that are not finite.";
+  }
   const bool crops = contract.resize == Resize::crop;
   const double h = height, w = width, full_height = contract.height, full_width = contract.width;
   const double seen_height = crops ? std::min(h, w * full_height / full_width) : h;
@@ -120,7 +123,7 @@ struct Comparison {
   float threshold = std::numeric_limits<float>::quiet_NaN();  // the least score of a match; NaN: none was chosen
 };
 
-// How alike two embeddings of `count` numbers are, higher for more. They show the same from rule.threshold on.
+// How alike two embeddings of `count` numbers are, higher for more; not finite where a number is not. They show the same from rule.threshold on.
 inline float alike(const Comparison& rule, const float* a, const float* b, int count) {
   double sum = 0, length_a = 0, length_b = 0;
   for (int i = 0; i < count; ++i) {

@@ -207,6 +207,8 @@ public final class Bundle {
       throw new IllegalArgumentException(
           "Embeddings of " + a.length + " and of " + b.length + " numbers cannot be compared.");
     }
+    requireFinite(a, a.length);
+    requireFinite(b, b.length);
     String kind = String.valueOf(rule.get("kind"));
     double sum = 0;
     double lengthA = 0;

@@ -50,6 +50,7 @@ export function mask(bundle, answer, width, height) {
     throw new PreprocessingError(`${answer.length} numbers were given; ${preprocessing.height} x `
       + `${preprocessing.width} x ${classes} are expected.`);
   }
+  requireFinite(answer);
   const { ignore_index: ignored } = bundle.notes.classes;
   const seen = preprocessing.seen(width, height);
   const rows = between(height, seen.height, seen.rows);
@@ -78,6 +79,12 @@ export function mask(bundle, answer, width, height) {
   return result;
 }
 
+function requireFinite(numbers) {
+  if (!Array.from(numbers).every(Number.isFinite)) {
+    throw new PreprocessingError("The model gives numbers that are not finite.");
+  }
+}
+
 /** Of each pixel of a side: whether it was seen, the model's pixels before and after it, and the share of the later. */
 function between(side, seen, [begin, count]) {
   const known = new Uint8Array(side);
@@ -101,6 +108,8 @@ export function alike(rule, a, b) {
   if (a.length !== b.length) {
     throw new PreprocessingError(`Embeddings of ${a.length} and of ${b.length} numbers cannot be compared.`);
   }
+  requireFinite(a);
+  requireFinite(b);
   const sum = (term) => a.reduce((total, _, i) => total + term(a[i], b[i], i), 0);
   if (rule.kind === "cosine") {
     const length = (v) => Math.max(Math.hypot(...v), 1e-12);
