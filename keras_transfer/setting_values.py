@@ -61,6 +61,8 @@ class FitValues(TypedDict, total=False):
     engine_precision: Literal["float32", "bfloat16"]
     """openvino: its arithmetic. bfloat16 is faster where the processor has it, and less precise. Default:
     'float32'."""
+    group_near_duplicates: bool
+    """Find near-duplicates, and keep in one split those that belong together. Default: False."""
     strategy: Literal["auto", "probe", "finetune", "full", "scratch"]
     """How much of the network is trained. Default: 'auto'."""
     unfreeze: str

@@ -96,6 +96,9 @@ class EngineSettings:
 class FitSettings(EngineSettings):
     """How much of the network is trained, how that is decided, and what computes the part that is not."""
 
+    group_near_duplicates: bool = option(
+        False, "Find near-duplicates, and keep in one split those that belong together."
+    )
     strategy: str = option("auto", "How much of the network is trained.", choices=STRATEGIES)
     unfreeze: str = option("30%", "finetune: what is trained: '30%', 'blocks:2', 'from:block6a', or a regex.")
     milestone: tuple[str, ...] = option(

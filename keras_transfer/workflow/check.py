@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from typing import Any
 from keras_transfer import options as option_tools
 from keras_transfer.checking import cleaning
 from keras_transfer.checking.everything import check_table
+from keras_transfer.checking.grouped import group_names, groups_csv
 from keras_transfer.checking.issues import KINDS, SEVERITIES, Issue
 from keras_transfer.checking.page import html_page, issues_csv
 from keras_transfer.checking.pictures import look_at
@@ -65,12 +64,7 @@ class CheckResult:
 
     def groups_csv(self) -> str:
         """``path,group``: the clusters of near-duplicates, as ``train --groups`` takes them."""
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("path", "group"))
-        for row, group in self._groups().items():
-            writer.writerow((self.table.images.name(row), group))
-        return text.getvalue()
+        return groups_csv(self.table, self.clusters)
 
     def write_report(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write ``report.html``, ``issues.csv`` and ``groups.csv``; gives the page.
@@ -104,7 +98,7 @@ class CheckResult:
         places = cleaned_places(path, drop, self.table.source, overwrite)
         without = cleaning.left_out(self.issues, drop)
         text = cleaning.cleaned_csv(
-            self.table, without, self._groups(), path=path, splits=self.table.given_splits
+            self.table, without, group_names(self.clusters), path=path, splits=self.table.given_splits
         )
         places.write(
             left_out_of(path), cleaning.left_out_csv(self.table, without).encode("utf-8", "surrogateescape")
@@ -116,12 +110,6 @@ class CheckResult:
         """The ``--image-root`` that a cleaned table at ``path`` has to be trained with; None: it needs none."""
         images: Any = self.table.images
         return images.root if cleaning.needs_root(self.table, Path(path)) else None
-
-    def _groups(self) -> dict[int, str]:
-        width = len(str(len(self.clusters)))
-        return {
-            row: f"near-{number:0{width}d}" for number, rows in enumerate(self.clusters, 1) for row in rows
-        }
 
     def _facts(self) -> dict[str, str]:
         counts = {split: len(self.table.indices(split)) for split in ("train", "val", "test")}

@@ -8,6 +8,7 @@ import io
 import logging
 import platform
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import metadata
@@ -41,6 +42,7 @@ from keras_transfer.tasks.base import Task, TaskSpec, TrainingContext
 from keras_transfer.tasks.checked import CheckedTask, output_shape
 from keras_transfer.tasks.frozen import layer_hashes, require_frozen
 from keras_transfer.tasks.loading import load_task, origin, trained_task
+from keras_transfer.workflow.near_groups import write_near_groups
 from keras_transfer.workflow.teacher import teacher_probabilities
 
 log = logging.getLogger("keras_transfer")
@@ -188,11 +190,12 @@ def _train_into(
     keras.utils.set_random_seed(settings.seed)
     with run.stage("data"), keep_pixels(_wanted_pixels(spec, task, settings.model)):
         data = task.load_data(source, settings.data, settings.seed)
-    if settings.data.groups is not None and data.groups is None:
-        raise UsageError(
-            f"--groups: the task {spec.name} makes splits of its own and takes no groups. "
-            "Leave it out, or give the splits."
-        )
+        _require_grouped(data, settings.data.groups, "--groups", spec)
+    if settings.fit.group_near_duplicates:
+        with run.stage("near-duplicates"), tempfile.TemporaryDirectory() as folder:
+            groups = _near_groups(data, settings, Path(folder))
+            data = task.load_data(source, replace(settings.data, groups=groups), settings.seed)
+            _require_grouped(data, groups, "--group-near-duplicates", spec)
     if run.has_checkpoints and (difference := _difference(run.path / SPLIT, data)):
         if not overwrite:
             raise UsageError(
@@ -265,6 +268,22 @@ def _train_into(
             metrics={split: metrics},
         )
     )
+
+
+def _require_grouped(data: ImageTable, groups: str | None, option: str, spec: TaskSpec) -> None:
+    if groups is not None and data.groups is None:
+        raise UsageError(
+            f"{option}: the task {spec.name} makes splits of its own and takes no groups. "
+            "Leave it out, or give the splits."
+        )
+
+
+def _near_groups(data: ImageTable, settings: TrainSettings, folder: Path) -> str | None:
+    """A file of groups in ``folder``, the user's own among them; None where no image has another."""
+    backbone = backbone_for(settings.model)
+    pixels, path = preprocessing_for(settings.model, backbone.input_shape[1:3]), folder / "groups.csv"
+    alike = write_near_groups(data, backbone, path, preprocessing=pixels, engine=settings.fit)
+    return str(path) if alike else settings.data.groups
 
 
 def _difference(recorded: Path, data: ImageTable) -> str:
