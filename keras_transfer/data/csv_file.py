@@ -4,30 +4,85 @@ from __future__ import annotations
 
 import math
 import os
+import sys
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
+from typing import Any
 
 import numpy as np
 
 from keras_transfer.data.assemble import Rows
 from keras_transfer.data.csv_columns import PATHS, Columns, columns_of
-from keras_transfer.data.csv_reading import CsvFile, open_csv, require_utf8
+from keras_transfer.data.csv_reading import CsvFile, line_of, open_csv, require_utf8
 from keras_transfer.data.labels import encode_text
 from keras_transfer.data.split_names import WORDS, split_of
 from keras_transfer.data.table import LABEL_MODES, PathImages
 from keras_transfer.errors import DataError, UsageError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Row:
-    place: str  # "line 7 of labels.csv"
+    """A line."""
+
+    file: Path
+    line: int
     name: str  # POSIX, relative to the root
     label: str
     split: str
     group: str
     weight: float
     label_mode: str
+
+    @property
+    def place(self) -> str:
+        """``line 7 of labels.csv``."""
+        return line_of(self.line, self.file)
+
+
+class _Lines(Sequence[_Row]):
+    """The rows of a CSV, column by column: there may be a million. A row is made when it is asked for."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.names: list[str] = []
+        self.labels: list[str] = []
+        self.splits: list[str] = []
+        self.groups: list[str] = []
+        self.kinds: list[str] = []
+        self.weights = array("d")
+        self.numbers = array("q")
+
+    def add(self, row: _Row) -> None:
+        """One more; texts that many rows have are kept once."""
+        self.names.append(row.name)
+        self.labels.append(sys.intern(row.label))
+        self.splits.append(sys.intern(row.split))
+        self.groups.append(sys.intern(row.group))
+        self.kinds.append(sys.intern(row.label_mode))
+        self.weights.append(row.weight)
+        self.numbers.append(row.line)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, i: Any) -> Any:
+        columns = (self.numbers, self.names, self.labels, self.splits, self.groups, self.weights, self.kinds)
+        return _Row(self.file, *(column[i] for column in columns))
+
+
+class _Places(Sequence[str]):
+    """The places of rows, each made when it is asked for."""
+
+    def __init__(self, lines: _Lines) -> None:
+        self._lines = lines
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __getitem__(self, i: Any) -> Any:
+        return line_of(self._lines.numbers[i], self._lines.file)
 
 
 def read_csv(
@@ -55,39 +110,38 @@ def read_csv(
         raise UsageError(f"The image root {root} is not a folder.")
     file = open_csv(path, (*PATHS, "label"))
     columns = columns_of(file, separator, label_mode)
-    rows = _without_duplicates(_parsed(file, columns, root))
+    rows = _without_duplicates(_parsed(file, columns, root), path)
     if not rows:
         raise DataError(f"{path} has no rows below its header. Expected one row for each image.")
-    where = [row.place for row in rows]
-    if (
-        label_mode == "auto"
-        and len({row.label_mode for row in rows}) == 1
-        and rows[0].label_mode in LABEL_MODES
-    ):
-        label_mode = rows[0].label_mode
-    texts = [row.label for row in rows]
-    label_mode = columns.mode(texts, label_mode, where)
-    labels = encode_text(texts, label_mode, classes, where, str(path), columns.separator)
+    where = _Places(rows)
+    kinds = set(rows.kinds)
+    if label_mode == "auto" and len(kinds) == 1 and kinds <= set(LABEL_MODES):
+        label_mode = kinds.pop()
+    label_mode = columns.mode(rows.labels, label_mode, where)
+    labels = encode_text(rows.labels, label_mode, classes, where, str(path), columns.separator)
     groups = None
-    if any(row.group for row in rows):  # a row without a group is a group of its own
-        groups = np.array([row.group or f"alone: {row.name}" for row in rows])
+    if any(rows.groups):  # a row without a group is a group of its own
+        groups = np.array(
+            [group or f"alone: {name}" for group, name in zip(rows.groups, rows.names, strict=True)]
+        )
     return Rows(
         source=str(path),
-        images=PathImages(root, tuple(row.name for row in rows)),
+        images=PathImages(root, tuple(rows.names)),
         labels=labels,
         splits=_splits(rows, path, fixed=classes is not None),
         groups=groups,
-        weights=np.array([row.weight for row in rows], np.float32),
+        weights=np.array(rows.weights, np.float32),
     )
 
 
 def _parsed(file: CsvFile, columns: Columns, root: Path) -> Iterator[_Row]:
     base = os.path.abspath(root)  # noqa: PTH100  (normalises "..", keeps links)
-    for place, values in file.rows():
-        yield _row(values, place, base, columns, file.delimiter)
+    for line, values in file.lines():
+        yield _row(values, line, base, columns, file)
 
 
-def _row(values: dict[str, str], place: str, base: str, columns: Columns, delimiter: str) -> _Row:
+def _row(values: dict[str, str], line: int, base: str, columns: Columns, file: CsvFile) -> _Row:
+    place = line_of(line, file.path)
     require_utf8("".join(value for column, value in values.items() if column != columns.path), place)
     weight = values.get("weight", "").strip()
     split = values.get("split", "").strip()
@@ -95,12 +149,13 @@ def _row(values: dict[str, str], place: str, base: str, columns: Columns, delimi
     if split and meaning is None:
         raise DataError(f"Unknown split {split!r} in {place}. Expected one of {', '.join(WORDS)}.")
     return _Row(
-        place=place,
+        file=file.path,
+        line=line,
         name=_name(values[columns.path], place, base),
         label=columns.label(values),
         split=meaning or "",
         group=values.get("group", "").strip(),
-        weight=_weight(weight if delimiter == "," else weight.replace(",", "."), place),
+        weight=_weight(weight if file.delimiter == "," else weight.replace(",", "."), place),
         label_mode=values.get("kind", "").strip(),
     )
 
@@ -116,7 +171,8 @@ def _name(text: str, place: str, base: str) -> str:
             f"The path {text!r} in {place} is outside the image root {base}. Use paths inside it, or give "
             "another root (image_root, --image-root)."
         )
-    return Path(full).relative_to(base).as_posix()
+    inside = os.path.relpath(full, base) if base == os.sep else full[len(base) + 1 :]
+    return inside.replace(os.sep, "/")
 
 
 def _portable(text: str, place: str, base: str) -> str:
@@ -149,11 +205,15 @@ def _weight(text: str, place: str) -> float:
     return weight
 
 
-def _without_duplicates(parsed: Iterator[_Row]) -> list[_Row]:
+def _without_duplicates(parsed: Iterator[_Row], path: Path) -> _Lines:
     """One row for each path; ``DataError`` when two rows of a path contradict each other."""
-    rows: dict[str, _Row] = {}
+    lines, places = _Lines(path), dict[str, int]()
     for row in parsed:
-        first = rows.setdefault(row.name, row)
+        known = places.setdefault(row.name, len(lines))
+        if known == len(lines):
+            lines.add(row)
+            continue
+        first = lines[known]
         for column in ("label", "split", "group", "weight"):
             old, new = getattr(first, column), getattr(row, column)
             if old != new:
@@ -161,18 +221,18 @@ def _without_duplicates(parsed: Iterator[_Row]) -> list[_Row]:
                     f"{row.name!r} has the {column} {old!r} in {first.place} and {new!r} in {row.place}. "
                     "Keep one row (several labels of one image are separated by ';')."
                 )
-    return list(rows.values())
+    return lines
 
 
-def _splits(rows: list[_Row], path: Path, fixed: bool) -> np.ndarray | None:
-    given = {row.split for row in rows}
+def _splits(rows: _Lines, path: Path, fixed: bool) -> np.ndarray | None:
+    given = set(rows.splits)
     if given == {""}:
         return None
     if "" in given:
-        place = next(row.place for row in rows if not row.split)
+        place = rows[rows.splits.index("")].place
         raise DataError(f"The split is empty in {place}, and given in other rows. Fill all of them or none.")
     if "train" not in given and not fixed:
         raise DataError(
             f"{path} has splits ({', '.join(sorted(given))}) and no row of the train split. Add some."
         )
-    return np.array([row.split for row in rows], dtype="<U5")
+    return np.array(rows.splits, dtype="<U5")

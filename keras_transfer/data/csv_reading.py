@@ -43,6 +43,10 @@ class CsvFile:
 
     def rows(self) -> Iterator[tuple[str, dict[str, str]]]:
         """``(place, {column: value})`` of every line that is not empty; ``DataError`` for a damaged one."""
+        return ((line_of(line, self.path), values) for line, values in self.lines())
+
+    def lines(self) -> Iterator[tuple[int, dict[str, str]]]:
+        """The same with the line's number."""
         reader = None
         try:
             with _text(self.path, self.encoding) as file:
@@ -50,15 +54,15 @@ class CsvFile:
                 for _ in range(self.first + 1):
                     next(reader)
                 for fields in reader:
-                    place = f"line {reader.line_num} of {self.path}"
                     if not any(field.strip() for field in fields):
                         continue
                     if len(fields) != len(self.columns):
+                        place = line_of(reader.line_num, self.path)
                         raise DataError(
                             f"There are {len(fields)} values in {place}, and {len(self.columns)} columns, separated by "
                             f"{self.separated_by}. Put values that contain {self.delimiter!r} into double quotes."
                         )
-                    yield place, dict(zip(self.columns, fields, strict=True))
+                    yield reader.line_num, dict(zip(self.columns, fields, strict=True))
         except csv.Error as error:
             line = 0 if reader is None else reader.line_num
             raise DataError(f"{self.path} is not a CSV: {error} (line {line}).") from error
@@ -66,6 +70,11 @@ class CsvFile:
             raise DataError(f"{self.path} is cut off, or not in UTF-16. Save it as UTF-8.") from error
         except OSError as error:
             raise DataError(f"{self.path} cannot be read: {error.strerror}.") from error
+
+
+def line_of(number: int, path: Path) -> str:
+    """``line 7 of labels.csv``."""
+    return f"line {number} of {path}"
 
 
 def open_csv(path: Path, known: Sequence[str]) -> CsvFile:

@@ -7,12 +7,14 @@ Pixels are never held here: :class:`PathImages` reads a file when it is asked fo
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
-from collections import Counter, defaultdict
+import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -20,7 +22,7 @@ from keras_transfer.data.kept import KeptPixels
 from keras_transfer.decoding import ImageError, decode, read_image_bytes
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.hashing import sha256_of
-from keras_transfer.paths import atomic_write
+from keras_transfer.paths import atomic_open
 from keras_transfer.preprocessing import Preprocessing
 
 SPLITS = ("train", "val", "test")
@@ -256,9 +258,12 @@ class ImageTable:
     def fingerprint(self) -> str:
         """64 hex digits over the images' hashes, the labels and the class names: the same wherever the
         images lie and however the rows are ordered. Splits, groups and weights are not part of it."""
-        rows = sorted(f"{self.sha256[i]} {self.label_text(i)}" for i in range(len(self)))
-        text = repr((self.label_mode, self.classes)) + "".join(f"{row}\n" for row in rows)
-        return sha256_of(text.encode("utf-8", "surrogateescape"))
+        found = hashlib.sha256(repr((self.label_mode, self.classes)).encode("utf-8", "surrogateescape"))
+        ordered = sorted(range(len(self)), key=self.sha256.__getitem__)
+        for digest, rows in itertools.groupby(ordered, key=self.sha256.__getitem__):
+            for label in sorted(self.label_text(i) for i in rows):
+                found.update(f"{digest} {label}\n".encode("utf-8", "surrogateescape"))
+        return found.hexdigest()
 
     def summary(self) -> dict[str, Any]:
         """JSON-able counts: images per split and class, skipped files, the fingerprint."""
@@ -289,10 +294,12 @@ class ImageTable:
 
     def conflicts(self) -> list[list[int]]:
         """Rows of images that are equal byte for byte and have different labels, one list per image."""
-        same: dict[str, list[int]] = defaultdict(list)
+        first: dict[str, int] = {}
+        same: dict[int, list[int]] = {}  # of images that are there more than once, by the first
         for i, digest in enumerate(self.sha256):
-            same[digest].append(i)
-        return [rows for rows in same.values() if len({self.label_text(i) for i in rows}) > 1]
+            if (known := first.setdefault(digest, i)) != i:
+                same.setdefault(known, [known]).append(i)
+        return [same[known] for known in sorted(same) if len({self.label_text(i) for i in same[known]}) > 1]
 
     def write_csv(self, path: Path | str) -> None:
         """Record the split: ``path,label,split,group,weight,sha256,kind``, one row per image, in UTF-8.
@@ -300,11 +307,18 @@ class ImageTable:
         Paths are relative to the folder the images came from. The file is itself a CSV source (give that
         folder as ``image_root``), and it serves as ``split_from``.
         """
-        atomic_write(Path(path), self.csv_text().encode("utf-8", "surrogateescape"))
+        with atomic_open(Path(path)) as file:
+            text = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="")
+            self._write_rows(text)
+            text.detach()
 
     def csv_text(self) -> str:
         """What :meth:`write_csv` writes."""
         text = io.StringIO(newline="")
+        self._write_rows(text)
+        return text.getvalue()
+
+    def _write_rows(self, text: TextIO) -> None:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(CSV_COLUMNS)
         for i in range(len(self)):
@@ -317,4 +331,3 @@ class ImageTable:
                 repr(float(self.weights[i])),
             )
             writer.writerow((*row, self.sha256[i], self.label_mode))
-        return text.getvalue()
