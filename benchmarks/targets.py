@@ -161,7 +161,10 @@ def through(
         answers = LiteRTModel(folder / file, reference=True).predict(golden)
         made = target.make(Source(folder, file, facts, golden, answers, TOLERANCES[precision], options))
         model = vars(made).get("model") or file
-        row["bytes"] = (folder / model).stat().st_size
+        parts = (
+            [name for name in made.files if Path(name).stem == Path(model).stem] if model != file else [model]
+        )
+        row["bytes"] = sum((folder / name).stat().st_size for name in parts)
         row["memory"] = {
             name: value for name, value in made.measured.items() if "arena" in name or "sram" in name
         }

@@ -17,6 +17,7 @@ from keras_transfer.errors import CacheError
 from keras_transfer.features.cache import FeatureCache, Writer, size_limit
 from keras_transfer.features.choosing import Engine
 from keras_transfer.features.identity import model_hash
+from keras_transfer.features.room import room_for
 from keras_transfer.features.shards import FORMAT, Collection
 from keras_transfer.hashing import sha256_of
 from keras_transfer.inference import ParallelLiteRTRunner, engines
@@ -36,7 +37,7 @@ class Features:
     """What :func:`extract` gives.
 
     Attributes:
-        values: float32 (N, D), in the order of the rows asked for.
+        values: float32 (N, D), in the order of the rows asked for; a memory map where they are more than 1 GB.
         engine: ``openvino``, ``litert`` or ``keras``: what computed them, now or when they were cached.
         engine_precision: ``float32`` or ``bfloat16``: what OpenVINO computed in; ``float32`` of the others.
         computed: different images run through the network.
@@ -90,6 +91,7 @@ def extract(
     Raises:
         UsageError: unknown engine, one that cannot be had on this machine, or sizes that do not fit.
         DataError: an image is gone, damaged or changed since the table was made.
+        CacheError: there is no room on the disk for more features than memory should hold.
     """
     started = time.perf_counter()
     asked = EngineSettings(engine, engine_precision)
@@ -111,7 +113,7 @@ def extract(
         own = chosen.identity if converted is None else {**chosen.identity, "precision": "converted"}
         return _collection(disk, identity, pooled, preprocessing, own)
 
-    values = np.empty((len(rows), pooled.output_shape[1]), np.float32)
+    values = room_for((len(rows), pooled.output_shape[1]), disk.root if disk else None)
     known = collection()
     found = known.read(places, values) if known else set()
     todo = [digest for digest in places if digest not in found]
@@ -135,7 +137,9 @@ def extract(
         for _ in track(work, "Extracting features", total=len(todo)):
             pass
     if len(places) < len(rows):
-        values = values[[places[table.sha256[row]] for row in rows]]
+        for position, row in enumerate(rows):
+            if (first := places[table.sha256[row]]) != position:
+                values[position] = values[first]
     return Features(
         values=values,
         engine=chosen.name,

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_transfer.data.threads import ordered_map
 from keras_transfer.hashing import sha256_of, sha256_of_json
 from keras_transfer.paths import atomic_write
 
@@ -75,12 +76,11 @@ class Collection:
             warning, and its images are not among the found.
         """
         found: set[str] = set()
-        for shard in self.shards():
-            wanted = [i for i, d in enumerate(shard.digests) if d in rows and d not in found]
-            if not wanted:
-                continue
-            array = _open_array(shard, values.shape[1])
-            if array is None:
+        shards = (shard for shard in self.shards() if any(digest in rows for digest in shard.digests))
+        opened = ordered_map(lambda shard: (shard, _open_array(shard, values.shape[1])), shards, ahead=4)
+        for shard, array in opened:
+            wanted = [i for i, digest in enumerate(shard.digests) if digest in rows and digest not in found]
+            if array is None or not wanted:
                 continue
             values[[rows[shard.digests[i]] for i in wanted]] = array[wanted]
             found.update(shard.digests[i] for i in wanted)

@@ -259,6 +259,9 @@ def _draw_probe(found: Mapping[str, Any], folder: Path) -> None:
     plots.learning_curves(rows, folder / "probe_curves.png")
 
 
+_TOGETHER = 8192  # validation images whose features are given to a head at once
+
+
 def _held_out_logits(
     model: keras.Model, data: ImageTable, context: TrainingContext, done: Transferred
 ) -> np.ndarray:
@@ -268,7 +271,10 @@ def _held_out_logits(
         return np.empty((len(val), len(data.classes)))
     if done.probe_kept and done.seen is not None:  # the network is what gave the features
         held_out = done.seen.features[len(data.indices("train")) :]
-        return np.asarray(split_head(model)[1](held_out, training=False))
+        head, starts = split_head(model)[1], range(0, len(held_out), _TOGETHER)
+        return np.concatenate(
+            [np.asarray(head(held_out[at : at + _TOGETHER], training=False)) for at in starts]
+        )
     return outputs_of(logits_model(model), data, context, val)
 
 

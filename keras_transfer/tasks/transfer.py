@@ -32,6 +32,7 @@ from keras_transfer.training.finetune import default_objective
 from keras_transfer.training.guard import keep_better
 from keras_transfer.training.objective import TrainingObjective
 from keras_transfer.training.phases import Phase, plan_phases
+from keras_transfer.training.probe import MANY
 from keras_transfer.training.strategy import Strategy, choose
 
 Probe = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], Mapping[str, Any]]
@@ -143,6 +144,8 @@ def refit_on(data: ImageTable, context: TrainingContext) -> dict[str, Any] | Non
         return None
     if not len(data.indices("test")):
         return {"images": 0, "why": "without test images, validation images are the measure"}
+    if train > MANY:
+        return {"images": 0, "why": f"to {train} training images, {val} more add nothing"}
     context.say(
         f"The head is fitted again on the {train} training and the {val} validation images: what was measured on "
         "validation images is from before."

@@ -18,13 +18,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import eigh, qr
 from scipy.optimize import minimize
 from scipy.special import expit
 from threadpoolctl import ThreadpoolController
+
+from keras_transfer.training.row_blocks import FeatureRows, Whole
 
 CHOOSING = 3e-6
 """Relative decrease of the loss in a step at which a fit ends that only a strength is chosen by."""
@@ -67,25 +69,47 @@ def working(x: np.ndarray, rows: int, columns: int) -> np.ndarray:
     return np.asarray(x, np.float64 if numbers <= min(EXACT, EXACT_PRODUCT // columns) else np.float32)
 
 
+class OneHot:
+    """Classes ``(n,)`` as a table ``(n, K)`` of 0 and 1 that is made a part at a time."""
+
+    def __init__(self, positions: np.ndarray, columns: int, dtype: Any = np.float32) -> None:
+        self._positions, self._columns, self._dtype = positions, np.arange(columns), dtype
+        self.shape = (len(positions), columns)
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        return (self._positions[part, np.newaxis] == self._columns).astype(self._dtype)
+
+
 class LogisticPath:
     """Logistic regressions on the same rows, fitted at one strength after the other.
 
     Args:
-        x: ``(n, D)``, standardised features, in the type that sums over rows are to have (:func:`working`).
+        x: ``(n, D)``, standardised features, in the type that sums over rows are to have (:func:`working`); or more
+            than are to be in memory, in blocks.
         targets: ``(n, K)`` of 0 and 1: one 1 in each row for classes, any number of them for labels.
         weight: float ``(n,)``, at least 0: what a row counts.
         softmax: the K columns exclude each other (multinomial); otherwise each is a question of its own.
     """
 
-    def __init__(self, x: np.ndarray, targets: np.ndarray, weight: np.ndarray, *, softmax: bool) -> None:
-        self._softmax, self._targets = softmax, np.asarray(targets, x.dtype)
+    def __init__(
+        self, x: np.ndarray | FeatureRows, targets: np.ndarray | OneHot, weight: np.ndarray, *, softmax: bool
+    ) -> None:
+        self._softmax, self._basis = softmax, None
         self._total = float(weight.sum())
         self._share = (weight / self._total).astype(x.dtype)[:, np.newaxis]
-        with _threads(x.size * min(DIRECTIONS, len(x))):
-            self._basis = _spanning(x)
-            self._z = x if self._basis is None else x @ self._basis
-            self._directions = _Directions.of(self._z * np.sqrt(self._share))
-        self._last = np.zeros((self._z.shape[1] + 1, targets.shape[1]))
+        count, features = x.shape
+        with _threads(count * features * min(DIRECTIONS, count)):
+            if isinstance(x, np.ndarray):
+                self._basis = _spanning(x)
+                z = x if self._basis is None else x @ self._basis
+                self._rows: FeatureRows = Whole(z)
+                self._directions = _Directions.of(z * np.sqrt(self._share))
+                targets = np.asarray(targets[:], x.dtype)
+            else:
+                self._rows = x
+                self._directions = _Directions.of_blocks(x, self._share)
+        self._targets = targets
+        self._last = np.zeros((self._rows.shape[1] + 1, targets.shape[1]))
         self._near = [self._last]
         self._found: dict[float, np.ndarray] = {}
 
@@ -102,7 +126,7 @@ class LogisticPath:
         for strength in path:
             if strength <= c and strength not in self._found:
                 self.fit(strength)
-        return self._linear(self._minimum(self._found[c], c, DELIVERED[self._z.dtype.name]))
+        return self._linear(self._minimum(self._found[c], c, DELIVERED[self._rows.dtype.name]))
 
     def near(self, c: float, start: Linear) -> Linear | None:
         """The solution at a strength, begun at one that is near; None where nothing at all is nearer."""
@@ -111,7 +135,7 @@ class LogisticPath:
         penalty = self._penalty(c)
         if not self._objective(begin, penalty)[0] < self._objective(np.zeros_like(begin), penalty)[0]:
             return None
-        return self._linear(self._minimum(begin, c, DELIVERED[self._z.dtype.name]))
+        return self._linear(self._minimum(begin, c, DELIVERED[self._rows.dtype.name]))
 
     def _penalty(self, c: float) -> float:
         return 1.0 / (c * self._total)
@@ -122,7 +146,7 @@ class LogisticPath:
 
     def _minimum(self, begin: np.ndarray, c: float, tolerance: float) -> np.ndarray:
         penalty, shape = self._penalty(c), begin.shape
-        with _threads(self._z.size * shape[1]):
+        with _threads(self._rows.shape[0] * self._rows.shape[1] * shape[1]):
             scale = self._scale(begin, penalty)
 
             def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -138,8 +162,10 @@ class LogisticPath:
         return solution
 
     def _scale(self, solution: np.ndarray, penalty: float) -> _Scale:
-        chances, _ = self._chances(solution)
-        curvature = (self._share * chances * (1 - chances)).sum(axis=0, dtype=np.float64)
+        curvature = np.zeros(solution.shape[1])
+        for part, block in self._rows.blocks():
+            chances, _ = self._chances(block, part, solution)
+            curvature += (self._share[part] * chances * (1 - chances)).sum(axis=0, dtype=np.float64)
         curvature = np.maximum(curvature, max(_LEAST_CURVATURE * curvature.max(), 1e-12))
         found = self._directions
         along = 1.0 / np.sqrt(found.along[:, np.newaxis] * curvature + penalty)
@@ -148,29 +174,33 @@ class LogisticPath:
         )
 
     def _objective(self, solution: np.ndarray, penalty: float) -> tuple[float, np.ndarray]:
-        chances, value = self._chances(solution)
-        chances -= self._targets
-        chances *= self._share
-        gradient = np.empty(solution.shape)
-        gradient[:-1] = self._z.T @ chances
+        value, gradient = 0.0, np.zeros(solution.shape)
+        for part, block in self._rows.blocks():
+            chances, loss = self._chances(block, part, solution)
+            value += loss
+            chances -= self._targets[part]
+            chances *= self._share[part]
+            gradient[:-1] += self._rows.back(block, chances)
+            gradient[-1] += chances.sum(axis=0, dtype=np.float64)
         gradient[:-1] += penalty * solution[:-1]
-        gradient[-1] = chances.sum(axis=0, dtype=np.float64)
         return value + 0.5 * penalty * float(np.vdot(solution[:-1], solution[:-1])), gradient
 
-    def _chances(self, solution: np.ndarray) -> tuple[np.ndarray, float]:
-        """The probabilities ``(n, K)``, and the weighted mean of the loss."""
-        scores = self._z @ solution[:-1].astype(self._z.dtype) + solution[-1].astype(self._z.dtype)
+    def _chances(self, block: np.ndarray, part: slice, solution: np.ndarray) -> tuple[np.ndarray, float]:
+        """The probabilities ``(m, K)`` of some rows, and their share of the weighted mean of the loss."""
+        dtype = self._rows.dtype
+        scores = self._rows.times(block, solution[:-1].astype(dtype)) + solution[-1].astype(dtype)
+        targets = self._targets[part]
         if self._softmax:
             scores -= scores.max(axis=1, keepdims=True)
-            right = (scores * self._targets).sum(axis=1, dtype=np.float64)
+            right = (scores * targets).sum(axis=1, dtype=np.float64)
             chances = np.exp(scores, out=scores)
             total = chances.sum(axis=1, keepdims=True)
             chances /= total
             losses = np.log(total[:, 0].astype(np.float64)) - right
         else:
-            losses = (np.logaddexp(0, scores) - scores * self._targets).sum(axis=1, dtype=np.float64)
+            losses = (np.logaddexp(0, scores) - scores * targets).sum(axis=1, dtype=np.float64)
             chances = expit(scores)
-        return chances, float(self._share[:, 0].astype(np.float64) @ losses)
+        return chances, float(self._share[part, 0].astype(np.float64) @ losses)
 
 
 class _Directions(NamedTuple):
@@ -195,6 +225,26 @@ class _Directions(NamedTuple):
         along = np.maximum(along.astype(np.float64), 0.0)
         rest = float(np.vdot(z, z)) - float(along.sum())
         return cls(axes, along, max(rest, 0.0) / max(features - len(along), 1))
+
+    @classmethod
+    def of_blocks(cls, rows: FeatureRows, share: np.ndarray) -> _Directions:
+        """The same of more rows than are in memory, which count by ``share`` ``(n, 1)``; read three times."""
+        features = rows.shape[1]
+        count = min(DIRECTIONS + _OVER, features)
+        random = np.random.default_rng(0).standard_normal((features, count), np.float32)
+        ahead, square, total = np.zeros((features, count)), np.zeros((count, count)), 0.0
+        for part, block in rows.blocks():
+            ahead += rows.back(block, share[part] * rows.times(block, random))
+        span = qr(ahead, mode="economic")[0].astype(np.float32)
+        for part, block in rows.blocks():
+            image = rows.times(block, span)
+            square += (image * share[part]).T @ image
+        for part, block in rows.blocks():
+            total += float(share[part, 0] @ rows.squares(block))
+        along, turns = eigh(square, driver="evd")
+        over = max(count - DIRECTIONS, 0)
+        along, axes = np.maximum(along[over:], 0.0), span @ turns[:, over:].astype(np.float32)
+        return cls(axes, along, max(total - float(along.sum()), 0.0) / max(features - len(along), 1))
 
 
 class _Scale(NamedTuple):

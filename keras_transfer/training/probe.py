@@ -8,10 +8,14 @@ measured how far they carry.
 
 Once the strength is chosen, and nothing else is to be judged on the validation images, :func:`refit_probe` fits the
 head again on them and the training images together.
+
+Of more than :data:`MANY` training images the strength is chosen on a sample, and the head then learns from all of them,
+read from the disk a part at a time.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -23,11 +27,18 @@ from keras_transfer.errors import DataError, UsageError
 from keras_transfer.heads import LOGITS, features_input
 from keras_transfer.training.choosing import choose_strength, folds_for_classes, stratified
 from keras_transfer.training.hidden import has_hidden, train_hidden
-from keras_transfer.training.logistic import Linear, LogisticPath, working
+from keras_transfer.training.logistic import Linear, LogisticPath, OneHot, working
+from keras_transfer.training.row_blocks import FeatureRows, StandardisedBlocks
 from keras_transfer.training.standardising import folded, standardisation, standardised
 
+log = logging.getLogger("keras_transfer")
 STRENGTHS = tuple(10.0 ** (exponent / 2) for exponent in range(-10, 3))
 """Inverse regularisation strengths C that are tried, 1e-5 to 10, two a decade."""
+MANY = 32_768
+"""Training images beyond which their features are not held in memory at once."""
+_SAMPLE = 16_384
+"""Of them, how many a strength is chosen on, and half as many validation images."""
+_FEWEST = 20  # of a class, that are in the sample
 ABSENT = 20.0
 """How far below the others the logit of a class without training images is put."""
 Weights = tuple[np.ndarray, np.ndarray]
@@ -96,6 +107,8 @@ def fit_probe(
         counted = {"train": train, "val": val, "weight": weight}
         _, trials = train_hidden(model, features, labels, **counted, loss=loss, metrics=names, seed=seed)
         return ProbeResult(None, "validation" if len(val) else "training loss", trials)
+    if len(train) > MANY:
+        return _fit_many(model, features, labels, train, val, weight, judged, seed)
     x = working(standardised(features, train, weight), len(train), len(found))
     counts = np.ones(len(labels)) if judged is None else np.asarray(judged, np.float64)
     known = val[np.isin(labels[val], found) & (counts[val] > 0)]
@@ -107,6 +120,47 @@ def fit_probe(
     mean, deviation = standardisation(np.asarray(features[train], np.float64), weight[train])
     _write(model.get_layer(LOGITS), _plain(head, found, mean, deviation, model.get_layer(LOGITS).units))
     return ProbeResult(c, chosen_on, trials)
+
+
+def _fit_many(
+    model: keras.Model,
+    features: np.ndarray,
+    labels: np.ndarray,
+    train: np.ndarray,
+    val: np.ndarray,
+    weight: np.ndarray,
+    judged: np.ndarray | None,
+    seed: int,
+) -> ProbeResult:
+    """Choose on a sample, which is in memory; then fit on all, from the sample's solution on."""
+    some = [_sample(train, labels, _SAMPLE, seed), _sample(val, labels, _SAMPLE // 2, seed)]
+    rows, cut = np.concatenate(some), len(some[0])
+    result = fit_probe(
+        model,
+        np.asarray(features[rows]),
+        labels[rows],
+        train=np.arange(cut),
+        val=np.arange(cut, len(rows)),
+        sample_weight=weight[rows],
+        judged=None if judged is None else judged[rows],
+        seed=seed,
+    )
+    if result.c is not None:
+        log.info("%d of %d training images chose the strength; all are learned from.", cut, len(train))
+        refit_probe(model, features, labels, rows=train, c=result.c, sample_weight=weight)
+    return result
+
+
+def _sample(rows: np.ndarray, labels: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """So many rows, ascending, and where that is none or few of a class, a few more of it."""
+    if len(rows) <= most:
+        return rows
+    mixed = np.random.default_rng(seed).permutation(rows)
+    order = np.argsort(labels[mixed], kind="stable")
+    _, starts, counts = np.unique(labels[mixed][order], return_index=True, return_counts=True)
+    place = np.empty(len(rows), np.int64)  # of a row among those of its class
+    place[order] = np.arange(len(rows)) - np.repeat(starts, counts)
+    return np.sort(mixed[(np.arange(len(rows)) < most) | (place < _FEWEST)])
 
 
 def refit_probe(
@@ -185,10 +239,16 @@ def _fitted(
 ) -> Weights:
     """Kernel and bias of a regression on some rows at a strength; those of weight 0 are left out."""
     rows = rows[table.weight[rows] > 0]
-    x, labels, weight = np.asarray(table.features[rows], np.float64), table.labels[rows], table.weight[rows]
-    mean, deviation = standardisation(x, weight)
+    labels, weight = table.labels[rows], table.weight[rows]
     found = np.unique(labels)
-    path = _path(working((x - mean) / deviation, len(x), len(found)), labels, weight)
+    if len(rows) > MANY:
+        blocks = StandardisedBlocks(table.features, rows, weight)
+        mean, deviation = blocks.mean, blocks.deviation
+        path = _path(blocks, labels, weight)
+    else:
+        x = np.asarray(table.features[rows], np.float64)
+        mean, deviation = standardisation(x, weight)
+        path = _path(working((x - mean) / deviation, len(x), len(found)), labels, weight)
     kernel, bias = near[0][:, found], near[1][found]
     start = Linear(kernel * deviation[:, np.newaxis], bias + mean @ kernel)
     if len(found) == 2:
@@ -199,10 +259,13 @@ def _fitted(
     return _plain(head, found, mean, deviation, len(near[1]))
 
 
-def _path(x: np.ndarray, labels: np.ndarray, weight: np.ndarray) -> LogisticPath:
+def _path(x: np.ndarray | FeatureRows, labels: np.ndarray, weight: np.ndarray) -> LogisticPath:
     """Of two classes there is one score, for the second; of more there is one for each."""
-    found = np.unique(labels)
-    targets = labels[:, np.newaxis] == (found[1:] if len(found) == 2 else found)
+    found, positions = np.unique(labels, return_inverse=True)
+    if len(found) == 2:
+        targets = OneHot(positions - 1, 1, x.dtype)
+    else:
+        targets = OneHot(positions, len(found), x.dtype)
     return LogisticPath(x, targets, weight, softmax=len(found) > 2)
 
 

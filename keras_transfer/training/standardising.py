@@ -14,12 +14,19 @@ def standardisation(
     """Weighted mean and deviation ``(D,)`` of features ``(N, D)``; none is below ``least`` times the median one."""
     mean = np.average(x, axis=0, weights=weight)
     variance = np.average((x - mean) ** 2, axis=0, weights=weight)
-    # A feature that hardly varies would get an enormous folded weight. Anything unusual at inference would decide
-    # alone, fine-tuning from such a head diverges (any small change below it is multiplied), and eight bits cannot
-    # hold it. On ELPV this bound makes the folded weights' norm 8 to 16 times smaller at the same accuracy, and RBF
-    # machines a point better.
+    return mean, floored(variance, least)
+
+
+def floored(variance: np.ndarray, least: float = 1.0) -> np.ndarray:
+    """Deviations ``(D,)`` of variances ``(D,)``; none is below ``least`` times the median one.
+
+    A feature that hardly varies would get an enormous folded weight. Anything unusual at inference would decide alone,
+    fine-tuning from such a head diverges (any small change below it is multiplied), and eight bits cannot hold it. On
+    ELPV this bound makes the folded weights' norm 8 to 16 times smaller at the same accuracy, and RBF machines a point
+    better.
+    """
     floor = least * float(np.sqrt(np.median(variance[variance > 0]))) if np.any(variance > 0) else 1.0
-    return mean, np.maximum(np.sqrt(variance), max(floor, 1e-12))
+    return np.maximum(np.sqrt(variance), max(floor, 1e-12))
 
 
 def standardised(features: np.ndarray, rows: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -78,7 +78,12 @@ class _Linear:
 class _Rbf:
     def __init__(self, problem: Problem, x: np.ndarray) -> None:
         self.problem = problem
-        self.distances = euclidean_distances(x, x if problem.refit else x[problem.train], squared=True)
+        # Training images are the first ones. Of a wider product the last digits would be other ones, and with them the
+        # trials of a machine that is fitted once more.
+        parts = [x[problem.train], x[len(problem.train) :]] if problem.refit else [x[problem.train]]
+        self.distances = np.hstack(
+            [euclidean_distances(x, part, squared=True) for part in parts if len(part)]
+        )
         self.grid = [{"C": c, "gamma": gamma} for gamma in RBF_GAMMA for c in RBF_C]
 
     def fit(self, rows: np.ndarray, setting: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
