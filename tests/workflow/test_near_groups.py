@@ -77,6 +77,6 @@ def test_splits_that_are_given_are_left_as_they_are(tmp_path):
             for number in range(3):
                 pixels = rng.integers(0, 256, (40, 40, 3), np.uint8)
                 Image.fromarray(pixels).save(tmp_path / "data" / split / name / f"{number}.png")
-    with pytest.raises(UsageError, match="says itself which image is in which split. Leave the option out"):
+    with pytest.raises(UsageError, match=r"says itself which image is in which split\. Leave the option out"):
         train(tmp_path / "data", tmp_path / "run", group_near_duplicates=True, **SIZE)
     assert not (tmp_path / "run").exists()
