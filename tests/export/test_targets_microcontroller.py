@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -106,52 +107,146 @@ def test_the_resolver_names_the_operators_of_the_file_and_no_others(made):
     assert f"MicroMutableOpResolver<{len(names)}>" in text and len(methods) == len(names)
 
 
-def test_the_program_is_cplusplus(made, tmp_path):
-    """Its syntax alone, against declarations of what it calls: TFLite Micro's headers are in no package."""
-    folder, _ = made
-    sources = shutil.copytree(folder / SOURCES, tmp_path / "sources")
-    declared = {
-        "micro_mutable_op_resolver.h": "enum TfLiteStatus { kTfLiteOk, kTfLiteError };\n"
-        "namespace tflite {\ntemplate <unsigned int count> struct MicroMutableOpResolver {\n"
-        + "".join(
-            f"  TfLiteStatus {name}();\n"
-            for name in re.findall(r"resolver\.(\w+)\(\)", (sources / "op_resolver.h").read_text())
-        )
-        + "};\n}\n",
-        "micro_interpreter.h": "#include <cstddef>\n#define TFLITE_SCHEMA_VERSION (3)\n"
-        "struct TfLiteTensor { union { char* raw; } data; };\n"
-        "namespace tflite {\nstruct Model { unsigned version() const; };\n"
-        "struct MicroInterpreter {\n"
-        "  template <class R> MicroInterpreter(const Model*, const R&, unsigned char*, std::size_t);\n"
-        "  TfLiteStatus AllocateTensors();\n  TfLiteStatus Invoke();\n  std::size_t arena_used_bytes() const;\n"
-        "  TfLiteTensor* input(std::size_t);\n  TfLiteTensor* output(std::size_t);\n};\n}\n",
-        "micro_log.h": "void MicroPrintf(const char* format, ...);\n",
-        "system_setup.h": "namespace tflite { void InitializeTarget(); }\n",
-    }
-    headers = tmp_path / "tensorflow" / "lite"
-    (headers / "micro").mkdir(parents=True)
-    (headers / "schema").mkdir()
-    for name, text in declared.items():
-        (headers / "micro" / name).write_text("#pragma once\n" + text)
-    (headers / "schema" / "schema_generated.h").write_text(
-        "namespace tflite { const Model* GetModel(const void*); }\n"
-    )
+DECLARED = {
+    "micro/micro_mutable_op_resolver.h": """
+enum TfLiteStatus { kTfLiteOk, kTfLiteError };
+namespace tflite {
+template <unsigned int count> struct MicroMutableOpResolver {
+  unsigned int added = 0;
+  TfLiteStatus Add() { return added++ < count ? kTfLiteOk : kTfLiteError; }
+  METHODS
+};
+}
+""",
+    "micro/micro_interpreter.h": """
+#include <cstddef>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <vector>
+#include "model_data.h"
+#define TFLITE_SCHEMA_VERSION (3)
+struct TfLiteTensor { union { char* raw; } data; };
+namespace tflite {
+struct Model { unsigned version() const { return 3; } };
+struct MicroInterpreter {
+  template <class R> MicroInterpreter(const Model* model, const R&, unsigned char*, std::size_t size)
+      : model_(reinterpret_cast<const char*>(model)), arena_(size) {}
+  TfLiteStatus AllocateTensors() {
+    std::FILE* file = std::fopen("given.tflite", "wb");
+    std::fwrite(model_, 1, g_model_size, file);
+    std::fclose(file);
+    return Ask();
+  }
+  TfLiteStatus Invoke() { return Ask(); }
+  std::size_t arena_used_bytes() const { return arena_; }
+  TfLiteTensor* input(std::size_t) { tensors_[0].data.raw = in_.data(); return &tensors_[0]; }
+  TfLiteTensor* output(std::size_t) { tensors_[1].data.raw = out_.data(); return &tensors_[1]; }
+ private:
+  TfLiteStatus Ask() {
+    std::FILE* file = std::fopen("in.bin", "wb");
+    std::fwrite(in_.data(), 1, in_.size(), file);
+    std::fclose(file);
+    if (std::system(("PYTHON ask.py " + std::to_string(arena_)).c_str()) != 0) return kTfLiteError;
+    file = std::fopen("out.bin", "rb");
+    out_.resize(std::fread(out_.data(), 1, out_.size(), file));
+    std::fclose(file);
+    return kTfLiteOk;
+  }
+  const char* model_;
+  std::size_t arena_;
+  std::vector<char> in_ = std::vector<char>(INPUTS), out_ = std::vector<char>(4096);
+  TfLiteTensor tensors_[2];
+};
+}
+""",
+    "micro/micro_log.h": """
+#include <cstdarg>
+#include <cstdio>
+inline void MicroPrintf(const char* format, ...) {
+  va_list values;
+  va_start(values, format);
+  std::vprintf(format, values);
+  va_end(values);
+  std::printf("\\n");
+}
+""",
+    "micro/system_setup.h": "namespace tflite { inline void InitializeTarget() {} }\n",
+    "schema/schema_generated.h": """
+namespace tflite {
+inline const Model* GetModel(const void* bytes) { return static_cast<const Model*>(bytes); }
+}
+""",
+}
+"""TFLite Micro's names, as far as the program calls them: its headers are in no package. Its own kernels answer."""
+ASK = """
+import sys
+import numpy as np
+from tflite_micro.python.tflite_micro import runtime
+interpreter = runtime.Interpreter.from_file("given.tflite", arena_size=int(sys.argv[1]))
+details = interpreter.get_input_details(0)
+pixels = np.fromfile("in.bin", details["dtype"]).reshape(details["shape"])
+interpreter.set_input(pixels, 0)
+interpreter.invoke()
+np.array(interpreter.get_output(0)).tofile("out.bin")
+"""
+
+
+@pytest.fixture
+def replayed(made, tmp_path):
+    """Compile ``main.cc`` of the bundle, with a change, and run it: exit code, and what it prints."""
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("there is no g++")
-    command = [
-        compiler,
-        "-std=c++17",
-        "-Wall",
-        "-Wextra",
-        "-Werror",
-        "-fsyntax-only",
-        "-I",
-        str(tmp_path),
-        "main.cc",
+    sources = shutil.copytree(made[0] / SOURCES, tmp_path / "sources")
+    operators = re.findall(r"resolver\.(\w+)\(\)", (sources / "op_resolver.h").read_text())
+    methods = "\n  ".join(f"TfLiteStatus {name}() {{ return Add(); }}" for name in operators)
+    for name, text in DECLARED.items():
+        header = tmp_path / "tensorflow" / "lite" / name
+        header.parent.mkdir(parents=True, exist_ok=True)
+        text = (
+            text.replace("METHODS", methods)
+            .replace("PYTHON", sys.executable)
+            .replace("INPUTS", "96 * 96 * 3")
+        )
+        header.write_text("#pragma once\n" + text)
+    (sources / "ask.py").write_text(ASK)
+
+    def run(file="main.cc", change=lambda text: text):
+        path = sources / file
+        path.write_text(change(path.read_text()))
+        command = [compiler, "-std=c++17", "-Wall", "-Wextra", "-Werror", "-I", str(tmp_path), "-I", "."]
+        subprocess.run([*command, "main.cc", "model_data.cc", "-o", "replay"], cwd=sources, check=True)
+        done = subprocess.run(["./replay"], cwd=sources, capture_output=True, text=True, timeout=120)
+        return done.returncode, done.stdout
+
+    return run
+
+
+def test_the_program_is_compiled_and_replays_the_golden_images_in_its_arena(replayed):
+    code, said = replayed()
+    assert code == 0 and said.splitlines()[-1] == "passed"
+    assert [line for line in said.splitlines() if line.startswith("Golden")] == [
+        f"Golden image {number}: differs by 0 steps." for number in range(4)
     ]
-    done = subprocess.run(command, cwd=sources, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+
+
+def test_the_program_tells_other_answers(replayed):
+    def other(text):
+        before, answers = text.split("kGoldenOutputs[kGoldenImages]")
+        return f"{before}kGoldenOutputs[kGoldenImages]" + re.sub(
+            r"\{\n(\d+),", lambda first: f"{{\n{(int(first[1]) + 100) % 256},", answers, count=1
+        )
+
+    code, said = replayed("golden_data.h", other)
+    *_, last = said.splitlines()
+    assert code == 1 and last == "FAILED"
+    assert re.search(r"Golden image 0: differs by (100|156) steps", said)
+
+
+def test_the_program_tells_an_arena_that_is_too_small(replayed):
+    code, said = replayed("main.cc", lambda text: re.sub(r"(kArenaSize) = \d+", r"\1 = 1024", text, count=1))
+    assert code == 1 and "does not fit an arena of 1024 bytes" in said
 
 
 def test_the_report_and_the_bundle_tell_what_was_made_and_how_it_answers(made):
