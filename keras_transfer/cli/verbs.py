@@ -7,6 +7,7 @@ VERBS = {
     "compare": "Compare pretrained networks on your images.",
     "replay": "Repeat a run and compare.",
     "predict": "Ask a model about images.",
+    "pick": "Pick the unlabelled images to label next.",
     "explain": "Show what a model looks at in images.",
     "similar": "Find the images that look most alike.",
     "export": "Export a run to a bundle: Keras, SavedModel and TFLite, with proof.",
