@@ -32,7 +32,7 @@ _SHOWN = 10
 )
 @click.option(
     "--candidates",
-    default=5,
+    default=10,
     show_default=True,
     metavar="K",
     help="Choose among the K x N most doubtful images; 1: take those.",

@@ -10,10 +10,10 @@ from keras_transfer.picking.doubt import MEASURES
 from keras_transfer.picking.spread import distances, gradient_seeds, k_centre, weighted_clusters
 
 WAYS = (*MEASURES, "gradient", "spread")
-"""The measures of doubt: the most doubtful images are clustered, each counting its doubt times its distance to the
-nearest labelled image, and of each cluster the middle one is taken. ``gradient``: by the last layer's gradient.
-``spread``: the farthest from what is labelled, whatever the model says."""
-CANDIDATES = 5
+"""The measures of doubt: the most doubtful images are clustered, each counting its doubt, and of each cluster the
+middle one is taken. ``gradient``: by the last layer's gradient. ``spread``: the farthest from what is labelled,
+whatever the model says."""
+CANDIDATES = 10
 """So many times the images asked for are looked at, the most doubtful first: what ``benchmarks/pick.py`` says."""
 
 
@@ -68,5 +68,4 @@ def choose(
     most = np.argsort(-images.doubt, kind="stable")[: candidates * count]
     if len(most) == count:
         return most
-    apart = np.where(np.isfinite(images.apart), images.apart, 1.0)[most]
-    return most[weighted_clusters(images.values[most], images.doubt[most] * apart, count, seed)]
+    return most[weighted_clusters(images.values[most], images.doubt[most], count, seed)]

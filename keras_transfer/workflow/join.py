@@ -64,7 +64,8 @@ def join(
     their source says otherwise, so what is measured on stays the same. Of an image in several sources there is one row.
 
     Args:
-        sources: at least two: run folders, and what ``load_data`` takes (class folders, CSV, exports of labelling tools).
+        sources: at least two: run folders, and what ``load_data`` takes, such as class folders, CSV, or exports of
+            labelling tools.
         output: a ``.csv``.
         image_root: the folder that paths in annotations and CSV files are relative to; default: their own.
         overwrite: replace a file that is there.
