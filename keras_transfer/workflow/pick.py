@@ -89,7 +89,8 @@ def pick(
     network = _Network(opened)
     seen = network.features(table)
     before = seen[:0] if learned is None else network.features(learned)
-    values, labelled = (_directions(one, seen.mean(axis=0)) for one in (seen, before))
+    middle = (seen.sum(axis=0) + before.sum(axis=0)) / (len(seen) + len(before))
+    values, labelled = (_directions(one, middle) for one in (seen, before))
     outputs = network.outputs(seen)
     images = Unlabelled(values, *_doubts(opened, outputs, by), distances(values, labelled))
     pictures = Pictures(table, values, learned, labelled)
@@ -218,7 +219,7 @@ def _engine(noted: Any) -> EngineSettings:
 
 
 def _directions(features: np.ndarray, middle: np.ndarray) -> np.ndarray:
-    """Features without the mean of the pool's, of unit length."""
+    """Features without the mean of all images, of unit length."""
     return normalize(features - middle).astype(np.float32, copy=False) if len(features) else features
 
 

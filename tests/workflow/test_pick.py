@@ -99,7 +99,8 @@ def test_spread_is_the_greedy_cover_of_the_cached_features(place):
     network = pooled_model(backbone, (64, 64))
     seen = network.predict(pool, verbose=0)
     known = ktr.extract(table, backbone, preprocessing=pixels, engine="keras", indices=learned).values
-    values, others = normalize(seen - seen.mean(axis=0)), normalize(known - seen.mean(axis=0))
+    middle = np.concatenate([seen, known]).mean(axis=0)
+    values, others = normalize(seen - middle), normalize(known - middle)
     nearest = np.linalg.norm(values[:, None] - others[None], axis=2).min(axis=1)
     for one in found.picks:
         row = int(nearest.argmax())
