@@ -95,6 +95,10 @@ def pick(
     images = Unlabelled(values, *_doubts(opened, outputs, by), distances(values, labelled))
     pictures = Pictures(table, values, learned, labelled)
     rows, near = choose_different(pictures, images, by, count, candidates=candidates, seed=seed)
+    if not len(rows):
+        raise UsageError(
+            f"All {len(table)} images of {found.source} show what images of {opened.path} show. Give other images."
+        )
     if len(rows) < count:
         log.warning(
             "%d of %d images are picked: all others show what these or training images show.",

@@ -129,6 +129,11 @@ def test_nothing_that_is_labelled_and_nothing_twice(place, tmp_path, said):
     assert len(taken & {"flower_02.png", "again.png", "other_form.jpg"}) == 1
     assert "3 of 30 images of" in said.text and "which are labelled: they are left out" in said.text
     assert "24 of 26 images are picked: all others show what these or training images show." in said.text
+    with pytest.raises(UsageError) as caught:
+        ktr.pick(place / "run", pool / "mirrored.png", count=1)
+    assert str(caught.value) == (
+        f"All 1 images of {pool / 'mirrored.png'} show what images of {place / 'run'} show. Give other images."
+    )
     few = ktr.pick(place / "run", pool, count=5, by="spread")
     assert len(few.picks) == 5
 
