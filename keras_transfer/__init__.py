@@ -49,6 +49,7 @@ _HOMES = {
     "load_backbone": "keras_transfer.backbones",
     "load_bundle": "keras_transfer.export",
     "load_data": "keras_transfer.data",
+    "pick": "keras_transfer.workflow.pick",
     "predict": "keras_transfer.workflow.predict",
     "replay": "keras_transfer.workflow.replay",
     "save_features": "keras_transfer.workflow.features",

@@ -19,6 +19,7 @@ from keras_transfer.workflow.evaluate import evaluate
 from keras_transfer.workflow.explain import explain
 from keras_transfer.workflow.export import export_run
 from keras_transfer.workflow.features import save_features
+from keras_transfer.workflow.pick import pick
 from keras_transfer.workflow.predict import predict
 from keras_transfer.workflow.replay import replay
 from keras_transfer.workflow.similar import find_similar
@@ -49,6 +50,7 @@ __all__ = [
     "load_backbone",
     "load_bundle",
     "load_data",
+    "pick",
     "predict",
     "replay",
     "save_features",

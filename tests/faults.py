@@ -513,6 +513,39 @@ MUTATIONS = (
         ("tests/data/test_data_checking.py::test_a_damaged_memory_is_not_believed",),
         "Images are taken for checked that nobody looked at.",
     ),
+    # ------------------------------------------------------------------ picking and joining
+    Mutation(
+        "labelled-images-are-picked",
+        "keras_transfer/workflow/pick.py",
+        "        if digest not in recorded:\n",
+        "        if True:\n",
+        ("tests/workflow/test_pick.py::test_what_cannot_be_picked_from_is_said_in_a_sentence",),
+        "People label images that the run has learned from.",
+    ),
+    Mutation(
+        "near-duplicates-of-training-images-are-picked",
+        "keras_transfer/picking/different.py",
+        "taken = {*range(len(kept)), *range(len(rows), len(values))}",
+        "taken = {*range(len(kept))}",
+        ("tests/workflow/test_pick.py::test_nothing_that_is_labelled_and_nothing_twice",),
+        "A label is spent on what the run has seen in another form.",
+    ),
+    Mutation(
+        "doubt-by-the-second-class-alone",
+        "keras_transfer/picking/doubt.py",
+        "return 1 - (ordered[..., -1] - ordered[..., -2])",
+        "return 1 - ordered[..., -2]",
+        ("tests/picking/test_picking.py::test_doubt_of_classes",),
+        "The images that the model is sure of are picked.",
+    ),
+    Mutation(
+        "joined-images-are-all-for-training",
+        "keras_transfer/workflow/join.py",
+        "(table.label_text(row), str(table.splits[row]), group",
+        '(table.label_text(row), "train", group',
+        ("tests/workflow/test_join.py::test_old_and_new_images_go_into_one_training",),
+        "The second run learns from the images that the first one is measured on.",
+    ),
     # ------------------------------------------------------------------ runs, networks, metrics
     Mutation(
         "unfinished-run-of-another-request-taken-up",

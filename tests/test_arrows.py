@@ -33,7 +33,7 @@ ROOMS = (
         "litert",
     ),
     *("backbones", "heads", "freezing", "freeze_plan", "data", "inference", "features", "run"),
-    *("evaluation", "training", "checking", "export", "tasks", "workflow", "cli", "testing"),
+    *("evaluation", "training", "checking", "picking", "export", "tasks", "workflow", "cli", "testing"),
 )
 """From the ground up: a room imports only those before it. ``keras_transfer`` itself is below all."""
 EXCEPTIONS = {

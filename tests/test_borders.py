@@ -99,6 +99,7 @@ def test_the_public_names_are_these_and_all_exist():
         "load_backbone",
         "load_bundle",
         "load_data",
+        "pick",
         "predict",
         "replay",
         "save_features",

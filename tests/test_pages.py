@@ -40,9 +40,10 @@ LONG = (
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch, photos):
-    """``photos/`` with a folder per class (large crops, which differ plainly), and ``photo.jpg``."""
+    """``photos/`` with a folder per class (large crops, which differ plainly), ``unlabelled/``, and ``photo.jpg``."""
     for seed, (name, photo) in enumerate(photos.items()):
         write_crops(tmp_path / "photos" / name, photo, 10, seed, size=240)
+        write_crops(tmp_path / "unlabelled" / name, photo, 10, seed + 10, size=240)
     Image.fromarray(photos["flower"]).save(tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
     return tmp_path

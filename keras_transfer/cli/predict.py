@@ -40,8 +40,8 @@ def predict(
 ) -> None:
     """Ask MODEL (a run folder, a .keras or .h5 file, a SavedModel, a .tflite), or a pretrained network, about IMAGES.
 
-    IMAGES are files, or folders that are searched. A file that cannot be read is reported and the others are answered;
-    the exit code is then 1.
+    IMAGES are files, folders that are searched, or CSV files with a column path. A file that cannot be read is reported
+    and the others are answered; the exit code is then 1.
 
     \b
     keras-transfer predict run photo.jpg

@@ -7,6 +7,8 @@ VERBS = {
     "compare": "Compare pretrained networks on your images.",
     "replay": "Repeat a run and compare.",
     "predict": "Ask a model about images.",
+    "pick": "Pick the unlabelled images to label next.",
+    "join": "Join labelled images of several sources in one table.",
     "explain": "Show what a model looks at in images.",
     "similar": "Find the images that look most alike.",
     "export": "Export a run to a bundle: Keras, SavedModel and TFLite, with proof.",

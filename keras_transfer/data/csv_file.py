@@ -236,3 +236,26 @@ def _splits(rows: _Lines, path: Path, fixed: bool) -> np.ndarray | None:
             f"{path} has splits ({', '.join(sorted(given))}) and no row of the train split. Add some."
         )
     return np.array(rows.splits, dtype="<U5")
+
+
+def listed_paths(path: Path) -> list[Path]:
+    """The images that a CSV lists in its column ``path``, relative to its folder or absolute; labels are passed over.
+
+    Raises ``DataError``: there is no such column, no row, or a file that is not there.
+    """
+    file = open_csv(path, PATHS)
+    column = next((name for name in PATHS if name in file.columns), None)
+    if column is None:
+        raise DataError(f"{path} has no column 'path'. A list of images names it in its first line.")
+    base = str(path.parent.absolute())
+    found = []
+    for place, values in file.rows():
+        if not values[column].strip():
+            raise DataError(f"The path is empty in {place}.")
+        one = path.parent / _portable(values[column], place, base)
+        if not one.is_file():
+            raise DataError(f"{one}, in {place}, is no file. Paths are relative to the list's folder.")
+        found.append(one)
+    if not found:
+        raise DataError(f"{path} has no rows below its header. Expected one row for each image.")
+    return list(dict.fromkeys(found))

@@ -224,7 +224,7 @@ def _as_recorded(run: Run, table: ImageTable, default: str) -> tuple[ImageTable,
 
     Where the run learned from all of them, nothing else is left to measure.
     """
-    recorded = _recorded_splits(run)
+    recorded = recorded_splits(run)
     known = np.array([digest in recorded for digest in table.sha256])
     if not any(recorded.get(digest) in run.learned_from for digest in table.sha256):
         return table, default
@@ -243,7 +243,7 @@ def _as_recorded(run: Run, table: ImageTable, default: str) -> tuple[ImageTable,
     return replace(table, splits=splits), "test"
 
 
-def _recorded_splits(run: Run) -> dict[str, str]:
+def recorded_splits(run: Run) -> dict[str, str]:
     """{SHA-256: split} of the images of a run; where one image is in several, ``train`` counts."""
     # Names of files need not be UTF-8; they are written with surrogates.
     path = run.split_path
@@ -260,5 +260,5 @@ def _recorded_splits(run: Run) -> dict[str, str]:
 def _trained_on(loaded: LoadedModel, table: ImageTable) -> int | None:
     if loaded.run is None:
         return None
-    recorded, learned = _recorded_splits(loaded.run), loaded.run.learned_from
+    recorded, learned = recorded_splits(loaded.run), loaded.run.learned_from
     return sum(recorded.get(digest) in learned for digest in table.sha256)

@@ -11,7 +11,8 @@ import numpy as np
 
 from keras_transfer.data import folder
 from keras_transfer.data.checking import SUFFIXES
-from keras_transfer.data.forms import images_of
+from keras_transfer.data.csv_file import listed_paths
+from keras_transfer.data.forms import TABLES, images_of
 from keras_transfer.data.remote import local_copy
 from keras_transfer.data.threads import ordered_map
 from keras_transfer.decoding import ImageError
@@ -38,7 +39,7 @@ def predict(
 
     Args:
         model: as in :func:`evaluate`.
-        images: files, or folders that are searched for images.
+        images: files, folders that are searched for images, archives, parquet, or CSV files with a column ``path``.
         top: how many classes to tell.
         labels, preprocessing, input_range, logits: see :func:`keras_transfer.workflow.loaded_model.open_model`.
 
@@ -65,7 +66,7 @@ def predict(
 
 
 def find_images(images: Sequence[str | Path]) -> list[Path]:
-    """The files, and the images in folders, archives and parquet, in order, as a data folder's.
+    """The files, and the images in folders, archives, parquet and lists (a CSV's column ``path``), in order.
 
     Raises ``UsageError`` where there are none.
     """
@@ -79,6 +80,8 @@ def find_images(images: Sequence[str | Path]) -> list[Path]:
             if not inside.images:
                 raise UsageError(f"{item} holds no image ({', '.join(sorted(SUFFIXES))}).")
             found.extend(where / name for name in inside.images)
+        elif item.suffix.lower() in TABLES and item.is_file():
+            found.extend(listed_paths(item))
         elif item.exists():
             found.append(item)
         else:
