@@ -51,6 +51,7 @@ _HOMES = {
     "load_data": "keras_transfer.data",
     "predict": "keras_transfer.workflow.predict",
     "replay": "keras_transfer.workflow.replay",
+    "report": "keras_transfer.workflow.report",
     "save_features": "keras_transfer.workflow.features",
     "set_trainable": "keras_transfer.freezing",
     "train": "keras_transfer.workflow.train",

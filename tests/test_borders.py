@@ -101,6 +101,7 @@ def test_the_public_names_are_these_and_all_exist():
         "load_data",
         "predict",
         "replay",
+        "report",
         "save_features",
         "set_trainable",
         "train",
