@@ -21,6 +21,7 @@ from keras_transfer.workflow.export import export_run
 from keras_transfer.workflow.features import save_features
 from keras_transfer.workflow.predict import predict
 from keras_transfer.workflow.replay import replay
+from keras_transfer.workflow.report import report
 from keras_transfer.workflow.similar import find_similar
 from keras_transfer.workflow.train import train
 from keras_transfer.workflow.verify import verify
@@ -51,6 +52,7 @@ __all__ = [
     "load_data",
     "predict",
     "replay",
+    "report",
     "save_features",
     "set_trainable",
     "train",

@@ -327,7 +327,7 @@ def _sentences(found: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str
             f"Do not read its probabilities as chances: they are off by {percent(error)} on average."
         )
     if not counted.get("leak") and not counted.get("conflict"):
-        lines.append("Next: look at the mistakes below, then `keras-transfer export`.")
+        lines.append("Next: look at what it confuses below, then export it with keras-transfer export.")
     return lines
 
 
