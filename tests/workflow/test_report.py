@@ -50,7 +50,7 @@ def test_the_numbers_are_those_of_the_record(old):
     assert "keras-transfer train /photos --output old --seed 0" in text
     assert "--val-fraction" not in text and "--backbone tiny" in text and "--strategy probe" in text
     assert "keeps no answers to single images" in text
-    for outside in ("http://", "https://", "src=\"plots", "<link rel=\"stylesheet"):
+    for outside in ("http://", "https://", 'src="plots', '<link rel="stylesheet'):
         assert outside not in text
 
 
@@ -63,7 +63,10 @@ def test_what_an_export_measured(old):
 def test_names_are_text_and_never_markup(old):
     def rename(info):
         metrics = info["metrics"]["test"]
-        metrics["per_class"] = {NASTY: metrics["per_class"]["china"], "flower": metrics["per_class"]["flower"]}
+        metrics["per_class"] = {
+            NASTY: metrics["per_class"]["china"],
+            "flower": metrics["per_class"]["flower"],
+        }
         info["output"]["names"][0] = info["data"]["source"] = info["request"]["source"] = NASTY
 
     changed(old, rename)
@@ -98,7 +101,7 @@ def test_many_classes_give_a_list_and_a_small_page(old):
     def many(info):
         metrics = info["metrics"]["test"]
         row = metrics["per_class"]["china"]
-        metrics["per_class"] = {name: row for name in names}
+        metrics["per_class"] = dict.fromkeys(names, row)
         metrics["confusion_matrix"] = counts.tolist()
         info["output"].update(names=names, shape=[400])
 
@@ -132,7 +135,9 @@ def test_a_training_leaves_its_page_and_its_answers(finished_run):
     assert text.count("data:image/jpeg") == len(re.findall("<li><img", text)) > 0
     assert {"predictions.npy", "report.html"} <= set(finished_run.info["files"])
     facts = facts_of(finished_run.path, "run", record)
-    error = sum(row["images"] * abs(row["confidence"] - row["accuracy"]) for row in facts["bins"] if row["images"])
+    error = sum(
+        row["images"] * abs(row["confidence"] - row["accuracy"]) for row in facts["bins"] if row["images"]
+    )
     assert sum(row["images"] for row in facts["bins"]) == metrics["images"]
     assert 0 <= error / metrics["images"] <= 1
 
@@ -150,6 +155,15 @@ def test_where_the_data_are_gone_the_page_says_so(finished_run, tmp_path):
     text = ktr.report(gone).read_text()
     assert "Without pictures: the data cannot be read here." in text
     assert "data:image/jpeg" not in text and "The least sure hits" in text
+
+
+def test_data_that_changed_give_no_pictures(finished_run, tmp_path):
+    moved = Path(shutil.copytree(finished_run.path, tmp_path / "moved"))
+    data = Path(shutil.copytree(finished_run.record.request.source, tmp_path / "data"))
+    changed(moved, lambda info: info["request"].update(source=str(data)))
+    measured = [row for row in (moved / "split.csv").read_text().splitlines() if ",test," in row]
+    (data / measured[0].split(",")[0]).unlink()
+    assert "Without pictures: the data have changed since the training." in ktr.report(moved).read_text()
 
 
 def test_a_page_that_cannot_be_written_costs_no_training(finished_run, tmp_path, monkeypatch, caplog):
