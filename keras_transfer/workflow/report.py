@@ -177,7 +177,7 @@ def _table(measured: Any, digests: list[str]) -> tuple[ImageTable | None, str]:
     """The images as they were measured; or why there are none."""
     try:
         table = measured()
-    except KerasTransferError:
+    except (KerasTransferError, OSError):
         return None, _GONE
     if list(table.sha256) != digests:
         return None, "the data have changed since the training"

@@ -32,6 +32,8 @@ MOST_PLOTS = 1_500_000
 OWN_PLOTS = ("confusion_matrix.png", "reliability.png")
 """The page draws these itself, so that they can be read, searched and printed."""
 BADLY_CALIBRATED, WEAK = 0.1, 0.7
+ENOUGH_TO_CALIBRATE = 50
+"""Of fewer images a calibration error says little."""
 
 
 def facts_of(folder: Path, name: str, record: RunRecord) -> dict[str, Any]:
@@ -60,7 +62,7 @@ def facts_of(folder: Path, name: str, record: RunRecord) -> dict[str, Any]:
         "images": metrics.get("images"),
         "counts": _counts(record),
         "issues": issues,
-        "plan": record.contract.notes.get("plan") or {},
+        "plan": _plan(record.contract.notes),
         "per_class": per_class,
         "columns": _columns(per_class),
         "matrix": None,
@@ -194,8 +196,24 @@ def _per_class(metrics: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]
     table = metrics.get("per_class") or metrics.get("per_target") or {}
     rows = [(name, row) for name, row in table.items() if isinstance(row, Mapping)]
     if len(rows) > MOST_CLASSES:
-        rows.sort(key=lambda row: row[1].get("f1") if _is_number(row[1].get("f1")) else 2.0)
+        rows.sort(key=_weakness)
     return rows[:MOST_CLASSES]
+
+
+def _weakness(row: tuple[str, Mapping[str, Any]]) -> float:
+    value = row[1].get("f1")
+    return float(value) if _is_number(value) else 2.0
+
+
+def _plan(notes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The freeze plan of a network; empty where a task notes none, or something else."""
+    plan = notes.get("plan")
+    if not isinstance(plan, Mapping) or not {"parameters", "trainable", "batchnorm", "blocks"} <= plan.keys():
+        return {}
+    wanted = {"block", "layers", "parameters", "trainable", "rate"}
+    blocks = plan["blocks"]
+    fits = isinstance(blocks, list) and all(isinstance(b, Mapping) and wanted <= b.keys() for b in blocks)
+    return plan if fits else {}
 
 
 def _columns(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
@@ -314,7 +332,7 @@ def _sentences(found: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str
     if counted.get("conflict"):
         lines.append(f"{_times(counted['conflict'])} with different labels: correct them first.")
     weak = [
-        (name, row["recall"])
+        (name, float(row["recall"]))
         for name, row in found["per_class"]
         if _is_number(row.get("recall")) and row["recall"] < WEAK
     ]
@@ -322,12 +340,13 @@ def _sentences(found: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str
         name, recall = min(weak, key=lambda row: row[1])
         lines.append(f"The weakest class is {name}, of whose images {percent(recall)} are found.")
     error = metrics.get("calibration_error")
-    if _is_number(error) and error > BADLY_CALIBRATED:
+    if _is_number(error) and float(error or 0) > BADLY_CALIBRATED and (images or 0) >= ENOUGH_TO_CALIBRATE:
         lines.append(
             f"Do not read its probabilities as chances: they are off by {percent(error)} on average."
         )
     if not counted.get("leak") and not counted.get("conflict"):
-        lines.append("Next: look at what it confuses below, then export it with keras-transfer export.")
+        look = "look at what it confuses below, then " if found["pairs"] else ""
+        lines.append(f"Next: {look}export it with keras-transfer export.")
     return lines
 
 

@@ -184,6 +184,18 @@ def test_other_tasks_have_a_page(finished, task):
     assert ktr.report(run).read_text().count("<h1>") == 1
 
 
+def test_a_task_that_is_gone_and_notes_something_else_has_a_page(old):
+    def other(info):
+        info["request"]["task"], info["request"]["options"] = "dreams", {"deep": True}
+        info["training"] = {"plan": [{"network": "generator"}], "strategy": 3}
+        info["metrics"] = {"val": {"images": 6, "note": "text", "depth": 2.5, "per_class": {"a": 1.0}}}
+
+    changed(old, other)
+    text = ktr.report(old).read_text()
+    assert "A dreams model on tiny, trained with 26 images." in text
+    assert "Depth 2.5, measured on the 6 val images." in text and "There is no test split" in text
+
+
 def test_bad_input_is_a_sentence(old, tmp_path):
     def refused(*given, **more):
         with pytest.raises(UsageError) as caught:
