@@ -9,7 +9,7 @@ import shlex
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -101,7 +101,7 @@ def metric_text(name: str, value: Any) -> str:
     return f"{value}" if isinstance(value, int) else score(name, value)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
@@ -202,7 +202,7 @@ def _per_class(metrics: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]
 
 def _weakness(row: tuple[str, Mapping[str, Any]]) -> float:
     value = row[1].get("f1")
-    return float(value) if _is_number(value) else 2.0
+    return value if _is_number(value) else 2.0
 
 
 def _plan(notes: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -332,7 +332,7 @@ def _sentences(found: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str
     if counted.get("conflict"):
         lines.append(f"{_times(counted['conflict'])} with different labels: correct them first.")
     weak = [
-        (name, float(row["recall"]))
+        (name, row["recall"])
         for name, row in found["per_class"]
         if _is_number(row.get("recall")) and row["recall"] < WEAK
     ]
@@ -340,7 +340,7 @@ def _sentences(found: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str
         name, recall = min(weak, key=lambda row: row[1])
         lines.append(f"The weakest class is {name}, of whose images {percent(recall)} are found.")
     error = metrics.get("calibration_error")
-    if _is_number(error) and float(error or 0) > BADLY_CALIBRATED and (images or 0) >= ENOUGH_TO_CALIBRATE:
+    if _is_number(error) and error > BADLY_CALIBRATED and (images or 0) >= ENOUGH_TO_CALIBRATE:
         lines.append(
             f"Do not read its probabilities as chances: they are off by {percent(error)} on average."
         )
