@@ -1,12 +1,30 @@
 """``keras-transfer report``."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
+import click
+
+from keras_transfer.cli import cli
+from keras_transfer.run import open_run
 from keras_transfer.testing.command import call
+from keras_transfer.workflow.report_facts import command
 
 FILES = Path(__file__).parents[1] / "files" / "before_contracts"
+
+
+def test_the_command_on_the_page_is_understood():
+    record = open_run(FILES / "run").record
+    _, verb, *arguments = shlex.split(command(record, "again"))
+    told = cli.get_command(click.Context(cli), verb).make_context(verb, arguments).params
+    settings = record.request.settings.flat()
+    assert {
+        name: told[name] for name in ("backbone", "image_size", "engine", "strategy", "decode", "refit")
+    } == {
+        name: settings[name] for name in ("backbone", "image_size", "engine", "strategy", "decode", "refit")
+    }
 
 
 def test_one_run_several_runs_and_none(tmp_path):

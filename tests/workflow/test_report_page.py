@@ -30,7 +30,9 @@ def test_on_a_phone_nothing_is_asked_for_and_nothing_runs_over_the_edge(browser,
     runs = [Path(shutil.copytree(FILES / "run", tmp_path / name)) for name in ("one", "another" * 12)]
     path = ktr.report(runs, tmp_path / "page.html")
     with browser.page(width=360, height=800) as page:
-        page.open(path.as_uri(), "document.readyState === 'complete' && document.querySelector('h1')")
+        page.open(
+            path.as_uri(), "document.readyState === 'complete' && document.querySelector('h1') !== null"
+        )
         assert page.value("document.documentElement.scrollWidth") <= 360
         first = "document.querySelector('table.sorted tbody th').textContent"
         before = page.value(first)
