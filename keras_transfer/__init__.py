@@ -52,6 +52,7 @@ _HOMES = {
     "pick": "keras_transfer.workflow.pick",
     "predict": "keras_transfer.workflow.predict",
     "replay": "keras_transfer.workflow.replay",
+    "report": "keras_transfer.workflow.report",
     "save_features": "keras_transfer.workflow.features",
     "set_trainable": "keras_transfer.freezing",
     "train": "keras_transfer.workflow.train",

@@ -22,6 +22,7 @@ from keras_transfer.workflow.features import save_features
 from keras_transfer.workflow.pick import pick
 from keras_transfer.workflow.predict import predict
 from keras_transfer.workflow.replay import replay
+from keras_transfer.workflow.report import report
 from keras_transfer.workflow.similar import find_similar
 from keras_transfer.workflow.train import train
 from keras_transfer.workflow.verify import verify
@@ -53,6 +54,7 @@ __all__ = [
     "pick",
     "predict",
     "replay",
+    "report",
     "save_features",
     "set_trainable",
     "train",

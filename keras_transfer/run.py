@@ -8,6 +8,8 @@
       history.csv    one row per epoch
       skipped.csv    files that could not be used, with the reason
       plots/
+      predictions.npy   the answers to the images that the metrics are of, in the order of split.csv
+      report.html    all of it to look at
 
 While it is being made the folder is called ``.RUN.partial`` beside its final place, and holds ``request.json``
 (what was asked) and ``state/`` (checkpoints). The same command takes it up again; another command is refused.
@@ -39,6 +41,7 @@ INFO, MODEL, BACKBONE, SPLIT, HISTORY, SKIPPED, PLOTS = (
     "skipped.csv",
     "plots",
 )
+PREDICTIONS, REPORT = "predictions.npy", "report.html"
 
 
 _PASSING = ("state", "request.json")
@@ -102,12 +105,14 @@ def open_run(path: str | Path) -> Run:
         RunError: it is damaged, or written by a newer version.
     """
     path = Path(path)
+    hint = ""
+    if _partial(path).is_dir():
+        hint = " An unfinished run is beside it: run the same `train` command again to finish it."
     if not path.is_dir():
-        raise UsageError(f"{path}: no such folder. A run folder made by `keras-transfer train` is expected.")
+        raise UsageError(
+            f"{path}: no such folder. A run folder made by `keras-transfer train` is expected.{hint}"
+        )
     if not (path / INFO).is_file():
-        hint = ""
-        if _partial(path).is_dir():
-            hint = " An unfinished run is beside it: run the same `train` command again to finish it."
         raise UsageError(f"{path} is not a run folder: it has no {INFO}.{hint}")
     try:
         info = json.loads((path / INFO).read_text(encoding="utf-8"))
@@ -256,7 +261,7 @@ def _refuse_strangers(target: Path) -> None:
         known = json.loads((target / INFO).read_text(encoding="utf-8")).get("files")
     except (OSError, ValueError, AttributeError):
         return  # nothing there, or a damaged run
-    strangers = sorted({path.name for path in target.iterdir()} - set(known)) if known else []
+    strangers = sorted({path.name for path in target.iterdir()} - {REPORT, *known}) if known else []
     if strangers:
         shown = ", ".join(strangers[:3]) + (" ..." if len(strangers) > 3 else "")
         raise UsageError(

@@ -37,6 +37,23 @@ class Mutation:
 
 
 MUTATIONS = (
+    # ------------------------------------------------------------------ report
+    Mutation(
+        "report-markup",
+        "keras_transfer/checking/page.py",
+        "autoescape=True",
+        "autoescape=False",
+        ("tests/workflow/test_report.py::test_names_are_text_and_never_markup",),
+        "A class or file whose name is markup runs as a script in the page.",
+    ),
+    Mutation(
+        "report-stale-data",
+        "keras_transfer/workflow/report.py",
+        "if list(table.sha256) != digests:",
+        "if False:",
+        ("tests/workflow/test_report.py::test_data_that_changed_give_no_pictures",),
+        "Pictures of other images stand beside the answers.",
+    ),
     # ------------------------------------------------------------------ training
     Mutation(
         "frozen-statistics-move",

@@ -102,6 +102,7 @@ def test_the_public_names_are_these_and_all_exist():
         "pick",
         "predict",
         "replay",
+        "report",
         "save_features",
         "set_trainable",
         "train",

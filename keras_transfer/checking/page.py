@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
+import numpy as np
 from PIL import Image
 
 from keras_transfer.checking.issues import KINDS, Issue
@@ -18,7 +19,7 @@ from keras_transfer.data.table import ImageTable
 SHOWN = 60
 """Findings of a kind with pictures; the CSV has all."""
 _SIDE = 112
-_TEMPLATE = Path(__file__).with_name("page.html.j2")
+_TEMPLATE = "page.html.j2"
 COLUMNS = ("path", "issue", "severity", "score", "what", "other", "suggestion")
 
 
@@ -47,7 +48,7 @@ def html_page(table: ImageTable, issues: Sequence[Issue], *, title: str, facts: 
         if row is None:
             return ""
         if row not in pictures:
-            pictures[row] = _thumbnail(table, row)
+            pictures[row] = thumbnail(table.images.load(row))
         return pictures[row]
 
     by_kind: dict[str, list[Issue]] = defaultdict(list)
@@ -67,20 +68,29 @@ def html_page(table: ImageTable, issues: Sequence[Issue], *, title: str, facts: 
     ]
     splits = table.summary()["splits"]
     classes = [(name, [splits[split]["per_class"][name] for split in splits]) for name in table.classes]
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
-        title=title,
-        facts=facts,
-        sections=sections,
-        classes=classes,
-        severities=Counter(one.severity for one in issues),
-        shown=SHOWN,
+    return (
+        templates()
+        .get_template(_TEMPLATE)
+        .render(
+            title=title,
+            facts=facts,
+            sections=sections,
+            classes=classes,
+            severities=Counter(one.severity for one in issues),
+            shown=SHOWN,
+        )
     )
 
 
-def _thumbnail(table: ImageTable, row: int) -> str:
-    """A picture as a ``data:`` address."""
-    picture = Image.fromarray(table.images.load(row))
+def templates(*folders: Path) -> jinja2.Environment:
+    """Templates of these folders, and the style of the house: what they are given is text, never markup."""
+    loader = jinja2.FileSystemLoader([*folders, Path(__file__).parent])
+    return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+
+
+def thumbnail(pixels: np.ndarray) -> str:
+    """An image, uint8 ``(H, W, 3)``, as a small ``data:`` address."""
+    picture = Image.fromarray(pixels)
     picture.thumbnail((_SIDE, _SIDE))
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=80)

@@ -4,6 +4,7 @@ VERBS = {
     "check": "Find wrong labels, copies, leaks and bad images in data.",
     "train": "Train a classifier on a folder of images.",
     "evaluate": "Measure a model on images.",
+    "report": "One page of a run, or of several side by side.",
     "compare": "Compare pretrained networks on your images.",
     "replay": "Repeat a run and compare.",
     "predict": "Ask a model about images.",

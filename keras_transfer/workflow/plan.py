@@ -14,7 +14,7 @@ from keras_transfer.backbones.cost import is_counted, macs
 from keras_transfer.data import ImageTable
 from keras_transfer.inference import engines
 from keras_transfer.inference.engines import COSTS
-from keras_transfer.run import BACKBONE, HISTORY, INFO, MODEL, PLOTS, SKIPPED, SPLIT
+from keras_transfer.run import BACKBONE, HISTORY, INFO, MODEL, PLOTS, REPORT, SKIPPED, SPLIT
 from keras_transfer.settings import FitSettings, TrainSettings
 from keras_transfer.tasks.base import BuildContext, TrainingPlan
 from keras_transfer.tasks.loading import load_task
@@ -153,4 +153,4 @@ def _forward(model: keras.Model) -> float | None:
 
 def _files(plan: TrainingPlan, fit: FitSettings) -> list[str]:
     deployed = [BACKBONE] if fit.deploy is not None else []
-    return [INFO, MODEL, *deployed, SPLIT, HISTORY, SKIPPED, f"{PLOTS}/", *plan.files]
+    return [INFO, MODEL, *deployed, SPLIT, HISTORY, SKIPPED, REPORT, f"{PLOTS}/", *plan.files]

@@ -35,7 +35,7 @@ from keras_transfer.hashing import size_and_sha256
 from keras_transfer.inference import KerasRunner, engines, outputs
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records import BackboneRecord, DataRecord, ModelContract, RunRecord, TrainingRequest
-from keras_transfer.run import HISTORY, MODEL, SKIPPED, SPLIT, Run, RunWriter, new_run, open_run
+from keras_transfer.run import HISTORY, MODEL, PREDICTIONS, SKIPPED, SPLIT, Run, RunWriter, new_run, open_run
 from keras_transfer.setting_values import TrainValues
 from keras_transfer.settings import ModelSettings, TrainSettings
 from keras_transfer.tasks.base import Task, TaskSpec, TrainingContext
@@ -43,6 +43,7 @@ from keras_transfer.tasks.checked import CheckedTask, output_shape
 from keras_transfer.tasks.frozen import layer_hashes, require_frozen
 from keras_transfer.tasks.loading import load_task, origin, trained_task
 from keras_transfer.workflow.near_groups import write_near_groups
+from keras_transfer.workflow.report import is_kept, write_beside
 from keras_transfer.workflow.teacher import teacher_probabilities
 
 log = logging.getLogger("keras_transfer")
@@ -244,30 +245,32 @@ def _train_into(
     tried = notes.get("probe") or notes.get("head") or {}
     run.write_rows(HISTORY, fitted.history or tried.get("trials", []))
     shipped.save(run.path / MODEL)
+    if is_kept(answers):
+        np.save(run.path / PREDICTIONS, answers.astype(np.float32), allow_pickle=False)
     summary = data.summary()
-    run.write_record(
-        RunRecord(
-            request=request,
-            started=started.isoformat(timespec="seconds"),
-            seconds={name: round(value, 3) for name, value in run.seconds.items()},
-            resumed=run.resumed,
-            plugin=origin(spec.name),
-            versions=_versions(),
-            determinism=DETERMINISM,
-            data=DataRecord(summary.pop("source"), summary.pop("fingerprint"), summary),
-            backbone=recorded,
-            contract=ModelContract(
-                task=spec.name,
-                options=request.options,
-                notes=notes,
-                kind=contract.kind,
-                shape=tuple(contract.shape),
-                names=tuple(contract.names),
-                pixels=context.preprocessing.to_dict(),
-            ),
-            metrics={split: metrics},
-        )
+    record = RunRecord(
+        request=request,
+        started=started.isoformat(timespec="seconds"),
+        seconds={name: round(value, 3) for name, value in run.seconds.items()},
+        resumed=run.resumed,
+        plugin=origin(spec.name),
+        versions=_versions(),
+        determinism=DETERMINISM,
+        data=DataRecord(summary.pop("source"), summary.pop("fingerprint"), summary),
+        backbone=recorded,
+        contract=ModelContract(
+            task=spec.name,
+            options=request.options,
+            notes=notes,
+            kind=contract.kind,
+            shape=tuple(contract.shape),
+            names=tuple(contract.names),
+            pixels=context.preprocessing.to_dict(),
+        ),
+        metrics={split: metrics},
     )
+    write_beside(run.path, run.target, record, data)
+    run.write_record(record)
 
 
 def _require_grouped(data: ImageTable, groups: str | None, option: str, spec: TaskSpec) -> None:

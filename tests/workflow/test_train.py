@@ -34,6 +34,8 @@ def test_the_run_folder_is_complete_and_tells_what_happened(lite_run):
         "split.csv",
         "history.csv",
         "skipped.csv",
+        "predictions.npy",
+        "report.html",
         "plots/confusion_matrix.png",
         "plots/regularisation.png",
     }
