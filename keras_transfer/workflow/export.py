@@ -25,6 +25,7 @@ from keras_transfer.tasks.loading import task_of_run
 from keras_transfer.tasks.specs import task_spec
 from keras_transfer.workflow.evaluate import run_table
 from keras_transfer.workflow.judging import judge_for
+from keras_transfer.workflow.report import renew
 
 
 def export_run(
@@ -58,7 +59,7 @@ def export_run(
     deploy = record.contract.notes.get("deploy")
     ships_it = deploy and options.makes("int8") and options.all_integer == asked.all_integer
     model = opened.load_model()
-    return export_model(
+    report = export_model(
         model,
         Path(to),
         table=_as_learned(opened, table),
@@ -75,6 +76,8 @@ def export_run(
             weights_licence=_weights_licence(opened),
         ),
     )
+    renew(opened, Path(to), table)
+    return report
 
 
 def _as_learned(run: Run, table: ImageTable) -> ImageTable:

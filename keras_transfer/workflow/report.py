@@ -108,6 +108,26 @@ def write_beside(folder: Path, target: Path, record: RunRecord, table: ImageTabl
         log.warning("The report was not written (%s: %s); the run is complete.", type(error).__name__, error)
 
 
+def renew(run: Run, bundle: Path, table: ImageTable) -> None:
+    """The page of a run once more, with what an export of it measured. Never fails the export: a warning says why not.
+
+    A page that the run did not write is left alone, and so is a run without one.
+
+    Args:
+        bundle: the export. table: the run's images, with its splits.
+    """
+    if REPORT not in run.info.get("files", ()):
+        return
+    try:
+        facts = facts_of(run.path, run.path.absolute().name, run.record)
+        split = next(iter(run.record.metrics), "train")
+        found = _examples(run.path, run.record, lambda: table.take(table.indices(split)), None)
+        exports = [bundle_facts(bundle, run.record)]
+        atomic_write(run.path / REPORT, page([{**facts, "exports": exports, **found}]))
+    except Exception as error:  # noqa: BLE001 - the export is done; no page is worth losing it
+        log.warning("%s was not renewed (%s: %s).", run.path / REPORT, type(error).__name__, error)
+
+
 def page(told: Sequence[Mapping[str, Any]]) -> bytes:
     """The page of one run or several, UTF-8."""
     text = (
