@@ -78,7 +78,9 @@ def _parts_of_the_processor(choice: DeviceChoice) -> tuple[str, ...]:
     count = choice.count or 1
     processor = tf.config.list_physical_devices("CPU")[0]
     try:
-        tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * count)
+        tf.config.set_logical_device_configuration(
+            processor, [tf.config.LogicalDeviceConfiguration()] * count
+        )
     except RuntimeError:  # it computes already
         there = len(tf.config.list_logical_devices("CPU"))
         if there < count:

@@ -73,7 +73,7 @@ class FineTuneResult:
     boundaries: list[str] = field(default_factory=list)
     finding: LearningRateFinding | None = None
     diverged: int | None = None
-    devices: Devices = Devices(())
+    devices: Devices = field(default_factory=lambda: Devices(()))
 
 
 def fine_tune(
@@ -154,7 +154,9 @@ def fine_tune(
         feeds = partial(
             make_feed, model, network, table, preprocessing, objective, settings, teacher=teacher, seed=seed
         )
-        training = _Training(model, record, objective, settings, partial(feeds, boundary), len(val) > 0, head, devices)
+        training = _Training(
+            model, record, objective, settings, partial(feeds, boundary), len(val) > 0, head, devices
+        )
         for phase, end in zip(phases, [*starts[1:], settings.epochs], strict=True):
             training.run(phase, min(end, settings.epochs))
         if record.diverged is not None:

@@ -37,7 +37,11 @@ class Replicas:
     """
 
     def __init__(
-        self, network: keras.Model, plain: keras.Model, strategy: tf.distribute.Strategy, loss: keras.losses.Loss
+        self,
+        network: keras.Model,
+        plain: keras.Model,
+        strategy: tf.distribute.Strategy,
+        loss: keras.losses.Loss,
     ) -> None:
         self.network, self.strategy, self.loss = network, strategy, loss
         with strategy.scope():
@@ -57,29 +61,43 @@ class Replicas:
 
     def install(self) -> None:
         """Let ``fit`` and ``evaluate`` of the compiled network compute on all devices, until it is compiled again."""
-        train, test = tf.function(self._train, reduce_retracing=True), tf.function(self._test, reduce_retracing=True)
-        self.network.train_function = _over(train)
-        self.network.test_function = _over(test)
+        self.network.train_function = _over(self._train)
+        self.network.test_function = _over(self._test)
 
     def _train(self, *batch: tf.Tensor) -> dict[str, tf.Tensor]:
-        x, y, *weights = batch
-        gradients, outputs, loss, tracked = self._run(self._train_part, x, y, *weights)
+        gradients, outputs, loss, tracked = self._run(self._train_part, *batch)
         self.network.optimizer.apply(gradients, self.network.trainable_variables)
         for (variable, _), value in zip(self.tracked, tracked, strict=True):
             variable.assign(value)
         return self._measured(loss, outputs, *batch)
 
     def _test(self, *batch: tf.Tensor) -> dict[str, tf.Tensor]:
-        x, y, *weights = batch
-        outputs, loss = self._run(self._test_part, x, y, *weights)
+        outputs, loss = self._run(self._test_part, *batch)
         return self._measured(loss, outputs, *batch)
 
     def _run(self, part: Callable[..., Any], *batch: tf.Tensor) -> Any:
         """What the first device answers; every device has it."""
         for variable, its_copy in self.changing:
             its_copy.assign(variable)
-        answers = self.strategy.run(part, args=batch)
+        answers = self.strategy.run(part, args=(self._judge(*batch[1:]), *batch))
         return tf.nest.map_structure(lambda one: self.strategy.experimental_local_results(one)[0], answers)
+
+    def _judge(self, y: tf.Tensor, *weights: tf.Tensor) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+        """``(y, outputs, weights)`` -> the loss ``()`` of the whole batch, and its gradient by the outputs.
+
+        Traced before the devices are entered: among several, Keras divides every loss by their number.
+        """
+
+        def judge(y: tf.Tensor, outputs: tf.Tensor, *weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            with tf.GradientTape() as tape:
+                tape.watch(outputs)
+                loss = self.loss(y, outputs[: tf.shape(y)[0]], *weights)  # without the repeated ones
+            return loss, tape.gradient(loss, outputs)
+
+        output = self.copy.outputs[0]
+        given = [tf.TensorSpec(one.shape, one.dtype) for one in (y, *weights)]
+        given.insert(1, tf.TensorSpec(output.shape, output.dtype))
+        return tf.function(judge, autograph=False).get_concrete_function(*given)
 
     def _measured(self, loss: tf.Tensor, outputs: tf.Tensor, *batch: tf.Tensor) -> dict[str, tf.Tensor]:
         """The metrics so far, as Keras's own steps give them."""
@@ -88,7 +106,9 @@ class Replicas:
         tracker.update_state(loss, sample_weight=tf.shape(x)[0])
         return self.network.compute_metrics(x, y, outputs, weights[0] if weights else None)
 
-    def _train_part(self, x: tf.Tensor, y: tf.Tensor, *weights: tf.Tensor) -> tuple[Any, ...]:
+    def _train_part(
+        self, judge: Callable[..., Any], x: tf.Tensor, y: tf.Tensor, *weights: tf.Tensor
+    ) -> tuple[Any, ...]:
         """On one device: the summed gradients, all outputs, the loss, and what training changes besides weights."""
         context = tf.distribute.get_replica_context()
         with tf.GradientTape() as tape:
@@ -96,24 +116,29 @@ class Replicas:
             low, high = self._rows(shared)
             own = self.copy(tf.gather(x, tf.range(low, high) % total), training=True)
             outputs = self._gathered(own, shared)
-            with tf.GradientTape() as of_loss:
-                of_loss.watch(outputs)
-                loss = self.loss(y, outputs[:total], *weights)
-            slope = tf.stop_gradient(of_loss.gradient(loss, outputs))
+            loss, slope = judge(y, outputs, *weights)
+            slope = tf.stop_gradient(slope)
             # Its gradient is that of the whole batch's loss by way of these rows.
-            target = tf.reduce_sum(tf.cast(own, slope.dtype) * slope[low:high])
+            target = tf.reduce_sum(tf.cast(own, tf.float32) * tf.cast(slope[low:high], tf.float32))
             penalty = self._penalty()
             target += penalty / self.strategy.num_replicas_in_sync
         gradients = tape.gradient(target, [variable.value for variable in self.trained])
         summed = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-        return summed, outputs[:total], loss + penalty, [tf.identity(copied.value) for _, copied in self.tracked]
+        return (
+            summed,
+            outputs[:total],
+            loss + penalty,
+            [tf.identity(copied.value) for _, copied in self.tracked],
+        )
 
-    def _test_part(self, x: tf.Tensor, y: tf.Tensor, *weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _test_part(
+        self, judge: Callable[..., Any], x: tf.Tensor, y: tf.Tensor, *weights: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         total, shared = tf.shape(x)[0], self._shared(tf.shape(x)[0])
         low, high = self._rows(shared)
         own = self.copy(tf.gather(x, tf.range(low, high) % total), training=False)
-        outputs = self._gathered(own, shared)[:total]
-        return outputs, self.loss(y, outputs, *weights) + self._penalty()
+        outputs = self._gathered(own, shared)
+        return outputs[:total], judge(y, outputs, *weights)[0] + self._penalty()
 
     def _penalty(self) -> tf.Tensor:
         """What regularisers of the weights add to the loss."""
@@ -166,6 +191,13 @@ def _changing(network: keras.Model) -> Iterator[Any]:
         yield from (variable for variable in layer.variables if id(variable) not in still)
 
 
-def _over(step: Callable[..., Any]) -> Callable[[Iterator[Any]], Any]:
-    """A step as Keras's ``fit`` calls it: with the iterator."""
-    return lambda iterator: step(*next(iterator))
+def _over(step: Callable[..., Any]) -> Callable[[Any], Any]:
+    """A step as Keras's ``fit`` calls it: with the iterator. Traced once, for batches of any length."""
+    traced: list[Callable[..., Any]] = []
+
+    def call(iterator: Any) -> Any:
+        if not traced:
+            traced.append(tf.function(step, autograph=False).get_concrete_function(*iterator.element_spec))
+        return traced[0](*next(iterator))
+
+    return call
