@@ -44,18 +44,19 @@ class Replicas:
         loss: keras.losses.Loss,
     ) -> None:
         self.network, self.strategy, self.loss = network, strategy, loss
+        original = keras.Model(plain.inputs, plain.outputs, name=plain.name)  # without what was compiled
         with strategy.scope():
-            copied = _copy(plain)
+            copied = _copy(original)
             for layer in leaf_layers(copied):
                 if isinstance(layer, keras.layers.BatchNormalization):
                     layer.synchronized = True
             self.copy = fold_frozen_norms(copied)
-        pairs = list(zip(plain.variables, copied.variables, strict=True))
+        pairs = list(zip(original.variables, copied.variables, strict=True))
         for variable, its_copy in pairs:
             its_copy.assign(variable)
         copy_of = {id(variable): its_copy for variable, its_copy in pairs}
         self.trained = [copy_of[id(variable)] for variable in network.trainable_variables]
-        changing = {id(variable) for variable in _changing(plain)}
+        changing = {id(variable) for variable in _changing(original)}
         self.changing = [pair for pair in pairs if id(pair[0]) in changing]
         self.tracked = [pair for pair in self.changing if id(pair[1]) not in set(map(id, self.trained))]
 
