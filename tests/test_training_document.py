@@ -76,7 +76,9 @@ def test_the_command_runs(line, workplace, backbone, tmp_path, monkeypatch):
     if "--output" in arguments:
         place = arguments.index("--output") + 1
         arguments[place] = str(tmp_path / arguments[place])
-    if any(argument.startswith("cpu:") for argument in arguments):  # the processor is divided before it computes
+    if any(
+        argument.startswith("cpu:") for argument in arguments
+    ):  # the processor is divided before it computes
         command = [sys.executable, "-m", "keras_transfer", *arguments, "--json"]
         out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     else:

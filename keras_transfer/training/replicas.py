@@ -123,7 +123,8 @@ class Replicas:
             target = tf.reduce_sum(tf.cast(own, tf.float32) * tf.cast(slope[low:high], tf.float32))
             penalty = self._penalty()
             target += penalty / self.strategy.num_replicas_in_sync
-        gradients = tape.gradient(target, [variable.value for variable in self.trained])
+        variables = [variable.value for variable in self.trained]
+        gradients = tape.gradient(target, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         summed = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
         return (
             summed,

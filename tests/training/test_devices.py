@@ -42,7 +42,7 @@ def test_three_devices_have_the_losses_of_one(came_out, case):
         np.testing.assert_allclose(list(row.values()), list(its_row.values()), atol=1e-4)
     assert one["best"] == three["best"]
     losses = [row["loss"] for row in one["history"][1:]]
-    assert abs(losses[0] - losses[1]) > 1e-3, "nothing was learned, so equality would prove nothing"
+    assert abs(losses[0] - losses[1]) > 3e-3, "nothing was learned, so equality would prove nothing"
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from keras_transfer.training.devices import prepare_devices
 THREE = "cpu:3"
 EVERYTHING = {
     "optimizer": "sgd",
+    "learning_rate": 0.2,
     "schedule": "onecycle",
     "ema": 0.9,
     "accumulate": 2,
