@@ -98,7 +98,10 @@ class GradientValues(TypedDict, total=False):
     epochs: int
     """Passes over the training images when fine-tuning. Default: 10; at least 1."""
     batch_size: int
-    """Images per step. Default: 32; at least 1."""
+    """Images per step, on all devices together. Default: 32; at least 1."""
+    devices: str
+    """Devices that share each step: a number, auto (all accelerators), or cpu:N (parts of the processor).
+    Default: '1'."""
     learning_rate: float | None
     """Peak learning rate (default: 2e-4; 1e-3 for scratch; SGD: 20 times that). At least 1e-30."""
     find_lr: bool

@@ -139,7 +139,11 @@ class GradientSettings:
     """How gradient training goes: optimizer, schedule, loss, augmentation."""
 
     epochs: int = option(10, "Passes over the training images when fine-tuning.", minimum=1)
-    batch_size: int = option(32, "Images per step.", minimum=1)
+    batch_size: int = option(32, "Images per step, on all devices together.", minimum=1)
+    devices: str = option(
+        "1",
+        "Devices that share each step: a number, auto (all accelerators), or cpu:N (parts of the processor).",
+    )
     learning_rate: float | None = option(
         None, "Peak learning rate (default: 2e-4; 1e-3 for scratch; SGD: 20 times that).", minimum=1e-30
     )

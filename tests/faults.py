@@ -72,6 +72,24 @@ MUTATIONS = (
         "The proof after training does not look at moving statistics.",
     ),
     Mutation(
+        "each-device-normalizes-its-part",
+        "keras_transfer/training/replicas.py",
+        "layer.synchronized = True",
+        "layer.synchronized = False",
+        ("tests/training/test_devices.py::test_three_devices_have_the_losses_of_one[norms]",),
+        "On several devices batch normalization learns other statistics than on one.",
+    ),
+    Mutation(
+        "gradients-of-devices-are-averaged",
+        "keras_transfer/training/replicas.py",
+        "context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)",
+        "context.all_reduce(tf.distribute.ReduceOp.MEAN, gradients)",
+        (
+            "tests/training/test_devices.py::test_a_loss_that_compares_images_compares_those_of_other_devices_too",
+        ),
+        "With SGD several devices learn slower than one.",
+    ),
+    Mutation(
         "norms-left-as-they-were",
         "keras_transfer/freezing.py",
         "chosen -= {layer.name for layer in norms}",

@@ -19,6 +19,7 @@ ROOMS = (
         "options",
         "setting_values",
         "settings",
+        "device_choice",
         "engine_choice",
         "outputs",
     ),

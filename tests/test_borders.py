@@ -23,6 +23,7 @@ LIGHT = (
     "keras_transfer.wording",
     "keras_transfer.setting_values",
     "keras_transfer.settings",
+    "keras_transfer.device_choice",
     "keras_transfer.engine_choice",
     "keras_transfer.catalog",
     "keras_transfer.discovery",

@@ -15,6 +15,7 @@ from keras_transfer.cli.kit import (
     print_json,
 )
 from keras_transfer.cli.planning import show_plan
+from keras_transfer.device_choice import read_devices
 from keras_transfer.engine_choice import require_engine
 from keras_transfer.options import option_infos
 from keras_transfer.settings import (
@@ -88,6 +89,7 @@ def train(
     task_options = command.spec.options(**own)
     settings = TrainSettings.of(seed=seed, **values)
     require_engine(settings.fit)
+    read_devices(settings.gradient.devices)
     if output is None and not dry_run:
         raise click.UsageError("Missing option '--output' / '-o': the run folder to make.")
     prepare(quiet, offline)

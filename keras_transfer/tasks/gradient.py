@@ -94,6 +94,7 @@ def train_by_gradient(
         "resumed_at": result.resumed_at,
         "boundary": result.boundaries,
         "diverged": result.diverged,
+        "devices": result.devices.to_dict(),
     }
     return GradientTraining(notes, result.history)
 

@@ -79,6 +79,7 @@ def warn_of_what_is_unused(gradient: GradientSettings) -> None:
         "--accumulate": gradient.accumulate != 1,
         "--ema": bool(gradient.ema),
         "--precision": gradient.precision != "float32",
+        "--devices": gradient.devices != "1",
     }
     unused = [name for name, given in asked.items() if given]
     if unused:

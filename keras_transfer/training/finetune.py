@@ -32,6 +32,7 @@ from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.setting_values import GradientValues
 from keras_transfer.settings import GradientSettings
 from keras_transfer.training.callbacks import Bars, CloseEpoch, KeepRaw, Record
+from keras_transfer.training.devices import Devices, prepare_devices
 from keras_transfer.training.feeds import Boundary, Feed, make_feed, refuse_kept_mixing
 from keras_transfer.training.folding import fold_frozen_norms
 from keras_transfer.training.lr_finder import LearningRateFinding, find_learning_rate
@@ -39,6 +40,7 @@ from keras_transfer.training.objective import Objective, TrainingObjective
 from keras_transfer.training.optimizers import make_optimizer
 from keras_transfer.training.phases import Phase
 from keras_transfer.training.precision import computing_in
+from keras_transfer.training.replicas import Replicas
 from keras_transfer.training.schedules import Shifted, make_schedule
 from keras_transfer.training.statistics import remembering_an_epoch
 from keras_transfer.training.strategy import RATES, SGD_FACTOR
@@ -61,6 +63,7 @@ class FineTuneResult:
         boundaries: what was computed once instead of every epoch, a sentence for each phase.
         finding: of the learning-rate finder, when it ran.
         diverged: the epoch in which the loss became NaN or infinite, or None.
+        devices: what computed.
     """
 
     history: list[dict[str, Any]]
@@ -70,6 +73,7 @@ class FineTuneResult:
     boundaries: list[str] = field(default_factory=list)
     finding: LearningRateFinding | None = None
     diverged: int | None = None
+    devices: Devices = field(default_factory=lambda: Devices(()))
 
 
 def fine_tune(
@@ -113,6 +117,7 @@ def fine_tune(
     if settings is not None and values:
         raise UsageError("Give either settings= or single settings by name, not both.")
     settings = settings or option_tools.from_dict(GradientSettings, values)
+    devices = prepare_devices(settings.devices)
     train, val = table.indices("train"), table.indices("val")
     if not len(train):
         raise DataError(f"{table.source}: no image is in the training split.")
@@ -149,7 +154,9 @@ def fine_tune(
         feeds = partial(
             make_feed, model, network, table, preprocessing, objective, settings, teacher=teacher, seed=seed
         )
-        training = _Training(model, record, objective, settings, partial(feeds, boundary), len(val) > 0, head)
+        training = _Training(
+            model, record, objective, settings, partial(feeds, boundary), len(val) > 0, head, devices
+        )
         for phase, end in zip(phases, [*starts[1:], settings.epochs], strict=True):
             training.run(phase, min(end, settings.epochs))
         if record.diverged is not None:
@@ -157,7 +164,14 @@ def fine_tune(
             training.explain(partial(feeds, Boundary("off")), phase, kept_epoch)
         best = record.restore_best(trained=not keep_start)
     return FineTuneResult(
-        record.rows, best, resumed_at, training.peak, training.boundaries, training.finding, record.diverged
+        record.rows,
+        best,
+        resumed_at,
+        training.peak,
+        training.boundaries,
+        training.finding,
+        record.diverged,
+        devices,
     )
 
 
@@ -173,9 +187,10 @@ class _Training:
         feed: Callable[[], Feed],
         held_out: bool,
         head: Sequence[str],
+        devices: Devices,
     ) -> None:
         self.model, self.record, self.objective, self.settings = model, record, objective, settings
-        self.feed, self.held_out, self.head = feed, held_out, head
+        self.feed, self.held_out, self.head, self.devices = feed, held_out, head, devices
         factor = SGD_FACTOR if settings.optimizer == "sgd" else 1.0
         self.peak = settings.learning_rate or RATES["finetune"] * factor
         self.finding: LearningRateFinding | None = None
@@ -195,7 +210,8 @@ class _Training:
         snapshot = None if phase.plan is None else phase.plan.snapshot_frozen(self.model)
         with self._inference_below(phase):
             feed = self.feed()
-            feed = replace(feed, network=fold_frozen_norms(feed.network))
+            plain = feed.network
+            feed = replace(feed, network=fold_frozen_norms(plain))
             self.boundaries += [feed.about] if feed.about else []
             if self.settings.find_lr:
                 self._find_once(feed, phase)
@@ -204,6 +220,8 @@ class _Training:
                 record.begin(self._measure(feed))
             record.restore(feed.network.optimizer if record.done > phase.start else None)
             with remembering_an_epoch(self.model, feed.steps):
+                if self.devices.strategy is not None:
+                    Replicas(feed.network, plain, self.devices.strategy, self.objective.loss()).install()
                 self._fit(feed, end)
         if snapshot is not None and phase.plan is not None:
             phase.plan.check(self.model, snapshot)

@@ -19,6 +19,7 @@ from keras_transfer.settings import FitSettings, TrainSettings
 from keras_transfer.tasks.base import BuildContext, TrainingPlan
 from keras_transfer.tasks.loading import load_task
 from keras_transfer.tasks.returned import plain
+from keras_transfer.training.devices import prepare_devices
 from keras_transfer.workflow.train import backbone_for, preprocessing_for
 
 FIT_PER_GMAC = 0.05
@@ -56,6 +57,7 @@ def plan_training(
     engines.require(settings.fit)
     spec, worker = load_task(task, task_options)
     settings = worker.settings_for(settings)
+    prepare_devices(settings.gradient.devices)
     data = worker.load_data(source, settings.data, settings.seed)
     # Weights are not needed to plan; without them nothing is downloaded.
     model_settings = replace(settings.model, weights="none")

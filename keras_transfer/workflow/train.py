@@ -28,6 +28,7 @@ from keras_transfer.data import ImageTable
 from keras_transfer.data.checking import write_skipped
 from keras_transfer.data.kept import keep_pixels
 from keras_transfer.data.remote import is_remote
+from keras_transfer.device_choice import read_devices
 from keras_transfer.engine_choice import openvino_is_missing
 from keras_transfer.errors import UsageError
 from keras_transfer.features import model_hash
@@ -42,6 +43,7 @@ from keras_transfer.tasks.base import Task, TaskSpec, TrainingContext
 from keras_transfer.tasks.checked import CheckedTask, output_shape
 from keras_transfer.tasks.frozen import layer_hashes, require_frozen
 from keras_transfer.tasks.loading import load_task, origin, trained_task
+from keras_transfer.training.devices import prepare_devices
 from keras_transfer.workflow.near_groups import write_near_groups
 from keras_transfer.workflow.report import is_kept, write_beside
 from keras_transfer.workflow.teacher import teacher_probabilities
@@ -85,8 +87,10 @@ def train(
     for group in (settings.data, settings.model, settings.fit, settings.gradient):
         option_tools.check(group)
     engines.require(settings.fit)
+    read_devices(settings.gradient.devices)
     spec, worker = load_task(task, task_options)
     settings = worker.settings_for(settings)
+    prepare_devices(settings.gradient.devices)  # before anything is computed
     request = TrainingRequest(
         source=_lasting(source) if isinstance(source, (str, Path)) else None,
         task=task,

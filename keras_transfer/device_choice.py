@@ -1,0 +1,39 @@
+"""Which devices a training is spread over: what was asked for, read without TensorFlow."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from keras_transfer.errors import UsageError
+
+
+@dataclass(frozen=True)
+class DeviceChoice:
+    """What ``--devices`` says.
+
+    Attributes:
+        count: how many devices; None: all accelerators there are.
+        parts: the processor is divided into ``count`` logical devices, to try out what several devices do.
+    """
+
+    count: int | None = 1
+    parts: bool = False
+
+
+def read_devices(text: str) -> DeviceChoice:
+    """What ``--devices`` says.
+
+    Raises:
+        UsageError: neither a number of at least 1, nor ``auto``, nor ``cpu:N`` with N of at least 2.
+    """
+    if text == "auto":
+        return DeviceChoice(None)
+    found = re.fullmatch(r"(cpu:)?([0-9]{1,4})", str(text))
+    parts = bool(found and found[1])
+    if found is None or int(found[2]) < (2 if parts else 1):
+        raise UsageError(
+            f"--devices {text} was given; a number of at least 1 is expected, auto (all accelerators there are), or "
+            "cpu:N with N of at least 2 (the processor in N parts, to try it out)."
+        )
+    return DeviceChoice(int(found[2]), parts)
