@@ -111,7 +111,7 @@ def extract(
 
     def collection() -> Collection | None:
         own = chosen.identity if converted is None else {**chosen.identity, "precision": "converted"}
-        return _collection(disk, identity, pooled, preprocessing, own)
+        return collection_of(disk, identity, pooled, preprocessing, own)
 
     values = room_for((len(rows), pooled.output_shape[1]), disk.root if disk else None)
     known = collection()
@@ -193,7 +193,7 @@ def _identity(pooled: keras.Model) -> str | None:
         return None
 
 
-def _collection(
+def collection_of(
     disk: FeatureCache | None,
     identity: str | None,
     pooled: keras.Model,

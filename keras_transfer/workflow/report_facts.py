@@ -62,6 +62,7 @@ def facts_of(folder: Path, name: str, record: RunRecord) -> dict[str, Any]:
         "images": metrics.get("images"),
         "counts": _counts(record),
         "issues": issues,
+        "near": record.contract.notes.get("near_duplicates"),
         "plan": _plan(record.contract.notes),
         "per_class": per_class,
         "columns": _columns(per_class),

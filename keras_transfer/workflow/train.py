@@ -44,6 +44,7 @@ from keras_transfer.tasks.checked import CheckedTask, output_shape
 from keras_transfer.tasks.frozen import layer_hashes, require_frozen
 from keras_transfer.tasks.loading import load_task, origin, trained_task
 from keras_transfer.training.devices import prepare_devices
+from keras_transfer.workflow.leaking import tell_leaks
 from keras_transfer.workflow.near_groups import write_near_groups
 from keras_transfer.workflow.report import is_kept, write_beside
 from keras_transfer.workflow.teacher import teacher_probabilities
@@ -234,6 +235,12 @@ def _train_into(
     shipped, notes = fitted.model, dict(fitted.notes)
     if backbone is not None:
         require_frozen(task.who, settings.fit, notes, backbone, before)
+        if "features" in notes:
+            with run.stage("leaks"):
+                whole = backbone if notes.get("strategy") == "probe" else backbone_for(settings.model)
+                leaking = tell_leaks(data, whole, context.preprocessing, notes)
+            if leaking is not None:
+                notes["near_duplicates"] = leaking
     task = trained_task(task, notes, run.path)
     contract = task.output_contract(output_shape(shipped), data)
     split = "test" if counts["test"] else "val" if counts["val"] else "train"

@@ -1,6 +1,7 @@
 """``train --group-near-duplicates``: two pictures of one thing are never in two splits."""
 
 import csv
+import logging
 
 import numpy as np
 import pytest
@@ -67,6 +68,39 @@ def test_data_without_near_duplicates_are_split_as_ever(bursts, tmp_path):
     plain = train(table, tmp_path / "plain", image_root=str(bursts), **SIZE)
     same = train(table, tmp_path / "same", image_root=str(bursts), group_near_duplicates=True, **SIZE)
     assert splits_of(plain.path) == splits_of(same.path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["probe", "finetune"])
+def test_train_tells_what_is_in_two_splits(bursts, tmp_path, strategy, caplog):
+    """Of the splits whose features are cached: validation always; the test images once something computed theirs."""
+    settings = SIZE | {"strategy": strategy, "epochs": 1, "guard": False}
+    with caplog.at_level(logging.WARNING, "keras_transfer"):
+        run = train(bursts, tmp_path / "run", **settings)
+    table = splits_of(run.path)
+    told = run.record.contract.notes["near_duplicates"]
+    assert torn(table) and "val" in told["compared"] and sum(told["found"].values())
+    partner = {name: name[:-4] + "_again.jpg" for name in table if name.endswith(".png")}
+    partner |= {other: name for name, other in partner.items()}
+    for split, count in told["compared"].items():
+        inside = [name for name, (where, _) in table.items() if where == split]
+        assert count == len(inside)
+        expected = {name for name in inside if table[partner[name]][0] == "train"}
+        assert told["found"][split] == len(expected)
+        assert {one for one, _ in told["pairs"] if table[one][0] == split} == expected
+    assert all(partner[one] == other for one, other in told["pairs"])
+    assert any("show what training images show (near-duplicates)" in one.message for one in caplog.records)
+    assert "Near-duplicates of training images: " in (run.path / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_train_says_nothing_where_splits_are_apart(bursts, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING, "keras_transfer"):
+        run = train(bursts, tmp_path / "run", group_near_duplicates=True, **SIZE)
+    told = run.record.contract.notes["near_duplicates"]
+    assert told["compared"]["val"] and told["compared"]["test"] and not told["pairs"]
+    assert not any("near-duplicates" in one.message for one in caplog.records)
+    assert "No near-duplicate of a training image among" in (run.path / "report.html").read_text()
 
 
 def test_splits_that_are_given_are_left_as_they_are(tmp_path):
