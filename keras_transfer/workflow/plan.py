@@ -14,12 +14,13 @@ from keras_transfer.backbones.cost import is_counted, macs
 from keras_transfer.data import ImageTable
 from keras_transfer.inference import engines
 from keras_transfer.inference.engines import COSTS
-from keras_transfer.run import BACKBONE, HISTORY, INFO, MODEL, PLOTS, REPORT, SKIPPED, SPLIT
+from keras_transfer.run import BACKBONE, HISTORY, INFO, MODEL, PLOTS, PREDICTIONS, REPORT, SKIPPED, SPLIT
 from keras_transfer.settings import FitSettings, TrainSettings
 from keras_transfer.tasks.base import BuildContext, TrainingPlan
 from keras_transfer.tasks.loading import load_task
 from keras_transfer.tasks.returned import plain
 from keras_transfer.training.devices import prepare_devices
+from keras_transfer.workflow.report import is_kept
 from keras_transfer.workflow.train import backbone_for, preprocessing_for
 
 FIT_PER_GMAC = 0.05
@@ -82,7 +83,7 @@ def plan_training(
         "learning_rate": plan.learning_rate,
         "plan": plain(plan.phases),
         "cost": _cost(model, data, plan),
-        "files": _files(plan, settings.fit),
+        "files": _files(plan, settings.fit, model, data),
     }
 
 
@@ -153,6 +154,12 @@ def _forward(model: keras.Model) -> float | None:
         return None
 
 
-def _files(plan: TrainingPlan, fit: FitSettings) -> list[str]:
+def _files(plan: TrainingPlan, fit: FitSettings, model: keras.Model, data: ImageTable) -> list[str]:
     deployed = [BACKBONE] if fit.deploy is not None else []
-    return [INFO, MODEL, *deployed, SPLIT, HISTORY, SKIPPED, REPORT, f"{PLOTS}/", *plan.files]
+    measured = next(
+        (len(data.indices(split)) for split in ("test", "val", "train") if len(data.indices(split))), 0
+    )
+    outputs = getattr(model, "outputs", None) or ()
+    kept = len(outputs) == 1 and is_kept((measured, *tuple(outputs[0].shape)[1:]), outputs[0].dtype)
+    answers = [PREDICTIONS] if kept else []
+    return [INFO, MODEL, *deployed, SPLIT, HISTORY, SKIPPED, *answers, REPORT, f"{PLOTS}/", *plan.files]

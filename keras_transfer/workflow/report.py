@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -92,9 +93,9 @@ def report(
     return path
 
 
-def is_kept(answers: np.ndarray) -> bool:
-    """Whether a run keeps these answers: one row of numbers an image, and not too many."""
-    return answers.ndim == 2 and answers.dtype.kind == "f" and answers.size * 4 <= MOST_KEPT
+def is_kept(shape: tuple[int, ...], dtype: str) -> bool:
+    """Whether a run keeps answers of this shape, images first: one row of numbers an image, and not too many."""
+    return len(shape) == 2 and "float" in dtype and 4 * math.prod(shape) <= MOST_KEPT
 
 
 def write_beside(folder: Path, target: Path, record: RunRecord, table: ImageTable) -> None:

@@ -256,7 +256,7 @@ def _train_into(
     tried = notes.get("probe") or notes.get("head") or {}
     run.write_rows(HISTORY, fitted.history or tried.get("trials", []))
     shipped.save(run.path / MODEL)
-    if is_kept(answers):
+    if is_kept(answers.shape, answers.dtype.name):
         np.save(run.path / PREDICTIONS, answers.astype(np.float32), allow_pickle=False)
     summary = data.summary()
     record = RunRecord(
