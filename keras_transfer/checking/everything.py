@@ -17,7 +17,7 @@ from keras_transfer.checking.label_errors import (
 from keras_transfer.checking.looks import file_issues, look_issues
 from keras_transfer.checking.near import clusters, directions_of, near_pairs, nearest
 from keras_transfer.checking.outliers import NEIGHBOURS, outliers
-from keras_transfer.checking.pairs import copy_issues, near_issues
+from keras_transfer.checking.pairs import copy_issues, group_issues, near_issues
 from keras_transfer.checking.pictures import Closer, Pictures
 from keras_transfer.checking.shortcuts import shortcut_issues
 from keras_transfer.data.table import ImageTable
@@ -48,6 +48,7 @@ def check_table(table: ImageTable, features: np.ndarray, pictures: Pictures, see
         *look_issues(table, pictures),
         *copy_issues(table),
         *near_issues(table, pairs),
+        *group_issues(table),
         *(_label_issue(table, doubt) for doubt in _doubts(table, features, seed)),
         *shortcut_issues(table, pictures, seed),
         *balance_issues(table),
