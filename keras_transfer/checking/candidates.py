@@ -78,8 +78,8 @@ def candidates_of(directions: np.ndarray, small: np.ndarray, sha256: tuple[str, 
         small: uint8 ``(N, S, S)``, grey.
         sha256: ``(N,)``; equal files are left out.
     """
-    plain, mirrored = _coarse(small), _coarse(small[:, :, ::-1])
-    windows = [_coarse(_cropped(small, *window)) for window in _WINDOWS]
+    plain, mirrored = _coarse(small), _coarse(small, mirrored=True)
+    windows = [_coarse(small, window) for window in _WINDOWS]
     found: set[tuple[int, int]] = set()
     for values, others, k in (
         (directions, directions, NEAREST),
@@ -90,10 +90,10 @@ def candidates_of(directions: np.ndarray, small: np.ndarray, sha256: tuple[str, 
         cosines, rows = nearest(values, others, k)
         one, place = np.nonzero(cosines >= ALIKE)
         other = rows[one, place]
-        found.update(
-            zip(np.minimum(one, other).tolist(), np.maximum(one, other).tolist(), strict=True)
-        )
-    pairs = np.array(sorted(pair for pair in found if sha256[pair[0]] != sha256[pair[1]]), np.int64).reshape(-1, 2)
+        found.update(zip(np.minimum(one, other).tolist(), np.maximum(one, other).tolist(), strict=True))
+    pairs = np.array(sorted(pair for pair in found if sha256[pair[0]] != sha256[pair[1]]), np.int64).reshape(
+        -1, 2
+    )
     first, second = pairs.T
     fits, maps = [_fit(mirrored, plain, first, second), _fit(plain, plain, first, second)], [SAME, SAME]
     for window, values in zip(_WINDOWS, windows, strict=True):
@@ -120,24 +120,29 @@ def _maps(above: float, left: float) -> tuple[np.ndarray, np.ndarray]:
     return into, out_of
 
 
+def _coarse(
+    small: np.ndarray, window: tuple[float, float] | None = None, mirrored: bool = False
+) -> np.ndarray:
+    """Pictures, or their windows, of 16 x 16, less their mean, of unit length, float32 ``(N, 256)``."""
+    found = np.empty((len(small), _COARSE**2), np.float32)
+    step = small.shape[1] // _COARSE
+    for at in range(0, len(small), _BLOCK):
+        some = small[at : at + _BLOCK, :, ::-1] if mirrored else small[at : at + _BLOCK]
+        some = some if window is None else _cropped(some, *window)
+        values = some.reshape(len(some), _COARSE, step, _COARSE, step).mean(axis=(2, 4), dtype=np.float32)
+        values = values.reshape(len(some), -1)
+        found[at : at + _BLOCK] = normalize(values - values.mean(axis=1, keepdims=True))
+    return found
+
+
 def _cropped(small: np.ndarray, above: float, left: float) -> np.ndarray:
-    """A window of each picture at the size of the whole, float32 ``(N, S, S)``, bilinear."""
+    """A window of each picture at the size of the whole, float32 ``(n, S, S)``, bilinear."""
     side = small.shape[1]
     off = _CROP * (side - 1)
     values = small
     for axis, share in ((1, above), (2, left)):
         place = np.linspace(off * share, side - 1 - off * (1 - share), side, dtype=np.float32)
         corner = np.minimum(place.astype(np.int64), side - 2)
-        part = (place - corner).reshape([-1 if axis == one else 1 for one in range(3)])
+        part = (place - corner).astype(np.float32).reshape([-1 if axis == one else 1 for one in range(3)])
         values = np.take(values, corner, axis) * (1 - part) + np.take(values, corner + 1, axis) * part
     return values
-
-
-def _coarse(small: np.ndarray) -> np.ndarray:
-    """Pictures of 16 x 16 less their mean, of unit length, float32 ``(N, 256)``."""
-    count, side = small.shape[:2]
-    step = side // _COARSE
-    values = small.reshape(count, _COARSE, step, _COARSE, step).mean(axis=(2, 4), dtype=np.float32)
-    values = values.reshape(count, -1)
-    values -= values.mean(axis=1, keepdims=True)
-    return np.asarray(normalize(values))

@@ -82,7 +82,13 @@ def build_table(rows: Rows, options: Options) -> ImageTable:
         splits = make(labels, sha256, groups, **shares)  # type: ignore[arg-type]
     else:
         splits = complete_splits(
-            given, labels, sha256, groups, **shares, make=make, torn_groups=options.torn_groups  # type: ignore[arg-type]
+            given,
+            labels,
+            sha256,
+            groups,
+            **shares,
+            make=make,
+            torn_groups=options.torn_groups,  # type: ignore[arg-type]
         )
     weights = (
         np.ones(len(keep), np.float32) if rows.weights is None else rows.weights[keep].astype(np.float32)

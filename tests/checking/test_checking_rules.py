@@ -210,7 +210,9 @@ def test_a_group_in_two_splits_is_a_finding_and_no_error(tmp_path, photos):
     groups = tmp_path / "groups.csv"
     days = {"monday": ("train/china/000.png", "train/china/001.png", "test/china/000.png")}
     days["tuesday"] = ("train/flower/000.png", "train/flower/001.png")
-    groups.write_text("path,group\n" + "".join(f"{one},{day}\n" for day, all_ in days.items() for one in all_))
+    groups.write_text(
+        "path,group\n" + "".join(f"{one},{day}\n" for day, all_ in days.items() for one in all_)
+    )
     with pytest.raises(DataError, match="1 groups are in more than one of the given splits"):
         load_data(tmp_path / "data", groups=groups)
     table = load_data(tmp_path / "data", groups=groups, torn_groups=True)
