@@ -2,7 +2,7 @@
 
     python benchmarks/check.py [--data FOLDER] [--parts labels,near,...] [--report docs/check.md]
 
-The solar cells (extra ``demo``), 3,000 garments of Fashion-MNIST (FOLDER holds the IDX files), features of
+The solar cells (extra ``demo``), 2,000 garments of Fashion-MNIST (FOLDER holds the IDX files), features of
 EfficientNet-Lite0 as in ``refit.py``, and scikit-learn's digits. The parts:
 
 ``labels``: 5 % and 10 % are flipped, uniformly or between two classes that the probe confuses most (at most a third of
@@ -10,7 +10,8 @@ these two); the same out-of-fold probabilities are ranked by `check`, by the giv
 cleanlab's ``find_label_issues`` (pip install cleanlab; left out where it is missing). ``near``: copies of each kind
 are planted. ``shortcuts``: one class gets a border or another resolution. ``leak``: what copies do to the test
 accuracy. ``time``, ``memory``: of a check. With --report the tables of the parts that were run replace theirs in the
-page. The script reports; there is no target.
+page. --sheets writes pictures of the first label errors as two PNG files (the cells' licence: CC BY-NC-SA). The script
+reports; there is no target.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 from refit import Source, cells, features_of, garments, head
 from refit import scores as scores_of
 from reporting import machine
@@ -37,7 +38,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import average_precision_score
 
 from keras_transfer.checking.balance import balance_issues
-from keras_transfer.checking.label_errors import doubts_of_classes, out_of_fold, rightness
+from keras_transfer.checking.label_errors import Doubt, doubts_of_classes, out_of_fold, rightness
 from keras_transfer.checking.looks import look_issues
 from keras_transfer.checking.near import clusters, directions_of, near_pairs, nearest
 from keras_transfer.checking.outliers import NEIGHBOURS, outliers
@@ -51,11 +52,23 @@ from keras_transfer.data.unlabelled import unlabelled_table
 from keras_transfer.training.probe import fit_probe
 from keras_transfer.workflow.demo import cell_table, elpv_folder
 
-SHARES, SEEDS, GARMENTS = (0.05, 0.1), (1, 2), 3000
+SHARES, SEEDS, GARMENTS = (0.05, 0.1), (1, 2), 2000
 COPIES, IMAGES = 20, (1000, 4000)
 """Planted copies of each kind; numbers of images whose check is measured."""
 PARTS = ("labels", "near", "shortcuts", "leak", "time", "memory")
-DRAWS = 3
+DRAWS, SHOWN = 3, 30
+CLOTHES = (
+    "T-shirt",
+    "trousers",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
 START, END = "<!-- benchmarks/check.py -->", "<!-- end -->"
 
 
@@ -121,6 +134,35 @@ def labels_table(sources: dict[str, tuple[np.ndarray, np.ndarray]]) -> str:
                 lines.append(f"| {name} | {100 * share:.0f} %, {how} | {cells_} |")
                 print(lines[-1], flush=True)
     return "\n".join(lines)
+
+
+def write_sheet(path: Path, pictures: Mapping[int, Image.Image], doubts: list[Doubt]) -> None:
+    """The first doubts as one picture, six in a row: the label that is given, and what is expected, below each."""
+    wide, high, a_row = 132, 124, 6
+    sheet = Image.new("RGB", (a_row * wide, -(-len(doubts) // a_row) * high), "white")
+    draw = ImageDraw.Draw(sheet)
+    for at, doubt in enumerate(doubts):
+        x, y = at % a_row * wide, at // a_row * high
+        sheet.paste(pictures[doubt.row].convert("RGB").resize((84, 84)), (x + 24, y + 4))
+        draw.text((x + 6, y + 91), f"{doubt.given}", fill="black")
+        draw.text((x + 6, y + 106), f"or {doubt.expected}?", fill=(170, 0, 0))
+    sheet.quantize(128).save(path)
+
+
+def sheets(folder: Path, data: Path, places: tuple[Path, Path]) -> None:
+    """The first label errors that are found in the labels as they are, of garments and of cells."""
+    from gan import read_idx
+
+    source, images = garments(data), read_idx(data, "train")[0]
+    labels = source.targets["classes"][:GARMENTS].astype(np.int64)
+    found = doubts_of_classes(source.features[:GARMENTS], labels, CLOTHES)[:SHOWN]
+    write_sheet(places[0], {doubt.row: Image.fromarray(images[doubt.row].squeeze()) for doubt in found}, found)
+    images_ = elpv_folder()
+    (folder / "sheet.csv").write_text(cell_table(images_), encoding="utf-8")
+    table = load_data(folder / "sheet.csv", image_root=images_)
+    found = doubts_of_classes(features_of(table, 224), table.labels.astype(np.int64), table.classes)[:SHOWN]
+    pictures = {doubt.row: Image.fromarray(table.images.load(doubt.row)) for doubt in found}
+    write_sheet(places[1], pictures, found)
 
 
 def _compressed(picture: Image.Image) -> Image.Image:
@@ -210,7 +252,7 @@ def shortcuts_table(data: Path, folder: Path) -> str:
         for label in (0, 1):
             (folder / f"plant{number}" / f"class{label}").mkdir(parents=True)
             for at, row in enumerate(np.flatnonzero(labels == label)[:150]):
-                picture = Image.fromarray(images[row])
+                picture = Image.fromarray(images[row].squeeze())
                 picture = change(picture) if label else picture
                 picture.save(folder / f"plant{number}" / f"class{label}" / f"{at:03d}.png")
         table = load_data(folder / f"plant{number}")
@@ -342,6 +384,7 @@ def main() -> int:
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--report", type=Path)
+    parser.add_argument("--sheets", type=Path, nargs=2, metavar=("GARMENTS", "CELLS"))
     options = parser.parse_args()
     if options.peak:
         print_peak(options.data, options.peak)
@@ -379,6 +422,8 @@ def main() -> int:
             texts["time"] = f"Time, with the features in the cache:\n\n{time_table(folder)}"
         if "memory" in parts:
             texts["memory"] = f"Memory:\n\n{memory_table(options.data)}"
+        if options.sheets:
+            sheets(folder, options.data, tuple(options.sheets))
     if options.report:
         report(options.report, texts)
     return 0
