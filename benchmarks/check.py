@@ -184,7 +184,7 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "cropped at a corner": lambda one: one.crop(
         (round(one.width * 0.05), 0, one.width, one.height - round(one.height * 0.05))
     ),
-    "turned by 2 degrees": lambda one: one.rotate(2, Image.Resampling.BICUBIC, fillcolor=(128, 128, 128)),
+    "turned by 2°": lambda one: one.rotate(2, Image.Resampling.BICUBIC, fillcolor=(128, 128, 128)),
     "mirrored": ImageOps.mirror,
     "brightened": lambda one: Image.fromarray((np.asarray(one) * 1.15 + 10).clip(0, 255).astype(np.uint8)),
 }
@@ -244,7 +244,7 @@ def shortcuts_table(data: Path, folder: Path) -> str:
     images, labels = read_idx(data, "train")
     plants: dict[str, Callable[[Image.Image], Image.Image]] = {
         "nothing": lambda one: one,
-        "a border in one class": lambda one: ImageOps.expand(one, 2, (0, 0, 255)),
+        "a border in one class": lambda one: ImageOps.expand(one, 2, 128),
         "a tenth more pixels in one class": lambda one: one.resize((31, 31)),
     }
     lines = ["| planted | classes that are told, and by what |", "|---|---|"]

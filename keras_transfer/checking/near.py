@@ -35,7 +35,7 @@ _NEARER = 0.1
 LIKELIEST = 4
 """Candidates of an image that are compared with all pixels."""
 _LIKELY = 0.8, 0.93  # likeness by a quarter of the pixels, and by all, from which the next comparison is made
-_STEPS = 8, 6, 2
+_STEPS = 8, 6, 4
 _LEAST_SIDE = 90  # pixels of an image of which a larger picture shows more
 
 

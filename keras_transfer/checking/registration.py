@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import gaussian_filter, uniform_filter
 
-MOST_PAIRS = 128
+MOST_PAIRS = 64
 """Pairs that are laid over each other together."""
 INSIDE = 0.6
 """Share of a picture that the other must cover: less is another picture."""
