@@ -156,7 +156,9 @@ def sheets(folder: Path, data: Path, places: tuple[Path, Path]) -> None:
     source, images = garments(data), read_idx(data, "train")[0]
     labels = source.targets["classes"][:GARMENTS].astype(np.int64)
     found = doubts_of_classes(source.features[:GARMENTS], labels, CLOTHES)[:SHOWN]
-    write_sheet(places[0], {doubt.row: Image.fromarray(images[doubt.row].squeeze()) for doubt in found}, found)
+    write_sheet(
+        places[0], {doubt.row: Image.fromarray(images[doubt.row].squeeze()) for doubt in found}, found
+    )
     images_ = elpv_folder()
     (folder / "sheet.csv").write_text(cell_table(images_), encoding="utf-8")
     table = load_data(folder / "sheet.csv", image_root=images_)
