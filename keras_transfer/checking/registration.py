@@ -19,10 +19,7 @@ MOST_PAIRS = 64
 INSIDE = 0.6
 """Share of a picture that the other must cover: less is another picture."""
 _SLOPES = 0.7, 4.0  # pixels: what is finer or coarser is not looked at by the steps
-_FINE = (
-    0.7,
-    2.0,
-)  # pixels of the pictures compared: what is coarser is shade and outline, which many pictures share
+_FINE = 0.7, 2.0  # pixels: what is coarser is shade and outline, which many pictures share
 _AROUND = 11  # pixels, of the strength of the detail around a place
 _LEVELS = 1.0  # of 255: detail of this strength counts half
 _EDGE = 3.0  # pixels at the edge that are left out
