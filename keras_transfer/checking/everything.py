@@ -17,8 +17,8 @@ from keras_transfer.checking.label_errors import (
 from keras_transfer.checking.looks import file_issues, look_issues
 from keras_transfer.checking.near import clusters, directions_of, near_pairs, nearest
 from keras_transfer.checking.outliers import NEIGHBOURS, outliers
-from keras_transfer.checking.pairs import copy_issues, near_issues
-from keras_transfer.checking.pictures import Pictures
+from keras_transfer.checking.pairs import copy_issues, group_issues, near_issues
+from keras_transfer.checking.pictures import Closer, Pictures
 from keras_transfer.checking.shortcuts import shortcut_issues
 from keras_transfer.data.table import ImageTable
 
@@ -41,13 +41,14 @@ def check_table(table: ImageTable, features: np.ndarray, pictures: Pictures, see
         seed: of the folds.
     """
     directions = directions_of(features)
-    pairs = near_pairs(directions, pictures.small, table.sha256)
+    pairs = near_pairs(directions, pictures.small, table.sha256, Closer(table))
     cosines, _ = nearest(directions, directions, NEIGHBOURS)
     issues = [
         *file_issues(table),
         *look_issues(table, pictures),
         *copy_issues(table),
         *near_issues(table, pairs),
+        *group_issues(table),
         *(_label_issue(table, doubt) for doubt in _doubts(table, features, seed)),
         *shortcut_issues(table, pictures, seed),
         *balance_issues(table),

@@ -41,6 +41,11 @@ KINDS = {
         "Keep both in one split: train with --groups and the groups.csv of this report.",
         True,
     ),
+    "torn-groups": Kind(
+        "Groups in several splits",
+        "high",
+        "Keep all images of a group in one split: correct the split, or leave it out to have the splits made.",
+    ),
     "label-errors": Kind(
         "Labels that look wrong", "medium", "Look at the image and correct the label.", True
     ),
@@ -85,7 +90,7 @@ class Issue:
 
     Attributes:
         kind: a name of :data:`KINDS`.
-        path: the image or file; of a class or of all images, its name.
+        path: the image or file; of a class, a group or all images, its name.
         score: how sure or how bad, 0 to 1, the worst of a kind highest.
         text: what was found, a sentence.
         other: the other image of a pair; or what was expected, or what a class is told by.

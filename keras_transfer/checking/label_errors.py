@@ -76,7 +76,7 @@ def rightness(chances: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def mixed_up(chances: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """``(C, C)``: how often an image of a class (row) bears the label of a class (column); rows sum to 1.
 
-    One rate for all, but for pairs that stand out on the surest images.
+    One rate for all, but for pairs that stand out on the surest images: one way, or both ways together.
     """
     count = chances.shape[1]
     seen = np.zeros((count, count))
@@ -96,11 +96,20 @@ def mixed_up(chances: np.ndarray, labels: np.ndarray) -> np.ndarray:
         if not usual.any():
             usual = beside
             break
-    odd = beside & ~usual & (seen / total >= max(_TIMES * rate, _ODD))
-    rates = np.where(odd, seen / total, rate)
+    least = max(_TIMES * rate, _ODD)
+    both, images = seen + seen.T, total + total.T
+    odd = _surely(seen, total) >= least
+    odd |= (_surely(both, images) >= least) & (seen / total >= _TIMES * rate)
+    rates = np.where(odd & beside & ~usual, seen / total, rate)
     np.fill_diagonal(rates, 0)
     np.fill_diagonal(rates, np.maximum(1 - rates.sum(axis=1), 0.2))
     return rates
+
+
+def _surely(seen: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """Rates less a standard error: among many pairs of classes some are mixed up more often by luck."""
+    share = seen / total
+    return np.asarray(share - np.sqrt(np.maximum(share * (1 - share), 0) / total))
 
 
 def doubts_of_classes(

@@ -1,32 +1,42 @@
 """Near-duplicates: one photograph in another size, format, crop, light or mirrored, and bursts.
 
-Candidates are the nearest by the cosine of features and by small grey pictures, as they are and mirrored. A candidate
-is confirmed where one picture laid over the other has the same fine detail (``registration.py``).
+Candidates (``candidates.py``) are laid over each other and compared in their fine detail (``registration.py``), the
+likeliest with more and more pixels. Where an image's candidates are much alike, so that the detail of 64 x 64 pixels
+tells little, the files are decoded again and 128 x 128 pixels decide.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.preprocessing import normalize
 
-from keras_transfer.checking.registration import MOST_PAIRS, likeness
+from keras_transfer.checking.candidates import Candidates, candidates_of
+from keras_transfer.checking.candidates import nearest as nearest
+from keras_transfer.checking.registration import MOST_PAIRS, SAME, detail, laid_over, likeness
 from keras_transfer.data.threads import ordered_map
 from keras_transfer.progress import track
 
+Closer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Gives larger pictures of rows, uint8 ``(n, T, T)``, and the pixels of the images' shorter sides, ``(n,)``."""
+
 CONFIRMED = 0.9
-"""Correlation of the fine detail from which two pictures are one, where different ones are unlike."""
+"""Likeness from which two pictures are one, where different ones are unlike."""
 UNLIKE = 0.4
 """Where the middle candidate of an image is more like it than this, pictures of one thing are the rule (parts on a
-line, cells of solar modules), and a pair has to be ten times nearer to equal than that."""
+line, cells of solar modules)."""
+CLOSELY = 0.94
+"""Likeness of larger pictures from which two such images are one. Chosen on every second solar cell."""
 _NEARER = 0.1
-NEAREST = 4
-"""Candidates of each image, by each of the three comparisons."""
-_COARSE = 16
-_ALIKE = 0.75  # coarse correlation or centred cosine, below which a candidate is not looked at
-_BLOCK = 1024
+"""Without larger pictures a pair of such has to be ten times nearer to equal than the middle candidate."""
+LIKELIEST = 4
+"""Candidates of an image that are compared with all pixels."""
+_LIKELY = 0.8, 0.93  # likeness by a quarter of the pixels, and by all, from which the next comparison is made
+_STEPS = 8, 6, 4
+_LEAST_SIDE = 90  # pixels of an image of which a larger picture shows more
 
 
 @dataclass(frozen=True)
@@ -38,86 +48,117 @@ class Pair:
     likeness: float
 
 
-def nearest(values: np.ndarray, others: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The ``k`` rows of ``others`` of the largest product with each row; never the row of the same number.
-
-    Args:
-        values, others: float32 ``(N, D)``, of unit length: the product is the cosine.
-
-    Returns:
-        Cosines float32 ``(N, k)``, the nearest first, and rows int ``(N, k)``; k is at most N - 1. A block of rows is
-        compared at a time.
-    """
-    k = min(k, len(values) - 1)
-    cosines, rows = np.empty((len(values), k), np.float32), np.empty((len(values), k), np.int64)
-    if not k:
-        return cosines, rows
-    for at in range(0, len(values), _BLOCK):
-        block = values[at : at + _BLOCK] @ others.T
-        own = np.arange(len(block))
-        block[own, at + own] = -2
-        some = np.argpartition(-block, k - 1, axis=1)[:, :k]
-        found = np.take_along_axis(block, some, axis=1)
-        order = np.argsort(-found, axis=1, kind="stable")
-        cosines[at : at + _BLOCK] = np.take_along_axis(found, order, axis=1)
-        rows[at : at + _BLOCK] = np.take_along_axis(some, order, axis=1)
-    return cosines, rows
-
-
-def near_pairs(directions: np.ndarray, small: np.ndarray, sha256: tuple[str, ...]) -> list[Pair]:
+def near_pairs(
+    directions: np.ndarray, small: np.ndarray, sha256: tuple[str, ...], closer: Closer | None = None
+) -> list[Pair]:
     """All confirmed pairs of different files, the most alike first.
 
     Args:
         directions: float32 ``(N, D)``: features without their mean, of unit length.
         small: uint8 ``(N, S, S)``, grey.
         sha256: ``(N,)``; equal files are no near-duplicates.
+        closer: larger pictures, for images that are much alike (``pictures.Closer``). Without it crops and turns of
+            such images are missed, rather than others taken for copies.
     """
     if len(small) < 2:
         return []
-    mirrored: dict[tuple[int, int], bool] = {}
-    plain, turned = _coarse(small), _coarse(small[:, :, ::-1])
-    for values, others in ((directions, directions), (plain, plain), (turned, plain)):
-        cosines, rows = nearest(values, others, NEAREST)
-        for one, place in zip(*np.nonzero(cosines >= _ALIKE), strict=True):
-            other = int(rows[one, place])
-            if sha256[one] != sha256[other]:
-                mirrored[min(int(one), other), max(int(one), other)] = False
-    if not mirrored:
+    candidates = candidates_of(directions, small, sha256)
+    if not len(candidates):
         return []
-    pairs = np.array(sorted(mirrored))
-    flipped = (turned[pairs[:, 0]] * plain[pairs[:, 1]]).sum(1) > (
-        plain[pairs[:, 0]] * plain[pairs[:, 1]]
-    ).sum(1)
-    blocks = range(0, len(pairs), MOST_PAIRS)
+    rough = _compared("Comparing", candidates, lambda rows: _halved(small[rows]), _STEPS[0], again=True)
+    middle, place = _standing(rough)
+    likely = (rough.likeness >= _LIKELY[0]) & (place < LIKELIEST)
+    middle = middle[likely]
+    found = _compared("Looking closer", rough.of(likely), lambda rows: small[rows], _STEPS[1])
+    alike = middle > UNLIKE
+    least = np.where(alike, 1 - _NEARER * (1 - middle), CONFIRMED)
+    if closer is None:
+        return _pairs(found, found.likeness >= least)
+    sides = np.full(len(small), -1)
 
-    def confirm(at: int) -> np.ndarray:
-        part = slice(at, at + MOST_PAIRS)
-        first, second = small[pairs[part, 0]].copy(), small[pairs[part, 1]]
-        first[flipped[part]] = first[flipped[part]][:, :, ::-1]
-        return likeness(first, second)
+    def larger(rows: np.ndarray) -> np.ndarray:
+        pictures, sides[rows] = closer(rows)
+        return pictures
 
-    found = np.concatenate(list(track(ordered_map(confirm, blocks, ahead=4), "Comparing", len(blocks))))
-    kept = [
-        Pair(int(one), int(other), float(score))
-        for (one, other), score, least in zip(pairs, found, _least(pairs, found), strict=True)
-        if score >= least
+    open_ = alike & (found.likeness >= _LIKELY[1])
+    looked = _compared("Looking closest", found.of(open_), larger, _STEPS[2])
+    shows = sides[looked.pairs].min(axis=1) >= _LEAST_SIDE
+    score, sure = found.likeness.copy(), found.likeness >= least
+    score[open_] = np.where(shows, looked.likeness, score[open_])
+    sure[open_] = np.where(shows, looked.likeness >= CLOSELY, sure[open_])
+    return _pairs(replace(found, likeness=score), sure)
+
+
+def _pairs(found: Candidates, sure: np.ndarray) -> list[Pair]:
+    kept = found.of(sure)
+    pairs = [
+        Pair(one, other, score)
+        for (one, other), score in zip(kept.pairs.tolist(), kept.likeness.tolist(), strict=True)
     ]
-    return sorted(kept, key=lambda pair: (-pair.likeness, pair.first, pair.second))
+    return sorted(pairs, key=lambda pair: (-pair.likeness, pair.first, pair.second))
 
 
-def _least(pairs: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """From which likeness each pair ``(n, 2)`` is one picture, ``(n,)``, by the other candidates of its images."""
+def _compared(
+    what: str,
+    candidates: Candidates,
+    pictures: Callable[[np.ndarray], np.ndarray],
+    steps: int,
+    again: bool = False,
+) -> Candidates:
+    """The candidates with better maps, and how alike they are.
+
+    Args:
+        pictures: gives those of rows.
+        steps: to make the maps better.
+        again: begin from the map of sameness, too, and take what fits better.
+    """
+
+    def compare(at: int) -> tuple[np.ndarray, np.ndarray]:
+        part = candidates.of(slice(at, at + MOST_PAIRS))
+        rows, place = np.unique(part.pairs, return_inverse=True)
+        some = pictures(rows)
+        fine = detail(some)
+        place = place.reshape(-1, 2)
+        first, second = some[place[:, 0]], some[place[:, 1]]
+        one, other = fine[place[:, 0]], fine[place[:, 1]]
+        first[part.mirrored] = first[part.mirrored][:, :, ::-1]
+        one[part.mirrored] = one[part.mirrored][:, :, ::-1]
+        maps = laid_over(first, second, part.maps, steps)
+        found = likeness(one, other, maps)
+        moved = np.flatnonzero((part.maps != SAME).any(axis=(1, 2))) if again else ()
+        if len(moved):
+            from_same = np.tile(SAME, (len(moved), 1, 1))
+            others = laid_over(first[moved], second[moved], from_same, steps)
+            scores = likeness(one[moved], other[moved], others)
+            better = scores > found[moved]
+            maps[moved[better]], found[moved[better]] = others[better], scores[better]
+        return maps, found
+
+    blocks = range(0, len(candidates), MOST_PAIRS)
+    parts = list(track(ordered_map(compare, blocks, ahead=4), what, len(blocks)))
+    if not parts:
+        return candidates
+    maps, found = (np.concatenate(values) for values in zip(*parts, strict=True))
+    return replace(candidates, maps=maps, likeness=found)
+
+
+def _standing(found: Candidates) -> tuple[np.ndarray, np.ndarray]:
+    """For each pair, of the candidates of its two images: the larger middle likeness of the others (0 of fewer than
+    three), and its own place, 0 for the most alike, whichever is better.
+    """
     by_row: dict[int, list[int]] = defaultdict(list)
-    for place, rows in enumerate(pairs.tolist()):
+    for at, rows in enumerate(found.pairs.tolist()):
         for row in rows:
-            by_row[row].append(place)
-
-    def usual(row: int, place: int) -> float:
-        others = [float(found[one]) for one in by_row[row] if one != place]
-        return float(np.median(others)) if len(others) > 2 else 0.0
-
-    middle = np.array([max(usual(row, place) for row in rows) for place, rows in enumerate(pairs.tolist())])
-    return np.where(middle <= UNLIKE, CONFIRMED, 1 - _NEARER * (1 - middle))
+            by_row[row].append(at)
+    middle, place = np.zeros(len(found)), np.full(len(found), len(found))
+    for pairs in by_row.values():
+        order = sorted(pairs, key=lambda at: -found.likeness[at])
+        scores = found.likeness[order]
+        for number, at in enumerate(order):
+            place[at] = min(place[at], number)
+            if len(order) > 3:
+                middle[at] = max(middle[at], float(np.median(np.delete(scores, number))))
+    return middle, place
 
 
 def clusters(pairs: list[Pair]) -> list[list[int]]:
@@ -145,11 +186,6 @@ def directions_of(features: np.ndarray) -> np.ndarray:
     return normalize(features - features.mean(axis=0)).astype(np.float32, copy=False)
 
 
-def _coarse(small: np.ndarray) -> np.ndarray:
-    """Pictures of 16 x 16 without what all have in common, of unit length, float32 ``(N, 256)``."""
-    count, side = small.shape[:2]
-    step = side // _COARSE
-    values = small.reshape(count, _COARSE, step, _COARSE, step).mean(axis=(2, 4), dtype=np.float32)
-    values = values.reshape(count, -1)
-    values -= values.mean(axis=1, keepdims=True)
-    return normalize(values)
+def _halved(pictures: np.ndarray) -> np.ndarray:
+    count, side = pictures.shape[:2]
+    return pictures.reshape(count, side // 2, 2, side // 2, 2).mean(axis=(2, 4), dtype=np.float32)

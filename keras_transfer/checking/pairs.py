@@ -1,12 +1,12 @@
-"""Copies, near-duplicates, and both across labels and splits."""
+"""Copies, near-duplicates, and both across labels and splits; groups across splits."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 from keras_transfer.checking.issues import Issue
 from keras_transfer.checking.near import Pair
-from keras_transfer.data.table import ImageTable
+from keras_transfer.data.table import SPLITS, ImageTable
 
 
 def copy_issues(table: ImageTable) -> list[Issue]:
@@ -47,6 +47,29 @@ def near_issues(table: ImageTable, pairs: list[Pair]) -> list[Issue]:
         found.append(_pair("near-duplicates", table, one, other, pair.likeness, text))
         if table.splits[one] != table.splits[other]:
             found.append(_leak(table, one, other, pair.likeness, "nearly the same picture"))
+    return found
+
+
+def group_issues(table: ImageTable) -> list[Issue]:
+    """Groups of images (one person, one module, one day) that are in more than one split."""
+    if table.groups is None:
+        return []
+    by_group: dict[str, list[int]] = defaultdict(list)
+    for row, group in enumerate(table.groups.tolist()):
+        by_group[group].append(row)
+    found = []
+    for group, rows in by_group.items():
+        first = {split: row for row in reversed(rows) for split in [table.splits[row]]}
+        there = [split for split in SPLITS if split in first]
+        if len(there) < 2:
+            continue
+        counts = Counter(table.splits[rows].tolist())
+        text = (
+            f"Its {len(rows)} images are in {' and '.join(f'{split} ({counts[split]})' for split in there)}: what is "
+            "measured there is flattered."
+        )
+        row, other = first[there[-1]], first[there[0]]
+        found.append(Issue("torn-groups", group, 1.0, text, table.images.describe(row), row, other))
     return found
 
 

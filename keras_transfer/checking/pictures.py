@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from keras_transfer.progress import track
 
 SIDE = 64
 """Of the small grey pictures."""
+CLOSE = 128
+"""Of those that pairs of images that are much alike are compared by."""
+_KEPT = 2048
 _LOOK = 128  # pixels of the longer side at which sharpness and borders are judged
 _SAME = 4.0  # levels of 255: what differs by less is one colour
 
@@ -82,8 +86,41 @@ def look_at(table: ImageTable) -> Pictures:
 
 def small_pictures(table: ImageTable, rows: np.ndarray) -> np.ndarray:
     """The small grey pictures of some images, uint8 ``(n, SIDE, SIDE)``."""
-    found = ordered_map(lambda i: _look(table, i)[1], rows.tolist(), ahead=32)
+    found = ordered_map(lambda i: _grey(_decoded(table, i)[0], SIDE), rows.tolist(), ahead=32)
     return np.stack(list(found)) if len(rows) else np.empty((0, SIDE, SIDE), np.uint8)
+
+
+class Closer:
+    """Larger grey pictures of the images of a table, decoded when they are asked for; the last 2,048 are kept (32 MB).
+
+    It may be called from several threads. Raises ``DataError`` as :func:`look_at` does.
+    """
+
+    def __init__(self, table: ImageTable) -> None:
+        self._table = table
+        self._picture = lru_cache(maxsize=_KEPT)(self._read)
+
+    def __call__(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pictures uint8 ``(n, CLOSE, CLOSE)``, and the pixels of each image's shorter side, int ``(n,)``."""
+        found = [self._picture(row) for row in rows.tolist()]
+        return np.stack([picture for picture, _ in found]), np.array([pixels for _, pixels in found])
+
+    def _read(self, row: int) -> tuple[np.ndarray, int]:
+        picture, height, width = _decoded(self._table, row)
+        return _grey(picture, CLOSE), min(height, width)
+
+
+def _decoded(table: ImageTable, i: int) -> tuple[Image.Image, int, int]:
+    """An image, a JPEG perhaps at a part of its size, and its upright height and width."""
+    if isinstance(table.images, ArrayImages):
+        picture = Image.fromarray(table.images.load(i))
+        return picture, picture.height, picture.width
+    decoded = read_picture(read_image_bytes(table.images.path(i)), _scale)
+    return decoded.picture, decoded.height, decoded.width
+
+
+def _grey(picture: Image.Image, side: int) -> np.ndarray:
+    return np.asarray(picture.convert("L").resize((side, side), Image.Resampling.BILINEAR))
 
 
 def _look(table: ImageTable, i: int) -> tuple[Picture, np.ndarray]:
@@ -118,8 +155,7 @@ def _look(table: ImageTable, i: int) -> tuple[Picture, np.ndarray]:
         frame=frame,
         colour=colour,
     )
-    tiny = picture.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
-    return facts, np.asarray(tiny)
+    return facts, _grey(picture, SIDE)
 
 
 def _scale(height: int, width: int) -> int:

@@ -61,6 +61,7 @@ def load_data(
     split_by: str = "image",
     levels: int = 1,
     min_classes: int = 2,
+    torn_groups: bool = False,
     preprocessing: Preprocessing | None = None,
 ) -> ImageTable:
     """Find the images of a source, check every one, and deal them out to train, val and test.
@@ -89,6 +90,7 @@ def load_data(
         levels: of a folder: how many folders above an image name its class. With 2 (``alphabet/character``, as in
             Omniglot) the class is called ``alphabet/character``, and an alphabet is a group: all of it in one split.
         min_classes: the least number of classes; 1 for what needs no second one.
+        torn_groups: take given splits with images of one group on two sides, which are refused otherwise.
         preprocessing: what the images will go through. Files that have to be decoded for the check are decoded as it
             says, and the pixels are kept for ``extract`` (at most 256 MB): camera photos are decoded once, not twice.
 
@@ -116,6 +118,7 @@ def load_data(
         min_classes=min_classes,
         split_from=None if split_from is None else Path(split_from),
         by_class=split_by == "class",
+        torn_groups=torn_groups,
     )
     rows = _read(
         source, require_label_mode(label_mode), separator, image_root, tfds_data_dir, classes, levels

@@ -35,6 +35,7 @@ class Options:
     split_from: Path | None
     by_class: bool = False
     min_classes: int = 2
+    torn_groups: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +81,8 @@ def build_table(rows: Rows, options: Options) -> ImageTable:
     if given is None or recorded:
         splits = make(labels, sha256, groups, **shares)  # type: ignore[arg-type]
     else:
-        splits = complete_splits(given, labels, sha256, groups, **shares, make=make)  # type: ignore[arg-type]
+        torn = options.torn_groups
+        splits = complete_splits(given, labels, sha256, groups, make=make, torn_groups=torn, **shares)  # type: ignore[arg-type]
     weights = (
         np.ones(len(keep), np.float32) if rows.weights is None else rows.weights[keep].astype(np.float32)
     )

@@ -73,14 +73,15 @@ def complete_splits(
     test_fraction: float,
     seed: int,
     make: Callable[..., np.ndarray] | None = None,
+    torn_groups: bool = False,
 ) -> np.ndarray:
     """Keep the user's splits; carve out of train the ones of val and test that have no rows.
 
     The fractions are then shares of the given train split. Identical images on both sides of the user's
-    splits are counted in a warning; a group on both sides is a ``DataError``. ``make`` carves; by default
-    :func:`make_splits`.
+    splits are counted in a warning; a group on both sides is a ``DataError``, unless ``torn_groups``. ``make`` carves;
+    by default :func:`make_splits`.
     """
-    _check_given(given, sha256, groups)
+    _check_given(given, sha256, None if torn_groups else groups)
     missing_val, missing_test = (not (given == split).any() for split in ("val", "test"))
     pool = np.flatnonzero(given == "train")
     if not len(pool) or not (missing_val or missing_test):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from keras_transfer.checking.near import NEAREST, near_pairs
-from keras_transfer.checking.pictures import small_pictures
+from keras_transfer.checking.candidates import NEAREST
+from keras_transfer.checking.near import near_pairs
+from keras_transfer.checking.pictures import Closer, small_pictures
 from keras_transfer.data import ImageTable
 from keras_transfer.picking.choosing import Unlabelled, choose
 
@@ -25,6 +26,7 @@ class Pictures:
     ) -> None:
         self._table, self._values = table, values
         self._learned, self._labelled = learned, labelled
+        self._closest = [None if one is None else Closer(one) for one in (table, learned)]
         self._small: tuple[dict[int, np.ndarray], dict[int, np.ndarray]] = ({}, {})
 
     def alike(self, kept: np.ndarray, new: np.ndarray) -> set[int]:
@@ -38,7 +40,7 @@ class Pictures:
             small = np.concatenate([small, self._pictures(self._learned, near, 1)])
             sha256 += [self._learned.sha256[row] for row in near]
         others: dict[int, set[int]] = {}
-        for pair in near_pairs(values, small, tuple(sha256)):
+        for pair in near_pairs(values, small, tuple(sha256), self._closer(rows, near)):
             others.setdefault(pair.first, set()).add(pair.second)
             others.setdefault(pair.second, set()).add(pair.first)
         taken = {*range(len(kept)), *range(len(rows), len(values))}
@@ -57,6 +59,25 @@ class Pictures:
         cosines = self._values[rows] @ self._labelled.T
         most = min(NEAREST, cosines.shape[1])
         return np.unique(np.argpartition(-cosines, most - 1, axis=1)[:, :most])
+
+    def _closer(
+        self, rows: np.ndarray, near: np.ndarray
+    ) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+        """Larger pictures of places among ``rows`` of the unlabelled images, and after them ``near`` of the others."""
+        tables = [0] * len(rows) + [1] * len(near)
+        places = np.concatenate([rows, near]).tolist()
+
+        def closer(asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            found = []
+            for place in asked.tolist():
+                one = self._closest[tables[place]]
+                assert one is not None
+                found.append(one(np.array([places[place]])))
+            return np.concatenate([pictures for pictures, _ in found]), np.concatenate(
+                [side for _, side in found]
+            )
+
+        return closer
 
     def _pictures(self, table: ImageTable, rows: Iterable[int], which: int) -> np.ndarray:
         known = self._small[which]

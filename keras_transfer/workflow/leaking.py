@@ -9,8 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_transfer.checking.near import NEAREST, directions_of, near_pairs
-from keras_transfer.checking.pictures import small_pictures
+from keras_transfer.checking.candidates import NEAREST
+from keras_transfer.checking.near import directions_of, near_pairs
+from keras_transfer.checking.pictures import Closer, small_pictures
 from keras_transfer.data import ImageTable
 from keras_transfer.errors import KerasTransferError
 from keras_transfer.features.known import known_features
@@ -97,10 +98,9 @@ def leaks(table: ImageTable, rows: np.ndarray, values: np.ndarray) -> list[tuple
     if not candidates:
         return []
     involved = np.unique(np.concatenate([np.append(others, one) for _, one, others in candidates]))
-    sha256 = tuple(table.sha256[row] for row in rows[involved])
-    small = small_pictures(table, rows[involved])
-    found = []
-    for pair in near_pairs(directions[involved], small, sha256):
+    some = table.take(rows[involved])
+    small, found = small_pictures(some, np.arange(len(some))), []
+    for pair in near_pairs(directions[involved], small, some.sha256, Closer(some)):
         ends = [int(rows[involved[end]]) for end in (pair.first, pair.second)]
         kinds = [table.splits[row] == "train" for row in ends]
         if kinds[0] != kinds[1]:

@@ -17,6 +17,7 @@ from keras_transfer.inference.engines import COSTS
 from keras_transfer.run import BACKBONE, HISTORY, INFO, MODEL, PLOTS, PREDICTIONS, REPORT, SKIPPED, SPLIT
 from keras_transfer.settings import FitSettings, TrainSettings
 from keras_transfer.tasks.base import BuildContext, TrainingPlan
+from keras_transfer.tasks.checked import output_shape
 from keras_transfer.tasks.loading import load_task
 from keras_transfer.tasks.returned import plain
 from keras_transfer.training.devices import prepare_devices
@@ -160,6 +161,6 @@ def _files(plan: TrainingPlan, fit: FitSettings, model: keras.Model, data: Image
         (len(data.indices(split)) for split in ("test", "val", "train") if len(data.indices(split))), 0
     )
     outputs = getattr(model, "outputs", None) or ()
-    kept = len(outputs) == 1 and is_kept((measured, *tuple(outputs[0].shape)[1:]), outputs[0].dtype)
+    kept = len(outputs) == 1 and is_kept((measured, *output_shape(model)), outputs[0].dtype)
     answers = [PREDICTIONS] if kept else []
     return [INFO, MODEL, *deployed, SPLIT, HISTORY, SKIPPED, *answers, REPORT, f"{PLOTS}/", *plan.files]
