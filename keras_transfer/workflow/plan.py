@@ -160,7 +160,7 @@ def _files(plan: TrainingPlan, fit: FitSettings, model: keras.Model, data: Image
     measured = next(
         (len(data.indices(split)) for split in ("test", "val", "train") if len(data.indices(split))), 0
     )
-    outputs = getattr(model, "outputs", None) or ()
+    outputs: Any = getattr(model, "outputs", None) or ()
     kept = len(outputs) == 1 and is_kept((measured, *output_shape(model)), outputs[0].dtype)
     answers = [PREDICTIONS] if kept else []
     return [INFO, MODEL, *deployed, SPLIT, HISTORY, SKIPPED, *answers, REPORT, f"{PLOTS}/", *plan.files]
