@@ -386,7 +386,7 @@ MUTATIONS = (
     ),
     Mutation(
         "free-batch-forgotten",
-        "keras_transfer/litert.py",
+        "keras_transfer/litert_model.py",
         "(-1, *sizes[1:]) if free_batch else sizes",
         "sizes",
         (STRICT,),
@@ -418,7 +418,7 @@ MUTATIONS = (
     ),
     Mutation(
         "integers-cut-off-not-rounded",
-        "keras_transfer/litert.py",
+        "keras_transfer/litert_model.py",
         "stored = np.rint(real.astype(np.float32) / np.float32(tensor.scale)) + tensor.zero_point",
         "stored = np.trunc(real.astype(np.float32) / np.float32(tensor.scale)) + tensor.zero_point",
         ("tests/test_promises_held.py::test_integer_inputs_are_the_nearest_step",),

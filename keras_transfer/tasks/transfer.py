@@ -215,6 +215,7 @@ def _fit_probe(
             engine_precision=context.settings.fit.engine_precision,
             indices=rows,
             converted=deployed.content if deployed else None,
+            given=context.settings.fit.features,
         )
     context.say(
         f"Features: {len(rows)} images, {features.cached} from the cache, {features.computed} computed "

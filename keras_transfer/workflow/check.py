@@ -10,18 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from keras_transfer import options as option_tools
 from keras_transfer.checking import cleaning
 from keras_transfer.checking.everything import check_table
 from keras_transfer.checking.issues import KINDS, SEVERITIES, Issue
 from keras_transfer.checking.page import html_page, issues_csv
-from keras_transfer.checking.pictures import look_at
+from keras_transfer.checking.pictures import Pictures, look_at
 from keras_transfer.data import ImageTable, load_data
 from keras_transfer.errors import UsageError
 from keras_transfer.features import extract
 from keras_transfer.features.pooling import feature_model
 from keras_transfer.inference import engines
 from keras_transfer.outputs import Outputs
+from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.settings import DataSettings, EngineSettings, ModelSettings
 from keras_transfer.workflow.train import backbone_for, expected_preprocessing, preprocessing_for
 
@@ -157,10 +160,8 @@ def check(
         UsageError, DataError: the data cannot be read at all; the message says what to do.
     """
     model, data = model or ModelSettings(), data or DataSettings()
-    option_tools.check(data)
     engines.require(EngineSettings(engine, engine_precision))
-    values = {**vars(data), "max_skipped": 1.0, "min_per_class": 0, "min_classes": 1}  # findings, no errors
-    table = load_data(source, seed=seed, preprocessing=expected_preprocessing(model), **values)
+    table = table_to_check(source, data, seed, expected_preprocessing(model))
     backbone = backbone_for(model)
     found = extract(
         table,
@@ -169,8 +170,24 @@ def check(
         engine=engine,
         engine_precision=engine_precision,
     )
-    result = check_table(table, found.values, look_at(table), seed)
-    return CheckResult(result.issues, result.clusters, table, found.computed)
+    return result_of(table, found.values, look_at(table), seed, found.computed)
+
+
+def table_to_check(
+    source: Any, data: DataSettings, seed: int, preprocessing: Preprocessing | None = None
+) -> ImageTable:
+    """Data as they are checked: what ``load_data`` refuses elsewhere is a finding. Raises as it does."""
+    option_tools.check(data)
+    values = {**vars(data), "max_skipped": 1.0, "min_per_class": 0, "min_classes": 1}  # findings, no errors
+    return load_data(source, seed=seed, preprocessing=preprocessing, **values)
+
+
+def result_of(
+    table: ImageTable, features: np.ndarray, pictures: Pictures, seed: int, computed: int
+) -> CheckResult:
+    """What is found in a table, its features ``(N, D)`` and pictures, wherever these were computed."""
+    result = check_table(table, features, pictures, seed)
+    return CheckResult(result.issues, result.clusters, table, computed)
 
 
 def _report_places(folder: Path, source: str, overwrite: bool) -> Outputs:
