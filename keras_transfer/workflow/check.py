@@ -82,11 +82,15 @@ class CheckResult:
         """
         folder = Path(folder)
         places = _report_places(folder, self.table.source, overwrite)
+        for name, content in self.report_files().items():
+            places.write(folder / name, content)
+        return folder / PAGE
+
+    def report_files(self) -> dict[str, bytes]:
+        """What :meth:`write_report` writes, by name; the page last."""
         page = html_page(self.table, self.issues, title=f"Check of {self.table.source}", facts=self._facts())
         contents = {TABLE: issues_csv(self.issues), GROUPS: self.groups_csv(), PAGE: page}
-        for name, text in contents.items():
-            places.write(folder / name, text.encode("utf-8", "surrogateescape"))
-        return folder / PAGE
+        return {name: text.encode("utf-8", "surrogateescape") for name, text in contents.items()}
 
     def write_cleaned(
         self, path: str | Path, drop: Sequence[str], *, overwrite: bool = False
