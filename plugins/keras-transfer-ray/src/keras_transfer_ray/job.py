@@ -343,8 +343,8 @@ def _as_sentence(error: BaseException) -> KerasTransferError:
     missing = next((line for line in lines if "No module named" in line), None)
     if missing is not None:
         return KerasTransferError(
-            f"The workers cannot begin: {missing}. Install keras-transfer and keras-transfer-ray in the same versions on "
-            "every machine of the cluster."
+            f"The workers cannot begin: {missing}. Every machine of the cluster needs keras-transfer and "
+            "keras-transfer-ray, in the same versions."
         )
     reason = (lines[-1] if lines else type(error).__name__)[:300]
     return KerasTransferError(
