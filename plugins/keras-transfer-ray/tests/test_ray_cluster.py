@@ -210,7 +210,7 @@ def test_predict_answers_as_one_machine(two_nodes, finished_run, many, tmp_path)
     from keras_transfer.workflow.predict import predict as alone
 
     bundle = tmp_path / "edge"
-    export_run(finished_run.path, bundle, formats=("tflite",), quantize=("float32",))
+    export_run(finished_run.path, bundle, formats=("tflite",), precisions=("float32",))
     (model,) = bundle.glob("*.tflite")
     done = predict(
         str(model), str(many), str(tmp_path / "p"), cluster=two_nodes.settings_for(shard_images=50)
