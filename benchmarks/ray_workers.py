@@ -3,9 +3,9 @@
     python benchmarks/ray_workers.py
     python benchmarks/ray_workers.py --images 400 --backbone mobilenet_v2 --image-size 96
 
-What is counted is a worker's work, without the start of a cluster: the time between the first and the last shard that is
-finished, and the images of all shards but those that were finished first. Rounds of one and of two workers take turns,
-so that what else the machine does meets both. Two workers need two idle CPUs.
+What is counted is the work itself, without the start of a cluster: the images of all shards but the first few, and the
+time from the last of these to the end. Rounds of one and of two workers take turns, so that what else the machine does
+meets both. Two workers need two idle CPUs.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ class Verdicts:
                 self._files.append(path)
                 self._known.update(content[at : at + 32] for at in range(0, len(content), 32))
 
-    def __contains__(self, digest: bytes) -> bool:
+    def __contains__(self, digest: object) -> bool:
         return digest in self._known
 
     def add(self, digest: bytes) -> None:

@@ -35,6 +35,7 @@ from keras_transfer_ray.store import Store
 import keras_transfer
 from keras_transfer.errors import DataError, KerasTransferError, UsageError
 from keras_transfer.settings import ModelSettings
+from keras_transfer.testing import conformance
 
 
 @pytest.fixture
@@ -396,3 +397,8 @@ def test_what_workers_import_is_not_tensorflow():
     heavy = ("tensorflow", "keras", "ray")
     code = f"import keras_transfer_ray.worker, sys; print([n for n in {heavy} if n in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+@conformance("ray")
+def test_the_verbs_keep_their_promises(check):
+    check()
