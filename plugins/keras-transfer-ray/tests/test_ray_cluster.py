@@ -1,6 +1,7 @@
 """On a cluster of two nodes on this machine: the answers of one machine bit for bit, whoever is killed meanwhile."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -73,10 +74,10 @@ def two_nodes():
     found.cluster.shutdown()
 
 
-@pytest.fixture(scope="module")
-def count():
+@pytest.fixture(scope="module", params=[150, pytest.param(1000, marks=pytest.mark.nightly)])
+def count(request):
     """Images a class."""
-    return 150
+    return request.param
 
 
 @pytest.fixture(scope="module")
@@ -189,25 +190,24 @@ def test_a_driver_that_is_killed_and_started_again_repeats_no_finished_shard(
     assert same_bits(place, *alone)
 
 
-def test_check_finds_what_one_machine_finds(two_nodes, many, tmp_path):
+def test_check_finds_what_one_machine_finds(two_nodes, many, count, tmp_path):
     two_nodes.complete()
     found, outcome = check(
         str(many), str(tmp_path / "r"), model=TINY, cluster=two_nodes.settings_for(shard_images=40)
     )
     one = keras_transfer.check(many, model=TINY, engine="litert")
     assert found.issues == one.issues and found.clusters == one.clusters and found.issues
-    assert {issue.kind for issue in found.issues} >= {"unreadable"} and outcome.computed == 302
+    assert {issue.kind for issue in found.issues} >= {"unreadable"} and outcome.computed == 2 * count + 2
     folder = one.write_report(tmp_path / "one").parent
     for name in ("issues.csv", "groups.csv", "report.html"):
         assert (tmp_path / "r" / name).read_bytes() == (folder / name).read_bytes()
 
 
-def test_predict_answers_as_one_machine(two_nodes, finished_run, many, tmp_path):
-    two_nodes.complete()
-    import json
-
+def test_predict_answers_as_one_machine(two_nodes, finished_run, many, count, tmp_path):
     from keras_transfer.workflow.export import export_run
     from keras_transfer.workflow.predict import predict as alone
+
+    two_nodes.complete()
 
     bundle = tmp_path / "edge"
     export_run(finished_run.path, bundle, formats=("tflite",), precisions=("float32",))
@@ -217,5 +217,5 @@ def test_predict_answers_as_one_machine(two_nodes, finished_run, many, tmp_path)
     )
     told = [json.loads(line) for line in (tmp_path / "p" / "predictions.jsonl").read_text().splitlines()]
     assert told == list(alone(str(model), [many]))
-    assert (done.images, done.unreadable) == (302, 2)
+    assert (done.images, done.unreadable) == (2 * count + 2, 2)
     assert re.search("not an image|truncated", next(one["error"] for one in told if "error" in one))

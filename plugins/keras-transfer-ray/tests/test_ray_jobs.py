@@ -237,6 +237,21 @@ def test_a_file_that_changes_under_way_stops_the_work_with_one_sentence(mixed, m
     assert not (tmp_path / "features" / "features.json").exists()
 
 
+def test_a_file_of_the_same_age_and_another_size_has_changed(tmp_path):
+    from keras_transfer_ray.shards import listed
+
+    from keras_transfer.data.table import PathImages
+
+    (tmp_path / "a.png").write_bytes(b"half")
+    (row,) = listed(PathImages(tmp_path, ("a.png",))).to_pylist()
+    check = worker.Worker.require_unchanged
+    check(tmp_path / "a.png", row)
+    (tmp_path / "a.png").write_bytes(b"the whole")
+    os.utime(tmp_path / "a.png", ns=(row["mtime"], row["mtime"]))
+    with pytest.raises(worker.FaultError, match="has changed since the work began"):
+        check(tmp_path / "a.png", row)
+
+
 @pytest.mark.slow
 def test_a_file_that_a_node_does_not_see_is_no_bad_image(mixed, monkeypatch, blocks, tmp_path):
     listed = job.listed

@@ -146,7 +146,7 @@ class Worker:
         path, name = Path(os.fsdecode(row["path"])), row["name"].decode("utf-8", "backslashreplace")
         checked = check_file(path, (), self._preprocessing)
         if row["size"] != MISSING:
-            self._require_unchanged(path, row)
+            self.require_unchanged(path, row)
         one = Seen(name, checked.sha256, checked.reason, checked.deep)
         if checked.reason is None and self._work.looks:
             try:
@@ -158,8 +158,9 @@ class Worker:
                 raise _changed(path)
         return one, checked.pixels if checked.reason is None else None
 
-    def _require_unchanged(self, path: Path, row: Mapping[str, Any]) -> None:
-        """Whether the file that was read is the one that the driver listed."""
+    @staticmethod
+    def require_unchanged(path: Path, row: Mapping[str, Any]) -> None:
+        """Whether the file that was read is the one that the driver listed. Raises :class:`FaultError`."""
         try:
             status = path.stat()
         except FileNotFoundError as error:
