@@ -18,6 +18,7 @@ from typing import Any
 
 from keras_transfer.data.threads import default_threads
 from keras_transfer.errors import KerasTransferError, PluginError, UsageError
+from keras_transfer.quiet import captured_output
 from keras_transfer_ray.settings import ClusterSettings
 
 ANSWERS_WITHIN = 10.0
@@ -101,17 +102,18 @@ def _init(ray: Any, address: str, **values: Any) -> None:
         except BaseException as error:  # noqa: BLE001 (handed to the thread that waits)
             failed.append(error)
 
-    if address == "local":
-        init()
-    else:
-        waiting = threading.Thread(target=init, daemon=True)
-        waiting.start()
-        waiting.join(JOINED_WITHIN)
-        if waiting.is_alive():
-            raise UsageError(
-                f"--address {address}: something answers there, and no Ray cluster within {JOINED_WITHIN:.0f} seconds. "
-                "Check the address and the port (of `ray start --head`: 6379; of a Ray client: 10001)."
-            )
+    with captured_output():  # what Ray's own code says while it tries
+        if address == "local":
+            init()
+        else:
+            waiting = threading.Thread(target=init, daemon=True)
+            waiting.start()
+            waiting.join(JOINED_WITHIN)
+    if address != "local" and waiting.is_alive():
+        raise UsageError(
+            f"--address {address}: something answers there, and no Ray cluster within {JOINED_WITHIN:.0f} seconds. "
+            "Check the address and the port (of `ray start --head`: 6379; of a Ray client: 10001)."
+        )
     if not failed:
         return
     error, reason = failed[0], _first_line(failed[0])
