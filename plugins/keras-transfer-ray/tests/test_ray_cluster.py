@@ -121,6 +121,7 @@ def when_there_are(folder, number, act):
     return thread
 
 
+@pytest.mark.nightly  # with more to go wrong: the next test
 def test_two_workers_give_what_one_machine_gives(two_nodes, many, alone, tmp_path):
     two_nodes.complete()
     done = features(
@@ -150,7 +151,9 @@ def test_a_killed_worker_and_a_lost_node_lose_no_image(two_nodes, many, alone, t
     total = len(shards(tmp_path / "f"))
     assert 5 <= killed.there < total and 20 <= lost.there < total, "they were not killed in the middle"
     assert two_nodes.second is None
-    assert same_bits(tmp_path / "f", *alone) and len(done.table.skipped) == 2
+    assert same_bits(tmp_path / "f", *alone)
+    assert done.table.skipped == alone[0].skipped and len(done.table.skipped) == 2
+    assert not any(one["heavy"] for one in done.outcome.answers), "a worker has imported TensorFlow"
 
 
 def test_a_driver_that_is_killed_and_started_again_repeats_no_finished_shard(
@@ -190,6 +193,7 @@ def test_a_driver_that_is_killed_and_started_again_repeats_no_finished_shard(
     assert same_bits(place, *alone)
 
 
+@pytest.mark.nightly  # without Ray: test_ray_jobs.py
 def test_check_finds_what_one_machine_finds(two_nodes, many, count, tmp_path):
     two_nodes.complete()
     found, outcome = check(
@@ -203,6 +207,7 @@ def test_check_finds_what_one_machine_finds(two_nodes, many, count, tmp_path):
         assert (tmp_path / "r" / name).read_bytes() == (folder / name).read_bytes()
 
 
+@pytest.mark.nightly
 def test_predict_answers_as_one_machine(two_nodes, finished_run, many, count, tmp_path):
     from keras_transfer.workflow.export import export_run
     from keras_transfer.workflow.predict import predict as alone

@@ -107,7 +107,7 @@ def test_train_learns_from_the_folder_what_it_learns_from_its_own_features(mixed
             {"engine": "keras"},
             "--features gives what the network as it is makes of the images; --engine keras",
         ),
-        ({"strategy": "scratch"}, "asks for something else"),
+        pytest.param({"strategy": "scratch"}, "asks for something else", marks=pytest.mark.nightly),
     ],
 )
 def test_features_that_are_not_the_networks_own_are_refused(mixed, written, tmp_path, values, sentence):
@@ -177,9 +177,13 @@ def test_a_damaged_record_is_one_sentence(tmp_path):
             {"model": ModelSettings("tiny", image_size=64, resize="crop")},
             "on images that were prepared in another way",
         ),
-        ({"vectors": VectorSettings(pooling="max")}, "of another network"),
+        pytest.param(
+            {"vectors": VectorSettings(pooling="max")}, "of another network", marks=pytest.mark.nightly
+        ),
         ({"cluster": ClusterSettings(shard_images=5)}, "in shards of 4 images; --shard-images 5 was given"),
-        ("new file", r"on other data: 1 files are new, such as china/new.png"),
+        pytest.param(
+            "new file", "on other data: 1 files are new, such as china/new", marks=pytest.mark.nightly
+        ),
         ("changed file", r"on other data: 1 files are changed, such as china/0000.png"),
     ],
 )
@@ -393,14 +397,12 @@ def test_no_workers_are_none_to_ask(name, tmp_path):
 
 
 def test_a_ray_that_is_broken_is_one_sentence_and_the_verbs_have_their_help(tmp_path, monkeypatch):
-    from click.testing import CliRunner
-    from keras_transfer_ray.cli import ray
 
     from keras_transfer.errors import PluginError
 
     monkeypatch.setitem(sys.modules, "ray", None)
     for verb in ([], ["features"], ["predict"], ["check"]):
-        assert CliRunner().invoke(ray, [*verb, "--help"]).exit_code == 0
+        assert "--help" in call("ray", *verb, "--help")[0]
     with pytest.raises(
         PluginError, match=r"^Ray cannot be imported .*pip install --force-reinstall 'ray\[data\]'"
     ):
@@ -412,6 +414,66 @@ def test_what_workers_import_is_not_tensorflow():
     heavy = ("tensorflow", "keras", "ray")
     code = f"import keras_transfer_ray.worker, sys; print([n for n in {heavy} if n in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+@pytest.mark.slow
+def test_check_finds_what_one_machine_finds(mixed, blocks, tmp_path):
+    from keras_transfer_ray.checking import check
+
+    found, outcome = check(str(mixed), str(tmp_path / "r"), model=TINY, cluster=small_shards())
+    one = keras_transfer.check(mixed, model=TINY, engine="litert")
+    assert found.issues == one.issues and found.clusters == one.clusters and outcome.computed == 42
+    assert sum(issue.kind == "unreadable" for issue in found.issues) == 2
+    folder = one.write_report(tmp_path / "one").parent
+    for name in job.REPORT:
+        assert (tmp_path / "r" / name).read_bytes() == (folder / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_predict_answers_as_one_machine(mixed, blocks, finished_run, tmp_path):
+    from keras_transfer_ray.predicting import predict
+
+    from keras_transfer.workflow.predict import predict as alone
+
+    done = predict(str(finished_run.path), str(mixed), str(tmp_path / "p"), cluster=small_shards())
+    told = [json.loads(line) for line in (tmp_path / "p" / job.PREDICTIONS).read_text().splitlines()]
+    assert (done.images, done.unreadable) == (42, 2) == (len(told), sum("error" in one for one in told))
+    for one, other in zip(told, alone(str(finished_run.path), [mixed]), strict=True):
+        assert one["path"] == other["path"] and one.get("error") == other.get("error")
+        sure = {row["label"]: row["probability"] for row in one.get("classes", ())}
+        expected = {row["label"]: row["probability"] for row in other.get("classes", ())}
+        assert sure == pytest.approx(expected, abs=1e-4)  # Keras there, its conversion here
+
+
+@pytest.mark.slow
+def test_the_command_line_tells_it_and_an_unreadable_file_is_exit_code_1(
+    mixed, blocks, finished_run, tmp_path
+):
+    from keras_transfer.testing.command import call
+
+    words = ["--shard-images", 20, "--json", "--quiet"]
+    place = tmp_path / "f"
+    shown, _ = call(
+        *(
+            "ray",
+            "features",
+            mixed,
+            "-o",
+            place,
+            "--backbone",
+            "tiny",
+            "--image-size",
+            64,
+            "--max-skipped",
+            0.2,
+        ),
+        *words,
+    )
+    facts = json.loads(shown)
+    assert (facts["images"], facts["skipped"], facts["dimensions"], facts["shards"]) == (40, 2, 64, 3)
+    shown, _ = call("ray", "predict", finished_run.path, mixed, "-o", tmp_path / "p", *words, code=1)
+    assert json.loads(shown)["unreadable"] == 2
+    call("ray", "features", mixed, "-o", place, "--workers", 0, code=2)
 
 
 @conformance("ray")
