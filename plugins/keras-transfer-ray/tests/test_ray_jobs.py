@@ -397,8 +397,8 @@ def test_no_workers_are_none_to_ask(name, tmp_path):
 
 
 def test_a_ray_that_is_broken_is_one_sentence_and_the_verbs_have_their_help(tmp_path, monkeypatch):
-
     from keras_transfer.errors import PluginError
+    from keras_transfer.testing.command import call
 
     monkeypatch.setitem(sys.modules, "ray", None)
     for verb in ([], ["features"], ["predict"], ["check"]):
