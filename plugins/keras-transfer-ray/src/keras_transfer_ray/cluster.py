@@ -117,7 +117,7 @@ def _init(ray: Any, address: str, **values: Any) -> None:
     if not failed:
         return
     error, reason = failed[0], _first_line(failed[0])
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, KeyboardInterrupt) or (address == "local" and isinstance(error, SystemExit)):
         raise error
     if address == "local":
         raise KerasTransferError(f"Ray cannot be started on this machine: {reason}") from error
