@@ -10,9 +10,9 @@ import struct
 from dataclasses import dataclass
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import number_types
 from flatbuffers.table import Table
-from tensorflow.lite.python import schema_py_generated as schema
 
 ENTRY = b"TFLITE_METADATA"
 # Slots of the schema's tables.

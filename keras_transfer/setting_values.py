@@ -90,6 +90,8 @@ class FitValues(TypedDict, total=False):
     deploy: Literal["int8"] | None
     """Fit the head on the features of the backbone in this precision, as the device computes them; `export
     --quantize int8` ships that backbone."""
+    features: str | None
+    """Take the features from this folder, which `keras-transfer ray features` wrote, and compute none."""
 
 
 class GradientValues(TypedDict, total=False):

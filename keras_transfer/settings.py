@@ -132,6 +132,11 @@ class FitSettings(EngineSettings):
         "--quantize int8` ships that backbone.",
         choices=("int8",),
     )
+    features: str | None = option(
+        None,
+        "Take the features from this folder, which `keras-transfer ray features` wrote, and compute none.",
+        spelling=Spelling(metavar="DIR"),
+    )
 
 
 @dataclass(frozen=True)

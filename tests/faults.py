@@ -7,6 +7,7 @@ from dataclasses import dataclass
 GAN, GAN_TESTS = "plugins/keras-transfer-gan/src/keras_transfer_gan", "plugins/keras-transfer-gan/tests"
 SEGMENTATION = "plugins/keras-transfer-segmentation/src/keras_transfer_segmentation"
 SEGMENTATION_TESTS = "plugins/keras-transfer-segmentation/tests"
+RAY, RAY_TESTS = "plugins/keras-transfer-ray/src/keras_transfer_ray", "plugins/keras-transfer-ray/tests"
 SIAMESE = "plugins/keras-transfer-siamese/src/keras_transfer_siamese"
 SIAMESE_TESTS = "plugins/keras-transfer-siamese/tests"
 STRICT = (
@@ -421,7 +422,7 @@ MUTATIONS = (
     ),
     Mutation(
         "free-batch-forgotten",
-        "keras_transfer/litert.py",
+        "keras_transfer/litert_model.py",
         "(-1, *sizes[1:]) if free_batch else sizes",
         "sizes",
         (STRICT,),
@@ -453,7 +454,7 @@ MUTATIONS = (
     ),
     Mutation(
         "integers-cut-off-not-rounded",
-        "keras_transfer/litert.py",
+        "keras_transfer/litert_model.py",
         "stored = np.rint(real.astype(np.float32) / np.float32(tensor.scale)) + tensor.zero_point",
         "stored = np.trunc(real.astype(np.float32) / np.float32(tensor.scale)) + tensor.zero_point",
         ("tests/test_promises_held.py::test_integer_inputs_are_the_nearest_step",),
@@ -671,6 +672,22 @@ MUTATIONS = (
         "content[24] in (2,):",
         (f"{SEGMENTATION_TESTS}/test_segmentation_masks.py::test_grey_of_few_bits_holds_small_indices",),
         "The classes of a 4-bit mask are read as 0, 17, 34.",
+    ),
+    Mutation(
+        "changed-file-taken-under-way",
+        f"{RAY}/worker.py",
+        '!= (row["size"], row["mtime"]):',
+        '!= (status.st_size, row["mtime"]):',
+        (f"{RAY_TESTS}/test_ray_jobs.py::test_a_file_of_the_same_age_and_another_size_has_changed",),
+        "A file that is still being copied becomes a bad image, or features of half a picture.",
+    ),
+    Mutation(
+        "images-without-features-learned-from",
+        "keras_transfer/features/given.py",
+        "if table.sha256[row] not in found]",
+        "if table.sha256[row] in ()]",
+        (f"{RAY_TESTS}/test_ray_jobs.py::test_an_image_that_changed_since_has_no_features",),
+        "A classifier is fitted on numbers that nobody computed.",
     ),
     Mutation(
         "gallery-threshold-ignored",

@@ -45,6 +45,7 @@ PACKAGES = (
     "keras_transfer_segmentation",
     "keras_transfer_siamese",
     "keras_transfer_gan",
+    "keras_transfer_ray",
     "keras_transfer_tests",
 )
 """What must be imported from the copy."""

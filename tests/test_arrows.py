@@ -31,6 +31,7 @@ ROOMS = (
         "preprocessing",
         "records",
         "normalization",
+        "litert_model",
         "litert",
     ),
     *("backbones", "heads", "freezing", "freeze_plan", "data", "inference", "features", "run"),

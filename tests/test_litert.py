@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_transfer import litert
+from keras_transfer import litert, litert_model
 from keras_transfer.errors import ExportError, UsageError
 from keras_transfer.litert import LiteRTModel, convert
 
@@ -209,7 +209,7 @@ def test_a_missing_runtime_is_one_sentence(monkeypatch):
 
 
 def test_a_runtime_that_is_too_old_is_one_sentence(monkeypatch):
-    monkeypatch.setattr(litert, "version", lambda package: "1.4.0")
+    monkeypatch.setattr(litert_model, "version", lambda package: "1.4.0")
     with pytest.raises(ExportError, match=r"pip install -U 'ai-edge-litert>=2\.0'"):
         LiteRTModel(b"")
 

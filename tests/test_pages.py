@@ -28,6 +28,7 @@ REAL = ("reuse/as_is",)
 LONG = (
     "deploying",
     "networks",
+    "ray",
     "reuse/README",
     "reuse/explain",
     "reuse/neighbours",
@@ -55,6 +56,8 @@ def follow(page, tiny):
     if page == "targets":
         for module in ("tflite_micro", "tf2onnx", "onnxruntime", "openvino", "ethosu.vela"):
             pytest.importorskip(module, reason="pip install 'keras-transfer[ethos-u,micro,onnx,openvino]'")
+    if page == "ray":
+        pytest.importorskip("ray", reason="pip install ./plugins/keras-transfer-ray")
     if page in ("clients", "deploying", "targets"):
         todo = [("command", "keras-transfer train photos/ --output run --strategy probe"), *todo]
     for kind, text in todo:

@@ -129,11 +129,20 @@ def _look(table: ImageTable, i: int) -> tuple[Picture, np.ndarray]:
         height, width = picture.height, picture.width
         header: dict[str, Any] = {"format": "array", "mode": "RGB", "orientation": 1}
         header.update(transparent=False, deep=False, size=table.images.size(i))
-    else:
-        content = read_image_bytes(table.images.path(i))
-        decoded = read_picture(content, _scale)
-        picture, height, width = decoded.picture, decoded.height, decoded.width
-        header = {**_header(content), "size": len(content), "orientation": decoded.orientation}
+        return _seen(picture, height, width, header)
+    return look_at_file(read_image_bytes(table.images.path(i)))
+
+
+def look_at_file(content: bytes) -> tuple[Picture, np.ndarray]:
+    """The facts of an image file, and its small grey picture uint8 ``(SIDE, SIDE)``. Raises ``ImageError``."""
+    decoded = read_picture(content, _scale)
+    header = {**_header(content), "size": len(content), "orientation": decoded.orientation}
+    return _seen(decoded.picture, decoded.height, decoded.width, header)
+
+
+def _seen(
+    picture: Image.Image, height: int, width: int, header: dict[str, Any]
+) -> tuple[Picture, np.ndarray]:
     share = min(1.0, _LOOK / max(picture.size))
     around = picture.convert("RGB").resize(
         (max(2, round(picture.width * share)), max(2, round(picture.height * share))),

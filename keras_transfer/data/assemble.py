@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_transfer.data.checking import check_images, enforce_limit, tell_small_range
+from keras_transfer.data.checking import checked_images, enforce_limit, tell_small_range
 from keras_transfer.data.class_splits import class_splits
 from keras_transfer.data.kept import new_kept
 from keras_transfer.data.labels import Labels, check_counts
@@ -116,7 +116,7 @@ def _checked(
         sha256 = [images.digest(i) for i in range(len(images))]
         return replace(images, digests=tuple(sha256)), sha256, np.arange(len(images)), []
     kept = new_kept()
-    checked = check_images(images, keep=kept)
+    checked = checked_images(images, kept)
     tell_small_range(images, checked)
     keep = np.array([i for i, one in enumerate(checked) if one.reason is None], np.int64)
     bad = [Skipped(images.describe(i), one.reason) for i, one in enumerate(checked) if one.reason is not None]

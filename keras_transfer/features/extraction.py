@@ -16,6 +16,7 @@ from keras_transfer.data.table import ImageTable
 from keras_transfer.errors import CacheError
 from keras_transfer.features.cache import FeatureCache, Writer, size_limit
 from keras_transfer.features.choosing import Engine
+from keras_transfer.features.given import FeatureFolder
 from keras_transfer.features.identity import model_hash
 from keras_transfer.features.room import room_for
 from keras_transfer.features.shards import FORMAT, Collection
@@ -66,6 +67,7 @@ def extract(
     cache: bool = True,
     indices: Sequence[int] | np.ndarray | None = None,
     converted: bytes | None = None,
+    given: str | None = None,
 ) -> Features:
     """The backbone's pooled features of every image: ``GAP(backbone(x))``, in float32 within 1e-4 of the scale.
 
@@ -87,10 +89,12 @@ def extract(
         indices: rows of the table, in any order; all by default.
         converted: the backbone as a ``.tflite`` in another precision, pixels to (B, D): its features are given, and
             ``engine`` and its precision are not asked.
+        given: a folder of features that were computed elsewhere: all are taken from there, and nothing is computed.
 
     Raises:
-        UsageError: unknown engine, one that cannot be had on this machine, or sizes that do not fit.
-        DataError: an image is gone, damaged or changed since the table was made.
+        UsageError: unknown engine, one that cannot be had on this machine, or sizes that do not fit; given features of
+            another network or other pixels.
+        DataError: an image is gone, damaged or changed since the table was made; or has no features among those given.
         CacheError: there is no room on the disk for more features than memory should hold.
     """
     started = time.perf_counter()
@@ -102,6 +106,8 @@ def extract(
     places: dict[str, int] = {}  # image -> the first position that shows it
     for position, row in enumerate(rows):
         places.setdefault(table.sha256[row], position)
+    if given is not None:
+        return _given(FeatureFolder(given), table, rows, places, pooled, preprocessing, started)
 
     disk = FeatureCache() if cache else None
     identity = _identity(pooled) if disk else None
@@ -136,18 +142,51 @@ def extract(
         work = _keep(stream, todo, places, values, writer)
         for _ in track(work, "Extracting features", total=len(todo)):
             pass
-    if len(places) < len(rows):
-        for position, row in enumerate(rows):
-            if (first := places[table.sha256[row]]) != position:
-                values[position] = values[first]
     return Features(
-        values=values,
+        values=_of_rows(values, table, rows, places),
         engine=chosen.name,
         engine_precision=chosen.precision,
         computed=len(todo),
         cached=len(found),
         seconds=time.perf_counter() - started,
         preparation_seconds=chosen.preparation_seconds,
+    )
+
+
+def _of_rows(
+    values: np.ndarray, table: ImageTable, rows: np.ndarray, places: Mapping[str, int]
+) -> np.ndarray:
+    """Values that are filled for the first row of each image, filled for every row."""
+    if len(places) < len(rows):
+        for position, row in enumerate(rows.tolist()):
+            if (first := places[table.sha256[row]]) != position:
+                values[position] = values[first]
+    return values
+
+
+def _given(
+    folder: FeatureFolder,
+    table: ImageTable,
+    rows: np.ndarray,
+    places: Mapping[str, int],
+    pooled: keras.Model,
+    preprocessing: Preprocessing,
+    started: float,
+) -> Features:
+    """The features in a folder, where they are those of this network."""
+    engine, precision = (str(folder.record.engine.get(name)) for name in ("engine", "precision"))
+    dim = pooled.output_shape[1]
+    folder.require(model_hash(pooled), preprocessing, dim, engines.identity(engine, precision))
+    values = room_for((len(rows), dim), None)
+    folder.require_all(table, rows, folder.read(places, values))
+    return Features(
+        values=_of_rows(values, table, rows, places),
+        engine=engine,
+        engine_precision=precision,
+        computed=0,
+        cached=len(places),
+        seconds=time.perf_counter() - started,
+        preparation_seconds=0.0,
     )
 
 

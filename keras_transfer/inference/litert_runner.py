@@ -60,6 +60,7 @@ class ParallelLiteRTRunner:
     model too large for a copy a core gets fewer interpreters with more threads each.
 
     Attributes:
+        content: the file's bytes.
         copies: interpreters, each for a thread of the caller's.
         step: images that one of them computes together.
     """
@@ -67,6 +68,7 @@ class ParallelLiteRTRunner:
     name = "litert"
 
     def __init__(self, content: bytes) -> None:
+        self.content = content
         cores = default_threads()
         self.copies = max(1, min(cores, _COPIES_BYTES // len(content)))
         runners = [LiteRTRunner(content, threads=cores // self.copies) for _ in range(self.copies)]

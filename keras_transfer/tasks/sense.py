@@ -6,7 +6,7 @@ import logging
 
 from keras_transfer.data import ImageTable
 from keras_transfer.errors import DataError, UsageError
-from keras_transfer.settings import GradientSettings, TrainSettings
+from keras_transfer.settings import FitSettings, GradientSettings, TrainSettings
 from keras_transfer.training.finetune import refuse_contradictions
 from keras_transfer.training.objective import TrainingObjective
 from keras_transfer.training.strategy import Strategy
@@ -37,12 +37,30 @@ def require_sense(strategy: Strategy, settings: TrainSettings, data: ImageTable)
             f"--deploy {fit.deploy} computes the features as the device does, not with --engine-precision "
             f"{fit.engine_precision}. Leave one of them out."
         )
+    if fit.features is not None:
+        _require_features_of_use(strategy, fit)
     if fit.teacher is not None and strategy.name == "probe":
         raise UsageError("A teacher trains the network, not only its head: pass --strategy finetune or full.")
     if strategy.name in ("finetune", "full") and fit.guard and not held_out:
         raise DataError(
             "The validation split is empty, so nothing tells whether fine-tuning is better than the probe. Raise "
             "--val-fraction, or pass --no-guard to keep whatever the last epochs give."
+        )
+
+
+def _require_features_of_use(strategy: Strategy, fit: FitSettings) -> None:
+    """``UsageError`` where given features have no say, or cannot be those of the network."""
+    asked = {
+        f"--strategy {strategy.name}": strategy.name == "scratch",
+        f"--batchnorm {strategy.batchnorm}": strategy.batchnorm == "adapt",
+        f"--deploy {fit.deploy}": fit.deploy is not None,
+        f"--engine {fit.engine}": fit.engine != "auto",
+    }
+    against = [name for name, given in asked.items() if given]
+    if against:
+        raise UsageError(
+            f"--features gives what the network as it is makes of the images; {against[0]} asks for something else. "
+            "Leave one of them out."
         )
 
 

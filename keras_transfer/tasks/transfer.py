@@ -218,10 +218,13 @@ def _fit_probe(
             engine_precision=context.settings.fit.engine_precision,
             indices=rows,
             converted=deployed.content if deployed else None,
+            given=context.settings.fit.features,
         )
+    given = context.settings.fit.features
     context.say(
-        f"Features: {len(rows)} images, {features.cached} from the cache, {features.computed} computed "
-        f"({features.engine}, {features.seconds:.1f} s)."
+        f"Features: {len(rows)} images, "
+        + (f"from {given} " if given else f"{features.cached} from the cache, {features.computed} computed ")
+        + f"({features.engine}, {features.seconds:.1f} s)."
     )
     plan = FreezePlan.for_model(model, "none", backbone=context.backbone)
     snapshot = plan.snapshot_frozen(model)

@@ -8,19 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from keras_transfer import options as option_tools
 from keras_transfer.checking import cleaning
 from keras_transfer.checking.everything import check_table
 from keras_transfer.checking.grouped import group_names, groups_csv
 from keras_transfer.checking.issues import KINDS, SEVERITIES, Issue
 from keras_transfer.checking.page import html_page, issues_csv
-from keras_transfer.checking.pictures import look_at
+from keras_transfer.checking.pictures import Pictures, look_at
 from keras_transfer.data import ImageTable, load_data
 from keras_transfer.errors import UsageError
 from keras_transfer.features import extract
 from keras_transfer.features.pooling import feature_model
 from keras_transfer.inference import engines
 from keras_transfer.outputs import Outputs
+from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.settings import DataSettings, EngineSettings, ModelSettings
 from keras_transfer.workflow.train import backbone_for, expected_preprocessing, preprocessing_for
 
@@ -73,11 +76,15 @@ class CheckResult:
         """
         folder = Path(folder)
         places = _report_places(folder, self.table.source, overwrite)
+        for name, content in self.report_files().items():
+            places.write(folder / name, content)
+        return folder / PAGE
+
+    def report_files(self) -> dict[str, bytes]:
+        """What :meth:`write_report` writes, by name; the page last."""
         page = html_page(self.table, self.issues, title=f"Check of {self.table.source}", facts=self._facts())
         contents = {TABLE: issues_csv(self.issues), GROUPS: self.groups_csv(), PAGE: page}
-        for name, text in contents.items():
-            places.write(folder / name, text.encode("utf-8", "surrogateescape"))
-        return folder / PAGE
+        return {name: text.encode("utf-8", "surrogateescape") for name, text in contents.items()}
 
     def write_cleaned(
         self, path: str | Path, drop: Sequence[str], *, overwrite: bool = False
@@ -145,11 +152,8 @@ def check(
         UsageError, DataError: the data cannot be read at all; the message says what to do.
     """
     model, data = model or ModelSettings(), data or DataSettings()
-    option_tools.check(data)
     engines.require(EngineSettings(engine, engine_precision))
-    # What others refuse is a finding here.
-    values = {**vars(data), "max_skipped": 1.0, "min_per_class": 0, "min_classes": 1, "torn_groups": True}
-    table = load_data(source, seed=seed, preprocessing=expected_preprocessing(model), **values)
+    table = table_to_check(source, data, seed, expected_preprocessing(model))
     backbone = backbone_for(model)
     found = extract(
         table,
@@ -158,8 +162,24 @@ def check(
         engine=engine,
         engine_precision=engine_precision,
     )
-    result = check_table(table, found.values, look_at(table), seed)
-    return CheckResult(result.issues, result.clusters, table, found.computed)
+    return result_of(table, found.values, look_at(table), seed, found.computed)
+
+
+def table_to_check(
+    source: Any, data: DataSettings, seed: int, preprocessing: Preprocessing | None = None
+) -> ImageTable:
+    """Data as they are checked: what ``load_data`` refuses elsewhere is a finding. Raises as it does."""
+    option_tools.check(data)
+    values = {**vars(data), "max_skipped": 1.0, "min_per_class": 0, "min_classes": 1, "torn_groups": True}
+    return load_data(source, seed=seed, preprocessing=preprocessing, **values)
+
+
+def result_of(
+    table: ImageTable, features: np.ndarray, pictures: Pictures, seed: int, computed: int
+) -> CheckResult:
+    """What is found in a table, its features ``(N, D)`` and pictures, wherever these were computed."""
+    result = check_table(table, features, pictures, seed)
+    return CheckResult(result.issues, result.clusters, table, computed)
 
 
 def _report_places(folder: Path, source: str, overwrite: bool) -> Outputs:

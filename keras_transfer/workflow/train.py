@@ -36,6 +36,7 @@ from keras_transfer.hashing import size_and_sha256
 from keras_transfer.inference import KerasRunner, engines, outputs
 from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.records import BackboneRecord, DataRecord, ModelContract, RunRecord, TrainingRequest
+from keras_transfer.records.features import FEATURES
 from keras_transfer.run import HISTORY, MODEL, PREDICTIONS, SKIPPED, SPLIT, Run, RunWriter, new_run, open_run
 from keras_transfer.setting_values import TrainValues
 from keras_transfer.settings import ModelSettings, TrainSettings
@@ -111,6 +112,7 @@ def _files_of(settings: TrainSettings) -> dict[str, str]:
         "weights": settings.model.weights,
         "backbone": settings.model.backbone.removeprefix(OWN),
         "teacher": settings.fit.teacher,
+        "features": settings.fit.features and str(Path(settings.fit.features) / FEATURES),
     }
     named = {name: path for name, path in named.items() if path and Path(path).is_absolute()}
     found = {name: Path(path) for name, path in named.items() if path and Path(path).exists()}
@@ -133,7 +135,7 @@ def _with_lasting_paths(settings: TrainSettings) -> TrainSettings:
             tfds_data_dir=absolute(data.tfds_data_dir),
         ),
         model=replace(model, weights=weights, backbone=_lasting_backbone(model.backbone)),
-        fit=replace(fit, teacher=absolute(fit.teacher)),
+        fit=replace(fit, teacher=absolute(fit.teacher), features=absolute(fit.features)),
     )
 
 

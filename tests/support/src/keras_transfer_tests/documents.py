@@ -61,8 +61,11 @@ def smaller(arguments: list[str]) -> list[str]:
     if "--epochs" in arguments:
         place = arguments.index("--epochs") + 1
         arguments[place] = str(min(int(arguments[place]), 7 if "--milestone" in arguments else 2))
+    given = (
+        [*arguments, "--engine"] if "--features" in arguments else arguments
+    )  # what computed them is settled
     for option, value in SMALLER.items():
-        arguments += [] if option in arguments else [option, value]
+        arguments += [] if option in given else [option, value]
     if _value(arguments, "--backbone") in UNLEARNED and "--weights" not in arguments:
         arguments += ["--weights", "none"]
     return arguments
@@ -73,7 +76,7 @@ def on_tiny(arguments: list[str]) -> list[str]:
     arguments = [LAYERS.get(word, word) for word in smaller(arguments)]
     if arguments[0] == "compare":
         return _with(arguments, "--backbones", "tiny", "--image-size", "64")
-    if arguments[0] not in TAKES_A_BACKBONE:
+    if arguments[arguments[0] == "ray"] not in TAKES_A_BACKBONE:
         return arguments
     if not (_value(arguments, "--backbone") or "").startswith("path:"):
         arguments = _with(arguments, "--backbone", "tiny")
