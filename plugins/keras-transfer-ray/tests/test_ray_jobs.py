@@ -346,7 +346,7 @@ class Far(LocalFileSystem):
 
     @classmethod
     def _strip_protocol(cls, path):
-        return super()._strip_protocol(str(path).replace("far://", "file://"))
+        return super()._strip_protocol(str(path).removeprefix("far://"))
 
 
 def test_any_filesystem_holds_whole_files_or_none(tmp_path, monkeypatch):
