@@ -5,8 +5,8 @@
 Features of EfficientNet-Lite0 (ImageNet weights), kept in the feature cache. Near: Fashion-MNIST at 96 px (FOLDER holds
 the IDX files), three classes left out by the seed. Far: the solar cells (extra ``demo``) at 224 px against crops of
 photographs and against garments; crops of eight photographs against crops of three textures (scikit-image and
-scikit-learn). Crops of one photograph overlap, so the accuracy there means nothing. Each seed draws its images; the head
-is the probe of `train`. The script reports; the goals are in the page.
+scikit-learn). Crops of one photograph overlap, so the accuracy there means nothing. Each seed draws its images; the
+head is the probe of `train`. The script reports; the goals are in the page.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ SCHEDULES = ("cosine", "onecycle", "constant", "step")
 POLICIES = ("none", "light", "standard", "strong", "alexnet")
 POOLINGS = ("avg", "max", "gem", "flatten")
 INPUT_MODES = ("tf", "caffe", "torch", "unit", "lite", "none")
+UNKNOWN = ("auto", "mahalanobis", "relative", "knn", "energy", "vim", "none")
 LABEL_MODES = ("auto", "classes", "multilabel", "regression")
 
 
@@ -131,6 +132,15 @@ class FitSettings(EngineSettings):
         "Fit the head on the features of the backbone in this precision, as the device computes them; `export "
         "--quantize int8` ships that backbone.",
         choices=("int8",),
+    )
+    unknown: str = option(
+        "none",
+        "How the run tells images that are like nothing it has learned; auto leaves classes out and takes the best. "
+        "`predict` and `evaluate` of the run follow it; exported files do not carry it yet.",
+        choices=UNKNOWN,
+    )
+    reject: float = option(
+        0.05, "unknown: share of familiar images that may be refused.", minimum=0.001, maximum=0.5
     )
 
 

@@ -10,11 +10,11 @@ training images out of fold.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import log_softmax, logsumexp
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import KFold
@@ -79,7 +79,7 @@ def fit_detector(
     train: np.ndarray,
     val: np.ndarray,
     head: Head | None = None,
-    held_out: np.ndarray | None = None,
+    before: Callable[[], Head | None] | None = None,
     reject: float = 0.05,
     seed: int = 0,
 ) -> Detector:
@@ -91,8 +91,8 @@ def fit_detector(
         labels: int ``(N,)`` classes; None where an image has none, or several.
         train, val: rows; ``val`` may be empty.
         head: of a classifier's logits.
-        held_out: logits ``(n, C)`` of images that the head has not learned from, where it has learned from those of
-            ``val``: methods that are made of logits take their threshold from them.
+        before: gives the head as it is without the images of ``val``, where ``head`` has learned from them: the
+            threshold of what is made of logits is found with it.
         reject: share of familiar images that is to be unknown, above 0 and below 1.
         seed: of the folds, of the parts, and of what is drawn.
 
@@ -118,7 +118,11 @@ def fit_detector(
             fitted.components,
             100 * fitted.shrinkage,
         )
-    scores, source = _familiar(method, fitted, features, labels, train, val, head, held_out, reject, seed)
+    asked, other = fitted, head
+    if before is not None and method in NEED_LOGITS:
+        other = before()
+        asked = measure(method, features[train], _of(labels, train), head=other, seed=seed)
+    scores, source = _familiar(method, asked, features, labels, train, val, other, reject, seed)
     return Detector(method, fitted, threshold_of(scores, reject), reject, why, source, trials)
 
 
@@ -189,17 +193,11 @@ def _familiar(
     train: np.ndarray,
     val: np.ndarray,
     head: Head | None,
-    held_out: np.ndarray | None,
     reject: float,
     seed: int,
 ) -> tuple[np.ndarray, str]:
     """Unfamiliarity of images that the measure has not learned from, and which they are."""
     wanted = max(ENOUGH, int(np.ceil(1 / reject)))
-    if method in ("energy", "softmax") and held_out is not None and len(held_out) >= wanted:
-        logits = np.asarray(held_out, np.float64)
-        if method == "energy":
-            return -logsumexp(logits, axis=1), f"{len(logits)} images, cross-validated"
-        return 1 - np.exp(log_softmax(logits, axis=1).max(axis=1)), f"{len(logits)} images, cross-validated"
     if len(val) >= wanted:
         return fitted(features[val]), f"{len(val)} validation images"
     rows = np.concatenate([train, val])

@@ -44,6 +44,7 @@ from keras_transfer.tasks.frozen import layer_hashes, require_frozen
 from keras_transfer.tasks.loading import load_task, origin, trained_task
 from keras_transfer.workflow.near_groups import write_near_groups
 from keras_transfer.workflow.teacher import teacher_probabilities
+from keras_transfer.workflow.unknown import NOTE, learn_unknown, refuse_unknown
 
 log = logging.getLogger("keras_transfer")
 NAMED_WEIGHTS = ("auto", "imagenet", "none")
@@ -86,6 +87,7 @@ def train(
     engines.require(settings.fit)
     spec, worker = load_task(task, task_options)
     settings = worker.settings_for(settings)
+    refuse_unknown(spec, worker.options, settings.fit.unknown)
     request = TrainingRequest(
         source=_lasting(source) if isinstance(source, (str, Path)) else None,
         task=task,
@@ -229,6 +231,9 @@ def _train_into(
     shipped, notes = fitted.model, dict(fitted.notes)
     if backbone is not None:
         require_frozen(task.who, settings.fit, notes, backbone, before)
+    if settings.fit.unknown != "none":
+        with run.stage("unknown"):
+            notes[NOTE] = learn_unknown(shipped, data, context, notes)
     task = trained_task(task, notes, run.path)
     contract = task.output_contract(output_shape(shipped), data)
     split = "test" if counts["test"] else "val" if counts["val"] else "train"
