@@ -118,8 +118,8 @@ def _unknown(result: dict[str, Any]) -> list[str]:
         lines.append(f"{line} ({found['method']}).")
     if outside:
         lines.append(
-            f"Outside: {outside['images']} images of {outside['source']}, {percent(outside['accepted'])} still answered; "
-            f"AUROC {outside['auroc']:.3f}, {percent(outside['fpr_at_95_tpr'])} of the familiar refused where 95 % of "
+            f"Outside: {outside['images']} images of {outside['source']}, {percent(outside['accepted'])} still "
+            f"answered; AUROC {outside['auroc']:.3f}, {percent(outside['fpr_at_95_tpr'])} of the familiar refused where 95 % of "
             "these are."
         )
         lines += [f"  answered: {path}" for path in outside["accepted_images"]]

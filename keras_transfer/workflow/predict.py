@@ -45,8 +45,8 @@ def predict(
 
     Yields:
         ``{"path": ...}`` with the task's answer, such as ``"classes": [{"label", "probability"}, ...]`` (see
-        ``Task.predict``), or ``{"path": ..., "error": reason}`` for a file that cannot be read. Of a run that was trained
-        with ``unknown``, ``"unfamiliarity"`` and ``"answered"``, too; false with the ``"reason"`` ``"unknown"``.
+        ``Task.predict``), or ``{"path": ..., "error": reason}`` for a file that cannot be read. Of a run that was
+        trained with ``unknown``: ``"unfamiliarity"`` and ``"answered"``; false with the ``"reason"`` ``"unknown"``.
 
     Raises:
         UsageError: a path does not exist, no image is found, or what a classifier gives are not probabilities.

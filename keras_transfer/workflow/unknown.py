@@ -1,4 +1,4 @@
-"""What a run knows of images that it does not know: learned after the training, kept beside the model, asked with it."""
+"""Images that a run does not know: the measure is learned after the training, kept beside the model, asked with it."""
 
 from __future__ import annotations
 
