@@ -119,8 +119,8 @@ def _unknown(result: dict[str, Any]) -> list[str]:
     if outside:
         lines.append(
             f"Outside: {outside['images']} images of {outside['source']}, {percent(outside['accepted'])} still "
-            f"answered; AUROC {outside['auroc']:.3f}, {percent(outside['fpr_at_95_tpr'])} of the familiar refused where 95 % of "
-            "these are."
+            f"answered; AUROC {outside['auroc']:.3f}, {percent(outside['fpr_at_95_tpr'])} of the familiar refused "
+            "where 95 % of these are."
         )
         lines += [f"  answered: {path}" for path in outside["accepted_images"]]
     return lines
