@@ -211,7 +211,7 @@ def _familiar(
     parts = []
     for fit, judged in cut.split(rows):
         learned = _of(labels, rows[fit])
-        name = "mahalanobis" if method == "relative" and len(np.unique(learned)) < 2 else method
+        name = "mahalanobis" if method == "relative" and len(set(learned.tolist() if learned is not None else ())) < 2 else method
         parts.append(
             measure(name, features[rows[fit]], learned, head=head, seed=seed)(features[rows[judged]])
         )

@@ -32,6 +32,8 @@ MOST_BYTES = 184_000
 """Of the weights that a measure adds to a model, the head not counted: the file has a few KB more."""
 COMPONENTS, REMEMBERED = 32, 16
 """Principal components at most, and those of ``knn``, which needs the room for the images it remembers."""
+IMAGES = 4
+"""Images a component at least: of almost as many components as images nothing would remain, and of new images much."""
 NEIGHBOUR = 5
 """Which neighbour's distance counts."""
 SHARE = 0.25
@@ -158,7 +160,7 @@ def _directions(entry: keras.KerasTensor, features: np.ndarray, most: int, class
             f"The features of all {count} training images are the same: nothing tells what is familiar. Use other "
             "images or weights, or leave out --unknown."
         )
-    kept = min(most, count - 1, dimensions)
+    kept = min(most, max(count // IMAGES, 1), dimensions)
     while kept > 1 and 4 * (dimensions * (kept + 1) + 2 * kept**2 + classes * (kept + 1)) > MOST_BYTES:
         kept -= 1
     if min(x.shape) <= _EXACT:

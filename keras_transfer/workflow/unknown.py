@@ -219,7 +219,8 @@ def outside_metrics(
     names = folder.find_images(where).images
     if not names:
         raise UsageError(f"--outside {where} holds no image. Give a folder of images that are of no class.")
-    table = unlabelled_table([where / name for name in names], str(where))
+    paths = [where / name for name in names]
+    table = unlabelled_table(paths, str(where))
     answers = np.concatenate(list(outputs(watch.predict, table, loaded.preprocessing, "Looking outside")))
     strange = answers[:, -1]
     truth = np.repeat([0, 1], [len(familiar), len(strange)])
@@ -233,5 +234,5 @@ def outside_metrics(
         "auroc": float(roc_auc_score(truth, values)),
         "fpr_at_95_tpr": float(wrong[np.argmax(hit >= 0.95)]),
         "accepted": float(accepted.mean()),
-        "accepted_images": [str(table.images.path(row)) for row in nearest],
+        "accepted_images": [table.images.name(row) for row in nearest],
     }

@@ -126,6 +126,13 @@ def test_few_images_and_classes_of_one(labels):
     assert one.measure(outside).mean() > one.measure(x).mean()
 
 
+def test_of_few_images_new_ones_are_not_strange_for_being_new():
+    """As many components as images leave nothing of these, and of any other image much."""
+    x, y, outside = blobs(100, dimensions=300)
+    one = measure("mahalanobis", x[:26], y[:26])
+    assert np.median(one(x[26:])) < 5 * np.median(one(x[:26])) < np.median(one(outside))
+
+
 def test_fewer_images_than_features_is_said(caplog):
     x, y, _ = blobs(80, dimensions=300)
     with caplog.at_level("INFO"):

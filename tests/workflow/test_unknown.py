@@ -23,11 +23,10 @@ def watchful(photo_folder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def outside(tmp_path_factory):
-    """Stripes of one colour: nothing that a photograph's crops look like."""
+    """Cards of one green: nothing that a photograph's crops look like."""
     folder = tmp_path_factory.mktemp("outside")
     for number in range(12):
-        pixels = np.zeros((96, 96, 3), np.uint8)
-        pixels[:, :: 2 + number % 3, number % 3] = 255
+        pixels = np.full((96, 96, 3), (0, 250 - 5 * number, 20), np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
     return folder
 
@@ -71,10 +70,10 @@ def test_evaluate_says_what_is_withheld_and_what_is_still_accepted(watchful, fin
 
 
 def test_the_command_line_says_it(watchful, outside):
-    assert ": unknown (unfamiliarity " in call("predict", watchful.path, outside).output
-    told = json.loads(call("predict", watchful.path, outside, "--json").output)
+    assert ": unknown (unfamiliarity " in call("predict", watchful.path, outside)[0]
+    told = json.loads(call("predict", watchful.path, outside, "--json")[0])
     assert {answer["reason"] for answer in told if not answer["answered"]} == {"unknown"}
-    text = call("evaluate", watchful.path, "--outside", outside).output
+    text = call("evaluate", watchful.path, "--outside", outside)[0]
     assert "Unknown: " in text and "Outside: 12 images" in text
 
 
