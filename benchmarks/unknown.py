@@ -34,7 +34,7 @@ from keras_transfer.training.unfamiliarity import fit_detector
 TRAIN, VAL, TEST, CROPS, OUTSIDE = 1600, 400, 1000, 100, 500
 PHOTOS = ("coffee.png", "astronaut.png", "chelsea.png", "motorcycle_left.png", "camera.png", "rocket.jpg")
 TEXTURES = ("brick.png", "grass.png", "gravel.png")
-WAYS = ("softmax", "energy", "mahalanobis", "relative", "knn", "vim", "auto")
+WAYS = ("softmax", "energy", "mahalanobis", "relative", "knn", "vim", "joint", "auto")
 START, END = "<!-- benchmarks/unknown.py -->", "<!-- end -->"
 
 

@@ -90,7 +90,7 @@ class FitValues(TypedDict, total=False):
     deploy: Literal["int8"] | None
     """Fit the head on the features of the backbone in this precision, as the device computes them; `export
     --quantize int8` ships that backbone."""
-    unknown: Literal["auto", "mahalanobis", "relative", "knn", "energy", "vim", "none"]
+    unknown: Literal["auto", "mahalanobis", "relative", "knn", "energy", "vim", "joint", "none"]
     """How the run tells images that are like nothing it has learned; auto leaves classes out and takes the
     best. `predict` and `evaluate` of the run follow it; exported files do not carry it yet. Default:
     'none'."""

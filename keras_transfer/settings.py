@@ -19,7 +19,7 @@ SCHEDULES = ("cosine", "onecycle", "constant", "step")
 POLICIES = ("none", "light", "standard", "strong", "alexnet")
 POOLINGS = ("avg", "max", "gem", "flatten")
 INPUT_MODES = ("tf", "caffe", "torch", "unit", "lite", "none")
-UNKNOWN = ("auto", "mahalanobis", "relative", "knn", "energy", "vim", "none")
+UNKNOWN = ("auto", "mahalanobis", "relative", "knn", "energy", "vim", "joint", "none")
 LABEL_MODES = ("auto", "classes", "multilabel", "regression")
 
 

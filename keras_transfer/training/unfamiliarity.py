@@ -20,11 +20,18 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import KFold
 
 from keras_transfer.errors import UsageError
-from keras_transfer.training.unfamiliarity_layers import METHODS, NEED_LOGITS, Head, Measure, measure
+from keras_transfer.training.unfamiliarity_layers import (
+    METHODS,
+    NEED_CLASSES,
+    NEED_LOGITS,
+    Head,
+    Measure,
+    measure,
+)
 
 log = logging.getLogger("keras_transfer")
 
-CANDIDATES = ("relative", "mahalanobis", "knn", "vim")
+CANDIDATES = ("joint", "relative", "mahalanobis", "knn", "vim")
 """What ``auto`` tries; of equals the first."""
 PARTS, FOLDS = 10, 5
 """Parts of the classes that are left out in turn at most, and folds of the images."""
@@ -147,8 +154,10 @@ def _chosen(
     classes, counts = np.unique(labels[train], return_counts=True)
     if len(classes) < 2 or len(train) < 4 * FOLDS or counts.max() < FOLDS:
         return "mahalanobis", "too few images to leave classes out", {}
-    names = [name for name in CANDIDATES if name != "vim" or head is not None]
-    if len(classes) == 2:  # one class that remains has no logits, and is all images
+    names = [name for name in CANDIDATES if name not in NEED_LOGITS or head is not None]
+    if len(classes) == 2 and head is not None:
+        return "joint", "two classes: one that remains has no logits", {}
+    if len(classes) == 2:  # the one that remains is all images
         names = [name for name in names if name in ("mahalanobis", "knn")]
     rng = np.random.default_rng(seed)
     found: dict[str, list[float]] = {name: [] for name in names}
@@ -157,9 +166,9 @@ def _chosen(
         rest, outside = rng.permutation(train[~away]), train[away]
         cut = max(len(rest) // FOLDS, 1)
         judged, fit = rest[:cut], rest[cut:]
-        if len(fit) < 2 or ("relative" in names and len(np.unique(labels[fit])) < 2):
+        if len(fit) < 2 or (len(classes) > 2 and len(np.unique(labels[fit])) < 2):
             continue
-        proxy = _proxy(features[fit], labels[fit]) if "vim" in names else None
+        proxy = _proxy(features[fit], labels[fit]) if head is not None else None
         truth = np.repeat([0, 1], [len(judged), len(outside)])
         for name in names:
             one = measure(name, features[fit], labels[fit], head=proxy, seed=seed)
@@ -211,7 +220,8 @@ def _familiar(
     parts = []
     for fit, judged in cut.split(rows):
         learned = _of(labels, rows[fit])
-        name = "mahalanobis" if method == "relative" and len(set(learned.tolist() if learned is not None else ())) < 2 else method
+        one_class = learned is not None and len(np.unique(learned)) < 2
+        name = "mahalanobis" if method in NEED_CLASSES and one_class else method
         parts.append(
             measure(name, features[rows[fit]], learned, head=head, seed=seed)(features[rows[judged]])
         )

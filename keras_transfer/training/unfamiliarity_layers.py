@@ -10,6 +10,8 @@ components leave (Wang et al. 2022, arXiv:2203.10807): an image of another kind 
 - ``knn``: squared distance to the k-th nearest of remembered training images (Sun et al. 2022, arXiv:2204.06507);
 - ``energy``: minus the log of the summed exponentials of the logits (Liu et al. 2020, arXiv:2010.03759);
 - ``vim``: the energy and the remainder, as a logit of its own (Wang et al. 2022);
+- ``joint``: ``relative`` and ``energy``, each in its deviations over the training images: what is far from all
+  classes, and what lies between them;
 - ``softmax``: 1 minus the largest probability (Hendrycks & Gimpel 2017, arXiv:1610.02136), the baseline.
 """
 
@@ -26,8 +28,9 @@ from sklearn.utils.extmath import randomized_svd
 from keras_transfer.errors import DataError, UsageError
 from keras_transfer.training.embedding_problem import dense_of
 
-METHODS = ("mahalanobis", "relative", "knn", "energy", "vim", "softmax")
-NEED_LOGITS = ("energy", "vim", "softmax")
+METHODS = ("mahalanobis", "relative", "knn", "energy", "vim", "joint", "softmax")
+NEED_LOGITS = ("energy", "vim", "joint", "softmax")
+NEED_CLASSES = ("relative", "joint")
 MOST_BYTES = 184_000
 """Of the weights that a measure adds to a model, the head not counted: the file has a few KB more."""
 COMPONENTS, REMEMBERED = 32, 16
@@ -93,7 +96,7 @@ def measure(
         method: which.
         features: float ``(n, D)`` of the images that are learned from.
         labels: int ``(n,)``; None where images have no single class: ``mahalanobis`` then has one Gaussian.
-        head: the logits of the classifier; needed by ``energy``, ``vim`` and ``softmax``.
+        head: the logits of the classifier; needed by :data:`NEED_LOGITS`.
         seed: of which images ``knn`` remembers.
 
     Raises:
@@ -107,9 +110,9 @@ def measure(
             f"{method} needs the logits of a classifier with a linear head. Use mahalanobis or knn, which need "
             "features alone."
         )
-    if method == "relative" and (labels is None or len(np.unique(labels)) < 2):
+    if method in NEED_CLASSES and (labels is None or len(np.unique(labels)) < 2):
         raise UsageError(
-            "relative compares classes with all images, and there are no two classes. Use mahalanobis."
+            f"{method} compares classes with all images, and there are no two classes. Use mahalanobis."
         )
     entry = keras.Input((features.shape[1],), name="features")
     logits = None
@@ -134,9 +137,16 @@ def measure(
         alpha = lead / max(float(np.sqrt(seen.left).mean()), _SMALL)
         value = alpha * ops.sqrt(seen.remainder + 1e-9) - ops.logsumexp(logits, axis=-1, keepdims=True)
     else:
-        value, shrinkage = _gaussians(seen, labels, method == "relative")
+        value, shrinkage = _gaussians(seen, labels, method in NEED_CLASSES)
+    if method == "joint" and head is not None:
+        energy = -ops.logsumexp(logits, axis=-1, keepdims=True)
+        learned = keras.ops.convert_to_tensor(np.asarray(features, np.float32))
+        spreads = [
+            float(np.std(ops.convert_to_numpy(keras.Model(entry, one)(learned)))) for one in (value, energy)
+        ]
+        value = value / max(spreads[0], 1e-6) + energy / max(spreads[1], 1e-6)
     model = _named(entry, value)
-    own = 0 if head is None or method != "vim" else head[0].size + head[1].size
+    own = 0 if head is None or method not in ("vim", "joint") else head[0].size + head[1].size
     return Measure(model, seen.points.shape[1], shrinkage, 4 * (model.count_params() - own))
 
 

@@ -211,7 +211,7 @@ def outside_metrics(
     if watch is None:
         raise UsageError(
             f"{loaded.name} does not tell which images it does not know: --outside needs a run that was trained with "
-            "--unknown auto (or mahalanobis, relative, knn, energy, vim)."
+            "--unknown auto (or mahalanobis, relative, knn, energy, vim, joint)."
         )
     where = Path(path)
     if not where.is_dir():

@@ -92,6 +92,7 @@ def test_auto_leaves_classes_out_and_takes_what_tells_them_apart():
     train, val = np.split(np.arange(400), [300])
     one = fit_detector("auto", x, y, train=train, val=val, head=head_of(x[train], y[train]))
     assert one.chosen_on == "classes left out" and set(one.trials) == {
+        "joint",
         "relative",
         "mahalanobis",
         "knn",
@@ -104,8 +105,10 @@ def test_auto_leaves_classes_out_and_takes_what_tells_them_apart():
 
 def test_two_classes_leave_one_that_has_no_logits():
     x, y, outside = blobs(300, classes=2)
-    one = fit_detector("auto", x, y, train=np.arange(200), val=np.arange(200, 300), head=head_of(x, y))
-    assert set(one.trials) == {"mahalanobis", "knn"}
+    rows = {"train": np.arange(200), "val": np.arange(200, 300)}
+    assert set(fit_detector("auto", x, y, **rows).trials) == {"mahalanobis", "knn"}
+    one = fit_detector("auto", x, y, **rows, head=head_of(x, y))
+    assert (one.method, one.trials) == ("joint", {})
     assert np.mean(one.measure(outside) > one.threshold) > 0.9
 
 
