@@ -123,6 +123,13 @@ def test_auto_with_numbers_and_with_a_neighbour_head(photo_folder, tmp_path):
     files = sorted(photo_folder.rglob("*.png")) or sorted(photo_folder.rglob("*.jpg"))
     lines = [f"{path},{number / 10}" for number, path in enumerate(files)]
     table.write_text("path,label\n" + "\n".join(lines) + "\n")
-    run = train(table, tmp_path / "numbers", task="regression", unknown="auto", **SMALL)
+    run = train(
+        table,
+        tmp_path / "numbers",
+        task="regression",
+        unknown="auto",
+        image_root=str(photo_folder),
+        **SMALL,
+    )
     assert run.record.contract.notes["unknown"]["method"] == "mahalanobis"
     assert "right_withheld" not in evaluate(run.path)["unknown"]
