@@ -92,6 +92,12 @@ class FitValues(TypedDict, total=False):
     --quantize int8` ships that backbone."""
     features: str | None
     """Take the features from this folder, which `keras-transfer ray features` wrote, and compute none."""
+    unknown: Literal["auto", "mahalanobis", "relative", "knn", "energy", "vim", "joint", "none"]
+    """How the run tells images that are like nothing it has learned; auto leaves classes out and takes the
+    best. `predict` and `evaluate` of the run follow it; exported files do not carry it yet. Default:
+    'none'."""
+    reject: float
+    """unknown: share of familiar images that may be refused. Default: 0.05; at least 0.001; at most 0.5."""
 
 
 class GradientValues(TypedDict, total=False):

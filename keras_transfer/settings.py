@@ -19,6 +19,7 @@ SCHEDULES = ("cosine", "onecycle", "constant", "step")
 POLICIES = ("none", "light", "standard", "strong", "alexnet")
 POOLINGS = ("avg", "max", "gem", "flatten")
 INPUT_MODES = ("tf", "caffe", "torch", "unit", "lite", "none")
+UNKNOWN = ("auto", "mahalanobis", "relative", "knn", "energy", "vim", "joint", "none")
 LABEL_MODES = ("auto", "classes", "multilabel", "regression")
 
 
@@ -136,6 +137,15 @@ class FitSettings(EngineSettings):
         None,
         "Take the features from this folder, which `keras-transfer ray features` wrote, and compute none.",
         spelling=Spelling(metavar="DIR"),
+    )
+    unknown: str = option(
+        "none",
+        "How the run tells images that are like nothing it has learned; auto leaves classes out and takes the best. "
+        "`predict` and `evaluate` of the run follow it; exported files do not carry it yet.",
+        choices=UNKNOWN,
+    )
+    reject: float = option(
+        0.05, "unknown: share of familiar images that may be refused.", minimum=0.001, maximum=0.5
     )
 
 

@@ -57,6 +57,22 @@ MUTATIONS = (
     ),
     # ------------------------------------------------------------------ training
     Mutation(
+        "unknown-is-answered",
+        "keras_transfer/workflow/unknown.py",
+        "return unfamiliarity > self.threshold",
+        "return unfamiliarity < self.threshold",
+        ("tests/workflow/test_unknown.py",),
+        "a hand or the floor is answered, and the product is not",
+    ),
+    Mutation(
+        "few-images-many-components",
+        "keras_transfer/training/unfamiliarity_layers.py",
+        "max(count // IMAGES, 1)",
+        "max(count - 1, 1)",
+        ("tests/training/test_unfamiliarity.py",),
+        "of a small data set every new image is strange for being new",
+    ),
+    Mutation(
         "frozen-statistics-move",
         "keras_transfer/freeze_plan.py",
         'if batchnorm == "train"\n',

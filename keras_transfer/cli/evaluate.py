@@ -43,6 +43,9 @@ from keras_transfer.wording import percent
 @click.option(
     "--tta", "views", default=1, show_default=True, metavar="N", help="Average over N views of each image."
 )
+@click.option(
+    "--outside", metavar="FOLDER", help="Images of no class: how well a run with --unknown tells them."
+)
 @input_range_option
 @logits_option
 @set_option
@@ -54,6 +57,7 @@ def evaluate(
     split: str | None,
     labels_file: str | None,
     views: int,
+    outside: str | None,
     input_range: tuple[float, float] | None,
     logits: bool,
     changes: tuple[str, ...],
@@ -82,6 +86,7 @@ def evaluate(
         labels=labels_file,
         settings=settings,
         views=views,
+        outside=outside,
         task_options=changes,
         input_range=input_range,
         logits=logits,
@@ -94,9 +99,31 @@ def evaluate(
         f"{result['images']} images ({result['split']}) of {result['data']}, {result['skipped']} skipped"
     )
     print_table(["metric", "value"], [(name.replace("_", " "), f"{value:.4f}") for name, value in scalars])
+    for line in _unknown(result):
+        click.echo(line)
     per_class = result.get("per_class")
     if per_class:
         print_table(*_by_class(per_class))
+
+
+def _unknown(result: dict[str, Any]) -> list[str]:
+    """What is said of images that the model does not know."""
+    lines, found, outside = [], result.get("unknown"), result.get("outside")
+    if found:
+        line = f"Unknown: {found['unknown']} of {found['images']} images"
+        if "right_withheld" in found:
+            accuracy = found["accuracy_answered"]
+            line += f", {found['right_withheld']} of them answered right"
+            line += "" if accuracy is None else f"; accuracy of the others {percent(accuracy)}"
+        lines.append(f"{line} ({found['method']}).")
+    if outside:
+        lines.append(
+            f"Outside: {outside['images']} images of {outside['source']}, {percent(outside['accepted'])} still "
+            f"answered; AUROC {outside['auroc']:.3f}, {percent(outside['fpr_at_95_tpr'])} of the familiar refused "
+            "where 95 % of these are."
+        )
+        lines += [f"  answered: {path}" for path in outside["accepted_images"]]
+    return lines
 
 
 def _by_class(per_class: dict[str, dict[str, Any]]) -> tuple[list[str], list[tuple[Any, ...]]]:

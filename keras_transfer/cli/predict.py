@@ -71,6 +71,9 @@ predict.params += network_options()
 
 def _told(answer: dict[str, Any]) -> str:
     """A task's answer in one line: labels, else the most probable classes, else numbers; whatever else as JSON."""
+    if answer.get("reason") == "unknown":
+        known = {name: value for name, value in answer.items() if name not in ("reason", "answered")}
+        return f"unknown (unfamiliarity {known.pop('unfamiliarity'):.4g}; otherwise {_told(known)})"
     for key in ("labels", "classes"):
         if key in answer:
             return ", ".join(f"{row['label']} {row['probability']:.1%}" for row in answer[key]) or "no label"

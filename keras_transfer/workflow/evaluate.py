@@ -22,6 +22,7 @@ from keras_transfer.tasks.base import Task
 from keras_transfer.tasks.loading import Changes, changed_options, task_of_run, task_with_notes
 from keras_transfer.tasks.specs import task_spec
 from keras_transfer.workflow.loaded_model import LoadedModel, open_model
+from keras_transfer.workflow.unknown import outside_metrics, rejection, watch_of
 
 log = logging.getLogger("keras_transfer")
 BATCH = 32
@@ -40,6 +41,7 @@ def evaluate(
     task_options: Changes = (),
     input_range: tuple[float, float] | None = None,
     logits: bool = False,
+    outside: str | Path | None = None,
 ) -> dict[str, Any]:
     """Measure a model on images with the preprocessing recorded beside it.
 
@@ -57,10 +59,13 @@ def evaluate(
         task_options: options of the task to measure with instead of the recorded ones, by name (or as texts
             ``NAME=VALUE``): those that decide what is measured.
         input_range, logits: see :func:`keras_transfer.workflow.loaded_model.open_model`.
+        outside: a folder of images that are of no class; of a run that was trained with ``unknown``.
 
     Returns:
         The task's metrics plus ``model``, ``data``, ``split``, ``views``, ``skipped`` (unreadable files) and
-        ``trained_on``: how many of the images the run had learned from (None when no run is known).
+        ``trained_on``: how many of the images the run had learned from (None when no run is known). Of a run that was
+        trained with ``unknown``, that, too: see :func:`~keras_transfer.workflow.unknown.rejection`; and ``outside``:
+        :func:`~keras_transfer.workflow.unknown.outside_metrics`. The metrics are those of all images.
 
     Raises:
         UsageError: unknown split, a classifier whose outputs are not probabilities, nothing tells the class names, or
@@ -89,9 +94,18 @@ def evaluate(
     if generates and views > 1:
         raise UsageError(f"views={views} was given; a model that generates images sees none. Leave it out.")
     draw = task.draw_inputs if generates else None
+    watch = None if logits else watch_of(loaded)
+    ask = (watch or loaded).predict
     answers = np.concatenate(
-        list(outputs(loaded.predict, measured, loaded.preprocessing, "Evaluating", views=views, draw=draw))
+        list(outputs(ask, measured, loaded.preprocessing, "Evaluating", views=views, draw=draw))
     )
+    more: dict[str, Any] = {}
+    unfamiliarity = answers[:, -1] if watch is not None else answers
+    if watch is not None:
+        answers = answers[:, :-1]
+        more["unknown"] = rejection(watch, unfamiliarity, task.decide(answers), measured)
+    if outside is not None:
+        more["outside"] = outside_metrics(watch, loaded, outside, unfamiliarity)
     check_outputs(loaded, answers)
     metrics = task.evaluate(answers, measured)
     seen = _trained_on(loaded, measured)
@@ -110,6 +124,7 @@ def evaluate(
         **metrics,
         "skipped": counted,
         "trained_on": seen,
+        **more,
     }
 
 

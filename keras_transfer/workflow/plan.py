@@ -23,6 +23,7 @@ from keras_transfer.tasks.returned import plain
 from keras_transfer.training.devices import prepare_devices
 from keras_transfer.workflow.report import is_kept
 from keras_transfer.workflow.train import backbone_for, preprocessing_for
+from keras_transfer.workflow.unknown import FILE as UNFAMILIARITY
 
 FIT_PER_GMAC = 0.05
 """Seconds on two cores for a billion multiply-adds of fitting a head (single precision)."""
@@ -157,6 +158,7 @@ def _forward(model: keras.Model) -> float | None:
 
 def _files(plan: TrainingPlan, fit: FitSettings, model: keras.Model, data: ImageTable) -> list[str]:
     deployed = [BACKBONE] if fit.deploy is not None else []
+    deployed += [UNFAMILIARITY] if fit.unknown != "none" else []
     measured = next(
         (len(data.indices(split)) for split in ("test", "val", "train") if len(data.indices(split))), 0
     )

@@ -21,6 +21,7 @@ from keras_transfer.preprocessing import Preprocessing
 from keras_transfer.tasks.specs import task_spec
 from keras_transfer.workflow.evaluate import check_outputs, task_of
 from keras_transfer.workflow.loaded_model import LoadedModel, open_model
+from keras_transfer.workflow.unknown import Watch, watch_of
 
 BATCH = 32
 
@@ -45,7 +46,8 @@ def predict(
 
     Yields:
         ``{"path": ...}`` with the task's answer, such as ``"classes": [{"label", "probability"}, ...]`` (see
-        ``Task.predict``), or ``{"path": ..., "error": reason}`` for a file that cannot be read.
+        ``Task.predict``), or ``{"path": ..., "error": reason}`` for a file that cannot be read. Of a run that was
+        trained with ``unknown``: ``"unfamiliarity"`` and ``"answered"``; false with the ``"reason"`` ``"unknown"``.
 
     Raises:
         UsageError: a path does not exist, no image is found, or what a classifier gives are not probabilities.
@@ -62,7 +64,8 @@ def predict(
             "for that "
             f"(keras-transfer {loaded.task} --help)."
         )
-    return _answers(loaded, task_of(loaded), paths, top)
+    watch = None if logits else watch_of(loaded)
+    return _answers(loaded, task_of(loaded), paths, top, watch)
 
 
 def find_images(images: Sequence[str | Path]) -> list[Path]:
@@ -91,7 +94,9 @@ def find_images(images: Sequence[str | Path]) -> list[Path]:
     return found
 
 
-def _answers(loaded: LoadedModel, task: Any, paths: list[Path], top: int) -> Iterator[dict[str, Any]]:
+def _answers(
+    loaded: LoadedModel, task: Any, paths: list[Path], top: int, watch: Watch | None
+) -> Iterator[dict[str, Any]]:
     def load(path: Path) -> np.ndarray | str:
         try:
             return loaded.preprocessing.load(path)
@@ -111,13 +116,17 @@ def _answers(loaded: LoadedModel, task: Any, paths: list[Path], top: int) -> Ite
                     pixels[path] = found
             answers: dict[Path, dict[str, Any]] = {}
             if pixels:
-                outputs = loaded.predict(np.stack(list(pixels.values())))
+                outputs = (watch or loaded).predict(np.stack(list(pixels.values())))
+                told: list[dict[str, Any]] = [{}] * len(outputs)
+                if watch is not None:
+                    outputs, told = outputs[:, :-1], watch.told(outputs[:, -1])
                 check_outputs(loaded, outputs)
                 names = loaded.names or tuple(str(i) for i in range(outputs.shape[-1]))
                 if len(names) != outputs.shape[-1]:
                     raise UsageError(
                         f"{loaded.name} gives {outputs.shape[-1]} outputs, but {len(names)} labels are known."
                     )
-                answers = dict(zip(pixels, task.predict(outputs, names, top), strict=True))
+                given = zip(pixels, task.predict(outputs, names, top), told, strict=True)
+                answers = {path: {**answer, **more} for path, answer, more in given}
             for path in chunk:
                 yield {"path": str(path), **(answers[path] if path in answers else {"error": reasons[path]})}

@@ -49,6 +49,7 @@ from keras_transfer.workflow.leaking import tell_leaks
 from keras_transfer.workflow.near_groups import write_near_groups
 from keras_transfer.workflow.report import is_kept, write_beside
 from keras_transfer.workflow.teacher import teacher_probabilities
+from keras_transfer.workflow.unknown import NOTE, learn_unknown, refuse_unknown
 
 log = logging.getLogger("keras_transfer")
 NAMED_WEIGHTS = ("auto", "imagenet", "none")
@@ -93,6 +94,7 @@ def train(
     spec, worker = load_task(task, task_options)
     settings = worker.settings_for(settings)
     prepare_devices(settings.gradient.devices)  # before anything is computed
+    refuse_unknown(spec, worker.options, settings.fit.unknown)
     request = TrainingRequest(
         source=_lasting(source) if isinstance(source, (str, Path)) else None,
         task=task,
@@ -243,6 +245,9 @@ def _train_into(
                 leaking = tell_leaks(data, whole, context.preprocessing, notes)
             if leaking is not None:
                 notes["near_duplicates"] = leaking
+    if settings.fit.unknown != "none":
+        with run.stage("unknown"):
+            notes[NOTE] = learn_unknown(shipped, data, context, notes)
     task = trained_task(task, notes, run.path)
     contract = task.output_contract(output_shape(shipped), data)
     split = "test" if counts["test"] else "val" if counts["val"] else "train"

@@ -11,7 +11,7 @@ from keras_transfer.tasks.base import FIT, GRADIENT, TaskSpec
 ARCHITECTURES = ("unet", "fpn", "deeplab", "unet-scratch")
 ELSEWHERE = (
     *("guard", "refit", "cache_boundary", "views", "teacher", "temperature", "teacher_weight", "deploy"),
-    *("focal", "label_smoothing", "balance", "engine_precision"),
+    *("focal", "label_smoothing", "balance", "engine_precision", "unknown", "reject"),
 )
 """Settings for classifiers, or for what is fitted before the gradient training: nothing here follows them."""
 ENCODINGS = ("auto", "index", "binary", "color")

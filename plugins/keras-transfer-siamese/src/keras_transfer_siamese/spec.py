@@ -23,6 +23,7 @@ LOSSES = (
 COMPARISONS = ("auto", "cosine", "euclidean", "weighted_l1")
 ELSEWHERE = (
     *("refit", "teacher", "temperature", "teacher_weight", "deploy", "focal", "label_smoothing", "balance"),
+    *("unknown", "reject"),
 )
 """Settings for classifiers: nothing here follows them."""
 PROTOCOLS = ("episodes", "omniglot")
