@@ -218,10 +218,9 @@ def _pictures(
     if table is None:
         return "", ""
     try:
-        if cam is None:
-            return thumbnail(table.images.load(i)), ""
-        pixels = table.images.load(i, preprocessing)
-        return thumbnail(pixels), thumbnail(overlay(pixels, cam(pixels, column)))
+        pixels = table.images.load(i, preprocessing)  # at the end of a training they are in memory, mostly
+        heat = "" if cam is None else thumbnail(overlay(pixels, cam(pixels, column)))
+        return thumbnail(pixels), heat
     except (ImageError, OSError, UsageError):
         return "", ""
 
