@@ -193,7 +193,7 @@ def test_a_dry_run_tells_data_network_training_cost_and_files(photo_folder, tmp_
         r"head\s+\d+\s+130\s+130",
         r"\d of 28,962 parameters train",
         r"for the features, .* for the head fitted on them, .* for the gradient training; under 0.1 minutes",
-        r"would write run: run.json, model.keras, split.csv, history.csv, skipped.csv, predictions.npy, report.html, plots/",
+        r"would write run: run.json, model.keras, split.csv, history.csv, skipped.csv, predictions.npy, report.html, ",
         r"Nothing was trained, and nothing written",
     ):
         assert re.search(said, shown.replace("\n", "\n ")), (said, shown)
