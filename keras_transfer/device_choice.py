@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from dataclasses import dataclass
 
@@ -37,3 +39,33 @@ def read_devices(text: str) -> DeviceChoice:
             "cpu:N with N of at least 2 (the processor in N parts, to try it out)."
         )
     return DeviceChoice(int(found[2]), parts)
+
+
+def refuse_hosts() -> None:
+    """A training is one host's: ``UsageError`` where ``TF_CONFIG`` names a cluster of several, or cannot be read.
+
+    TensorFlow reads that variable for its strategies of several hosts. Two hosts that train by themselves, each believing
+    to be one of two, would be two trainings.
+    """
+    text = os.environ.get("TF_CONFIG", "")
+    if not text.strip():
+        return
+    try:
+        cluster = json.loads(text).get("cluster", {})
+        hosts = [
+            address
+            for role, addresses in cluster.items()
+            if role != "evaluator"
+            for address in list(addresses)
+        ]
+    except (ValueError, AttributeError, TypeError):
+        raise UsageError(
+            'TF_CONFIG is set and is not what TensorFlow expects, such as {"cluster": {"worker": ["HOST:PORT"]}, '
+            '"task": {"type": "worker", "index": 0}}. Correct it, or unset it.'
+        ) from None
+    if len(hosts) > 1:
+        raise UsageError(
+            f"TF_CONFIG names a cluster of {len(hosts)} hosts ({', '.join(map(str, hosts[:3]))}). A training runs on one "
+            "host: unset TF_CONFIG, and use its accelerators with --devices. The features of many images can be "
+            "computed on several hosts with `keras-transfer ray features`."
+        )

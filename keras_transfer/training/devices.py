@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_transfer.device_choice import DeviceChoice, read_devices
+from keras_transfer.device_choice import DeviceChoice, read_devices, refuse_hosts
 from keras_transfer.errors import UsageError
 
 
@@ -43,8 +43,10 @@ def prepare_devices(text: str) -> Devices:
     ``cpu:N`` divides the processor, which TensorFlow allows only before it computes anything: call this first.
 
     Raises:
-        UsageError: more devices than there are, or a processor that can no longer be divided.
+        UsageError: more devices than there are, a processor that can no longer be divided, or ``TF_CONFIG`` names
+            several hosts.
     """
+    refuse_hosts()
     choice = read_devices(text)
     names = _parts_of_the_processor(choice) if choice.parts else _accelerators(choice)
     if len(names) < 2:

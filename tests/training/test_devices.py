@@ -184,3 +184,27 @@ def test_a_probe_says_that_devices_do_nothing(photo_folder, tmp_path):
     )
     said = call(*command, "--engine", "keras", "--strategy", "probe", "--devices", "auto")[1]
     assert "Warning: --devices: for training by gradients. Only the head is fitted here" in said
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (
+            '{"cluster": {"chief": ["a:2000"], "worker": ["b:2000"]}, "task": {"type": "chief"}}',
+            r"TF_CONFIG names a cluster of 2 hosts \(a:2000, b:2000\)\. A training runs on one host",
+        ),
+        ("{", "TF_CONFIG is set and is not what TensorFlow expects"),
+        ("[]", "TF_CONFIG is set and is not what TensorFlow expects"),
+    ],
+)
+def test_a_cluster_of_hosts_is_refused(value, sentence, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", value)
+    with pytest.raises(UsageError, match=sentence):
+        prepare_devices("1")
+
+
+def test_one_host_is_no_cluster(monkeypatch):
+    monkeypatch.setenv(
+        "TF_CONFIG", '{"cluster": {"worker": ["a:2000"]}, "task": {"type": "worker", "index": 0}}'
+    )
+    assert prepare_devices("1").count == 1
