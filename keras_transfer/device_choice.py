@@ -44,8 +44,8 @@ def read_devices(text: str) -> DeviceChoice:
 def refuse_hosts() -> None:
     """A training is one host's: ``UsageError`` where ``TF_CONFIG`` names a cluster of several, or cannot be read.
 
-    TensorFlow reads that variable for its strategies of several hosts. Two hosts that train by themselves, each believing
-    to be one of two, would be two trainings.
+    TensorFlow reads that variable for its strategies of several hosts. Two hosts that train each by itself are two
+    trainings, whatever it says.
     """
     text = os.environ.get("TF_CONFIG", "")
     if not text.strip():
@@ -65,7 +65,7 @@ def refuse_hosts() -> None:
         ) from None
     if len(hosts) > 1:
         raise UsageError(
-            f"TF_CONFIG names a cluster of {len(hosts)} hosts ({', '.join(map(str, hosts[:3]))}). A training runs on one "
-            "host: unset TF_CONFIG, and use its accelerators with --devices. The features of many images can be "
+            f"TF_CONFIG names a cluster of {len(hosts)} hosts ({', '.join(map(str, hosts[:3]))}). A training runs on "
+            "one host: unset TF_CONFIG, and use its accelerators with --devices. The features of many images can be "
             "computed on several hosts with `keras-transfer ray features`."
         )
