@@ -38,7 +38,7 @@ KINDS = {
     "leaks": Kind(
         "Near-duplicates across splits",
         "high",
-        "Keep both in one split: train with --groups and the groups.csv of this report.",
+        "Keep both in one split: train with --group-near-duplicates, or --groups and the groups.csv of this report.",
         True,
     ),
     "torn-groups": Kind(
@@ -61,7 +61,7 @@ KINDS = {
     "near-duplicates": Kind(
         "Near-duplicates",
         "medium",
-        "Keep one of them, or keep all in one split: train with --groups.",
+        "Keep one of them, or keep all in one split: train with --group-near-duplicates.",
         True,
     ),
     "copies": Kind("Exact copies", "low", "Keep one of them.", True),
